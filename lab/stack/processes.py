@@ -1,0 +1,187 @@
+"""Starting, stopping and finding the stack's processes.
+
+Three layers keep the promise *no process is left behind*:
+
+1. the owner stops what it started (``stop``);
+2. if the owner is killed, the kernel signals its children (``die_with_parent``);
+3. what survived even that (grandchildren such as Celery's pool) is found by ``leftovers`` and ended at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from lab.stack.errors import StackError
+
+PR_SET_PDEATHSIG = 1
+# Loaded at import: between fork and exec only async-signal-safe work is allowed, and dlopen is not.
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+# Environment variable that every process of a stack carries, with the stack's directory as its value. It is how
+# ``leftovers`` proves that a process is ours; a pid alone proves nothing, since the system reuses them.
+OWNER = "HOLDFAST_STACK"
+
+
+def free_port() -> int:
+    """A TCP port that was free on the loopback interface a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_busy(host: str, port: int) -> bool:
+    """Whether somebody already listens on the port (a lingering TIME_WAIT does not count)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def die_with_parent(signum: int) -> Callable[[], None]:
+    """A ``preexec_fn``: the kernel sends ``signum`` to the child when the thread that started it ends, however it does.
+
+    Linux only; elsewhere it does nothing and ``leftovers`` cleans at the next start.
+    """
+
+    def arm() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
+
+    return arm
+
+
+def start(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    cwd: Path,
+    env: dict[str, str],
+    parent_death_signal: int,
+    user: tuple[int, int] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a server in a session of its own, so that a Ctrl-C at the terminal does not reach it before its clients.
+
+    ``user`` is (uid, gid) to run as. Output is appended to ``log``.
+    """
+    identity = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [str(part) for part in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            preexec_fn=die_with_parent(parent_death_signal),
+            **identity,  # type: ignore[call-overload]
+        )
+
+
+def stop(process: subprocess.Popen[bytes], steps: Iterable[tuple[int, float]]) -> None:
+    """End the process: each step is a signal and how many seconds to wait after it. A last SIGKILL is added."""
+    for signum, seconds in (*steps, (signal.SIGKILL, 10.0)):
+        if process.poll() is not None:
+            return
+        process.send_signal(signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+
+
+def wait_until_ready(
+    process: subprocess.Popen[bytes], ready: Callable[[], bool], *, name: str, log: Path, seconds: float = 30.0
+) -> None:
+    """Poll ``ready`` until it is true; StackError with the end of the log when the server died or time is up."""
+    give_up_at = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None:
+            raise StackError(f"{name} stopped while starting (exit {process.returncode}): {last_words(log)}")
+        if time.monotonic() > give_up_at:
+            raise StackError(f"{name} was not ready after {seconds:.0f} s: {last_words(log)} (log: {log})")
+        time.sleep(0.02)
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log, for a one-line error message."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it wrote nothing"
+
+
+def leftovers(directory: Path) -> list[int]:
+    """Pids of processes that provably belong to the stack in ``directory``, this process and its ancestors excluded.
+
+    Proof is the ``OWNER`` variable in the process's environment, or a working directory inside ``directory``'s data
+    (PostgreSQL and Redis overwrite their environment with the title that ``ps`` shows). Linux only: empty elsewhere.
+    """
+    proc = Path("/proc")
+    if not proc.is_dir():
+        return []
+    marker = f"{OWNER}={directory}".encode()
+    spared = _ancestry()
+    found = []
+    for entry in proc.iterdir():
+        if not entry.name.isdigit() or int(entry.name) in spared:
+            continue
+        with contextlib.suppress(OSError):
+            in_data = (entry / "cwd").resolve().is_relative_to(directory) and _is_server(entry)
+            if in_data or marker in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def _is_server(entry: Path) -> bool:
+    # A developer's shell or editor may stand in var/ too: only the servers' own programs count by directory.
+    name = (entry / "comm").read_text().strip()
+    return name.startswith(("postgres", "redis-server", "valkey-server", "beam"))
+
+
+def _ancestry() -> set[int]:
+    pids, pid = set(), os.getpid()
+    while pid > 1:
+        pids.add(pid)
+        try:
+            # Field 4 is the parent; the command name before it may hold spaces and parentheses.
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return pids
+
+
+def end_leftovers(directories: Iterable[Path], *, patience: float = 10.0) -> int:
+    """End what a killed run left: SIGTERM to all of it, SIGKILL after ``patience`` seconds. Returns how many."""
+    places = list(directories)
+
+    def remaining() -> list[int]:
+        return sorted({pid for place in places for pid in leftovers(place)})
+
+    first = remaining()
+    kill_at = time.monotonic() + patience
+    signalled: set[int] = set()
+    while pids := remaining():
+        now = time.monotonic()
+        if now > kill_at + 10:
+            raise StackError(f"processes of a previous run do not end: {pids}")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                if now > kill_at:
+                    os.kill(pid, signal.SIGKILL)
+                elif pid not in signalled:
+                    signalled.add(pid)
+                    os.kill(pid, signal.SIGTERM)
+        time.sleep(0.05)
+    return len(first)
