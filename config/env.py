@@ -1,0 +1,108 @@
+"""Every environment variable that Holdfast reads, in one table, with its default and its meaning.
+
+A value comes from the process environment, else from `var/stack.env` (written by the running embedded
+stack, so that `manage.py` in a second terminal talks to the same servers), else from the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+STACK_ENV = BASE_DIR / "var" / "stack.env"
+
+
+class MissingSetting(SystemExit):
+    """A required variable is not set. It ends the process with one line instead of a traceback."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        super().__init__(
+            f"{name} is not set ({meaning}). Set it in the environment, or start the embedded stack "
+            "with `make up` (or `manage.py stack`), which provides it."
+        )
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One row of the table: `default=None` means that the variable is required."""
+
+    default: str | None
+    meaning: str
+
+
+VARIABLES: dict[str, Variable] = {
+    "DATABASE_URL": Variable(None, "PostgreSQL, for example postgres://user:password@host:5432/holdfast"),
+    "BROKER_URL": Variable(None, "broker: redis://…, sentinel://… or amqp://… (RabbitMQ)"),
+    "REDIS_URL": Variable(None, "Redis for locks, rate limits and the cache"),
+    "SECRET_KEY": Variable(None, "Django's signing key; at least 50 random characters"),
+    "DEBUG": Variable("0", "1 shows tracebacks in the browser; never in production"),
+    "ALLOWED_HOSTS": Variable("127.0.0.1,localhost", "host names this site answers to, comma separated"),
+    "SECURE": Variable("0", "1 behind TLS: secure cookies, HSTS and the redirect to https"),
+    "CSRF_TRUSTED_ORIGINS": Variable("", "origins with scheme that may post to the admin, comma separated"),
+    "STRIPE_API_BASE": Variable("https://api.stripe.com", "address of the payment gateway"),
+    "STRIPE_API_KEY": Variable("", "secret key of the payment gateway"),
+    "STRIPE_WEBHOOK_SECRET": Variable("", "signing secret of the gateway's events"),
+    "EMAIL_URL": Variable("smtp://localhost:25", "mail server: smtp://user:password@host:port, smtps or smtp+tls"),
+    "DEFAULT_FROM_EMAIL": Variable("orders@holdfast.example", "sender of every mail"),
+    "WAREHOUSE_URL": Variable("", "base address of the warehouse API"),
+    "CRM_URL": Variable("", "base address of the CRM API"),
+    "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),
+    "RETRY_SCALE": Variable("1.0", "factor on every retry delay; the demo uses a small one"),
+    "ORDERS_MAX_BACKLOG": Variable("100000", "open messages above which new orders are answered 503"),
+    "ORDERS_PER_SECOND": Variable("1000", "orders a second that one API key may place; above it 429"),
+    "OUTBOX_DEPTH_LIMIT": Variable("2000", "messages the relay keeps in one broker queue at the most"),
+    "OUTBOX_BATCH": Variable("500", "messages the relay marks and publishes at once"),
+    "OUTBOX_RETENTION": Variable("604800", "seconds that settled messages are kept before pruning"),
+    "OUTBOX_MARGIN": Variable("5", "seconds after which a published, unstarted message may count as lost"),
+    "OUTBOX_WORKER_TIMEOUT": Variable("6", "seconds without a heartbeat after which a worker counts as dead"),
+    "VISIBILITY_TIMEOUT": Variable("900", "seconds after which Redis redelivers an unacknowledged message"),
+    "DATABASE_CONNECTIONS": Variable("20", "connections that all processes together may need; checked at start"),
+    "WEB_THREADS": Variable("8", "threads of one web process"),
+    "LOG_LEVEL": Variable("INFO", "level of the application's own log"),
+}
+
+
+def _stack_env() -> dict[str, str]:
+    try:
+        lines = STACK_ENV.read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+class Env:
+    """Reads the variables of the table; asking for a name that is not in it is a `KeyError`."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._stack = _stack_env() if environ is None else {}
+
+    def text(self, name: str) -> str:
+        row = VARIABLES[name]
+        value = self._environ.get(name) or self._stack.get(name) or row.default
+        if value is None:
+            raise MissingSetting(name, row.meaning)
+        return value
+
+    def number(self, name: str) -> float:
+        value = self.text(name)
+        try:
+            return float(value)
+        except ValueError:
+            raise SystemExit(f"{name} must be a number, not {value!r} ({VARIABLES[name].meaning}).") from None
+
+    def integer(self, name: str) -> int:
+        return int(self.number(name))
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name).lower()
+        if value not in {"0", "1", "true", "false", "yes", "no", "on", "off"}:
+            raise SystemExit(f"{name} must be 0 or 1, not {value!r} ({VARIABLES[name].meaning}).")
+        return value in {"1", "true", "yes", "on"}
+
+    def items(self, name: str) -> list[str]:
+        return [item.strip() for item in self.text(name).split(",") if item.strip()]

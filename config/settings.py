@@ -1,0 +1,212 @@
+"""Django and Celery settings. Everything that differs between machines comes from `config.env`."""
+
+import sys
+from typing import Any
+
+import dj_database_url
+import dj_email_url
+
+from config.env import BASE_DIR, Env
+from config.queues import DEFAULT_QUEUE, TIERS, declare
+
+env = Env()
+
+SECRET_KEY = env.text("SECRET_KEY")
+DEBUG = env.flag("DEBUG")
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
+USE_TZ = True
+LANGUAGE_CODE = "en-us"
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "outbox",
+    "dlq",
+    "monitoring",
+    "orders",
+    "payments",
+    "webhooks",
+    "notifications",
+]
+if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded stack and its commands.
+    INSTALLED_APPS.append("lab")
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+# Serves the admin's static files from the packages, so that no collectstatic step is needed.
+WHITENOISE_USE_FINDERS = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Stores -------------------------------------------------------------------------------------------
+
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.parse(
+        env.text("DATABASE_URL"), conn_max_age=600, conn_health_checks=True
+    )
+}
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    # Without these a worker's parent would wait for ever on a database that is gone but whose
+    # connections nobody closed: connecting and half-open sockets both have an end.
+    connect_timeout=5,
+    keepalives=1,
+    keepalives_idle=10,
+    keepalives_interval=5,
+    keepalives_count=3,
+    tcp_user_timeout=20_000,
+)
+REDIS_URL = env.text("REDIS_URL")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+if env.flag("SECURE"):
+    SECURE_SSL_REDIRECT = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+# --- The outside world --------------------------------------------------------------------------------
+
+STRIPE_API_BASE = env.text("STRIPE_API_BASE")
+STRIPE_API_KEY = env.text("STRIPE_API_KEY")
+STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET")
+WAREHOUSE_URL = env.text("WAREHOUSE_URL")
+CRM_URL = env.text("CRM_URL")
+WEBHOOKS_ALLOW_PRIVATE = env.flag("WEBHOOKS_ALLOW_PRIVATE")
+vars().update(dj_email_url.parse(env.text("EMAIL_URL")))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL")
+
+# --- Patterns -----------------------------------------------------------------------------------------
+
+RETRY_SCALE = env.number("RETRY_SCALE")
+ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG")
+ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
+DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS")
+WEB_THREADS = env.integer("WEB_THREADS")
+
+OUTBOX_QUEUES = tuple(TIERS)
+OUTBOX_DEPTH_LIMIT = env.integer("OUTBOX_DEPTH_LIMIT")
+OUTBOX_BATCH = env.integer("OUTBOX_BATCH")
+OUTBOX_RETENTION = env.number("OUTBOX_RETENTION")
+OUTBOX_MARGIN = env.number("OUTBOX_MARGIN")
+OUTBOX_WORKER_TIMEOUT = env.number("OUTBOX_WORKER_TIMEOUT")
+OUTBOX_ON_DEAD = "dlq.capture.on_dead"
+OUTBOX_ON_RESOLVED = "dlq.capture.on_resolved"
+OUTBOX_EVENTS = {
+    "order.completed": [
+        "orders.tasks.send_receipt",
+        "payments.tasks.create_invoice",
+        "orders.tasks.update_inventory",
+        "orders.tasks.notify_warehouse",
+        "orders.tasks.sync_to_crm",
+        "orders.tasks.track_analytics",
+        "webhooks.tasks.publish_event",
+    ],
+    "order.failed": ["webhooks.tasks.publish_event"],
+    "order.cancelled": ["webhooks.tasks.publish_event"],
+    "order.refund_due": ["payments.tasks.refund_order"],
+    "gateway.event_received": ["payments.tasks.apply_gateway_event"],
+}
+DLQ_PUBLISHER = "config.wiring.republish"
+DLQ_DISCARDER = "config.wiring.discard"
+DLQ_JOURNAL = "config.wiring.worker_failure"
+DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
+RESILIENCE_ENQUEUE = "outbox.enqueue"
+MONITORING_SOURCES = {"outbox": "outbox.selectors.stats", "dlq": "dlq.selectors.stats"}
+
+# --- Celery -------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = env.text("BROKER_URL")
+CELERY_TASK_QUEUES = declare(CELERY_BROKER_URL)
+CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+# State lives in the database. With a result backend, its outage would turn successes into failures.
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONSUMER = "dlq.consumer:Consumer"
+# An outage longer than Celery's default of 100 tries must not end the worker.
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# On Redis, cancelling tasks on a lost connection acknowledges them: the work would be lost.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TASK_TIME_LIMIT = 360
+CELERY_TASK_SOFT_TIME_LIMIT = 300
+# Keeps the database connection between tasks; Celery's Django fixup closes it twice a task otherwise.
+CELERY_DB_REUSE_MAX = 10_000
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {
+        "visibility_timeout": env.number("VISIBILITY_TIMEOUT"),
+        # kombu looks for overdue messages on every tenth pass only, which makes a short timeout long.
+        "unacked_restore_limit": 100,
+        # Without these a broker that accepts and never answers hangs publisher and worker for ever.
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+    if CELERY_BROKER_URL.startswith(("redis", "sentinel", "unix"))
+    else {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
+)
+CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
+CELERY_BEAT_SCHEDULE = {
+    "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL")},
+}

@@ -1,0 +1,9 @@
+from django.apps import AppConfig
+
+
+class OutboxConfig(AppConfig):
+    name = "outbox"
+    verbose_name = "Outbox"
+
+    def ready(self) -> None:
+        from outbox import checks, worker  # noqa: F401  (registers the system checks and worker signals)

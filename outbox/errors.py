@@ -1,0 +1,41 @@
+"""What can go wrong at the outbox, as exceptions whose text says what to do."""
+
+from __future__ import annotations
+
+
+class Defer(Exception):
+    """Raised inside a task: not now, again in `seconds`. It spends no attempt.
+
+    For an open circuit, a held lock, a rate limit, or a 429 with Retry-After.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not seconds >= 0:
+            raise ValueError(f"Defer takes a number of seconds from 0 up, not {seconds!r}")
+        super().__init__(seconds, reason)
+        self.seconds = float(seconds)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"deferred for {self.seconds:g} s" + (f": {self.reason}" if self.reason else "")
+
+
+class EnqueueError(ValueError):
+    """The message cannot be enqueued; nothing was written."""
+
+
+class UnknownQueue(EnqueueError):
+    def __init__(self, queue: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"queue {queue!r} is not in OUTBOX_QUEUES ({', '.join(known)})")
+
+
+class ClaimLost(Exception):
+    """Another run has taken the message over; what this run did must not be settled."""
+
+
+class PoisonMessage(Exception):
+    """The message was begun `max_deliveries` times and no run lived to end it."""
+
+
+class WorkerLost(Exception):
+    """The process that ran the message died (killed, out of memory, or `sys.exit()` in the task)."""

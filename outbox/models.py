@@ -1,0 +1,166 @@
+"""One table is outbox, inbox and journal at once: one row is one message for its whole life.
+
+Nothing but `outbox.journal` changes these rows; the models exist for migrations, the admin and queries.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+
+class ClockTimestamp(models.Func):
+    """The database's time *now*; `now()` would stand still inside a long transaction."""
+
+    function = "clock_timestamp"
+    output_field = models.DateTimeField()
+
+
+class Status(models.TextChoices):
+    SCHEDULED = "scheduled", "scheduled: its time has not come"
+    BLOCKED = "blocked", "blocked: not the head of its group"
+    PENDING = "pending", "pending: waits for the relay"
+    PUBLISHED = "published", "published: handed to the broker, or running"
+    DONE = "done", "done"
+    DEAD = "dead", "dead: see the dead letters"
+    CANCELLED = "cancelled", "cancelled"
+
+
+OPEN = (Status.SCHEDULED, Status.BLOCKED, Status.PENDING, Status.PUBLISHED)
+#: A message in one of these is its group's head; the others of the group wait as blocked.
+ACTIVE = (Status.SCHEDULED, Status.PENDING, Status.PUBLISHED)
+
+
+class OutboxMessage(models.Model):
+    """A message from the commit that caused it until it is settled; the broker is only its transport."""
+
+    message_id = models.UUIDField(default=uuid.uuid4, unique=True, help_text="also the Celery task id")
+    generation = models.IntegerField(db_default=1, help_text="rises with each retry, deferral and replay")
+    task = models.TextField()
+    args = models.JSONField(db_default=[])
+    kwargs = models.JSONField(db_default={})
+    headers = models.JSONField(db_default={})
+    correlation_id = models.TextField(db_default="", blank=True)
+    queue = models.TextField()
+    ordering_key = models.TextField(db_default="", blank=True)
+    passes_over_dead = models.BooleanField(db_default=False)
+    dedup_key = models.TextField(db_default="", blank=True)
+    status = models.TextField(choices=Status.choices)
+    deliver_at = models.DateTimeField(db_default=ClockTimestamp())
+    publish_count = models.IntegerField(db_default=0, help_text="publishes of this generation")
+    attempts = models.IntegerField(db_default=0, help_text="runs that ended")
+    deliveries = models.IntegerField(db_default=0, help_text="runs begun since one ended in order")
+    duplicates = models.IntegerField(db_default=0, help_text="copies that were skipped")
+    replays = models.IntegerField(db_default=0)
+    created_at = models.DateTimeField(db_default=ClockTimestamp())
+    published_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    done_at = models.DateTimeField(null=True)
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    worker = models.TextField(db_default="", blank=True)
+    errors = models.JSONField(db_default=[], help_text="the last errors, newest last")
+
+    class Meta:
+        ordering = ("-id",)
+        # Every index but those on identity covers open states only, so that the cost of a message does
+        # not grow with the rows that are done.
+        indexes = (
+            models.Index(fields=["queue", "id"], name="outbox_pending", condition=Q(status="pending")),
+            models.Index(fields=["deliver_at"], name="outbox_scheduled", condition=Q(status="scheduled")),
+            models.Index(fields=["ordering_key", "id"], name="outbox_blocked", condition=Q(status="blocked")),
+            models.Index(
+                fields=["queue", "published_at"],
+                name="outbox_unstarted",
+                condition=Q(status="published", started_at=None),
+            ),
+            models.Index(
+                fields=["lease_until"],
+                name="outbox_running",
+                condition=Q(status="published", started_at__isnull=False),
+            ),
+            models.Index(fields=["ordering_key"], name="outbox_dead", condition=Q(status="dead")),
+            models.Index(fields=["done_at"], name="outbox_settled", condition=Q(done_at__isnull=False)),
+            models.Index(fields=["correlation_id"], name="outbox_correlation", condition=~Q(correlation_id="")),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=["ordering_key"],
+                name="outbox_one_head_per_group",
+                condition=Q(status__in=ACTIVE) & ~Q(ordering_key=""),
+            ),
+            models.UniqueConstraint(
+                fields=["dedup_key"],
+                name="outbox_one_open_per_dedup_key",
+                condition=Q(status__in=OPEN) & ~Q(dedup_key=""),
+            ),
+            models.CheckConstraint(name="outbox_known_status", condition=Q(status__in=Status.values)),
+            models.CheckConstraint(
+                name="outbox_blocked_has_group", condition=~Q(status="blocked") | ~Q(ordering_key="")
+            ),
+            models.CheckConstraint(
+                name="outbox_published_has_time",
+                condition=~Q(status="published") | Q(published_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="outbox_settled_has_time",
+                condition=Q(status__in=("done", "dead", "cancelled"), done_at__isnull=False)
+                | Q(status__in=OPEN, done_at=None),
+            ),
+            models.CheckConstraint(
+                name="outbox_lease_is_whole",
+                condition=Q(lease_token=None, lease_until=None)
+                | Q(lease_token__isnull=False, lease_until__isnull=False, started_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="outbox_lease_only_while_published",
+                condition=Q(lease_token=None) | Q(status="published"),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.message_id} ({self.status})"
+
+
+class Worker(models.Model):
+    """One row per worker incarnation: its heartbeat and how far it has read each queue."""
+
+    incarnation = models.UUIDField(primary_key=True)
+    hostname = models.TextField()
+    pid = models.IntegerField()
+    started_at = models.DateTimeField(db_default=ClockTimestamp())
+    beat_at = models.DateTimeField(db_default=ClockTimestamp())
+    #: Queue -> publication time (epoch seconds) of the newest message that this worker received.
+    received = models.JSONField(db_default={})
+    concurrency = models.IntegerField(db_default=0)
+    active = models.IntegerField(db_default=0)
+
+    def __str__(self) -> str:
+        return f"{self.hostname} (pid {self.pid})"
+
+
+class RelayProcess(models.Model):
+    """One row per relay. While one is idle, enqueueing wakes it; while all are busy, nobody pays for that."""
+
+    incarnation = models.UUIDField(primary_key=True)
+    idle = models.BooleanField(db_default=False)
+    seen_at = models.DateTimeField(db_default=ClockTimestamp())
+
+    def __str__(self) -> str:
+        return str(self.incarnation)
+
+
+class Schedule(models.Model):
+    """The cursor of one periodic task: every slot before `next_at` has its message."""
+
+    name = models.TextField(primary_key=True)
+    next_at = models.DateTimeField()
+    #: The schedule's definition; when it changes, the cursor starts anew.
+    spec = models.TextField(db_default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+

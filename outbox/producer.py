@@ -1,0 +1,162 @@
+"""Enqueueing: a message is a row of the caller's transaction, so it exists if and only if its cause does.
+
+Idea: transactional outbox (Richardson, microservices.io); one statement a call, whatever the number of messages.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from celery import current_app
+from celery.canvas import Signature
+from django.conf import settings
+from django.db import connection
+
+from outbox import context, journal
+from outbox.errors import EnqueueError, UnknownQueue
+
+#: A message carries ids, not objects; what is larger belongs into a table.
+MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_KEY_CHARS = 255
+#: What a signature may carry besides its arguments. Everything else would be silently lost.
+_OPTIONS = frozenset({"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"})
+
+
+def enqueue(
+    signature: Signature,
+    *,
+    queue: str | None = None,
+    ordering_key: str = "",
+    delay: float = 0.0,
+    correlation_id: str | None = None,
+    dedup_key: str = "",
+) -> uuid.UUID:
+    """Write one message into the caller's transaction and return its id, which is also the Celery task id.
+
+    `delay` is in seconds. Messages with one `ordering_key` run one at a time, in commit order. While a message
+    with the same `dedup_key` is open, no second one is written; the id returned then belongs to none.
+    Inside a running message and outside `atomic`, it is written together with that message's settlement.
+
+    Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON or too large.
+    """
+    (message_id,) = enqueue_many(
+        [signature],
+        queue=queue,
+        ordering_key=ordering_key,
+        delay=delay,
+        correlation_id=correlation_id,
+        dedup_key=dedup_key,
+    )
+    return message_id
+
+
+def enqueue_many(
+    signatures: Iterable[Signature],
+    *,
+    queue: str | None = None,
+    ordering_key: str = "",
+    delay: float = 0.0,
+    correlation_id: str | None = None,
+    dedup_key: str = "",
+) -> list[uuid.UUID]:
+    """`enqueue` for many messages in one statement; the options are those of every message."""
+    overrides = {
+        "queue": queue,
+        "ordering_key": ordering_key or None,
+        "countdown": delay or None,
+        "correlation_id": correlation_id,
+        "dedup_key": dedup_key or None,
+    }
+    given = {name: value for name, value in overrides.items() if value is not None}
+    rows = [_row(signature, given) for signature in signatures]
+    if not rows:
+        return []
+    run = context.current()
+    if run is not None and not _in_own_transaction():
+        run.children.extend(rows)
+    else:
+        journal.insert(rows)
+    return [row["message_id"] for row in rows]
+
+
+def emit(event: str, *, ordering_key: str = "", correlation_id: str | None = None, **kwargs: Any) -> list[uuid.UUID]:
+    """Enqueue one message for each task that `OUTBOX_EVENTS` names for this event, with these arguments.
+
+    Raises EnqueueError when the setting does not know the event, so that a misspelt one is not lost.
+    """
+    try:
+        names: Sequence[str] = settings.OUTBOX_EVENTS[event]
+    except KeyError:
+        raise EnqueueError(f"event {event!r} is not in OUTBOX_EVENTS") from None
+    signatures = [current_app.signature(name, kwargs=kwargs) for name in names]
+    return enqueue_many(signatures, ordering_key=ordering_key, correlation_id=correlation_id)
+
+
+def _in_own_transaction() -> bool:
+    """Whether the caller has opened `atomic`; the one that wraps a Django TestCase does not count."""
+    return connection.in_atomic_block and not connection.atomic_blocks[-1]._from_testcase
+
+
+def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(signature, Signature):
+        raise EnqueueError(f"enqueue takes a task signature such as task.s(1), not {type(signature).__name__}")
+    if signature.subtask_type:
+        raise EnqueueError(
+            f"a {signature.subtask_type} cannot be enqueued: enqueue the next step from the task before it, "
+            "in the transaction that has its effect"
+        )
+    options = {name: value for name, value in signature.options.items() if value is not None} | overrides
+    lost = sorted(set(options) - _OPTIONS)
+    if lost:
+        raise EnqueueError(f"{signature.task}: the outbox does not know {', '.join(lost)}")
+    task = current_app.tasks.get(signature.task)
+    if task is None:
+        raise EnqueueError(f"task {signature.task!r} is not registered")
+    name = options.get("queue") or task.queue or settings.CELERY_TASK_DEFAULT_QUEUE
+    if name not in settings.OUTBOX_QUEUES:
+        raise UnknownQueue(name, settings.OUTBOX_QUEUES)
+    run = context.current()
+    correlation = options.get("correlation_id")
+    if correlation is None:
+        correlation = run.correlation_id if run else ""
+    ordering_key, dedup_key = options.get("ordering_key", ""), options.get("dedup_key", "")
+    for field, value in (("ordering_key", ordering_key), ("dedup_key", dedup_key), ("correlation_id", correlation)):
+        if len(value) > MAX_KEY_CHARS or "\x00" in value:
+            raise EnqueueError(f"{signature.task}: {field} must be at most {MAX_KEY_CHARS} characters, without NUL")
+    headers = dict(options.get("headers") or {})
+    if run:
+        headers["causation_id"] = str(run.message_id)
+    return {
+        "message_id": uuid.UUID(str(options["task_id"])) if "task_id" in options else uuid.uuid4(),
+        "task": task.name,
+        "args": _json(task.name, "args", list(signature.args)),
+        "kwargs": _json(task.name, "kwargs", dict(signature.kwargs)),
+        "headers": _json(task.name, "headers", headers),
+        "correlation_id": correlation,
+        "queue": name,
+        "ordering_key": ordering_key,
+        "passes_over_dead": bool(task.passes_over_dead),
+        "dedup_key": dedup_key,
+        "delay": _seconds(task.name, options.get("countdown", 0.0)),
+    }
+
+
+def _seconds(task: str, value: Any) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 10 * 365 * 86_400:
+        raise EnqueueError(f"{task}: delay must be a number of seconds from 0 to ten years, not {value!r}")
+    return float(value)
+
+
+def _json(task: str, field: str, value: Any) -> str:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EnqueueError(f"{task}: {field} must be JSON ({error}); pass ids, and read fresh data in the task") from None
+    if "\\u0000" in text:
+        raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
+    if len(text) > MAX_PAYLOAD_BYTES:
+        raise EnqueueError(f"{task}: {field} has {len(text)} bytes; the limit is {MAX_PAYLOAD_BYTES}. Pass ids")
+    return text
