@@ -172,27 +172,25 @@ class Postgres:
         data.mkdir(mode=0o700)
         if self._user is not None:
             os.chown(data, *self._user)
-        read_end, write_end = os.pipe()
-        os.write(write_end, f"{self.password}\n".encode())
-        os.close(write_end)
         identity = {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
-        try:
+        with tempfile.NamedTemporaryFile("w", prefix="holdfast-") as password_file:  # mode 0600
+            password_file.write(f"{self.password}\n")
+            password_file.flush()
+            if self._user is not None:
+                os.fchown(password_file.fileno(), *self._user)
             made = subprocess.run(
                 [
                     *(installation / "bin" / "initdb", "-D", data, "-U", NAME, "-E", "UTF8", "--locale=C"),
-                    *("-A", "scram-sha-256", f"--pwfile=/dev/fd/{read_end}", "--no-instructions"),
+                    *("-A", "scram-sha-256", f"--pwfile={password_file.name}", "--no-instructions"),
                     *([] if self.durable else ["--no-sync"]),
                 ],
                 capture_output=True,
                 text=True,
                 cwd=data,
                 env=self._env,
-                pass_fds=(read_end,),
                 check=False,
                 **identity,  # type: ignore[call-overload]
             )
-        finally:
-            os.close(read_end)
         if made.returncode != 0:
             raise StackError(f"initdb failed: {' '.join(made.stderr.split())}")
 

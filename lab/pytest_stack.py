@@ -1,0 +1,58 @@
+"""pytest plugin: a private, real PostgreSQL and Redis for each test run (``-p lab.pytest_stack``).
+
+Django reads its settings when pytest-django starts, so the servers must be up, and their URLs in the environment,
+before that. URLs that are already in the environment win.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from lab.stack import Stack, StackError
+
+_stack: Stack | None = None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests() -> Generator[None, None, None]:
+    """Start the servers; a wrapper, because pytest-django loads the settings in a ``tryfirst`` of this same hook."""
+    global _stack
+    # Under pytest a SIGTERM would end the process with no clean-up at all.
+    signal.signal(signal.SIGTERM, _interrupt)
+    directory = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+    directory.chmod(0o711)  # as root, the server runs as another user and must be able to pass
+    _stack = Stack(directory, title="pytest", env_file=None, durable=False)
+    try:
+        _stack.start()
+    except StackError as problem:
+        _discard()
+        raise pytest.UsageError(str(problem)) from None
+    os.environ.update(_stack.environment)
+    try:
+        return (yield)
+    except BaseException:
+        _discard()
+        raise
+
+
+def pytest_unconfigure() -> None:
+    _discard()
+
+
+def _discard() -> None:
+    global _stack
+    if _stack is not None:
+        _stack.stop()
+        _stack.erase()
+        _stack = None
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
