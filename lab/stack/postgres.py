@@ -72,12 +72,12 @@ class Postgres:
     checkout under /root) is kept in a directory of its own under /var/tmp, whose name is remembered in ``directory``.
     """
 
-    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True):
+    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True, port: int = 0):
         self.directory = directory
         self.password = password
         self.log = log
         self.durable = durable
-        self.port = 0
+        self.port = port  # wished for; start() takes another one if it is taken
         self._env = env
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -105,7 +105,7 @@ class Postgres:
         (data / "postmaster.pid").unlink(missing_ok=True)
         settings = SETTINGS | ({} if self.durable else FAST_AND_VOLATILE)
         for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.free_port()
+            self.port = processes.free_port(self.port)
             options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             self._process = processes.start(
                 [installation / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
@@ -123,6 +123,10 @@ class Postgres:
                 if not tries_left or "address" not in self.log.read_text(errors="replace")[-2000:]:
                     raise
         self._create_database()
+
+    def died(self) -> bool:
+        """Whether somebody else ended the server."""
+        return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
         if self._process is not None:

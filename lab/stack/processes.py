@@ -31,8 +31,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 OWNER = "HOLDFAST_STACK"
 
 
-def free_port() -> int:
-    """A TCP port that was free on the loopback interface a moment ago."""
+def free_port(wanted: int = 0) -> int:
+    """A TCP port that was free on the loopback interface a moment ago: ``wanted`` if it is, else any."""
+    if wanted and not port_is_busy("127.0.0.1", wanted):
+        return wanted
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

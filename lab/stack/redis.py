@@ -38,12 +38,12 @@ class Redis:
     ``durable=False`` switches persistence off (for tests).
     """
 
-    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True):
+    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True, port: int = 0):
         self.directory = directory
         self.password = password
         self.log = log
         self.durable = durable
-        self.port = 0
+        self.port = port  # wished for; start() takes another one if it is taken
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,7 +55,7 @@ class Redis:
         server = find_server()
         self.directory.mkdir(parents=True, exist_ok=True)
         for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.free_port()
+            self.port = processes.free_port(self.port)
             self._process = processes.start(
                 [server, self._configure()],
                 log=self.log,
@@ -71,6 +71,14 @@ class Redis:
                 # Between choosing a free port and binding it somebody else may have taken it.
                 if not tries_left or "in use" not in processes.last_words(self.log):
                     raise
+
+    def home(self) -> Path:
+        """Where the data is."""
+        return self.directory
+
+    def died(self) -> bool:
+        """Whether somebody else ended the server."""
+        return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
         if self._process is not None:

@@ -12,7 +12,7 @@ from typing import Self
 from lab.stack import processes
 from lab.stack.postgres import Postgres
 from lab.stack.redis import Redis
-from lab.stack.state import Lock, load_secrets, write_pairs
+from lab.stack.state import Lock, load_secrets, read_pairs, write_pairs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VAR = ROOT / "var"
@@ -25,90 +25,99 @@ class Stack:
     """The embedded servers of one directory.
 
     ``start`` promises: the servers answer, ``environment`` holds every setting, and nothing of a previous run that was
-    killed is left. ``stop`` promises: no process of this stack is left, and the data is on disk. A server whose URL is
+    killed is left. ``stop`` promises: no server of this stack is left, and the data is on disk. A server whose URL is
     in the environment is used as it is and not started. Both raise StackError with one line that says what to do.
 
-    ``directory`` holds the data, ``lock_directory`` what must be used by one stack at a time (they differ for the demo,
-    which keeps its data apart but shares var/ with ``make up``). ``env_file`` is where other terminals find the
-    settings; None writes none. ``durable=False`` trades safety for speed, for tests.
+    ``directory`` holds the data; ``owner`` is the directory that only one stack may use at a time (they differ for the
+    demo, which keeps its data apart but shares var/ with ``make up``). ``env_file`` is where other terminals find the
+    settings; None writes none. ``durable=False`` trades safety for speed, for tests. ``fresh=True`` erases the data of
+    earlier runs first.
     """
 
     def __init__(
         self,
         directory: Path = VAR,
         *,
-        title: str = "manage.py stack",
-        lock_directory: Path | None = None,
+        title: str,
+        owner: Path | None = None,
         env_file: Path | None = STACK_ENV,
         durable: bool = True,
+        fresh: bool = False,
     ):
         self.directory = directory.resolve()
-        self.environment: dict[str, str] = {}
+        self.owner = (owner or directory).resolve()
         self.title = title
-        self._lock = Lock((lock_directory or self.directory) / "lock")
+        self.environment: dict[str, str] = {}
+        self._lock = Lock(self.owner / "lock")
         self._env_file = env_file
         self._durable = durable
+        self._fresh = fresh
         self._postgres: Postgres | None = None
         self._redis: Redis | None = None
 
     def start(self) -> None:
-        logs = self.directory / "log"
-        logs.mkdir(parents=True, exist_ok=True)
         self._lock.take(self.title)
         try:
-            processes.end_leftovers(self._places())
-            self._start(logs)
+            processes.end_leftovers([self.owner, self._postgres_home()])
+            if self._fresh:
+                self.erase()
+            self._start_servers()
+            self._write_environment()
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, logs: Path) -> None:
+    def _start_servers(self) -> None:
+        logs = self.directory / "log"
+        logs.mkdir(parents=True, exist_ok=True)
         secrets = load_secrets(self.directory / "secrets.env")
-        server_env = {**os.environ, processes.OWNER: str(self.directory)}
+        # The ports of the last run are taken again if they are free: addresses that the database remembers (webhook
+        # subscriptions of the demo customers) stay right.
+        ports = {name: int(port) for name, port in read_pairs(self.directory / "ports.env").items()}
         urls = {name: os.environ[name] for name in SERVERS if os.environ.get(name)}
+        marked = {**os.environ, processes.OWNER: str(self.owner)}
         if "DATABASE_URL" not in urls:
             self._postgres = Postgres(
                 self.directory / "postgres",
                 password=secrets["POSTGRES_PASSWORD"],
                 log=logs / "postgres.log",
-                env=server_env,
+                env=marked,
                 durable=self._durable,
+                port=ports.get("POSTGRES", 0),
             )
             self._postgres.start()
+            ports["POSTGRES"] = self._postgres.port
             urls["DATABASE_URL"] = self._postgres.url
         if "BROKER_URL" not in urls or "REDIS_URL" not in urls:
             self._redis = Redis(
                 self.directory / "redis",
                 password=secrets["REDIS_PASSWORD"],
                 log=logs / "redis.log",
-                env=server_env,
+                env=marked,
                 durable=self._durable,
+                port=ports.get("REDIS", 0),
             )
             self._redis.start()
+            ports["REDIS"] = self._redis.port
             # Two databases, so that wiping the broker in an experiment does not wipe locks and cache.
             urls.setdefault("BROKER_URL", self._redis.url(0))
             urls.setdefault("REDIS_URL", self._redis.url(1))
-        self.environment = {
-            **{name: urls[name] for name in SERVERS},
-            **{name: os.environ.get(name) or secrets[name] for name in ("SECRET_KEY", "STRIPE_API_KEY")},
-            "STRIPE_WEBHOOK_SECRET": os.environ.get("STRIPE_WEBHOOK_SECRET") or secrets["STRIPE_WEBHOOK_SECRET"],
-            **self._outside_world(),
-        }
-        self._write_environment()
+        for sandbox_port in ("SANDBOX_PORT", "SANDBOX_SMTP_PORT"):
+            ports[sandbox_port] = processes.free_port(ports.get(sandbox_port, 0))
+        write_pairs(
+            self.directory / "ports.env",
+            {name: str(port) for name, port in ports.items()},
+            title="The ports of the last run.",
+        )
+        self.environment = {**urls, **_given_or(secrets | _outside_world(ports))}
 
-    def _outside_world(self) -> dict[str, str]:
-        """Where the sandbox listens, once somebody starts it: its ports are chosen here so that all settings agree."""
-        http, smtp = processes.free_port(), processes.free_port()
-        sandbox = f"http://127.0.0.1:{http}"
-        addresses = {
-            "STRIPE_API_BASE": sandbox,
-            "WAREHOUSE_URL": f"{sandbox}/warehouse",
-            "CRM_URL": f"{sandbox}/crm",
-            "EMAIL_URL": f"smtp://127.0.0.1:{smtp}",
-            "WEBHOOKS_ALLOW_PRIVATE": "1",
-        }
-        chosen = {name: os.environ.get(name) or value for name, value in addresses.items()}
-        return {**chosen, "SANDBOX_PORT": str(http), "SANDBOX_SMTP_PORT": str(smtp)}
+    def watch(self) -> None:
+        """Start again, on the same port and data, a server that somebody killed. To be called now and then."""
+        for server in (self._postgres, self._redis):
+            if server is not None and server.died():
+                # A killed postmaster leaves backends that still use the data.
+                processes.end_leftovers([server.home().resolve()])
+                server.start()
 
     def update_environment(self, **settings: str) -> None:
         """Add settings for the processes of this stack and for other terminals."""
@@ -117,15 +126,15 @@ class Stack:
 
     def process_environment(self) -> dict[str, str]:
         """The whole environment for a process of this stack, the mark of its owner included."""
-        return {**os.environ, **self.environment, processes.OWNER: str(self.directory)}
+        return {**os.environ, **self.environment, processes.OWNER: str(self.owner)}
 
     def stop(self) -> None:
-        """Stop what runs, and withdraw the settings: nobody should be sent to servers that are gone."""
+        """Stop the servers, and withdraw the settings: nobody should be sent to servers that are gone."""
         if self._env_file is not None and self.environment:
             self._env_file.unlink(missing_ok=True)
         self.environment = {}
         with contextlib.ExitStack() as closing:
-            # Run in reverse, each even if another fails: Redis, PostgreSQL, then the lock.
+            # Runs in reverse, each even if another fails: Redis, PostgreSQL, then the lock.
             closing.callback(self._lock.release)
             if self._postgres is not None:
                 closing.callback(self._postgres.stop)
@@ -134,14 +143,13 @@ class Stack:
         self._postgres = self._redis = None
 
     def erase(self) -> None:
-        """Remove all data of a stack that is not running."""
-        directory = self.directory / "postgres"
-        Postgres(directory, password="", log=Path(os.devnull), env={}).erase()
+        """Remove all data of a stack whose servers do not run."""
+        shutil.rmtree(self._postgres_home(), ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _places(self) -> list[Path]:
-        postgres = Postgres(self.directory / "postgres", password="", log=Path(os.devnull), env={})
-        return [self.directory, postgres.home().resolve()]
+    def _postgres_home(self) -> Path:
+        directory = self.directory / "postgres"
+        return Postgres(directory, password="", log=Path(os.devnull), env={}).home().resolve()
 
     def _write_environment(self) -> None:
         if self._env_file is not None:
@@ -155,3 +163,22 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _outside_world(ports: dict[str, int]) -> dict[str, str]:
+    """Where the sandbox listens, once somebody starts it: chosen here so that all settings agree."""
+    sandbox = f"http://127.0.0.1:{ports['SANDBOX_PORT']}"
+    return {
+        "STRIPE_API_BASE": sandbox,
+        "WAREHOUSE_URL": f"{sandbox}/warehouse",
+        "CRM_URL": f"{sandbox}/crm",
+        "EMAIL_URL": f"smtp://127.0.0.1:{ports['SANDBOX_SMTP_PORT']}",
+        "WEBHOOKS_ALLOW_PRIVATE": "1",
+        "SANDBOX_PORT": str(ports["SANDBOX_PORT"]),
+        "SANDBOX_SMTP_PORT": str(ports["SANDBOX_SMTP_PORT"]),
+    }
+
+
+def _given_or(values: dict[str, str]) -> dict[str, str]:
+    """The same names, with what the environment already says in place of our value."""
+    return {name: os.environ.get(name) or value for name, value in values.items() if not name.endswith("_PASSWORD")}

@@ -1,0 +1,174 @@
+"""Runs the processes of the Procfile.
+
+The file's format and the look of the output are honcho's. Its Manager is not used: it stops everything when one process
+ends, while here a worker that was killed (which is what this project is about) must come back, the sandbox must outlive
+the workers that talk to it, and nothing may be left when the manager itself is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from honcho.colour import get_colours
+from honcho.environ import parse_procfile
+from honcho.printer import Message, Printer
+
+from lab.stack import StackError
+from lab.stack.processes import die_with_parent
+from lab.stack.stack import ROOT
+
+# Who stops when: first what takes in work, then what does it, at last the outside world that it talks to.
+STOP_ORDER = (("web", "beat", "relay"), ("critical", "high", "default", "low"), ("sandbox",))
+# Longer than Celery's soft shutdown (10 s): workers hand their work back before they are killed.
+STOP_SECONDS = 20.0
+
+# A process that ends sooner than this after its start counts as failing, and is not started for ever.
+QUICK_DEATH_SECONDS = 5.0
+QUICK_DEATHS = 4
+
+Sink = Callable[[str, str], None]
+
+
+def console() -> Sink:
+    """Lines on the terminal behind time and name, in a colour per process."""
+    printer = Printer(sys.stdout, width=8)
+    colours = get_colours()
+    chosen: dict[str, str] = {}
+
+    def write(name: str, line: str) -> None:
+        colour = chosen.setdefault(name, next(colours))
+        printer.write(Message("line", line, datetime.datetime.now(), name, colour))
+
+    return write
+
+
+def files(directory: Path) -> Sink:
+    """Lines in one file a process, for a terminal that shows something else."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, line: str) -> None:
+        with (directory / f"{name}.log").open("a") as file:
+            file.write(line + "\n")
+
+    return write
+
+
+@dataclass
+class _Program:
+    name: str
+    command: str
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0
+    quick_deaths: int = 0
+    last_line: str = ""
+    reader: threading.Thread | None = None
+
+
+class Fleet:
+    """The processes of one Procfile, with ``environment``, writing to ``sink``.
+
+    Not thread-safe, and to be used from the main thread: the kernel ends a process when the *thread* that started it
+    ends.
+    """
+
+    def __init__(self, environment: Mapping[str, str], sink: Sink, *, procfile: Path = ROOT / "Procfile"):
+        # The tools of this interpreter's environment come first, whatever is on PATH.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        self._environment = {**environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        self._sink = sink
+        parsed = parse_procfile(procfile.read_text())
+        self._programs = {name: _Program(name, command) for name, command in parsed.processes.items()}
+
+    def start(self) -> None:
+        for program in self._programs.values():
+            self._start(program)
+
+    def watch(self) -> None:
+        """Start again what has ended. To be called several times a second; StackError when a process keeps ending."""
+        now = time.monotonic()
+        for program in self._programs.values():
+            if program.process is None:
+                if now >= program.start_at:
+                    self._start(program)
+                continue
+            code = program.process.poll()
+            if code is None:
+                continue
+            self._end_group(program, signal.SIGKILL)
+            quick = now - program.started_at < QUICK_DEATH_SECONDS
+            program.quick_deaths = program.quick_deaths + 1 if quick else 0
+            if program.quick_deaths >= QUICK_DEATHS:
+                self._join(program)
+                raise StackError(f"{program.name} keeps stopping (exit {code}): {program.last_line}")
+            program.process = None
+            program.start_at = now + 0.5 * 2**program.quick_deaths
+            self._sink(program.name, f"stopped (exit {code}), starting again")
+
+    def stop(self) -> None:
+        """End everything, politely and then by force, in ``STOP_ORDER``; returns when all of it is gone."""
+        for names in STOP_ORDER:
+            group = [self._programs[name] for name in names if name in self._programs]
+            running = [program for program in group if program.process is not None]
+            for program in running:
+                self._signal(program, signal.SIGTERM)
+            give_up_at = time.monotonic() + STOP_SECONDS
+            for program in running:
+                assert program.process is not None
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    program.process.wait(timeout=max(0.0, give_up_at - time.monotonic()))
+                # Whatever is left of its group too: a pool child whose parent died early has no one else to end it.
+                self._end_group(program, signal.SIGKILL)
+                program.process.wait()
+                self._join(program)
+                program.process = None
+
+    def _start(self, program: _Program) -> None:
+        program.process = subprocess.Popen(
+            ["/bin/sh", "-c", program.command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=self._environment,
+            # Its own group: a Ctrl-C at the terminal reaches only us, and we decide who stops when.
+            start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGKILL),
+        )
+        program.started_at = time.monotonic()
+        program.reader = threading.Thread(target=self._relay_output, args=(program, program.process), daemon=True)
+        program.reader.start()
+
+    def _relay_output(self, program: _Program, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for raw in process.stdout:
+                line = raw.decode("utf-8", "replace").rstrip()
+                program.last_line = line or program.last_line
+                self._sink(program.name, line)
+
+    def _signal(self, program: _Program, signum: int) -> None:
+        assert program.process is not None
+        # Only to the leader: Celery and gunicorn stop their own children, and a pool child that got the signal too
+        # would drop its task.
+        with contextlib.suppress(ProcessLookupError):
+            program.process.send_signal(signum)
+
+    def _end_group(self, program: _Program, signum: int) -> None:
+        assert program.process is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(program.process.pid, signum)
+
+    def _join(self, program: _Program) -> None:
+        if program.reader is not None:
+            program.reader.join(timeout=2.0)

@@ -1,0 +1,70 @@
+"""Brings a fresh database to the point where the demo can place orders: tables, demo data, admin, Bearer key."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+
+from lab.stack.stack import VAR
+from lab.stack.state import write_private
+
+DEMO_KEY = VAR / "demo-api-key"
+ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``api_key`` is the Bearer key; ``admin_password`` is None when the admin existed before (it is not stored)."""
+
+    api_key: str
+    admin_password: str | None
+
+
+def configure(environment: Mapping[str, str]) -> None:
+    """Set up Django in this process with the settings of a running stack."""
+    os.environ.update(environment)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+def prepare(environment: Mapping[str, str], *, log: Path) -> Prepared:
+    """Migrate and seed. May be called again on the same database: what exists stays as it is."""
+    configure(environment)
+    from orders.seed import seed_demo as seed_orders
+    from webhooks.seed import seed_demo as seed_webhooks
+
+    with log.open("a") as output:
+        call_command("migrate", interactive=False, stdout=output)
+    seed_orders()
+    seed_webhooks(f"{environment['STRIPE_API_BASE']}/merchants/{{customer_id}}/webhooks")
+    return Prepared(api_key=_demo_key(DEMO_KEY), admin_password=_demo_admin())
+
+
+def _demo_key(path: Path) -> str:
+    from orders.models import ApiKey
+
+    known = path.read_text().strip() if path.exists() else ""
+    if known and ApiKey.objects.filter(key_hash=ApiKey.digest(known), is_active=True).exists():
+        return known
+    _, raw = ApiKey.issue("demo")
+    write_private(path, f"{raw}\n")
+    return raw
+
+
+def _demo_admin() -> str | None:
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model().objects
+    if users.filter(username=ADMIN).exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    users.create_superuser(username=ADMIN, email="admin@holdfast.example", password=password)
+    return password

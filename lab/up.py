@@ -1,0 +1,74 @@
+"""`make up`: the whole system on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+from lab.fleet import Fleet, console
+from lab.signals import Stopped, raise_on_stop
+from lab.stack import Stack, StackError
+from lab.stack.processes import port_is_busy
+from lab.stack.stack import VAR
+
+READY_SECONDS = 90.0
+
+
+def main() -> int:
+    """Run everything. Returns the exit code: 0 after Ctrl-C, 1 with one line when it cannot run."""
+    raise_on_stop()
+    try:
+        return _run(_port())
+    except Stopped:
+        return 0
+    except StackError as problem:
+        print(f"up: {problem}", file=sys.stderr)
+        return 1
+
+
+def _run(port: int) -> int:
+    stack = Stack(title="make up")
+    fleet: Fleet | None = None
+    try:
+        stack.start()
+        if port_is_busy("127.0.0.1", port):
+            raise StackError(f"port {port} is busy: stop what listens there, or choose another one: make up PORT=8001")
+        stack.update_environment(PORT=str(port), SANDBOX_DATA=str(VAR / "sandbox"))
+        prepared = _prepare(stack)
+        fleet = Fleet(stack.process_environment(), console())
+        fleet.start()
+        wait_until_ready(port, watch=lambda: (fleet.watch(), stack.watch()))
+        if prepared.admin_password is not None:
+            print(f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True)
+        print(f"key    {VAR / 'demo-api-key'} holds the Bearer key of the API", flush=True)
+        print(f"ready http://127.0.0.1:{port}/", flush=True)
+        while True:
+            fleet.watch()
+            stack.watch()
+            time.sleep(0.2)
+    finally:
+        if fleet is not None:
+            fleet.stop()
+        stack.stop()
+        (VAR / "sandbox-url").unlink(missing_ok=True)
+
+
+def wait_until_ready(port: int, *, watch: Callable[[], object]) -> None:
+    """Wait until the web process says that it and what it needs are there; ``watch`` is called while waiting."""
+    give_up_at = time.monotonic() + READY_SECONDS
+    while time.monotonic() < give_up_at:
+        watch()
+        with (
+            contextlib.suppress(urllib.error.URLError, http.client.HTTPException, OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer,
+        ):
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise StackError(f"/readyz did not answer 200 within {READY_SECONDS:.0f} s")
