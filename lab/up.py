@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 
 from lab.fleet import Fleet, console
+from lab.prepare import DEMO_KEY, prepare
 from lab.signals import Stopped, raise_on_stop
 from lab.stack import Stack, StackError
 from lab.stack.processes import port_is_busy
@@ -40,23 +41,27 @@ def _run(port: int) -> int:
         if port_is_busy("127.0.0.1", port):
             raise StackError(f"port {port} is busy: stop what listens there, or choose another one: make up PORT=8001")
         stack.update_environment(PORT=str(port), SANDBOX_DATA=str(VAR / "sandbox"))
-        prepared = _prepare(stack)
+        prepared = prepare(stack.environment, log=stack.directory / "log" / "prepare.log")
         fleet = Fleet(stack.process_environment(), console())
         fleet.start()
-        wait_until_ready(port, watch=lambda: (fleet.watch(), stack.watch()))
+        wait_until_ready(port, watch=lambda: _watch(fleet, stack))
         if prepared.admin_password is not None:
             print(f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True)
-        print(f"key    {VAR / 'demo-api-key'} holds the Bearer key of the API", flush=True)
+        print(f"key    {DEMO_KEY} holds the Bearer key of the API", flush=True)
         print(f"ready http://127.0.0.1:{port}/", flush=True)
         while True:
-            fleet.watch()
-            stack.watch()
+            _watch(fleet, stack)
             time.sleep(0.2)
     finally:
         if fleet is not None:
             fleet.stop()
         stack.stop()
         (VAR / "sandbox-url").unlink(missing_ok=True)
+
+
+def _watch(fleet: Fleet, stack: Stack) -> None:
+    stack.watch()
+    fleet.watch()
 
 
 def wait_until_ready(port: int, *, watch: Callable[[], object]) -> None:
@@ -72,3 +77,14 @@ def wait_until_ready(port: int, *, watch: Callable[[], object]) -> None:
                 return
         time.sleep(0.1)
     raise StackError(f"/readyz did not answer 200 within {READY_SECONDS:.0f} s")
+
+
+def _port() -> int:
+    text = os.environ.get("PORT") or "8000"
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise StackError(f"PORT must be a port number, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -165,25 +165,24 @@ def _ancestry() -> set[int]:
 
 
 def end_leftovers(directories: Iterable[Path], *, patience: float = 10.0) -> int:
-    """End what a killed run left: SIGTERM to all of it, SIGKILL after ``patience`` seconds. Returns how many."""
+    """End what a killed run left, and wait until it is gone. Returns how many processes there were.
+
+    The servers get a fast shutdown and SIGKILL after ``patience`` seconds; the rest is killed at once: its owner was
+    killed too, and whatever it held is made for that.
+    """
     places = list(directories)
-
-    def remaining() -> list[int]:
-        return sorted({pid for place in places for pid in leftovers(place)})
-
-    first = remaining()
+    found: set[int] = set()
     kill_at = time.monotonic() + patience
-    signalled: set[int] = set()
-    while pids := remaining():
+    while pids := {pid for place in places for pid in leftovers(place)}:
         now = time.monotonic()
         if now > kill_at + 10:
-            raise StackError(f"processes of a previous run do not end: {pids}")
+            raise StackError(f"processes of a previous run do not end: {sorted(pids)}")
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                if now > kill_at:
+            with contextlib.suppress(OSError):
+                if now > kill_at or not _is_server(Path(f"/proc/{pid}")):
                     os.kill(pid, signal.SIGKILL)
-                elif pid not in signalled:
-                    signalled.add(pid)
-                    os.kill(pid, signal.SIGTERM)
-        time.sleep(0.05)
-    return len(first)
+                elif pid not in found:
+                    os.kill(pid, signal.SIGINT)
+        found |= pids
+        time.sleep(0.02)
+    return len(found)

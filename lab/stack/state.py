@@ -29,8 +29,13 @@ class Lock:
 
     def take(self, title: str) -> None:
         """Take it for the command ``title``. StackError that names the holder when it is taken."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("a+")
+        except PermissionError:
+            raise StackError(
+                f"{self._path.parent} belongs to another user: run as that user, or remove it"
+            ) from None
         try:
             # A record lock, not flock(): forked children do not inherit it, so none of them can keep it alive.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
