@@ -47,6 +47,7 @@ VARIABLES: dict[str, Variable] = {
     "STRIPE_WEBHOOK_SECRET": Variable("", "signing secret of the gateway's events"),
     "EMAIL_URL": Variable("smtp://localhost:25", "mail server: smtp://user:password@host:port, smtps or smtp+tls"),
     "DEFAULT_FROM_EMAIL": Variable("orders@holdfast.example", "sender of every mail"),
+    "PASSWORD_RESET_URL": Variable("http://127.0.0.1:8000/reset/{uid}/{token}/", "link in password reset mails"),
     "WAREHOUSE_URL": Variable("", "base address of the warehouse API"),
     "CRM_URL": Variable("", "base address of the CRM API"),
     "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),

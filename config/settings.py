@@ -116,6 +116,7 @@ WEBHOOKS_ALLOW_PRIVATE = env.flag("WEBHOOKS_ALLOW_PRIVATE")
 vars().update(dj_email_url.parse(env.text("EMAIL_URL")))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL")
+PASSWORD_RESET_URL = env.text("PASSWORD_RESET_URL")
 
 # --- Patterns -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Webhooks: outgoing deliveries (signed, ordered, guarded), incoming receiver (verified, deduplicated)."""

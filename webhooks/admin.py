@@ -1,0 +1,69 @@
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from webhooks.models import Delivery, Event, IncomingEvent, Subscription
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """A record of what happened: looked at, never edited."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(admin.ModelAdmin):
+    list_display = ("customer_id", "url", "is_active", "disabled_reason", "created_at")
+    list_filter = ("is_active",)
+    search_fields = ("=customer_id", "url")
+
+    # The secret signs in our name: shown once, when it is made, and never a mask that a save would write
+    # back.
+    exclude = ("secret",)
+
+    def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            self.message_user(request, f"Signing secret, shown only now: {obj.secret}")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        # What was published to an address is recorded under it: a new address is a new subscription.
+        return ("customer_id", "url") if obj else ()
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    list_display = ("event_id", "event_type", "order_id", "customer_id", "created_at")
+    list_filter = ("event_type",)
+    search_fields = ("=event_id", "=order_id")
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    list_display = (
+        "event_id",
+        "event_type",
+        "endpoint",
+        "status",
+        "attempts",
+        "http_status",
+        "last_error",
+        "sent_at",
+    )
+    list_filter = ("status", "event_type")
+    search_fields = ("=event_id", "endpoint")
+
+
+@admin.register(IncomingEvent)
+class IncomingEventAdmin(ReadOnlyAdmin):
+    list_display = ("event_id", "event_type", "provider", "received_at")
+    list_filter = ("event_type",)
+    search_fields = ("=event_id",)

@@ -1,0 +1,115 @@
+"""Post one event to one endpoint, once.
+
+The documents keep "already sent" in a cache for a day. Here it is a row (webhooks.models.Delivery, unique on
+event and endpoint), so that it survives an evicted key and a flushed Redis, and two senders at once post
+once: the second finds the first one's lease.
+
+What is left: a sender that dies after the receiver acted and before `mark_sent`, an answer that is lost on
+the way back, and a sender that is frozen past its lease, are each followed by one more post of the same
+event. It carries the same `webhook-id`, by which receivers are told to drop repeats (standardwebhooks.com,
+"Webhook id"). No sender can do better over HTTP.
+"""
+
+import http.client
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from standardwebhooks import Webhook
+
+from resilience.retry import parse_retry_after
+from webhooks import transport
+from webhooks.errors import (
+    DeliveryInFlight,
+    EndpointGone,
+    EndpointRefused,
+    EndpointUnreachable,
+    WebhookDeliveryError,
+)
+from webhooks.models import Delivery
+
+__all__ = [
+    "DeliveryInFlight",
+    "EndpointGone",
+    "EndpointRefused",
+    "EndpointUnreachable",
+    "WebhookDeliveryError",
+    "send_webhook",
+]
+
+RETRY_AFTER_DEFAULT_SECONDS = 60.0  # A 429 that does not say how long.
+# Goes into a header; no dots: the signed text is joined with them.
+_EVENT_ID = re.compile(r"[A-Za-z0-9_:-]{1,255}")
+
+
+def send_webhook(
+    endpoint_url: str, event_type: str, payload: Any, event_id: str, *, secret: str = ""
+) -> dict[str, Any]:
+    """Post `{"id", "event", "data"}` to the endpoint unless this event was delivered there before.
+
+    Returns `{'status': 'sent', 'http_status', 'idempotency_key'}`, or `{'status': 'already_sent',
+    'idempotency_key'}` without a call. Any 2xx counts as delivered; redirects are not followed. Signed as
+    Standard Webhooks says when a `secret` is given (`whsec_…`), unsigned without.
+
+    Raises WebhookDeliveryError (with `.status` and `.retry_after` in seconds) when it was not taken:
+    DeliveryInFlight while another sender has it, EndpointUnreachable without an answer, EndpointGone for 410,
+    EndpointRefused for an address that we do not call. Raises ValueError for an unusable event id and
+    RuntimeError inside a transaction.
+    """
+    if not _EVENT_ID.fullmatch(event_id):
+        raise ValueError(f"event_id must be 1 to 255 of A-Z a-z 0-9 _ : -, not {event_id!r}")
+    transport.check_url(endpoint_url)
+    key = f"webhook:{event_id}:{endpoint_url}"
+    # The same bytes at every attempt, so that a receiver may compare a repeat with what it stored.
+    body = json.dumps(
+        {"id": event_id, "event": event_type, "data": payload}, separators=(",", ":"), sort_keys=True
+    )
+
+    delivery = Delivery.claim(event_id=event_id, endpoint=endpoint_url, event_type=event_type)
+    if delivery.status == Delivery.Status.SENT:
+        return {"status": "already_sent", "idempotency_key": key}
+    try:
+        http_status = _post(endpoint_url, event_id, body, secret)
+    except Exception as error:
+        delivery.release(error=str(error) or repr(error), http_status=getattr(error, "status", None))
+        raise
+    delivery.mark_sent(http_status=http_status)
+    return {"status": "sent", "http_status": http_status, "idempotency_key": key}
+
+
+def _post(url: str, event_id: str, body: str, secret: str) -> int:
+    """The status of a 2xx answer; every other ending is a WebhookDeliveryError."""
+    try:
+        response = transport.post(url, data=body.encode(), headers=_headers(event_id, body, secret))
+    except (OSError, http.client.HTTPException) as error:
+        raise EndpointUnreachable(f"{type(error).__name__}: {error}") from error
+    status = response.status_code
+    if 200 <= status < 300:
+        return status
+    text = f": {response.text[:200]}" if response.text else ""
+    if status == 410:
+        raise EndpointGone(f"HTTP {status}{text}", status=status)
+    retry_after = None
+    if status in (429, 503) and ("Retry-After" in response.headers or status == 429):
+        retry_after = parse_retry_after(
+            response.headers.get("Retry-After"),
+            date=response.headers.get("Date"),
+            default=RETRY_AFTER_DEFAULT_SECONDS,
+        )
+    raise WebhookDeliveryError(f"HTTP {status}{text}", status=status, retry_after=retry_after)
+
+
+def _headers(event_id: str, body: str, secret: str) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "Holdfast-Webhooks/1",
+        "X-Webhook-ID": event_id,
+        "webhook-id": event_id,
+    }
+    if secret:
+        # Signed anew at every attempt: receivers refuse a timestamp that is older than five minutes.
+        now = datetime.now(UTC)
+        headers["webhook-timestamp"] = str(int(now.timestamp()))
+        headers["webhook-signature"] = Webhook(secret).sign(event_id, now, body)
+    return headers

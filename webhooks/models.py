@@ -1,0 +1,227 @@
+"""Who wants to hear what, what happened, and where it was delivered; and what others told us.
+
+`customer_id` and `order_id` are plain numbers: this app knows orders by ids and their published payload only.
+"""
+
+import base64
+import secrets
+import uuid
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Func, Q
+
+from webhooks.errors import DeliveryInFlight, EndpointRefused
+from webhooks.transport import MAX_URL_LENGTH, check_url
+
+# Longer than the slowest post (4 connects of 5 s, then 15 s) plus a slow resolver, so that a lease that has
+# run out means a sender that is gone; an event whose sender was killed is late by no more than this.
+DELIVERY_LEASE = timedelta(seconds=60)
+
+
+class ClockTimestamp(Func):
+    """PostgreSQL's clock now. `now()` stands still in a transaction; a worker's clock may be off."""
+
+    function = "clock_timestamp"
+    arity = 0
+    output_field = models.DateTimeField()
+
+
+def new_secret() -> str:
+    """A signing secret as Standard Webhooks asks: 24 random bytes, base64, with the prefix scanners know."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+def new_event_id() -> str:
+    """An event's id on the wire. No dots: the signed text is joined with them."""
+    return f"evt_{uuid.uuid4().hex}"
+
+
+def validate_endpoint(url: str) -> None:
+    """Form validation of an endpoint's URL; the address behind the name is checked again at every call."""
+    try:
+        check_url(url)
+    except EndpointRefused as error:
+        raise ValidationError(str(error)) from error
+
+
+class Subscription(models.Model):
+    """One customer's endpoint. A new URL is a new subscription; an old one is switched off, not deleted."""
+
+    customer_id = models.BigIntegerField(db_index=True)
+    url = models.CharField(max_length=MAX_URL_LENGTH, validators=[validate_endpoint])
+    secret = models.CharField(
+        max_length=128, default=new_secret, help_text="Signs every delivery; shared with the customer."
+    )
+    event_types = models.JSONField(
+        default=list, blank=True, help_text='A list such as ["order.completed"]; empty: all.'
+    )
+    is_active = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=200, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["customer_id", "url"], name="webhooks_one_subscription_per_customer_url"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"customer {self.customer_id} at {self.url}"
+
+    def wants(self, event_type: str) -> bool:
+        """Whether this subscription asked for events of this type."""
+        return self.is_active and (not self.event_types or event_type in self.event_types)
+
+    def disable(self, *, reason: str) -> None:
+        """Stop deliveries to this endpoint. What is still waiting for it is cancelled when its turn comes."""
+        self.is_active, self.disabled_reason = False, reason[:200]
+        self.save(update_fields=["is_active", "disabled_reason"])
+
+
+class Event(models.Model):
+    """Something that happened to an order, as it looked when it was published; one row, however often emitted."""
+
+    event_id = models.CharField(max_length=255, unique=True, default=new_event_id)
+    event_type = models.CharField(max_length=100)
+    order_id = models.BigIntegerField()
+    customer_id = models.BigIntegerField()
+    payload = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["order_id", "event_type"], name="webhooks_one_event_per_order_and_type"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} of order {self.order_id}"
+
+
+class Delivery(models.Model):
+    """One event to one endpoint: the durable answer to 'was it sent?', and the lease of its sender."""
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        SENT = "sent"
+        CANCELLED = "cancelled"
+
+    event_id = models.CharField(max_length=255)
+    endpoint = models.CharField(max_length=MAX_URL_LENGTH)
+    event_type = models.CharField(max_length=100)
+    subscription = models.ForeignKey(
+        Subscription, null=True, on_delete=models.PROTECT, help_text="None for a direct call of send_webhook."
+    )
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    attempts = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=500, blank=True, default="")
+    http_status = models.PositiveSmallIntegerField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["event_id", "endpoint"], name="webhooks_one_delivery_per_event_and_endpoint"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="sent", sent_at__isnull=False)
+                | (~Q(status="sent") & Q(sent_at__isnull=True)),
+                name="webhooks_delivery_sent_has_its_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(lease_token__isnull=True, lease_until__isnull=True)
+                | (Q(status="open") & Q(lease_token__isnull=False, lease_until__isnull=False)),
+                name="webhooks_delivery_lease_only_while_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.endpoint}"
+
+    @classmethod
+    def claim(cls, *, event_id: str, endpoint: str, event_type: str) -> Self:
+        """Take the right to post this event to this endpoint, for `DELIVERY_LEASE`, committed before it
+        returns.
+
+        Returns the row: claimed (status open, with our lease token), or one that was sent before (status
+        sent). Raises DeliveryInFlight with the seconds left when another sender's lease runs. Must not be
+        called inside a transaction: a claim that nobody else can see claims nothing.
+        """
+        with transaction.atomic(durable=True):
+            cls.objects.bulk_create(
+                [cls(event_id=event_id, endpoint=endpoint, event_type=event_type)], ignore_conflicts=True
+            )
+            # The row lock makes claims of one row take turns; it ends with this short transaction, before the
+            # post.
+            row = cls.objects.select_for_update().get(event_id=event_id, endpoint=endpoint)
+            if row.status == cls.Status.SENT:
+                return row
+            # A statement of its own: read together with the row, the clock could be from before the wait for
+            # its lock.
+            clock: datetime = cls.objects.values_list(ClockTimestamp(), flat=True).get(pk=row.pk)
+            if row.lease_until is not None and row.lease_until > clock:
+                left = (row.lease_until - clock).total_seconds()
+                raise DeliveryInFlight(f"{row} is being sent, lease ends in {left:.1f} s", retry_after=left)
+            row.status, row.lease_token, row.lease_until = (
+                cls.Status.OPEN,
+                uuid.uuid4(),
+                clock + DELIVERY_LEASE,
+            )
+            row.attempts += 1
+            row.save(update_fields=["status", "lease_token", "lease_until", "attempts"])
+            return row
+
+    def mark_sent(self, *, http_status: int) -> None:
+        """Record a 2xx. Not guarded by the lease: who got a 2xx knows that it was delivered, late or not."""
+        Delivery.objects.filter(pk=self.pk).exclude(status=self.Status.SENT).update(
+            status=self.Status.SENT,
+            sent_at=ClockTimestamp(),
+            http_status=http_status,
+            last_error="",
+            lease_token=None,
+            lease_until=None,
+        )
+
+    def release(self, *, error: str, http_status: int | None) -> None:
+        """Give the claim back after a failure, so that the retry need not wait for the lease to run out.
+
+        Guarded by our token: a sender that was frozen past its lease must not release its successor's.
+        """
+        Delivery.objects.filter(pk=self.pk, lease_token=self.lease_token).update(
+            lease_token=None, lease_until=None, last_error=error[:500], http_status=http_status
+        )
+
+    def cancel(self, *, reason: str) -> None:
+        """Not to be sent any more; leaves alone what was sent or is being sent."""
+        Delivery.objects.filter(pk=self.pk, status=self.Status.OPEN).filter(
+            Q(lease_until__isnull=True) | Q(lease_until__lt=ClockTimestamp())
+        ).update(status=self.Status.CANCELLED, lease_token=None, lease_until=None, last_error=reason[:500])
+
+
+class IncomingEvent(models.Model):
+    """An event that a provider sent us: verified, stored once, applied later by whoever subscribes to it."""
+
+    provider = models.CharField(max_length=50, default="gateway")
+    event_id = models.CharField(max_length=255)
+    event_type = models.CharField(max_length=255)
+    payload = models.JSONField()
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "event_id"], name="webhooks_one_row_per_incoming_event"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id} from {self.provider}"

@@ -1,0 +1,91 @@
+"""Outgoing: one event row per thing that happened, one delivery row and one message per subscription."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+from django.utils import timezone
+
+import outbox
+from webhooks.delivery import send_webhook
+from webhooks.errors import DeliveryInFlight, EndpointGone, EndpointRefused, WebhookDeliveryError
+from webhooks.models import Delivery, Event, Subscription
+from webhooks.payload import order_payload
+
+# Seconds before each retry: quick ones for a lost packet or a restart, then three days in all for an endpoint
+# that is down over a weekend (standardwebhooks.com recommends such a span).
+RETRY_SCHEDULE = (1, 2, 5, 15, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 129_600)
+# A receiver may ask for patience with 429 as often as it likes, but not for ever: after this the answer
+# counts as a failed attempt like any other, and attempts end.
+PATIENCE = timedelta(days=3)
+
+
+@shared_task(queue="default", transactional=True)
+def publish_event(event: str, order_id: int) -> dict[str, Any]:
+    """Record that `event` happened to the order and stage one delivery to each subscription that asked for
+    it.
+
+    Runs in one transaction with its message. However often it is run, for however many copies of the event,
+    there is one Event row (with the payload as it was the first time) and one delivery per subscription.
+    """
+    payload = order_payload(order_id)
+    row, _ = Event.objects.get_or_create(
+        event_type=event,
+        order_id=order_id,
+        defaults={"customer_id": payload["customer_id"], "payload": payload},
+    )
+    subscriptions = Subscription.objects.filter(customer_id=row.customer_id, is_active=True).order_by("pk")
+    wanted = [subscription for subscription in subscriptions if subscription.wants(event)]
+    created = 0
+    for subscription in wanted:
+        delivery, is_new = Delivery.objects.get_or_create(
+            event_id=row.event_id,
+            endpoint=subscription.url,
+            defaults={"event_type": event, "subscription": subscription},
+        )
+        if is_new:  # Else another copy of the event has staged its message already.
+            # One key a subscription: its receiver sees events in the order in which they were committed.
+            outbox.enqueue(deliver.s(delivery.pk), queue="default", ordering_key=f"webhook-{subscription.pk}")
+            created += 1
+    return {"status": "published", "event_id": row.event_id, "deliveries": created}
+
+
+@shared_task(
+    queue="default",
+    autoretry_for=(WebhookDeliveryError, SoftTimeLimitExceeded),
+    permanent_errors=(EndpointRefused,),
+    retry_schedule=RETRY_SCHEDULE,
+    # Below the claim's lease, so that a live sender never outlives its claim.
+    soft_time_limit=50,
+    time_limit=70,
+    # An endpoint that missed one event for three days shall not miss all later ones too: its dead letter
+    # waits for an operator, out of order by then, while the next event goes out.
+    passes_over_dead=True,
+)
+def deliver(delivery_id: int) -> dict[str, Any]:
+    """Post one delivery; every answer but 2xx is retried by `RETRY_SCHEDULE` and then becomes a dead letter.
+
+    429 waits as long as it asks (at most an hour at a time) without spending an attempt; 410 switches the
+    subscription off. A subscription that was switched off meanwhile cancels the delivery.
+    """
+    delivery = Delivery.objects.select_related("subscription").get(pk=delivery_id)
+    subscription = delivery.subscription
+    if subscription is None or not subscription.is_active:
+        delivery.cancel(reason="the subscription is switched off")
+        return {"status": "cancelled", "delivery_id": delivery_id}
+    event = Event.objects.get(event_id=delivery.event_id)
+    try:
+        return send_webhook(
+            delivery.endpoint, event.event_type, event.payload, event.event_id, secret=subscription.secret
+        )
+    except EndpointGone as error:
+        subscription.disable(reason=f"the endpoint answered {error}")
+        delivery.cancel(reason=str(error))
+        return {"status": "cancelled", "delivery_id": delivery_id}
+    except DeliveryInFlight as error:
+        raise outbox.Defer(error.retry_after or 1.0, str(error)) from error
+    except WebhookDeliveryError as error:
+        if error.status == 429 and timezone.now() - delivery.created_at < PATIENCE:
+            raise outbox.Defer(error.retry_after or 0.0, str(error)) from error
+        raise
