@@ -22,13 +22,16 @@ _COMMON = {
     "rate_limit_rate": 0.0,  # 429 (mail: 450) before acting ...
     "drop_reply_rate": 0.0,  # acts, then closes the connection without an answer
 }
-_HTTP = _COMMON | {
-    "retry_after": 1.0,  # ... with this Retry-After
-    "redirect_rate": 0.0,  # 302 to a page that answers 200, before acting: a client that follows believes it succeeded
-    "wrong_json_rate": 0.0,  # acts, then answers 200 with a body that is not JSON
-    "slow_drip_rate": 0.0,  # acts, then sends the answer byte by byte (each byte resets a read timeout) ...
-    "slow_drip_ms": 30_000.0,  # ... over this long
-}
+_HTTP = (
+    _COMMON
+    | {
+        "retry_after": 1.0,  # ... with this Retry-After
+        "redirect_rate": 0.0,  # 302 to a page that answers 200, before acting: a client that follows believes it succeeded
+        "wrong_json_rate": 0.0,  # acts, then answers 200 with a body that is not JSON
+        "slow_drip_rate": 0.0,  # acts, then sends the answer byte by byte (each byte resets a read timeout) ...
+        "slow_drip_ms": 30_000.0,  # ... over this long
+    }
+)
 DIALS: dict[str, dict[str, float]] = {
     "gateway": _HTTP | {"cached_error_rate": 0.0, "duplicate_event_rate": 0.0},
     "warehouse": _HTTP,
@@ -36,6 +39,17 @@ DIALS: dict[str, dict[str, float]] = {
     "merchants": _HTTP,
     "mail": _COMMON,
 }
+# The order in which a request meets them on its way in and out.
+_PRECEDENCE = (
+    "hang_rate",
+    "rate_limit_rate",
+    "redirect_rate",
+    "error_rate",
+    "cached_error_rate",
+    "drop_reply_rate",
+    "wrong_json_rate",
+    "slow_drip_rate",
+)
 
 
 class UnknownDial(ValueError):
@@ -96,7 +110,9 @@ class Faults:
             self._dials = dials
             self._seed = seed
             # One stream of dice per service: traffic to one service does not shift what another one meets.
-            self._dice = {service: random.Random(f"{seed}/{service}" if seed is not None else None) for service in DIALS}
+            self._dice = {
+                service: random.Random(f"{seed}/{service}" if seed is not None else None) for service in DIALS
+            }
             self._bitten: Counter[tuple[str, str]] = Counter()
 
     def shown(self) -> dict[str, Any]:
@@ -122,9 +138,7 @@ class Faults:
             dice = self._dice[service]
             throws = {dial: dice.random() for dial in DIALS[service] if dial.endswith("_rate")}
             struck = [dial for dial in _PRECEDENCE if dial in dials and throws[dial] < dials[dial]]
-            before = next((dial for dial in struck if dial in _BEFORE), None)
-            # At most one fault before the act, and then none after it: the request never got there.
-            bites = before or next(iter(struck), None)
+            bites = next(iter(struck), None)  # one fault a request: the earliest on its way
             if bites:
                 self._bitten[service, bites] += 1
             return Plan(
@@ -146,10 +160,6 @@ class Faults:
             bites = self._dice["gateway"].random() < self._dials["gateway"]["duplicate_event_rate"]
             self._bitten["gateway", "duplicate_event_rate"] += bites
             return bites
-
-
-_BEFORE = ("hang_rate", "rate_limit_rate", "redirect_rate", "error_rate", "cached_error_rate")
-_PRECEDENCE = (*_BEFORE, "drop_reply_rate", "wrong_json_rate", "slow_drip_rate")
 
 
 def _checked(name: str, dial: str, value: Any) -> float:

@@ -112,15 +112,15 @@ def decode_form(text: str) -> dict[str, Any]:
     """
     decoded: dict[str, Any] = {}
     for key, value in parse_qsl(text, keep_blank_values=True):
-        first, *rest = re.findall(r"[^\[\]]+", key) or [key]
+        *outer, last = re.findall(r"[^\[\]]+", key) or [key]
         if key.endswith("[]"):
-            rest.append(str(len(decoded.get(first, {}))))
+            outer.append(last)
+            last = str(len(decoded.get(last, {})))
         level = decoded
-        for part, following in zip([first, *rest], rest, strict=False):
-            inner = level.setdefault(part, {})
-            if not isinstance(inner, dict):  # `a=1&a[b]=2`: the later, more specific one wins, as it must win once
+        for part in outer:
+            inner = level.get(part)
+            if not isinstance(inner, dict):  # first use, or `a=1&a[b]=2`: the more specific one wins
                 inner = level[part] = {}
             level = inner
-            del following
-        level[[first, *rest][-1]] = value
+        level[last] = value
     return decoded

@@ -1,0 +1,240 @@
+"""The life of a PaymentIntent: created, confirmed, captured once, declined or cancelled.
+
+Source: https://docs.stripe.com/payments/paymentintents/lifecycle and https://docs.stripe.com/testing (the test cards).
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import Any
+
+from lab.sandbox import events, objects
+from lab.sandbox.objects import Document
+from lab.sandbox.stripe_errors import invalid, stripe_error
+from lab.sandbox.wire import Answer
+
+MAX_AMOUNT = 99_999_999  # Stripe's: eight digits of minor units
+
+# Test payment methods -> (code, decline code); None = the charge succeeds.
+CARDS: dict[str, tuple[str, str] | None] = {
+    "pm_card_visa": None,
+    "pm_card_visa_debit": None,
+    "pm_card_mastercard": None,
+    "pm_card_amex": None,
+    "pm_card_visa_chargeDeclined": ("card_declined", "generic_decline"),
+    "pm_card_visa_chargeDeclinedInsufficientFunds": ("card_declined", "insufficient_funds"),
+    "pm_card_visa_chargeDeclinedLostCard": ("card_declined", "lost_card"),
+    "pm_card_chargeDeclinedExpiredCard": ("expired_card", "expired_card"),
+}
+NEEDS_CUSTOMER = "pm_card_authenticationRequired"  # stays in requires_action: nobody is there to authenticate
+
+CURRENCIES = frozenset(
+    """aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd bwp byn bzd cad cdf chf clp cny
+    cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl htg huf idr ils inr isk jmd jod
+    jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mur mvr mwk mxn myr mzn nad ngn nio
+    nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std szl thb tjs tnd
+    top try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xof xpf yer zar zmw""".split()
+)
+
+_CREATE = frozenset(
+    """amount currency metadata payment_method payment_method_types confirm customer description receipt_email return_url
+    off_session automatic_payment_methods capture_method confirmation_method statement_descriptor
+    statement_descriptor_suffix setup_future_usage expand""".split()
+)
+_CONFIRM = frozenset(
+    {"payment_method", "payment_method_types", "return_url", "off_session", "receipt_email", "expand"}
+)
+_CANCEL = frozenset({"cancellation_reason", "expand"})
+_NESTED = frozenset({"metadata", "payment_method_types", "automatic_payment_methods", "expand"})
+
+
+def create(db: sqlite3.Connection, params: dict[str, Any]) -> Answer:
+    """POST /v1/payment_intents, confirmed at once when it says `confirm=true`."""
+    known_params(params, _CREATE)
+    amount, currency = _money(params)
+    if params.get("capture_method", "automatic") not in ("automatic", "automatic_async"):
+        raise invalid("This sandbox captures automatically only.", param="capture_method")
+    metadata = checked_metadata(params)
+    intent_id = objects.new_id("pi")
+    intent: Document = {
+        "id": intent_id,
+        "object": "payment_intent",
+        "amount": amount,
+        "amount_capturable": 0,
+        "amount_received": 0,
+        "canceled_at": None,
+        "cancellation_reason": None,
+        "capture_method": params.get("capture_method", "automatic"),
+        "client_secret": f"{intent_id}_secret_{secrets.token_hex(12)}",
+        "confirmation_method": "automatic",
+        "created": objects.now(),
+        "currency": currency,
+        "customer": params.get("customer") or None,
+        "description": params.get("description") or None,
+        "last_payment_error": None,
+        "latest_charge": None,
+        "livemode": False,
+        "metadata": metadata,
+        "next_action": None,
+        "payment_method": _known_card(params),
+        "payment_method_types": ["card"],
+        "receipt_email": params.get("receipt_email") or None,
+        "status": "requires_confirmation" if params.get("payment_method") else "requires_payment_method",
+    }
+    objects.put(db, intent)
+    if params.get("confirm") == "true":
+        return _attempt(db, intent)
+    return Answer.of(200, intent)
+
+
+def confirm(db: sqlite3.Connection, intent_id: str, params: dict[str, Any]) -> Answer:
+    """POST /v1/payment_intents/{id}/confirm: captures once, or answers 402 and leaves the intent open."""
+    known_params(params, _CONFIRM)
+    intent = objects.get(db, "payment_intent", intent_id)
+    if intent["status"] not in ("requires_confirmation", "requires_payment_method", "requires_action"):
+        raise _unexpected_state(intent, "confirm")
+    intent["payment_method"] = _known_card(params) or intent["payment_method"]
+    intent["receipt_email"] = params.get("receipt_email") or intent["receipt_email"]
+    if intent["payment_method"] is None:
+        raise invalid(
+            "You cannot confirm this PaymentIntent because it's missing a payment method.",
+            code="payment_intent_unexpected_state",
+            payment_intent=intent,
+        )
+    return _attempt(db, intent)
+
+
+def cancel(db: sqlite3.Connection, intent_id: str, params: dict[str, Any]) -> Answer:
+    """POST /v1/payment_intents/{id}/cancel: no capture can follow."""
+    known_params(params, _CANCEL)
+    intent = objects.get(db, "payment_intent", intent_id)
+    if intent["status"] in ("succeeded", "canceled"):
+        raise _unexpected_state(intent, "cancel")
+    intent |= {
+        "status": "canceled",
+        "canceled_at": objects.now(),
+        "cancellation_reason": params.get("cancellation_reason") or None,
+    }
+    objects.update(db, intent)
+    return Answer.of(200, intent)
+
+
+def _attempt(db: sqlite3.Connection, intent: Document) -> Answer:
+    card = intent["payment_method"]
+    if card == NEEDS_CUSTOMER:
+        intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk"}}
+        objects.update(db, intent)
+        return Answer.of(200, intent)
+    if card is None:
+        raise invalid(
+            "You cannot confirm this PaymentIntent because it's missing a payment method.",
+            param="payment_method",
+        )
+    declined = CARDS[card]
+    if declined is not None:
+        return _decline(db, intent, *declined)
+    charge = {
+        "id": objects.new_id("ch"),
+        "object": "charge",
+        "amount": intent["amount"],
+        "amount_captured": intent["amount"],
+        "amount_refunded": 0,
+        "captured": True,
+        "created": objects.now(),
+        "currency": intent["currency"],
+        "customer": intent["customer"],
+        "description": intent["description"],
+        "livemode": False,
+        "metadata": intent["metadata"],
+        "paid": True,
+        "payment_intent": intent["id"],
+        "payment_method": card,
+        "receipt_email": intent["receipt_email"],
+        "refunded": False,
+        "status": "succeeded",
+    }
+    objects.put(db, charge)
+    intent |= {
+        "status": "succeeded",
+        "amount_received": intent["amount"],
+        "latest_charge": charge["id"],
+        "last_payment_error": None,
+        "next_action": None,
+    }
+    objects.update(db, intent)
+    events.record(db, "payment_intent.succeeded", intent)
+    return Answer.of(200, intent)
+
+
+def _decline(db: sqlite3.Connection, intent: Document, code: str, decline_code: str) -> Answer:
+    reason = {
+        "type": "card_error",
+        "code": code,
+        "decline_code": decline_code,
+        "message": "Your card has expired." if code == "expired_card" else "Your card was declined.",
+        "payment_method": {"id": intent["payment_method"], "object": "payment_method", "type": "card"},
+    }
+    intent |= {"status": "requires_payment_method", "payment_method": None, "last_payment_error": reason}
+    objects.update(db, intent)
+    events.record(db, "payment_intent.payment_failed", intent)
+    return stripe_error(
+        402,
+        "card_error",
+        reason["message"],
+        code=code,
+        decline_code=decline_code,
+        payment_intent=intent,
+        payment_method=reason["payment_method"],
+    )
+
+
+def known_params(params: dict[str, Any], allowed: frozenset[str]) -> None:
+    """Raises `Refused` (400) for a parameter that the endpoint does not take, or that is nested and should not be."""
+    for name, value in params.items():
+        if name not in allowed:
+            raise invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
+        if isinstance(value, dict) and name not in _NESTED:
+            raise invalid(f"Invalid string: {name}", param=name)
+
+
+def checked_metadata(params: dict[str, Any]) -> dict[str, str]:
+    """The metadata within Stripe's limits: 50 keys of 40 characters, values of 500."""
+    metadata = params.get("metadata") or {}
+    if not isinstance(metadata, dict) or any(isinstance(value, dict) for value in metadata.values()):
+        raise invalid("Invalid object: metadata must be a flat set of keys and values.", param="metadata")
+    if len(metadata) > 50 or any(len(key) > 40 or len(value) > 500 for key, value in metadata.items()):
+        raise invalid(
+            "Metadata can have up to 50 keys, of up to 40 characters, with values of up to 500.",
+            param="metadata",
+        )
+    return metadata
+
+
+def _money(params: dict[str, Any]) -> tuple[int, str]:
+    for name in ("amount", "currency"):
+        if not params.get(name):
+            raise invalid(f"Missing required param: {name}.", code="parameter_missing", param=name)
+    amount = objects.whole_number(params["amount"], param="amount")
+    if amount < 1:
+        raise invalid("Invalid positive integer", code="parameter_invalid_integer", param="amount")
+    if amount > MAX_AMOUNT:
+        raise invalid(f"Amount must be no more than {MAX_AMOUNT}.", code="amount_too_large", param="amount")
+    currency = str(params["currency"]).lower()
+    if currency not in CURRENCIES:
+        raise invalid(f"Invalid currency: {currency[:40]}.", param="currency")
+    return amount, currency
+
+
+def _known_card(params: dict[str, Any]) -> str | None:
+    card = params.get("payment_method") or None
+    if card is not None and card not in CARDS and card != NEEDS_CUSTOMER:
+        raise invalid(f"No such PaymentMethod: '{card}'", code="resource_missing", param="payment_method")
+    return card
+
+
+def _unexpected_state(intent: Document, verb: str) -> Exception:
+    message = f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}."
+    if verb == "confirm" and intent["status"] == "succeeded":
+        message = "This PaymentIntent's payment_method could not be updated: it has already succeeded."
+    return invalid(message, code="payment_intent_unexpected_state", payment_intent=intent)
