@@ -4,8 +4,12 @@ import os
 
 from celery import Celery
 
+from outbox.task import OutboxTask
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("holdfast", task_cls="outbox.task:OutboxTask")
+OutboxTask.Request = "dlq.request:Request"
+
+app = Celery("holdfast", task_cls=OutboxTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

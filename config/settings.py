@@ -146,6 +146,7 @@ OUTBOX_EVENTS = {
     ],
     "order.failed": ["webhooks.tasks.publish_event"],
     "order.cancelled": ["webhooks.tasks.publish_event"],
+    "order.process_due": ["orders.tasks.process_order"],
     "order.refund_due": ["payments.tasks.refund_order"],
     "gateway.event_received": ["payments.tasks.apply_gateway_event"],
 }
@@ -189,6 +190,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {
         "visibility_timeout": env.number("VISIBILITY_TIMEOUT"),
         # kombu looks for overdue messages on every tenth pass only, which makes a short timeout long.
+        "unacked_restore_throttle": 1,
         "unacked_restore_limit": 100,
         # Without these a broker that accepts and never answers hangs publisher and worker for ever.
         "socket_timeout": 10,
@@ -201,6 +203,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
 )
 CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
+    "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},
     "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},
 }
 

@@ -6,21 +6,27 @@ Idea: transactional outbox (Richardson, microservices.io); one statement a call,
 from __future__ import annotations
 
 import json
+import logging
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from celery import current_app
+from celery import Task, current_app
 from celery.canvas import Signature
 from django.conf import settings
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from outbox import context, journal
 from outbox.errors import EnqueueError, UnknownQueue
 
+log = logging.getLogger(__name__)
+
 #: A message carries ids, not objects; what is larger belongs into a table.
 MAX_PAYLOAD_BYTES = 64 * 1024
 MAX_KEY_CHARS = 255
+#: An escaped NUL, but not the text of such an escape.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 #: What a signature may carry besides its arguments. Everything else would be silently lost.
 _OPTIONS = frozenset({"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"})
 
@@ -95,6 +101,24 @@ def emit(event: str, *, ordering_key: str = "", correlation_id: str | None = Non
     return enqueue_many(signatures, ordering_key=ordering_key, correlation_id=correlation_id)
 
 
+def adopt(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s: float) -> None:
+    """Write a row for a message of an outside producer, so that its next run is journaled.
+
+    The row takes the message's id, so that a second delivery of the same copy adopts nothing.
+    """
+    foreign_id = str(task.request.id)
+    try:
+        message_id = uuid.UUID(foreign_id)
+    except ValueError:
+        message_id = uuid.uuid5(uuid.NAMESPACE_OID, foreign_id)
+    signature = task.s(*args, **kwargs).set(task_id=str(message_id), countdown=delay_s)
+    try:
+        with transaction.atomic():
+            enqueue(signature, queue=(task.request.delivery_info or {}).get("routing_key"))
+    except IntegrityError:
+        log.info("%s %s is adopted already", task.name, message_id)
+
+
 def _in_own_transaction() -> bool:
     """Whether the caller has opened `atomic`; the one that wraps a Django TestCase does not count."""
     return connection.in_atomic_block and not connection.atomic_blocks[-1]._from_testcase
@@ -152,11 +176,12 @@ def _seconds(task: str, value: Any) -> float:
 
 def _json(task: str, field: str, value: Any) -> str:
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise EnqueueError(f"{task}: {field} must be JSON ({error}); pass ids, and read fresh data in the task") from None
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
-    if len(text) > MAX_PAYLOAD_BYTES:
-        raise EnqueueError(f"{task}: {field} has {len(text)} bytes; the limit is {MAX_PAYLOAD_BYTES}. Pass ids")
+    if size > MAX_PAYLOAD_BYTES:
+        raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {MAX_PAYLOAD_BYTES}. Pass ids")
     return text

@@ -1,3 +1,37 @@
-"""Fixtures of the whole run."""
+"""What every test has: a database with the effects table, an empty Redis, and no real waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from django.conf import settings
+from django.core.cache import cache
+
+from tests.support import effects
 
 pytest_plugins = ["tests.lab.sandbox_fixture"]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        effects.create_table()
+
+
+@pytest.fixture
+def clean(transactional_db: None) -> Iterator[None]:
+    """For tests with committed data and real processes: starts without effects and with an empty broker."""
+    effects.clear()
+    flush_redis()
+    yield
+
+
+def flush_redis() -> None:
+    """Empty the test run's own Redis: broker, locks and cache."""
+    for url in {settings.REDIS_URL, settings.CELERY_BROKER_URL}:
+        if url.startswith(("redis", "unix")):
+            with redis.Redis.from_url(url.replace("redis+socket", "unix")) as client:
+                client.flushall()
+    cache.clear()

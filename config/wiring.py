@@ -1,0 +1,82 @@
+"""Where the dead-letter desk and the outbox meet: neither imports the other."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from outbox import journal, worker
+from outbox.database import is_passing
+from outbox.errors import PoisonMessage
+from outbox.models import OutboxMessage
+
+
+def republish(letter: Any) -> str | None:
+    """Replay: arm the message's own row again, as a new generation. None if the row is gone or not dead."""
+    message_id = _uuid(letter.message_id)
+    return str(message_id) if message_id and journal.rearm(message_id) else None
+
+
+def discard(letter: Any) -> None:
+    """The operator gave the message up: its group may move on."""
+    message_id = _uuid(letter.message_id)
+    if message_id:
+        journal.cancel(message_id, reason="dead letter discarded")
+
+
+def worker_failure(
+    *, message_id: str, generation: int, exception: BaseException | None, error: str, traceback: str, lost: bool
+) -> str | None:
+    """What the worker's parent saw end badly, told to the journal. Raises when the database is away.
+
+    Returns 'settled' (the child had recorded the end), 'rearmed' (a lost child: it runs again), 'dead', or
+    None when there is no such message here, and the dead-letter desk is to record it alone.
+    """
+    known = _uuid(message_id)
+    row = known and OutboxMessage.objects.filter(message_id=known).values("generation", "status", "task").first()
+    if not known or not row:
+        return None
+    if row["generation"] != generation or row["status"] not in ("pending", "published"):
+        return "settled"
+    mine = "(lease_token IS NULL OR worker = %(worker)s)"
+    if lost:
+        limit = _max_deliveries(row["task"])
+        poison = journal.bury(
+            known,
+            generation,
+            guard=f"{mine} AND deliveries + (lease_token IS NULL)::int >= %(max)s",
+            worker=worker.identity(),
+            max=limit,
+            error=f"PoisonMessage: {limit} runs began and their process was lost each time ({error})",
+            exception=PoisonMessage(error),
+            traceback=traceback,
+        )
+        if poison:
+            return "dead"
+        return "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
+    if exception is not None and is_passing(exception):
+        return "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
+    buried = journal.bury(
+        known,
+        generation,
+        guard=mine,
+        worker=worker.identity(),
+        error=error,
+        exception=exception,
+        traceback=traceback,
+    )
+    return "dead" if buried else "settled"
+
+
+def _max_deliveries(task: str) -> int:
+    from config.celery import app
+
+    registered = app.tasks.get(task)
+    return int(getattr(registered, "max_deliveries", 5))
+
+
+def _uuid(value: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None

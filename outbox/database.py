@@ -1,0 +1,52 @@
+"""What to do when the database is away: wait for it, and never guess."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: The wait between two tries grows to this: long enough to spare a recovering server, short enough to notice it.
+MAX_WAIT_S = 5.0
+#: SQLSTATEs that speak of the connection or of a concurrent transaction, not of the statement: connection
+#: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeout of a
+#: transaction left idle, too many connections.
+_PASSING = ("08", "40", "57P", "25P03", "53300")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether this database error says nothing about the work itself, so that the work may be run again."""
+    if not isinstance(error, (OperationalError, InterfaceError)):
+        return False
+    if isinstance(error, InterfaceError):
+        return True
+    code = getattr(error.__cause__, "pgcode", None)
+    # Without a code, the server never answered: the connection broke or could not be made.
+    return code is None or code.startswith(_PASSING)
+
+
+def patiently(step: Callable[[], T]) -> T:
+    """Run `step`, again and again with capped, jittered waits while the database is away.
+
+    The first failure is tried again at once on a new connection: most often the old one was merely stale.
+    The message stays unacknowledged meanwhile, so that a worker without a database stops consuming.
+    """
+    wait_s = 0.0
+    while True:
+        try:
+            return step()
+        except (OperationalError, InterfaceError) as error:
+            if not is_passing(error) or connection.in_atomic_block:
+                raise
+            connection.close()
+            if wait_s:
+                log.warning("Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s)
+                time.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)

@@ -1,0 +1,179 @@
+"""One delivery of one message: claim, run, settle; or the transition that the failure calls for.
+
+The order is what matters. A claim comes before the body, so that a second copy finds it taken. The settlement
+comes with the effect (a transactional task) or right after it, guarded by the claim's token. Only then does the
+worker acknowledge. Whatever is killed in between leaves a row that the sweeper finds.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Ignore, Reject, Retry
+from django.db import transaction
+
+from outbox import journal, worker
+from outbox.context import Run, running
+from outbox.database import is_passing, patiently
+from outbox.errors import ClaimLost, Defer, PoisonMessage
+
+if TYPE_CHECKING:
+    from outbox.task import OutboxTask
+
+log = logging.getLogger(__name__)
+
+#: A lease outlives the hard time limit by this much: the parent needs a moment to kill the child and say so.
+LEASE_MARGIN_S = 15.0
+#: Wait before a run that lost its database, or a deadlock, is run again.
+INTERRUPTED_S = 1.0
+#: The claim was lost: nothing is to be done but to acknowledge this copy.
+SKIPPED = "skipped"
+
+
+def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run one delivered copy. Returns the body's result, or SKIPPED; raises what the worker shall report.
+
+    `wire`: the message's identity as it travelled: generation, publish (count of this generation).
+    """
+    request = task.request
+    message_id, generation = uuid.UUID(request.id), int(wire["generation"])
+    # A copy that was delivered before may have killed its process: claim it in a transaction of its own, which
+    # counts the delivery. The first copy of a transactional task needs no claim but a row lock.
+    again = int(wire.get("publish", 1)) > 1 or bool((request.delivery_info or {}).get("redelivered"))
+    if task.transactional and not again:
+        return _run_locked(task, message_id, generation, args, kwargs)
+    claimed = patiently(
+        lambda: journal.claim(
+            message_id,
+            generation,
+            lease_s=task.lease_s(),
+            worker=worker.identity(),
+            max_deliveries=task.max_deliveries,
+        )
+    )
+    if isinstance(claimed, journal.Refused):
+        return _skip(task, message_id, generation, claimed)
+    return _run_claimed(task, claimed, args, kwargs)
+
+
+def _run_locked(
+    task: OutboxTask, message_id: uuid.UUID, generation: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
+
+    def whole() -> Any:
+        nonlocal claimed
+        with transaction.atomic():
+            claimed = journal.lock(message_id, generation, frozen_s=task.lease_s())
+            if isinstance(claimed, journal.Refused):
+                return SKIPPED
+            return _body(task, claimed, args, kwargs)
+
+    claimed: journal.Claimed | journal.Refused | None = None
+    try:
+        # Running it again is right even when the COMMIT's answer was lost: then the lock finds the row done.
+        result = patiently(whole)
+    except ClaimLost:
+        return SKIPPED
+    except Exception as error:
+        if not isinstance(claimed, journal.Claimed):
+            raise
+        return _failed(task, claimed, error)
+    if isinstance(claimed, journal.Refused):
+        return _skip(task, message_id, generation, claimed)
+    return result
+
+
+def _run_claimed(
+    task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        if task.transactional:
+            with transaction.atomic():
+                return _body(task, claimed, args, kwargs)
+        return _body(task, claimed, args, kwargs)
+    except ClaimLost:
+        log.warning("%s %s: the claim was lost to another run; not settled", task.name, claimed.message_id)
+        return SKIPPED
+    except Exception as error:
+        return _failed(task, claimed, error)
+
+
+def _body(task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    task.request.retries = claimed.attempts
+    run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
+    with running(run):
+        try:
+            result = task.run(*args, **kwargs)
+        except Ignore:
+            result = None
+    if transaction.get_connection().in_atomic_block:
+        settled = journal.settle(claimed, run.children)
+    else:
+        settled = patiently(lambda: journal.settle(claimed, run.children))
+    if not settled:
+        raise ClaimLost(f"{claimed.message_id} generation {claimed.generation}")
+    return result
+
+
+def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any:
+    """Record the failure. Returns for what the journal will run again; raises for what is dead."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, Defer):
+        return _record(lambda: journal.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error)))
+    if isinstance(error, Retry):
+        cause = error.exc
+        text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
+        delay_s = float(error.when or 0)
+        return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), error)
+    if isinstance(error, Reject) and error.requeue:
+        return _record(lambda: journal.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
+    if task.may_retry(error, claimed.attempts):
+        delay_s = task.retry_delay_s(claimed.attempts)
+        return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error))
+    if is_passing(error):
+        return _record(lambda: journal.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
+    trace = "".join(traceback.format_exception(error))
+    patiently(
+        lambda: journal.bury(
+            claimed.message_id,
+            claimed.generation,
+            guard="lease_token IS NOT DISTINCT FROM %(token)s",
+            token=claimed.token,
+            error=text,
+            exception=error,
+            traceback=trace,
+        )
+    )
+    raise error
+
+
+def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
+    # Retry tells Celery to acknowledge and to report a retry; it publishes nothing, the row is the retry.
+    if patiently(transition):
+        raise outcome
+    return SKIPPED
+
+
+def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: journal.Refused) -> Any:
+    """Acknowledge a copy that is not to run; a poison message is buried by the copy that shows it."""
+    if refused.reason == "poison":
+        error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")
+        buried = patiently(
+            lambda: journal.bury(
+                message_id,
+                generation,
+                guard="deliveries >= %(max)s AND (lease_token IS NULL OR lease_until < clock_timestamp())",
+                max=task.max_deliveries,
+                error=f"PoisonMessage: {error}",
+                exception=error,
+            )
+        )
+        if buried:
+            raise error
+    log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
+    return SKIPPED

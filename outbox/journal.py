@@ -1,0 +1,365 @@
+"""Every transition of a message, each one guarded SQL statement whose WHERE says what must still be true.
+
+A transition that finds its guard broken changes nothing and says so; it is never forced. All deadlines
+compare with `clock_timestamp()` in the database: a worker's clock may be hours off, and `now()` stands
+still inside a long transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils.module_loading import import_string
+
+#: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
+MAX_ERRORS = 10
+MAX_ERROR_CHARS = 2_000
+CHANNEL = "outbox"
+
+# Wakes a relay that has declared itself idle. NOTIFY serialises the commits of all who use it, so that a
+# busy system must not: with every relay at work the subquery finds no row and nothing is sent.
+_WAKE = f"SELECT pg_notify('{CHANNEL}', '') FROM outbox_relayprocess WHERE idle LIMIT 1"
+
+_RESET = """publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"""
+_DUE = "CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END"
+_MINE = "message_id = %(id)s AND generation = %(generation)s AND status IN ('pending', 'published')"
+_ERROR = f"""(
+    SELECT coalesce(jsonb_agg(e ORDER BY n), '[]')
+    FROM jsonb_array_elements(errors || jsonb_build_array(jsonb_build_object(
+        'at', clock_timestamp(), 'error', %(error)s::text, 'worker', worker))) WITH ORDINALITY AS x(e, n)
+    WHERE n > jsonb_array_length(errors) + 1 - {MAX_ERRORS}
+)"""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock."""
+
+    message_id: uuid.UUID
+    generation: int
+    attempts: int
+    correlation_id: str
+    ordering_key: str
+    replays: int
+    token: uuid.UUID | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A claim that was lost, and why: duplicate, leased, poison or missing."""
+
+    reason: str
+
+
+def insert(rows: list[dict[str, Any]]) -> None:
+    """Write messages, in one statement. Those whose dedup key is taken by an open message are left out.
+
+    A message with an ordering key starts as blocked: the relay promotes the head of each group, one at a
+    time, so that producers of one group need not wait for each other.
+    """
+    columns = "message_id, task, args, kwargs, headers, correlation_id, queue, ordering_key, passes_over_dead, dedup_key"
+    row = (
+        "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+        " CASE WHEN %s <> '' THEN 'blocked' WHEN %s > 0 THEN 'scheduled' ELSE 'pending' END,"
+        " clock_timestamp() + %s * interval '1 second')"
+    )
+    names = columns.split(", ")
+    parameters: list[Any] = []
+    for values in rows:
+        parameters += [values[name] for name in names]
+        parameters += [values["ordering_key"], values["delay"], values["delay"]]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH added AS (INSERT INTO outbox_outboxmessage ({columns}, status, deliver_at)"
+            f" VALUES {', '.join([row] * len(rows))}"
+            " ON CONFLICT (dedup_key) WHERE status IN ('scheduled', 'blocked', 'pending', 'published')"
+            f" AND NOT dedup_key = '' DO NOTHING) {_WAKE}",
+            parameters,
+        )
+
+
+def claim(
+    message_id: uuid.UUID, generation: int, *, lease_s: float, worker: str, max_deliveries: int
+) -> Claimed | Refused:
+    """Take the message for this run, for `lease_s` seconds; counts a delivery before the body runs.
+
+    The count is what ends a poison message: a run that kills its process never comes to write anything.
+    """
+    token = uuid.uuid4()
+    row = _one(
+        f"""
+        UPDATE outbox_outboxmessage
+        SET status = 'published', published_at = coalesce(published_at, clock_timestamp()),
+            started_at = clock_timestamp(), lease_token = %(token)s, worker = %(worker)s,
+            lease_until = clock_timestamp() + %(lease)s * interval '1 second', deliveries = deliveries + 1
+        WHERE {_MINE} AND deliveries < %(max)s
+          AND (lease_token IS NULL OR lease_until < clock_timestamp())
+        RETURNING attempts, correlation_id, ordering_key, replays
+        """,
+        id=message_id, generation=generation, token=token, worker=worker, lease=lease_s, max=max_deliveries,
+    )  # fmt: skip
+    if row is None:
+        return refusal(message_id, generation, max_deliveries=max_deliveries)
+    return Claimed(message_id, generation, *row, token=token)
+
+
+def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed | Refused:
+    """Claim by row lock, inside the caller's transaction, which runs the body and settles before it commits.
+
+    `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{int(frozen_s * 1000)}"])
+    row = _one(
+        f"""
+        SELECT attempts, correlation_id, ordering_key, replays FROM outbox_outboxmessage
+        WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED
+        """,
+        id=message_id, generation=generation,
+    )  # fmt: skip
+    if row is None:
+        return refusal(message_id, generation)
+    return Claimed(message_id, generation, *row, token=None)
+
+
+def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | None = None) -> Refused:
+    """Why a claim was lost; counts the skipped copy, unless it is the one that shows a poison message."""
+    row = _one(
+        """
+        SELECT generation, status, deliveries, lease_until > clock_timestamp() FROM outbox_outboxmessage
+        WHERE message_id = %(id)s
+        """,
+        id=message_id,
+    )
+    if row is None:
+        return Refused("missing")
+    current, status, deliveries, leased = row
+    live = current == generation and status in ("pending", "published")
+    if live and not leased and max_deliveries is not None and deliveries >= max_deliveries:
+        return Refused("poison")
+    # SKIP LOCKED: counting must not wait for the run that holds the row.
+    _one(
+        """
+        UPDATE outbox_outboxmessage SET duplicates = duplicates + 1 WHERE id =
+            (SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s FOR UPDATE SKIP LOCKED)
+        RETURNING id
+        """,
+        id=message_id,
+    )
+    return Refused("leased" if live else "duplicate")
+
+
+def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bool:
+    """The run ended well: done, with its children, in one transaction. False when the claim was lost meanwhile."""
+    with transaction.atomic():
+        row = _one(
+            f"""
+            UPDATE outbox_outboxmessage
+            SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
+                published_at = coalesce(published_at, clock_timestamp()),
+                started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
+            WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+            RETURNING id
+            """,
+            id=claimed.message_id, generation=claimed.generation, token=claimed.token,
+        )  # fmt: skip
+        if row is None:
+            return False
+        if claimed.ordering_key:
+            _promote_next(claimed.ordering_key)
+        if children:
+            insert(children)
+        if claimed.replays:
+            _hook("OUTBOX_ON_RESOLVED", message_id=claimed.message_id)
+    return True
+
+
+def retry(claimed: Claimed, *, delay_s: float, error: str) -> bool:
+    """The run failed and has tries left: the same row again after `delay_s`, as the next generation."""
+    return _again(claimed, delay_s=delay_s, error=error, ended="attempts = attempts + 1, deliveries = 0,")
+
+
+def defer(claimed: Claimed, *, delay_s: float, reason: str) -> bool:
+    """Not now: the same row again after `delay_s`, as the next generation, no attempt spent."""
+    return _again(claimed, delay_s=delay_s, error=reason, ended="deliveries = 0,")
+
+
+def interrupt(claimed: Claimed, *, delay_s: float, error: str) -> bool:
+    """The run lost its database: again, no attempt spent, but the delivery stays counted."""
+    return _again(claimed, delay_s=delay_s, error=error, ended="")
+
+
+def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
+    # The generation rises, so that a late copy of this one can neither jump the delay nor run beside the next.
+    row = _one(
+        f"""
+        UPDATE outbox_outboxmessage
+        SET status = 'scheduled', generation = generation + 1, {ended} {_RESET}, errors = {_ERROR},
+            deliver_at = clock_timestamp() + %(delay)s * interval '1 second'
+        WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+        RETURNING id
+        """,
+        id=claimed.message_id, generation=claimed.generation, token=claimed.token,
+        delay=delay_s, error=_short(error),
+    )  # fmt: skip
+    return row is not None
+
+
+def bury(
+    message_id: uuid.UUID,
+    generation: int,
+    *,
+    guard: str,
+    error: str,
+    exception: BaseException | None = None,
+    traceback: str = "",
+    **values: Any,
+) -> bool:
+    """The message is dead, and the dead-letter desk has it, in one transaction. False when the guard did not hold.
+
+    `guard` is SQL over the row, with `values`: what must still be true for the caller to say so.
+    """
+    with transaction.atomic():
+        row = _one(
+            f"""
+            UPDATE outbox_outboxmessage
+            SET status = 'dead', done_at = clock_timestamp(), attempts = attempts + 1, errors = {_ERROR},
+                published_at = coalesce(published_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
+            WHERE {_MINE} AND {guard}
+            RETURNING task, args, kwargs, queue, headers, attempts, worker, ordering_key, passes_over_dead,
+                      correlation_id
+            """,
+            id=message_id, generation=generation, error=_short(error), **values,
+        )  # fmt: skip
+        if row is None:
+            return False
+        task, args, kwargs, queue, headers, attempts, worker, ordering_key, passes_over_dead, correlation_id = row
+        if ordering_key and passes_over_dead:
+            _promote_next(ordering_key)
+        _hook(
+            "OUTBOX_ON_DEAD",
+            message_id=message_id,
+            generation=generation,
+            task=task,
+            args=_decoded(args),
+            kwargs=_decoded(kwargs),
+            queue=queue,
+            headers=_decoded(headers) | {"correlation_id": correlation_id},
+            exception=exception,
+            error=error,
+            traceback=traceback,
+            attempts=attempts,
+            worker=worker,
+        )
+    return True
+
+
+def lost(message_id: uuid.UUID, generation: int, *, worker: str, error: str, delay_s: float = 1.0) -> bool:
+    """The worker's parent saw the child that ran this message die: offer it again, the delivery stays counted.
+
+    Only the lease of this worker is taken back: another worker may have claimed the message since.
+    """
+    row = _one(
+        f"""
+        UPDATE outbox_outboxmessage
+        SET status = 'scheduled', errors = {_ERROR}, deliveries = deliveries + (lease_token IS NULL)::int,
+            deliver_at = clock_timestamp() + %(delay)s * interval '1 second', {_RESET}
+        WHERE {_MINE} AND (lease_token IS NULL OR worker = %(worker)s)
+        RETURNING id
+        """,
+        id=message_id, generation=generation, worker=worker, error=_short(error), delay=delay_s,
+    )  # fmt: skip
+    return row is not None
+
+
+def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
+    """Take back a message that no run has begun, or discard a dead one; its group moves on. False when too late."""
+    with transaction.atomic():
+        row = _one(
+            f"""
+            UPDATE outbox_outboxmessage
+            SET status = 'cancelled', done_at = clock_timestamp(), errors = {_ERROR}
+            WHERE message_id = %(id)s AND lease_token IS NULL
+              AND status IN ('scheduled', 'blocked', 'pending', 'published', 'dead')
+            RETURNING ordering_key
+            """,
+            id=message_id, error=_short(f"cancelled: {reason}"),
+        )  # fmt: skip
+        if row is not None and row[0]:
+            _promote_next(row[0])
+    return row is not None
+
+
+def rearm(message_id: uuid.UUID) -> bool:
+    """Replay a dead message: the same row as a new generation, with all its attempts again. False if not dead.
+
+    Of a group it becomes the head again by the order of enqueueing, once nothing else of the group is active.
+    """
+    row = _one(
+        f"""
+        WITH again AS (
+            UPDATE outbox_outboxmessage
+            SET status = CASE WHEN ordering_key = '' THEN 'pending' ELSE 'blocked' END, generation = generation + 1,
+                attempts = 0, deliveries = 0, replays = replays + 1, done_at = NULL,
+                deliver_at = clock_timestamp(), {_RESET}
+            WHERE message_id = %(id)s AND status = 'dead'
+            RETURNING id
+        ), woken AS ({_WAKE})
+        SELECT id, (SELECT count(*) FROM woken) FROM again
+        """,
+        id=message_id,
+    )
+    return row is not None
+
+
+def _promote_next(ordering_key: str) -> None:
+    """Make the next message of the group its head, unless the group has one or a dead head holds it.
+
+    Under concurrency the partial unique index decides; the relay's own pass heals what this one could not see.
+    """
+    _one(
+        f"""
+        WITH next AS (
+            UPDATE outbox_outboxmessage SET status = {_DUE}
+            WHERE status = 'blocked' AND id = (
+                SELECT id FROM outbox_outboxmessage b
+                WHERE b.status = 'blocked' AND b.ordering_key = %(key)s
+                ORDER BY id LIMIT 1
+            ) AND NOT EXISTS (
+                SELECT 1 FROM outbox_outboxmessage a
+                WHERE a.ordering_key = %(key)s AND (a.status IN ('scheduled', 'pending', 'published')
+                      OR (a.status = 'dead' AND NOT a.passes_over_dead))
+            )
+            RETURNING id
+        ), woken AS ({_WAKE})
+        SELECT id, (SELECT count(*) FROM woken) FROM next
+        """,
+        key=ordering_key,
+    )
+
+
+def _one(sql: str, **parameters: Any) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    return row
+
+
+def _decoded(value: Any) -> Any:
+    # Django's psycopg2 backend leaves jsonb from raw SQL as text.
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _short(error: str) -> str:
+    return error.replace("\x00", "\\0")[:MAX_ERROR_CHARS]
+
+
+def _hook(setting: str, **kwargs: Any) -> None:
+    path = getattr(settings, setting, None)
+    if path:
+        import_string(path)(**kwargs)

@@ -1,0 +1,43 @@
+"""`manage.py outbox_relay`: the relay process."""
+
+import signal
+import threading
+from typing import Any
+
+from celery import current_app
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError
+
+from outbox.relay import Relay, describe
+from outbox.transport import BrokerAway
+
+
+class Command(BaseCommand):
+    help = "Publish outbox messages to the broker until SIGTERM; with --once, publish what is due and end."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="make passes until nothing is due, then end")
+        parser.add_argument("--batch", type=int, help="messages per batch (default: OUTBOX_BATCH)")
+
+    def handle(self, *, once: bool, batch: int | None, **options: Any) -> None:
+        if batch is not None and batch < 1:
+            raise CommandError("--batch must be at least 1")
+        relay = Relay(current_app._get_current_object(), batch=batch)
+        if once:
+            self._once(relay)
+            return
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        self.stdout.write("relay: running")
+        relay.run(stop)
+        self.stdout.write("relay: stopped")
+
+    def _once(self, relay: Relay) -> None:
+        published = 0
+        try:
+            while count := relay.run_once():
+                published += count
+        except (BrokerAway, OperationalError, InterfaceError) as error:
+            raise CommandError(f"{describe(error)}; {published} messages were published before") from None
+        self.stdout.write(f"published {published} messages")

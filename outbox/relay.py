@@ -1,0 +1,144 @@
+"""The relay: moves committed messages to the broker, in batches, up to each queue's depth limit.
+
+Its claim is the publish mark: one short transaction marks a batch as published, then the batch is sent with no
+transaction open. A relay that dies in between leaves rows marked and not sent; the sweeper offers them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import threading
+import time
+import uuid
+
+from celery import Celery
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from outbox import dispatch, journal
+from outbox.sweeper import Sweeper
+from outbox.transport import BrokerAway, Publisher, publisher_for
+
+log = logging.getLogger(__name__)
+
+#: Longest sleep of an idle relay: a message whose NOTIFY was missed waits this long at the most.
+POLL_S = 1.0
+SWEEP_EVERY_S = 1.0
+#: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
+DECLARE_EVERY_S = 20.0
+MAX_BACKOFF_S = 15.0
+#: Refusals of one message by a healthy broker before it is buried. An outage counts none.
+MAX_REFUSALS = 5
+
+
+class Relay:
+    """Publishes what is due. Several may run; each message is marked by one of them."""
+
+    def __init__(self, app: Celery, *, publisher: Publisher | None = None, batch: int | None = None) -> None:
+        self._publisher = publisher or publisher_for(app)
+        self._batch = batch or settings.OUTBOX_BATCH
+        self._incarnation = uuid.uuid4()
+        self._sweeper = Sweeper(self._publisher)
+        self._idle_until = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until `stop` is set; waits out the loss of database or broker with capped, jittered backoff."""
+        backoff_s, sweep_at = 0.0, 0.0
+        while not stop.is_set():
+            try:
+                if time.monotonic() >= sweep_at:
+                    sweep_at = time.monotonic() + SWEEP_EVERY_S
+                    self._sweeper.run_once()
+                if not self.run_once():
+                    self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
+                backoff_s = 0.0
+            except (BrokerAway, OperationalError, InterfaceError) as error:
+                # Spends nothing: what was marked is reverted, or is the sweeper's.
+                backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
+                log.warning("Pausing %.1f s: %s", backoff_s, describe(error))
+                connection.close()
+                self._idle_until = 0.0
+                self._sweeper.blinded()
+                stop.wait(backoff_s * random.uniform(0.5, 1.0))
+        self._leave()
+
+    def run_once(self) -> int:
+        """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
+        work = dispatch.work(settings.OUTBOX_QUEUES)
+        if work.due or work.blocked:
+            moved = dispatch.promote_due(self._batch) if work.due else 0
+            moved += dispatch.promote_heads() if work.blocked else 0
+            if moved:
+                work = dispatch.work(settings.OUTBOX_QUEUES)
+        if not work.queues:
+            return 0
+        depths = self._publisher.depths(work.queues)
+        # The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk.
+        rooms = {queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue]) for queue in work.queues}
+        return sum(self._publish(queue, room) for queue, room in rooms.items() if room > 0)
+
+    def _publish(self, queue: str, limit: int) -> int:
+        batch = dispatch.mark(queue, limit)
+        if not batch:
+            return 0
+        try:
+            refused = self._publisher.publish(batch)
+        except BrokerAway:
+            dispatch.revert(batch)
+            raise
+        for message in batch:
+            if message.id in refused:
+                log.error("%s %s not published: %s", message.task, message.message_id, refused[message.id])
+                dispatch.refuse(message, refused[message.id], max_refusals=MAX_REFUSALS)
+        return len(batch) - len(refused)
+
+    def _sleep(self, timeout_s: float) -> None:
+        """Wait for a NOTIFY or the next poll.
+
+        A relay declares itself idle first and then makes one more pass: what was committed between its last
+        pass and the declaration, and so sent no NOTIFY, is found by that pass.
+        """
+        if time.monotonic() > self._idle_until:
+            self._declare(idle=True)
+            self._idle_until = time.monotonic() + DECLARE_EVERY_S
+        elif _notified(timeout_s):
+            self._declare(idle=False)
+            self._idle_until = 0.0
+
+    def _declare(self, *, idle: bool) -> None:
+        with connection.cursor() as cursor:
+            if idle:
+                cursor.execute(f"LISTEN {journal.CHANNEL}")
+            cursor.execute(
+                "INSERT INTO outbox_relayprocess (incarnation, idle) VALUES (%s, %s)"
+                " ON CONFLICT (incarnation) DO UPDATE SET idle = excluded.idle, seen_at = clock_timestamp()",
+                [self._incarnation, idle],
+            )
+
+    def _leave(self) -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("DELETE FROM outbox_relayprocess WHERE incarnation = %s", [self._incarnation])
+        except (OperationalError, InterfaceError) as error:
+            log.warning("The relay's row stays until a sweeper removes it: %s", describe(error))
+        self._publisher.close()
+        connection.close()
+
+
+def _notified(timeout_s: float) -> bool:
+    """Wait for a NOTIFY on this thread's connection, which has executed LISTEN."""
+    raw = connection.connection
+    if not raw.notifies:
+        select.select([raw], [], [], timeout_s)
+        raw.poll()
+    heard = bool(raw.notifies)
+    raw.notifies.clear()
+    return heard
+
+
+def describe(error: Exception) -> str:
+    """One line for the log: which server is away, and what its client says."""
+    server = "broker" if isinstance(error, BrokerAway) else "database"
+    return f"{server} away ({(str(error).strip() or type(error).__name__).splitlines()[0]})"

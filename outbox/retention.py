@@ -1,0 +1,42 @@
+"""Pruning of settled messages, in batches, so that no statement holds locks for long."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+from django.conf import settings
+from django.db import connection
+
+log = logging.getLogger(__name__)
+
+BATCH = 5_000
+
+
+def prune_once(*, older_than_s: float, batch: int = BATCH) -> int:
+    """Delete up to `batch` done or cancelled messages that were settled more than `older_than_s` seconds ago.
+
+    Dead messages stay: they are the dead-letter desk's, however old.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            DELETE FROM outbox_outboxmessage WHERE id = ANY(ARRAY(
+                SELECT id FROM outbox_outboxmessage
+                WHERE done_at IS NOT NULL AND done_at < clock_timestamp() - %s * interval '1 second'
+                  AND status IN ('done', 'cancelled')
+                ORDER BY done_at LIMIT %s FOR UPDATE SKIP LOCKED))
+            """,
+            [older_than_s, batch],
+        )
+        return cursor.rowcount
+
+
+@shared_task(queue="low", time_limit=600, soft_time_limit=570)
+def prune() -> int:
+    """Delete what is older than `OUTBOX_RETENTION`, batch by batch; returns how many messages went."""
+    total = 0
+    while count := prune_once(older_than_s=settings.OUTBOX_RETENTION):
+        total += count
+        log.info("Pruned %d settled messages", total)
+    return total

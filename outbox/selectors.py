@@ -1,0 +1,78 @@
+"""Questions about the outbox, for the API, the monitoring and the operator. They change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from outbox.models import OPEN, OutboxMessage
+
+
+def messages_of(correlation_id: str) -> list[OutboxMessage]:
+    """Every message of one story, oldest first."""
+    return list(OutboxMessage.objects.filter(correlation_id=correlation_id).order_by("id"))
+
+
+def backlog(limit: int) -> int:
+    """How many messages are open, counted up to `limit` only, so that asking stays cheap."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT FROM outbox_outboxmessage WHERE status = ANY(%s) AND done_at IS NULL LIMIT %s) m",
+            [[str(status) for status in OPEN], limit],
+        )
+        return int(cursor.fetchone()[0])
+
+
+def stats() -> dict[str, Any]:
+    """The figures of the monitoring: per queue what is open, and what the last minute did."""
+    queues: dict[str, dict[str, float]] = {
+        name: dict.fromkeys(("pending", "scheduled", "blocked", "published", "running"), 0) | {"oldest_pending_age_s": 0.0}
+        for name in settings.OUTBOX_QUEUES
+    }
+    done = dict.fromkeys(settings.OUTBOX_QUEUES, 0)
+    failed = dict.fromkeys(settings.OUTBOX_QUEUES, 0)
+    latency: dict[str, float] = dict.fromkeys(settings.OUTBOX_QUEUES, 0.0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT queue, CASE WHEN started_at IS NOT NULL THEN 'running' ELSE status END AS state, count(*),
+                   coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
+            FROM outbox_outboxmessage WHERE status IN ('scheduled', 'blocked', 'pending', 'published')
+            GROUP BY 1, 2
+            """
+        )
+        for queue, state, count, age_s in cursor.fetchall():
+            figures = queues.setdefault(queue, {"oldest_pending_age_s": 0.0})
+            figures[state] = count
+            if state in ("pending", "published"):
+                figures["oldest_pending_age_s"] = max(figures["oldest_pending_age_s"], age_s)
+        cursor.execute(
+            """
+            SELECT queue, count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE status = 'dead'),
+                   coalesce(avg(extract(epoch FROM done_at - created_at) * 1000) FILTER (WHERE status = 'done'), 0)::float8
+            FROM outbox_outboxmessage WHERE done_at > clock_timestamp() - interval '60 seconds' GROUP BY 1
+            """
+        )
+        for queue, done_count, failed_count, latency_ms in cursor.fetchall():
+            done[queue], failed[queue], latency[queue] = done_count, failed_count, latency_ms
+        cursor.execute(
+            "SELECT coalesce(sum(duplicates), 0), coalesce(sum(greatest(generation - 1, 0)), 0) FROM outbox_outboxmessage"
+        )
+        duplicates, retries = cursor.fetchone()
+        cursor.execute(
+            "SELECT coalesce(sum(concurrency), 0), coalesce(sum(active), 0), count(*) FROM outbox_worker"
+            " WHERE beat_at > clock_timestamp() - %s * interval '1 second'",
+            [settings.OUTBOX_WORKER_TIMEOUT],
+        )
+        concurrency, active, workers = cursor.fetchone()
+    return {
+        "queues": queues,
+        "done_last_minute": done,
+        "failed_last_minute": failed,
+        "avg_latency_ms": latency,
+        "duplicates": int(duplicates),
+        "retries": int(retries),
+        "workers": {"count": workers, "concurrency": int(concurrency), "active": int(active)},
+    }

@@ -1,0 +1,49 @@
+"""The sweeper: offers again what the broker lost and what a dead worker began.
+
+One rule for all of it (FLUSHALL, a purged queue, a lost disk, a killed relay or worker, a message lost between
+BRPOP and the unacked hash): the row is open, and there is evidence that no copy of it is coming. The same
+generation is published again, so that a wrong guess costs one skipped copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from django.conf import settings
+
+from outbox import dispatch
+from outbox.transport import BrokerAway, Publisher
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Runs inside every relay; several at once do no harm, since every offer is one guarded statement."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._seeing_since = time.monotonic()
+
+    def blinded(self) -> None:
+        """The database was away: heartbeats could not be written, so their absence proves nothing for a while."""
+        self._seeing_since = time.monotonic()
+
+    def run_once(self) -> int:
+        """One pass; returns how many messages were offered again. A broker that is away is no evidence of loss."""
+        timeout_s, margin_s = settings.OUTBOX_WORKER_TIMEOUT, settings.OUTBOX_MARGIN
+        offered = dispatch.offer_abandoned(
+            worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
+        )
+        queues = dispatch.unstarted_queues(margin_s)
+        if queues:
+            try:
+                depths = self._publisher.depths(queues)
+            except BrokerAway:
+                depths = {}
+            for queue, depth in depths.items():
+                offered += dispatch.offer_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
+        dispatch.forget_processes(worker_timeout_s=timeout_s)
+        if offered:
+            log.warning("Offered %d messages again: the broker lost them, or their worker died", offered)
+        return offered

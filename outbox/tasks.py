@@ -1,0 +1,5 @@
+"""Celery looks for tasks in modules of this name."""
+
+from outbox.retention import prune
+
+__all__ = ["prune"]

@@ -1,0 +1,133 @@
+"""Tasks of the tests, registered in test processes and in the workers that tests start.
+
+Their effects are rows of `outbox_test_effect` (see tests/support/effects.py), written by the run, so that a
+test can count them whatever process they ran in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from celery import shared_task
+
+import outbox
+from tests.support import effects
+
+
+@shared_task
+def note(name: str) -> str:
+    """An effect outside of the settlement's transaction: at least once."""
+    effects.add(name)
+    return name
+
+
+@shared_task(transactional=True)
+def note_once(name: str) -> str:
+    """An effect in the settlement's transaction: exactly once."""
+    effects.add(name)
+    return name
+
+
+@shared_task(autoretry_for=(ConnectionError,), max_retries=2)
+def always_unavailable(name: str) -> None:
+    effects.add(name)
+    raise ConnectionError("the other side is away")
+
+
+@shared_task(transactional=True, autoretry_for=(ConnectionError,), max_retries=2)
+def transactional_unavailable(name: str) -> None:
+    effects.add(name)
+    raise ConnectionError("the other side is away")
+
+
+@shared_task(autoretry_for=(ConnectionError,), max_retries=5)
+def fails_times(name: str, times: int) -> None:
+    effects.add(name)
+    if effects.count(name) <= times:
+        raise ConnectionError(f"failure {effects.count(name)}")
+
+
+@shared_task(autoretry_for=(Exception,), permanent_errors=(ValueError,), max_retries=5)
+def permanently_wrong(name: str) -> None:
+    effects.add(name)
+    raise ValueError("no retry can mend this")
+
+
+@shared_task
+def deferred_until(name: str, runs: int) -> None:
+    effects.add(name)
+    if effects.count(name) < runs:
+        raise outbox.Defer(60, "not yet")
+
+
+@shared_task(bind=True, max_retries=3)
+def retries_itself(self: Any, name: str) -> None:
+    effects.add(name)
+    self.retry(countdown=7)
+
+
+@shared_task
+def parent_of_two(name: str, fail: bool = False) -> None:
+    note.delay(f"{name}-child-1")
+    note.delay(f"{name}-child-2")
+    if fail:
+        raise RuntimeError("after the children")
+
+
+@shared_task
+def slow(name: str, seconds: float) -> None:
+    effects.add(f"{name}-begun")
+    time.sleep(seconds)
+    effects.add(f"{name}-ended")
+
+
+@shared_task(transactional=True)
+def slow_transactional(name: str, seconds: float) -> None:
+    time.sleep(seconds)
+    effects.add(name)
+
+
+@shared_task(time_limit=1, soft_time_limit=None)
+def over_the_hard_limit(name: str) -> None:
+    effects.add(name)
+    time.sleep(60)
+
+
+@shared_task(max_deliveries=3)
+def kills_its_process(name: str) -> None:
+    effects.add(name)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(max_deliveries=3, transactional=True)
+def kills_its_process_in_transaction(name: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+def exits(name: str) -> None:
+    effects.add(name)
+    raise SystemExit(3)
+
+
+@shared_task
+def out_of_memory(name: str) -> None:
+    effects.add(name)
+    raise MemoryError("as if")
+
+
+@shared_task(passes_over_dead=True)
+def ordered_passing(name: str, fail: bool = False) -> None:
+    effects.add(name)
+    if fail:
+        raise ValueError("dead, and passed over")
+
+
+@shared_task
+def ordered(name: str, fail: bool = False) -> None:
+    effects.add(name)
+    if fail:
+        raise ValueError("dead, and holding its group")
