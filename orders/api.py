@@ -1,0 +1,269 @@
+"""The HTTP API of orders. Errors are problem documents (`orders.problems`); the reference is at /api/docs."""
+
+import base64
+import binascii
+import logging
+from typing import Annotated, Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from ninja import Header, NinjaAPI, Query
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from orders import idempotency, overload
+from orders.auth import BearerKey, may_see
+from orders.journey import journey_of
+from orders.models import ApiKey, Order
+from orders.parsing import StrictParser, too_large
+from orders.problems import Problem, busy, documented, field_problem, not_found
+from orders.schemas import MAX_ID, CancelIn, JourneyOut, OrderIn, OrderOut, OrderPage, OrderStatus
+from orders.selectors import order_page
+from orders.services import CannotCancel, PlacementError, cancel_order, place_order
+
+logger = logging.getLogger(__name__)
+
+api = NinjaAPI(
+    title="Holdfast orders",
+    version="1.0.0",
+    description="Place an order, follow it, cancel it. Every POST of an order may be repeated with its key.",
+    urls_namespace="orders-api",
+    auth=BearerKey(),
+    parser=StrictParser(),
+)
+
+_ALWAYS = {
+    400: "The request cannot be understood; `errors` names the field.",
+    401: "The key is missing, unknown or switched off.",
+    503: "Overloaded, or the database is away; Retry-After says when to come back.",
+}
+
+#: Printable ASCII, as the header's draft asks, that does not begin with a space.
+_KEY_PATTERN = r"^[!-~][ -~]*$"
+
+
+@api.post(
+    "/orders",
+    response={202: OrderOut},
+    summary="Place an order",
+    openapi_extra=documented(
+        _ALWAYS
+        | {
+            409: "Out of stock, or a request with this Idempotency-Key is in flight (Retry-After).",
+            413: "The body is too large.",
+            422: "A field is wrong (`errors` names it), or the Idempotency-Key was used with another body.",
+            429: "Too many orders a second for this key.",
+        }
+    ),
+)
+def place(
+    request: HttpRequest,
+    body: OrderIn,
+    idempotency_key: Annotated[
+        str, Header(..., alias="Idempotency-Key", min_length=1, max_length=255, pattern=_KEY_PATTERN)
+    ],
+) -> HttpResponse:
+    """Answers 202 once the order and its first message are committed together; `Location` is where to follow
+    it.
+
+    The same Idempotency-Key with the same body is answered the same, for as long as the order exists.
+    """
+    key = _key(request)
+    overload.check_rate(key)
+    body_hash = idempotency.fingerprint(body.model_dump())
+    answer = idempotency.earlier_answer(api_key=key, key=idempotency_key, body_hash=body_hash)
+    if answer is None:
+        # Only now: what was accepted before is answered whatever the load.
+        overload.check_backlog()
+        if key.customer_id not in (None, body.customer_id):
+            raise PlacementError(
+                "unknown_customer", "customer_id", f"There is no customer {body.customer_id}."
+            )
+        answer = idempotency.answer_once(
+            api_key=key, key=idempotency_key, body_hash=body_hash, place=lambda: _place(body)
+        )
+    response = api.create_response(request, answer.body, status=202)
+    response["Location"] = f"{request.path}/{answer.order_id}"
+    if answer.replayed:
+        response["Idempotent-Replayed"] = "true"
+    return response
+
+
+@api.get(
+    "/orders",
+    response=OrderPage,
+    summary="List orders, newest first",
+    openapi_extra=documented(_ALWAYS),
+)
+def list_orders(
+    request: HttpRequest,
+    limit: Annotated[int, Query(20, ge=1, le=100)],
+    cursor: Annotated[
+        str | None, Query(None, max_length=64, description="`next_cursor` of the page before.")
+    ],
+    status: Annotated[OrderStatus | None, Query(None)],
+    customer_id: Annotated[int | None, Query(None, ge=1, le=MAX_ID)],
+) -> OrderPage:
+    """A page of the orders that this key may see."""
+    key = _key(request)
+    if key.customer_id is not None:
+        if customer_id not in (None, key.customer_id):
+            return OrderPage(items=[], next_cursor=None)
+        customer_id = key.customer_id
+    before_id = _decode_cursor(cursor) if cursor is not None else None
+    # One more than asked for tells whether there is another page.
+    orders = order_page(limit=limit + 1, before_id=before_id, status=status, customer_id=customer_id)
+    more = len(orders) > limit
+    return OrderPage(
+        items=[OrderOut.of(order) for order in orders[:limit]],
+        next_cursor=_encode_cursor(orders[limit - 1].pk) if more else None,
+    )
+
+
+@api.get(
+    "/orders/{int:order_id}",
+    response=OrderOut,
+    summary="Get an order",
+    openapi_extra=documented(_ALWAYS | {404: "There is no such order, or not for this key."}),
+)
+def get_order(request: HttpRequest, order_id: int) -> OrderOut:
+    """The order as it stands."""
+    return OrderOut.of(_visible(request, order_id))
+
+
+@api.get(
+    "/orders/{int:order_id}/journey",
+    response=JourneyOut,
+    summary="Get an order's whole story",
+    openapi_extra=documented(_ALWAYS | {404: "There is no such order, or not for this key."}),
+)
+def get_journey(request: HttpRequest, order_id: int) -> JourneyOut:
+    """Transitions, messages with their attempts and errors, invoices and refund."""
+    return journey_of(_visible(request, order_id))
+
+
+@api.post(
+    "/orders/{int:order_id}/cancel",
+    response=OrderOut,
+    summary="Cancel an order",
+    openapi_extra=documented(
+        _ALWAYS
+        | {
+            404: "There is no such order, or not for this key.",
+            409: "The order has failed: there is nothing to cancel.",
+            413: "The body is too large.",
+            422: "A field is wrong; `errors` names it.",
+        }
+    ),
+)
+def cancel(request: HttpRequest, order_id: int, body: CancelIn | None = None) -> OrderOut:
+    """Cancels the order, and has a charge refunded. Cancelling it again answers the same."""
+    order = _visible(request, order_id)
+    try:
+        return OrderOut.of(cancel_order(order_id=order.pk, reason=body.reason if body else ""))
+    except CannotCancel as error:
+        raise Problem(409, f"order_{error.status}", str(error)) from error
+
+
+def _place(body: OrderIn) -> tuple[Order, dict[str, Any]]:
+    order = place_order(
+        customer_id=body.customer_id,
+        currency=body.currency,
+        payment_method=body.payment_method,
+        lines=[(item.sku, item.quantity) for item in body.items],
+        receipt_email=body.receipt_email,
+    )
+    return order, OrderOut.of(order).model_dump(mode="json")
+
+
+def _key(request: HttpRequest) -> ApiKey:
+    key = request.auth  # type: ignore[attr-defined]  # set by ninja from what BearerKey returned
+    assert isinstance(key, ApiKey)
+    return key
+
+
+def _visible(request: HttpRequest, order_id: int) -> Order:
+    order = Order.objects.filter(pk=order_id).first()
+    if order is None or not may_see(_key(request), order):
+        not_found(order_id)
+    return order
+
+
+def _encode_cursor(order_id: int) -> str:
+    return base64.urlsafe_b64encode(b"%d" % order_id).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> int:
+    try:
+        before_id = int(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        if 0 < before_id <= MAX_ID:
+            return before_id
+    except (ValueError, binascii.Error):
+        pass  # told below, as is a number out of range
+    raise field_problem(400, "bad_cursor", "cursor", "This is not a cursor that we gave out.")
+
+
+@api.exception_handler(Problem)
+def _on_problem(request: HttpRequest, error: Problem) -> HttpResponse:
+    return error.response(request)
+
+
+@api.exception_handler(PlacementError)
+def _on_placement_error(request: HttpRequest, error: PlacementError) -> HttpResponse:
+    status = 409 if error.code == "out_of_stock" else 422
+    return field_problem(status, error.code, error.field, str(error)).response(request)
+
+
+@api.exception_handler(ValidationError)
+def _on_validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    errors = [{"field": _field(item["loc"]), "message": item["msg"]} for item in error.errors]
+    # A wrong field of the body is a request that was understood (422); a wrong header or parameter is not.
+    in_body = all(item["loc"][0] == "body" for item in error.errors)
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:3])
+    return Problem(422 if in_body else 400, "invalid_request", detail, errors=errors).response(request)
+
+
+@api.exception_handler(AuthenticationError)
+def _on_missing_key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    return Problem(
+        401,
+        "unauthorized",
+        "Send a valid API key as `Authorization: Bearer <key>`.",
+        headers={"WWW-Authenticate": 'Bearer realm="orders"'},
+    ).response(request)
+
+
+@api.exception_handler(HttpError)
+def _on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    # ninja wraps everything that its parser raises; the reason is underneath.
+    if isinstance(error.__cause__, Problem):
+        return error.__cause__.response(request)
+    return Problem(error.status_code, "bad_request", str(error)).response(request)
+
+
+@api.exception_handler(RequestDataTooBig)
+def _on_too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return too_large().response(request)
+
+
+@api.exception_handler(OperationalError)
+@api.exception_handler(InterfaceError)
+def _on_database_away(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.error("the database is away: %s", error)
+    return busy(
+        503,
+        "database_away",
+        "The database is away. Whether the request took effect is not known: repeat it with the same Idempotency-Key.",
+        retry_after_s=2,
+    ).response(request)
+
+
+def _field(location: tuple[Any, ...]) -> str:
+    """`("body", "body", "items", 0, "sku")` → `items[0].sku`."""
+    parts = list(location[1:])
+    if location[0] == "body" and parts[:1] == ["body"]:
+        parts = parts[1:]
+    name = ""
+    for part in parts:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name or str(location[0])

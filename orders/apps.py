@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class OrdersConfig(AppConfig):
+    """Orders, stock, the HTTP API and the tasks that an order sets off."""
+
+    name = "orders"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,26 @@
+"""Time for this app: deadlines by the database's clock, delays by one scale."""
+
+from django.conf import settings
+from django.db.models import DateTimeField, Func
+
+
+class ClockTimestamp(Func):
+    """PostgreSQL's `clock_timestamp()`: the time of this very statement.
+
+    Leases are compared with it and never with a worker's own clock (one worker two hours ahead would take
+    every lease) nor with `now()`, which stands still for as long as a transaction is open.
+    """
+
+    function = "clock_timestamp"
+    template = "%(function)s()"
+    output_field = DateTimeField()
+
+
+def scaled(seconds: float) -> float:
+    """`seconds` times `settings.RETRY_SCALE`: 1.0 in production, a fraction where a demo or a test must not
+    wait.
+
+    Only delays that we chose are scaled. A `Retry-After` that somebody sent us is theirs, and is obeyed as it
+    is.
+    """
+    return seconds * settings.RETRY_SCALE

@@ -1,0 +1,46 @@
+"""Effects of a completed order inside our own tables: stock leaves the house, the day's totals grow."""
+
+from django.db import connection, transaction
+
+from orders import stock
+from orders.clock import ClockTimestamp
+from orders.models import DailyTotals, Order
+
+
+@transaction.atomic
+def ship_stock(*, order_id: int) -> bool:
+    """Move the order's reserved units to shipped, once; False when it was done before, or the order was
+    cancelled.
+
+    The mark on the order and the units change in one transaction, so that neither can be seen without the
+    other.
+    """
+    marked = Order.objects.filter(
+        pk=order_id, status=Order.Status.COMPLETED, stock_shipped_at__isnull=True
+    ).update(stock_shipped_at=ClockTimestamp())
+    if marked:
+        stock.ship(order_id)
+    return bool(marked)
+
+
+def count_in_daily_totals(*, order_id: int) -> bool:
+    """Add the order to its day's totals, at most once; False when it was tried before.
+
+    The mark is committed before the effect. A crash between the two loses this order's count for good, and no
+    retry repairs it: that is at-most-once, the right trade only for figures that nobody settles accounts by.
+    """
+    completed = Order.objects.filter(pk=order_id, completed_at__isnull=False)
+    if not completed.filter(counted_at__isnull=True).update(counted_at=ClockTimestamp()):
+        return False
+    order = completed.get()
+    table = connection.ops.quote_name(DailyTotals._meta.db_table)
+    with connection.cursor() as cursor:
+        # One statement: read, add and write in Python would lose what another worker adds in between.
+        cursor.execute(
+            f"INSERT INTO {table} AS totals (date, currency, orders, revenue_cents)"
+            " VALUES ((%s AT TIME ZONE 'UTC')::date, %s, 1, %s)"
+            " ON CONFLICT (date, currency) DO UPDATE SET orders = totals.orders + 1,"
+            " revenue_cents = totals.revenue_cents + EXCLUDED.revenue_cents",
+            [order.completed_at, order.currency, order.total_cents],
+        )
+    return True

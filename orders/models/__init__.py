@@ -1,0 +1,24 @@
+"""Tables of the domain, a role a file."""
+
+from orders.models.batch import ImportFile, ImportRow, Report
+from orders.models.catalogue import Price, Product
+from orders.models.customers import ApiKey, Customer
+from orders.models.idempotency import IdempotencyRecord
+from orders.models.order import Order, OrderItem, OrderTransition
+from orders.models.records import DailyTotals, SyncErrorLog
+
+__all__ = [
+    "ApiKey",
+    "Customer",
+    "DailyTotals",
+    "IdempotencyRecord",
+    "ImportFile",
+    "ImportRow",
+    "Order",
+    "OrderItem",
+    "OrderTransition",
+    "Price",
+    "Product",
+    "Report",
+    "SyncErrorLog",
+]

@@ -1,0 +1,65 @@
+"""One JSON request to a neighbour system, in which everything has an end, sorted by what the answer means."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from resilience.retry import parse_retry_after
+
+#: Seconds for the connection and for each wait for bytes. A neighbour that drips is cut off by the soft time
+#: limit.
+TIMEOUT_S = 3.0
+
+
+class RateLimited(Exception):
+    """429: the neighbour is well and wants to be asked later. `retry_after` is in seconds, None if it did not
+    say.
+    """
+
+    def __init__(self, url: str, retry_after: float | None) -> None:
+        super().__init__(f"{url} answered 429")
+        self.retry_after = retry_after
+
+
+class Refused(Exception):
+    """A 4xx: the neighbour understood and will never take this. `status` is the code, the text is its reason."""
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(f"{url} answered {status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class Unusable(requests.RequestException):
+    """An answer that is neither success nor refusal (a redirect, a 5xx): it may or may not have had its
+    effect.
+    """
+
+
+def post_json(url: str, data: Mapping[str, Any], *, idempotency_key: str = "") -> dict[str, Any]:
+    """POST `data` and return the JSON object that comes back.
+
+    Raises RateLimited, Refused, or, when asking again with the same key makes sense,
+    requests.RequestException.
+    """
+    response = requests.post(
+        url,
+        json=data,
+        headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
+        timeout=TIMEOUT_S,
+        # requests would follow a redirected POST with a GET, whose 200 says nothing about our request.
+        allow_redirects=False,
+    )
+    status = response.status_code
+    if status == 429:
+        asked = response.headers.get("Retry-After")
+        raise RateLimited(url, parse_retry_after(asked) if asked else None)
+    if 400 <= status < 500 and status != 408:
+        raise Refused(url, status, response.text[:300])
+    if not 200 <= status < 300:
+        raise Unusable(f"{url} answered {status}")
+    answer = response.json()
+    if not isinstance(answer, dict):
+        raise Unusable(f"{url} answered {status} with JSON that is no object")
+    return answer

@@ -1,0 +1,55 @@
+"""Reading a request body strictly: JSON that means one thing, of a bounded size."""
+
+import json
+from typing import Any, NoReturn
+
+from django.http import HttpRequest
+from ninja.parser import Parser
+
+from orders.problems import Problem
+
+#: A hundred lines of the longest SKUs take 12 KB. What is larger is no order.
+MAX_BODY_BYTES = 64 * 1024
+
+
+class StrictParser(Parser):
+    """Refuses with a 400 what Python's parser would let by: duplicate keys, of which the last would win, and
+    NaN.
+    """
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        """The decoded body; raises a 413 or 400 problem."""
+        if len(request.body) > MAX_BODY_BYTES:
+            raise too_large()
+        try:
+            return json.loads(request.body, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            # ValueError is also bytes that are no UTF-8, and integers of thousands of digits.
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+            raise Problem(
+                400,
+                "malformed_json",
+                f"The body is not valid JSON: {reason}",
+                errors=[{"field": "body", "message": "is not valid JSON"}],
+            ) from error
+
+
+def too_large() -> Problem:
+    """The problem of a body over the limit."""
+    return Problem(
+        413,
+        "body_too_large",
+        f"The body may have {MAX_BODY_BYTES} bytes.",
+        errors=[{"field": "body", "message": f"is larger than {MAX_BODY_BYTES} bytes"}],
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

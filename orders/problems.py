@@ -1,0 +1,138 @@
+"""Errors of the HTTP API as problem documents (RFC 9457): what went wrong, and which field to look at."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from django.http import HttpRequest, HttpResponse
+
+CONTENT_TYPE = "application/problem+json"
+#: Where the API lives; below it every error is a problem document, whoever answers it.
+API_PREFIX = "/api/"
+
+
+class Problem(Exception):
+    """An error with its answer. `code` is for machines and stays the same; `detail` is for people."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def response(self, request: HttpRequest) -> HttpResponse:
+        """The document as an HTTP answer."""
+        document: dict[str, Any] = {
+            "type": f"https://holdfast.example/problems/{self.code.replace('_', '-')}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": request.path,
+            "code": self.code,
+        }
+        if self.errors:
+            document["errors"] = list(self.errors)
+        return HttpResponse(
+            json.dumps(document), status=self.status, content_type=CONTENT_TYPE, headers=dict(self.headers)
+        )
+
+
+def field_problem(status: int, code: str, field: str, message: str) -> Problem:
+    """A problem with one field of the request."""
+    return Problem(status, code, message, errors=[{"field": field, "message": message}])
+
+
+def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Problem:
+    """A problem that goes away by itself: 409, 429 or 503 with a Retry-After of at least a second."""
+    return Problem(status, code, detail, headers={"Retry-After": str(max(1, round(retry_after_s)))})
+
+
+class ProblemDocuments:
+    """Middleware that turns every error below `/api/` that is not a problem document yet into one.
+
+    Unknown paths, wrong methods, refused hosts and crashes are answered by Django, outside of the API's own
+    handlers.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        status = response.status_code
+        if (
+            not request.path.startswith(API_PREFIX)
+            or status < 400
+            or response["Content-Type"] == CONTENT_TYPE
+        ):
+            return response
+        code, detail = _WORDS.get(status, (HTTPStatus(status).name.lower(), HTTPStatus(status).description))
+        headers = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
+        return Problem(status, code, detail or HTTPStatus(status).phrase, headers=headers).response(request)
+
+
+_WORDS = {
+    400: ("bad_request", "The request cannot be understood."),
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take this method; Allow lists those that it takes."),
+    500: (
+        "internal_error",
+        "We failed, and nothing was promised: repeat the request with the same Idempotency-Key.",
+    ),
+}
+
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "code": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def documented(descriptions: Mapping[int, str]) -> dict[str, Any]:
+    """The OpenAPI text of an operation's problems: status → when it is answered."""
+    headers = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    return {
+        "responses": {
+            status: {
+                "description": description,
+                "content": {CONTENT_TYPE: {"schema": _PROBLEM_SCHEMA}},
+                **(
+                    {"headers": {headers[status]: {"schema": {"type": "string"}}}}
+                    if status in headers
+                    else {}
+                ),
+            }
+            for status, description in descriptions.items()
+        }
+    }
+
+
+def not_found(order_id: int) -> NoReturn:
+    """Raise the 404 of an order that is not there, or not for this key: the two must look the same."""
+    raise Problem(404, "order_not_found", f"There is no order {order_id}.")

@@ -1,0 +1,131 @@
+"""Placing an order: the order, its reservation and its first messages, all of them or nothing."""
+
+import re
+from collections.abc import Sequence
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import EmailField
+
+import outbox
+from orders import stock
+from orders.claims import correlation_id, log_transition
+from orders.models import Customer, Order, OrderItem, Price, Product
+from orders.pricing import MAX_QUANTITY, MAX_TOTAL_CENTS, tax_cents
+
+#: An id of the gateway, for example `pm_card_visa`. It ends up in a URL-encoded form and in our logs.
+PAYMENT_METHOD = re.compile(r"[A-Za-z0-9_]{1,255}")
+
+
+class PlacementError(Exception):
+    """The order cannot be placed; nothing was stored. `code` is for machines, `field` is where to look."""
+
+    def __init__(self, code: str, field: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+@transaction.atomic
+def place_order(
+    *,
+    customer_id: int,
+    currency: str,
+    payment_method: str,
+    lines: Sequence[tuple[str, int]],
+    receipt_email: str = "",
+) -> Order:
+    """Place an order of `lines`, pairs of SKU and units, and return it.
+
+    When this commits, so do the messages that process and confirm it: an order without them would be a
+    promise that nobody keeps (transactional outbox). Raises PlacementError: unknown_customer, unknown_sku,
+    unknown_currency, invalid_quantity, duplicate_sku, no_items, invalid_payment_method, invalid_email,
+    total_too_large, out_of_stock.
+    """
+    _check_texts(payment_method, receipt_email)
+    customer = Customer.objects.filter(pk=customer_id).first()
+    if customer is None:
+        raise PlacementError("unknown_customer", "customer_id", f"There is no customer {customer_id}.")
+    products = _products(lines)
+    prices = _prices(currency, lines, products)
+    subtotal = sum(prices[sku] * quantity for sku, quantity in lines)
+    tax = tax_cents(subtotal, currency)
+    if subtotal + tax > MAX_TOTAL_CENTS:
+        raise PlacementError(
+            "total_too_large", "items", f"The total may be at most {MAX_TOTAL_CENTS} minor units."
+        )
+
+    order = Order.objects.create(
+        customer=customer,
+        currency=currency,
+        subtotal_cents=subtotal,
+        tax_cents=tax,
+        total_cents=subtotal + tax,
+        payment_method=payment_method,
+        receipt_email=receipt_email or customer.email,
+    )
+    OrderItem.objects.bulk_create(
+        OrderItem(order=order, product=products[sku], quantity=quantity, unit_price_cents=prices[sku])
+        for sku, quantity in lines
+    )
+    log_transition(order.pk, "", Order.Status.PENDING)
+    _enqueue_first_messages(order.pk)
+    try:
+        # Last, because the locks on the products are what orders of one SKU wait for.
+        stock.reserve([(products[sku], quantity) for sku, quantity in lines])
+    except stock.OutOfStock as error:
+        position = [sku for sku, _ in lines].index(error.sku)
+        raise PlacementError(
+            "out_of_stock", f"items[{position}].sku", f"{error.sku} is out of stock."
+        ) from error
+    return order
+
+
+def _check_texts(payment_method: str, receipt_email: str) -> None:
+    if not PAYMENT_METHOD.fullmatch(payment_method):
+        raise PlacementError("invalid_payment_method", "payment_method", "This is no id of a payment method.")
+    try:
+        if receipt_email:
+            EmailField().clean(receipt_email, None)
+    except ValidationError:
+        raise PlacementError("invalid_email", "receipt_email", "This is no mail address.") from None
+
+
+def _products(lines: Sequence[tuple[str, int]]) -> dict[str, Product]:
+    if not lines:
+        raise PlacementError("no_items", "items", "An order needs at least one item.")
+    seen: set[str] = set()
+    for position, (sku, quantity) in enumerate(lines):
+        if sku in seen:
+            raise PlacementError(
+                "duplicate_sku", f"items[{position}].sku", f"{sku} is listed twice; order it in one line."
+            )
+        if not 0 < quantity <= MAX_QUANTITY:
+            raise PlacementError(
+                "invalid_quantity", f"items[{position}].quantity", f"Quantity must be 1 to {MAX_QUANTITY}."
+            )
+        seen.add(sku)
+    products = {product.sku: product for product in Product.objects.filter(sku__in=seen)}
+    for position, (sku, _) in enumerate(lines):
+        if sku not in products:
+            raise PlacementError("unknown_sku", f"items[{position}].sku", f"There is no product {sku}.")
+    return products
+
+
+def _prices(currency: str, lines: Sequence[tuple[str, int]], products: dict[str, Product]) -> dict[str, int]:
+    found = Price.objects.filter(product__in=products.values(), currency=currency).values_list(
+        "product__sku", "amount_cents"
+    )
+    prices = dict(found)
+    for sku, _ in lines:
+        if sku not in prices:
+            raise PlacementError("unknown_currency", "currency", f"{sku} has no price in {currency}.")
+    return prices
+
+
+def _enqueue_first_messages(order_id: int) -> None:
+    from orders import tasks  # tasks call services: at module level the two would import each other
+
+    correlation = correlation_id(order_id)
+    outbox.enqueue(tasks.process_order.s(order_id), queue="critical", correlation_id=correlation)
+    outbox.enqueue(tasks.send_confirmation.s(order_id), queue="high", correlation_id=correlation)

@@ -1,0 +1,80 @@
+"""Processing an order: claim it, charge outside of any transaction, and complete it in one."""
+
+import logging
+from functools import partial
+from typing import TypedDict
+from uuid import uuid4
+
+import outbox
+from orders import claims
+from orders.models import Order
+from payments.gateway import CardDeclined, PaymentGateway
+
+logger = logging.getLogger(__name__)
+
+Status = Order.Status
+
+
+class Outcome(TypedDict):
+    """`status`: completed or failed by this call; already_processed, cancelled or in_progress by somebody
+    else.
+    """
+
+    status: str
+    order_id: int
+
+
+class OrderService:
+    """Order processing under the name that callers know it by."""
+
+    @staticmethod
+    def process(*, order_id: int) -> Outcome:
+        """Charge and complete the order, once, however often and wherever this is called at the same time.
+
+        A declined card is an outcome (`failed`), not an error. Raises what the gateway raises when it cannot
+        say whether it charged (the claim is released, call again), and Order.DoesNotExist.
+        """
+        message = outbox.current()
+        owner = str(message.message_id) if message else f"call-{uuid4()}"
+        order = claims.claim(order_id=order_id, owner=owner)
+        if order is None:
+            return _standing(order_id)
+        try:
+            payment = PaymentGateway.charge(
+                order.customer_id,
+                order.total_cents,
+                currency=order.currency,
+                payment_method=order.payment_method,
+                # One key for the life of the order: whoever charges it again gets the first charge back.
+                idempotency_key=f"order-{order.pk}",
+                payment_intent_id=order.payment_intent_id,
+                on_created=partial(claims.keep_intent, order),
+            )
+        except CardDeclined as error:
+            if claims.fail(order, reason=str(error)):
+                return Outcome(status="failed", order_id=order_id)
+            return _standing(order_id)
+        except claims.ClaimLost:
+            return _standing(order_id)
+        except Exception:
+            if claims.release(order):
+                raise
+            logger.warning("order %s was taken away during a charge that failed", order_id, exc_info=True)
+            return _standing(order_id)
+        if claims.complete(order, payment_id=payment.id):
+            return Outcome(status="completed", order_id=order_id)
+        # Charged, but the order is no longer ours. If nobody will deliver it, the money goes back.
+        claims.request_refund(order_id=order_id, payment_id=payment.id)
+        return _standing(order_id)
+
+
+def _standing(order_id: int) -> Outcome:
+    """What has become of an order that is not ours to process."""
+    order = Order.objects.get(pk=order_id)
+    if order.status == Status.CANCELLED:
+        if order.payment_intent_id and not order.payment_id:
+            # Whoever held it when it was cancelled may have charged and died before it could say so.
+            claims.request_refund(order_id=order_id)
+        return Outcome(status="cancelled", order_id=order_id)
+    done = order.status in (Status.COMPLETED, Status.FAILED)
+    return Outcome(status="already_processed" if done else "in_progress", order_id=order_id)

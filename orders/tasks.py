@@ -1,0 +1,221 @@
+"""What happens to an order, a small task each: ids in, fresh data read inside, safe to run again.
+
+Time limits: `soft` is where a task is asked to stop and is retried, `time_limit` where it is killed and
+counted as a lost delivery. Both stay under what the task holds (an order's lease, a claim) and over the sum
+of its own timeouts.
+"""
+
+from typing import Any
+
+import requests
+from celery import Task, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+from circuitbreaker import CircuitBreakerError
+
+import outbox
+from notifications.services import EmailService, MailNotSent, PermanentMailError
+from orders import crm, effects, importer, reports, warehouse
+from orders.claims import lease_left_s
+from orders.clock import scaled
+from orders.models import ImportRow, Order, Report, SyncErrorLog
+from orders.outbound import RateLimited, Refused
+from orders.selectors import get_order
+from orders.services import OrderService
+from orders.services.processing import Outcome
+from payments.gateway import GatewayBusy, GatewayUnavailable, InvalidRequest
+from resilience.breaker import retry_after
+
+#: Wait when a neighbour says "later" without saying when.
+LATER_S = 60.0
+#: An order that somebody else holds is looked at again after its lease, and never in a tight loop.
+SHORTEST_WAIT_S = 0.1
+
+#: A call to a neighbour: its own timeouts are 3 s for the connection and 3 s for each wait for bytes.
+#: Thirteen attempts take about half an hour, and at three failures in ten lose one message in six million.
+_CALL: dict[str, Any] = {
+    "autoretry_for": (requests.RequestException, OSError, SoftTimeLimitExceeded),
+    "max_retries": 12,
+    "retry_backoff": 1,
+    "retry_backoff_max": 300,
+    "soft_time_limit": 20,
+    "time_limit": 30,
+}
+#: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT).
+_MAIL: dict[str, Any] = {
+    "autoretry_for": (MailNotSent, SoftTimeLimitExceeded),
+    "permanent_errors": (PermanentMailError, Order.DoesNotExist),
+    "max_retries": 12,
+    "retry_backoff": 1,
+    "retry_backoff_max": 600,
+    "soft_time_limit": 75,
+    "time_limit": 85,
+}
+
+
+@shared_task(
+    bind=True,
+    queue="critical",
+    autoretry_for=(GatewayUnavailable, SoftTimeLimitExceeded),
+    permanent_errors=(InvalidRequest, Order.DoesNotExist),
+    max_retries=12,
+    retry_backoff=1,
+    retry_backoff_max=300,
+    # A charge makes up to three calls of 15 s; the hard limit is below the order's lease of 60 s.
+    soft_time_limit=50,
+    time_limit=55,
+)
+def process_order(self: Task, order_id: int) -> Outcome:
+    """Charge and complete one order; what follows from it is enqueued in the completing transaction.
+
+    Returns OrderService.process' outcome. Inside a message, an order that somebody else holds is waited for.
+    """
+    try:
+        outcome = OrderService.process(order_id=order_id)
+    except CircuitBreakerError as error:
+        raise outbox.Defer(retry_after(error), "the gateway's circuit is open") from error
+    except GatewayBusy as error:
+        wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after
+        raise outbox.Defer(wait_s, "the gateway is busy") from error
+    except GatewayUnavailable as error:
+        if error.retry_after is None or outbox.current() is None:
+            raise
+        raise self.retry(exc=error, countdown=error.retry_after) from error
+    if outcome["status"] == "in_progress" and outbox.current() is not None:
+        # Somebody is at work who may yet die: this message must outlive them, and ends only with the order.
+        raise outbox.Defer(max(lease_left_s(order_id), SHORTEST_WAIT_S), "somebody else holds the order")
+    return outcome
+
+
+@shared_task(queue="high", **_MAIL)
+def send_confirmation(order_id: int) -> dict[str, str]:
+    """Mail that the order has arrived."""
+    return EmailService.send_confirmation(get_order(order_id))
+
+
+@shared_task(queue="high", **_MAIL)
+def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
+    """Mail that the order is paid; also when it was cancelled since, because the money did change hands."""
+    return EmailService.send_receipt(get_order(order_id))
+
+
+# Two UPDATEs a product line; what takes longer than this waits for a lock that somebody forgot.
+@shared_task(queue="default", transactional=True, max_retries=5, soft_time_limit=20, time_limit=30)
+def update_inventory(order_id: int, event: str | None = None) -> dict[str, Any]:
+    """Move the order's reserved units to shipped, exactly once: guard, effect and settlement are one
+    transaction.
+    """
+    return {"status": "shipped" if effects.ship_stock(order_id=order_id) else "skipped", "order_id": order_id}
+
+
+@shared_task(queue="default", permanent_errors=(Refused, Order.DoesNotExist), **_CALL)
+def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
+    """Have the warehouse ship the order, once: the key makes a repeated request the same shipment.
+
+    While the circuit is open this message comes back by itself; called as a function, it leaves a message
+    behind that does, and returns `{'status': 'queued_for_retry', 'retry_after': seconds}`.
+    """
+    order = get_order(order_id)
+    if order.status == Order.Status.CANCELLED:
+        return {"status": "skipped", "order_id": order_id}
+    try:
+        answer = warehouse.call_external_api(
+            warehouse.shipment_of(order), idempotency_key=f"shipment-order-{order_id}"
+        )
+    except CircuitBreakerError as error:
+        wait_s = warehouse.retry_after_s(error)
+        if outbox.current() is not None:
+            raise outbox.Defer(wait_s, "the warehouse's circuit is open") from error
+        outbox.enqueue(notify_warehouse.s(order_id), delay=wait_s)
+        return {"status": "queued_for_retry", "retry_after": wait_s, "order_id": order_id}
+    except RateLimited as error:
+        wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after
+        raise outbox.Defer(wait_s, "the warehouse is busy") from error
+    return {"status": "notified", "order_id": order_id, "answer": answer}
+
+
+#: A CRM that is away is asked once a minute for a day before a person has to look.
+CRM_AWAY_RETRIES = 24 * 60
+
+
+@shared_task(
+    bind=True,
+    queue="default",
+    autoretry_for=(Exception,),
+    permanent_errors=(Order.DoesNotExist,),
+    retry_schedule=(60, 300, 1800, 7200, 28800),
+    soft_time_limit=20,
+    time_limit=30,
+)
+def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str, Any]:
+    """Copy the order into the CRM.
+
+    Away: retried in 60 s, or when the CRM asked for. Data that it refuses: logged for a person and done,
+    because the same data will be refused again. Anything else is raised and retried by the schedule: 1 min, 5
+    min, 30 min, 2 h, 8 h.
+    """
+    try:
+        crm.SyncService.sync("order", order_id)
+    except crm.ServiceUnavailable as error:
+        wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after
+        # `retry` raises by itself; what follows is reached only where somebody has patched it.
+        self.retry(exc=error, countdown=wait_s, max_retries=CRM_AWAY_RETRIES)
+        return {"status": "retry_scheduled", "order_id": order_id}
+    except crm.InvalidDataError as error:
+        SyncErrorLog.objects.create(entity_type="order", entity_id=order_id, error=str(error))
+        return {"status": "invalid", "order_id": order_id}
+    return {"status": "synced", "order_id": order_id}
+
+
+@shared_task(queue="low", max_retries=0, soft_time_limit=20, time_limit=30)
+def track_analytics(order_id: int, event: str | None = None) -> dict[str, Any]:
+    """Count the order in its day's totals, at most once: the counter-example, see
+    effects.count_in_daily_totals.
+    """
+    counted = effects.count_in_daily_totals(order_id=order_id)
+    return {"status": "counted" if counted else "skipped", "order_id": order_id}
+
+
+# The documents' limits for long files: after 5 minutes it is asked to stop, after 6 it is killed.
+@shared_task(
+    queue="low", permanent_errors=(importer.ImportFile.DoesNotExist,), soft_time_limit=300, time_limit=360
+)
+def process_large_file(file_id: int) -> dict[str, Any]:
+    """Turn an uploaded CSV into one message a row; continues where an earlier run stopped or was killed."""
+    staged_before = importer.rows_staged(file_id=file_id)
+    try:
+        return importer.stage_file(file_id=file_id)
+    except SoftTimeLimitExceeded:
+        staged = importer.rows_staged(file_id=file_id)
+        if staged == staged_before:
+            raise  # five minutes without one batch: another five would bring no more
+        raise outbox.Defer(0, f"{staged} rows staged, more to come") from None
+
+
+@shared_task(
+    queue="low",
+    transactional=True,
+    permanent_errors=(ImportRow.DoesNotExist,),
+    max_retries=5,
+    soft_time_limit=20,
+    time_limit=30,
+)
+def import_row(row_id: int) -> dict[str, Any]:
+    """Place the order of one row, or note why it cannot be placed; both in the transaction that settles the
+    row.
+    """
+    return importer.import_row(row_id=row_id)
+
+
+# A report reads every order of its days; a month of a large shop takes seconds. Run again, it is made anew.
+@shared_task(
+    queue="low",
+    autoretry_for=(SoftTimeLimitExceeded,),
+    permanent_errors=(Report.DoesNotExist,),
+    max_retries=2,
+    soft_time_limit=120,
+    time_limit=150,
+)
+def generate_report(report_id: int) -> dict[str, Any]:
+    """Write the report's CSV."""
+    reports.generate(report_id=report_id)
+    return {"status": "ready", "report_id": report_id}
