@@ -1,0 +1,248 @@
+"""Open a letter, count it again, resolve it. Recording is idempotent: one ending seen twice is one letter.
+
+Every function joins the caller's transaction, so that the letter and what it is about are committed together.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Value
+from django.db.models.functions import Now
+
+from dlq.fingerprint import fingerprint, place
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, LostRun, State
+from dlq.rawmessage import RawMessage, storable, text
+
+#: A traceback past this is a recursion; its beginning and end say all.
+MAX_TRACEBACK = 50_000
+#: Lost runs of messages that ended well leave their count behind; after this it is of no use.
+LOST_RUNS_KEPT = timedelta(days=7)
+
+
+def on_dead(
+    *,
+    message_id: Any,
+    generation: int | None,
+    task: str,
+    args: Any,
+    kwargs: Any,
+    queue: str,
+    headers: dict[str, Any] | None,
+    exception: BaseException | None,
+    error: str,
+    traceback: str,
+    attempts: int,
+    worker: str,
+) -> DeadLetter:
+    """A journalled message is dead: open its letter, or reopen it after a replay that failed.
+
+    Called by the journal in the transaction that buries the message. The same generation reported twice
+    changes nothing.
+    """
+    headers = headers or {}
+    letter, _ = _record(
+        str(message_id),
+        generation=generation,
+        values={
+            "cause": cause_of(exception),
+            "task": text(task),
+            "args": storable(args),
+            "kwargs": storable(kwargs),
+            "queue": text(queue),
+            "headers": storable(headers),
+            "correlation_id": correlation_of(headers),
+            "attempts": attempts,
+            "worker": text(worker),
+            **described(exception=exception, error=error, traceback=traceback, task=task),
+        },
+    )
+    return letter
+
+
+def record_raw(
+    *,
+    message_key: str,
+    raw: RawMessage,
+    cause: Cause,
+    error: str,
+    exception: BaseException | None = None,
+    traceback: str = "",
+    task: str = "",
+    args: Any = None,
+    kwargs: Any = None,
+    attempts: int = 1,
+    worker: str = "",
+) -> DeadLetter:
+    """A message without a journal ended badly: keep it whole, under its id.
+
+    Another message that shares the id of an open letter gets a letter of its own, under its digest: nothing
+    that was received is dropped because a producer used an id twice.
+    """
+    values = {
+        "cause": cause,
+        "task": text(task)[:255],
+        "args": storable(args),
+        "kwargs": storable(kwargs),
+        "queue": raw.queue,
+        "headers": storable(raw.headers),
+        "correlation_id": correlation_of(raw.headers),
+        "attempts": attempts,
+        "worker": text(worker),
+        "raw": raw.dump(),
+        "raw_digest": raw.digest,
+        **described(exception=exception, error=error, traceback=traceback, task=task),
+    }
+    letter, mine = _record(message_key, generation=None, values=values)
+    if not mine:
+        letter, _ = _record(f"sha256:{raw.digest}", generation=None, values=values)
+    return letter
+
+
+def _record(message_key: str, *, generation: int | None, values: dict[str, Any]) -> tuple[DeadLetter, bool]:
+    """Insert or update. The second value is False when the open letter of this key is another message's."""
+    with transaction.atomic():
+        letter, created = DeadLetter.objects.select_for_update().get_or_create(
+            message_id=message_key, defaults={**values, "generation": generation}
+        )
+        if created:
+            _happened(letter, Happened.FAILED)
+            return letter, True
+        if generation is None:
+            if letter.state == State.OPEN:
+                # The same message: a redelivery, or the second of two hooks that report one ending.
+                return letter, letter.raw_digest == values["raw_digest"]
+        elif generation == letter.generation:
+            return letter, True
+        reopen_with(letter, values | {"generation": generation})
+    return letter, True
+
+
+def reopen(message_id: str, *, attempts: int, exception: BaseException, error: str, traceback: str) -> None:
+    """A replay that ran outside of any worker failed: its letter is open again."""
+    with transaction.atomic():
+        letter = DeadLetter.objects.select_for_update().get(message_id=message_id)
+        values = described(exception=exception, error=error, traceback=traceback, task=letter.task)
+        reopen_with(letter, {**values, "attempts": attempts})
+
+
+def reopen_with(letter: DeadLetter, values: dict[str, Any]) -> None:
+    """The same letter again, with what went wrong this time; what went wrong before stays in its events."""
+    DeadLetter.objects.filter(pk=letter.pk).update(
+        **values,
+        state=State.OPEN,
+        failures=F("failures") + 1,
+        closed_at=None,
+        discard_reason="",
+        failed_at=Now(),
+    )
+    letter.refresh_from_db()
+    _happened(letter, Happened.REOPENED)
+
+
+def on_resolved(message_id: Any, *, note: str = "", only_replaying: bool = False) -> bool:
+    """A replay of this message succeeded: its letter needs nobody any more. False when it has no letter to
+    close.
+
+    An open letter closes as well, since the message may have been replayed by other means, unless
+    `only_replaying`.
+    """
+    states = (State.REPLAYING,) if only_replaying else (State.OPEN, State.REPLAYING)
+    with transaction.atomic():
+        letter = (
+            DeadLetter.objects.select_for_update()
+            .filter(message_id=str(message_id), state__in=states)
+            .first()
+        )
+        if letter is None:
+            return False
+        DeadLetter.objects.filter(pk=letter.pk).update(state=State.RESOLVED, closed_at=Now())
+        LetterEvent.objects.create(
+            letter=letter, what=Happened.RESOLVED, note=text(note), generation=letter.generation
+        )
+    return True
+
+
+def keep_raw(message_key: str, raw: RawMessage) -> None:
+    """Add the message as it was received to a letter that was opened from its parts."""
+    DeadLetter.objects.filter(message_id=message_key, raw=None).update(raw=raw.dump(), raw_digest=raw.digest)
+
+
+def count_lost_run(message_key: str) -> int:
+    """One more run of this message took its worker process down; how many have so far."""
+    LostRun.objects.filter(last_at__lt=Now() - Value(LOST_RUNS_KEPT)).delete()
+    with transaction.atomic():
+        row, created = LostRun.objects.select_for_update().get_or_create(message_key=message_key)
+        if not created:
+            LostRun.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=Now())
+            row.refresh_from_db()
+    return row.count
+
+
+def forget_lost_runs(message_key: str) -> None:
+    """The message is a letter now, and a replay of it has all its runs again."""
+    LostRun.objects.filter(message_key=message_key).delete()
+
+
+def described(*, exception: BaseException | None, error: str, traceback: str, task: str) -> dict[str, str]:
+    """The fields that say what went wrong, and which group that is."""
+    name = type_name(exception)
+    error = text(error or exception or "")
+    traceback = text(traceback)
+    if len(traceback) > MAX_TRACEBACK:
+        half = MAX_TRACEBACK // 2
+        traceback = f"{traceback[:half]}\n… (cut: {len(traceback)} characters)\n{traceback[-half:]}"
+    where = place(traceback)
+    return {
+        "exception": name,
+        "error": error,
+        "traceback": traceback,
+        "place": where,
+        "fingerprint": fingerprint(exception=name, error=error, where=where, task=text(task)),
+    }
+
+
+def type_name(exception: BaseException | None) -> str:
+    """The exception's type with its module, builtins without; as it was in the child, pickled or not."""
+    if exception is None:
+        return ""
+    wrapped = getattr(exception, "exc_cls_name", None)  # celery's UnpickleableExceptionWrapper
+    if wrapped:
+        return text(f"{getattr(exception, 'exc_module', '')}.{wrapped}".lstrip("."))[:255]
+    kind = type(exception)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return text(f"{module}{kind.__qualname__}")[:255]
+
+
+def correlation_of(headers: dict[str, Any]) -> str:
+    """What ties the message to the request that caused it."""
+    return text(headers.get("correlation_id") or headers.get("correlation") or "")[:255]
+
+
+def cause_of(exception: BaseException | None) -> Cause:
+    """What kind of ending an exception that Celery made up stands for."""
+    return {
+        "TimeLimitExceeded": Cause.TIMEOUT,
+        "WorkerLostError": Cause.LOST,
+        "Terminated": Cause.REVOKED,
+        "NotRegistered": Cause.UNKNOWN_TASK,
+        "DecodeError": Cause.UNDECODABLE,
+        "ContentDisallowed": Cause.UNDECODABLE,
+        "Malformed": Cause.MALFORMED,
+        "Expired": Cause.EXPIRED,
+        "TaskRevokedError": Cause.REVOKED,
+    }.get(type(exception).__name__, Cause.FAILED)
+
+
+def _happened(letter: DeadLetter, what: Happened) -> None:
+    LetterEvent.objects.create(
+        letter=letter,
+        what=what,
+        note=letter.error,
+        exception=letter.exception,
+        traceback=letter.traceback,
+        attempts=letter.attempts,
+        generation=letter.generation,
+    )

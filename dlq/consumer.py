@@ -1,0 +1,117 @@
+"""The choke point for what never becomes a request: Celery's Consumer, with every refusal recorded first.
+
+A message that Celery cannot read is dropped with a log line, or ends the worker. Here it is checked before
+Celery's handler sees it, kept whole as a letter, and only then acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+from celery.exceptions import NotRegistered
+from celery.worker import consumer as celery_consumer
+
+from dlq import validation
+from dlq.ending import Ending
+from dlq.models import Cause
+from dlq.rawmessage import RawMessage
+from dlq.shelf import shelf
+
+logger = logging.getLogger(__name__)
+
+
+class Consumer(celery_consumer.Consumer):  # type: ignore[misc]
+    """Set as `worker_consumer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        shelf.use_timer(self.timer)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Celery's handler, behind a check that keeps from it what it cannot survive."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                validation.check(message)
+            except validation.Malformed as exc:
+                self.park(message, exc, Cause.MALFORMED)
+            except Exception as exc:
+                self.park(message, exc, Cause.UNDECODABLE)
+            else:
+                self._handle(handle, message)
+
+        return on_task_received
+
+    def _handle(self, handle: Callable[[Any], None], message: Any) -> None:
+        """The last net: whatever Celery's handler raises for one message must not end the worker."""
+        slots = getattr(self.controller, "semaphore", None)
+        free = slots.value if slots else 0
+        try:
+            handle(message)
+        except Exception as exc:
+            # kombu counts KeyError among the connection errors: one message would make the worker reconnect
+            # for ever.
+            if isinstance(exc, self.connection_errors) and not isinstance(exc, KeyError):
+                raise
+            self.park(message, exc, Cause.MALFORMED)
+            if slots and slots.value < free:
+                # Its slot of the pool was taken, and no process will give it back.
+                slots.release()
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """The body could not be decompressed or decoded."""
+        self.park(message, exc, Cause.UNDECODABLE)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """No task is named."""
+        self.park(message, validation.Malformed("no task is named"), Cause.MALFORMED)
+        signals.task_rejected.send(sender=self, message=message, exc=None)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """The task is not registered here: renamed or removed by a deploy, or sent to the wrong queue."""
+        name = exc.args[0] if exc.args else ""
+        self.park(message, NotRegistered(name), Cause.UNKNOWN_TASK)
+        signals.task_unknown.send(
+            sender=self, message=message, exc=exc, name=name, id=message.headers.get("id")
+        )
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Celery's own checks refused it."""
+        self.park(message, exc, Cause.MALFORMED)
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
+
+    def park(self, message: Any, exc: Exception, cause: Cause) -> None:
+        """Record the message as it is, then acknowledge it; hold it while it cannot be recorded."""
+        logger.error("A message is put to the dead letters (%s): %r", cause, exc)
+        fields, args, kwargs = _parts(message)
+        Ending(
+            raw=RawMessage.of(message),
+            fields=fields,
+            exception=exc,
+            error=str(exc),
+            cause=cause,
+            traceback="".join(traceback.format_exception(exc)),
+            task=fields["task"] if isinstance(fields.get("task"), str) else "",
+            args=args,
+            kwargs=kwargs,
+            worker=self.hostname,
+        ).conclude(
+            acknowledge=lambda: message.ack_log_error(logger, self.connection_errors),
+            requeue=lambda: message.reject_log_error(logger, self.connection_errors, requeue=True),
+        )
+
+
+def _parts(message: Any) -> tuple[dict[str, Any], Any, Any]:
+    """What can be told about a broken message: its fields, args and kwargs, each as far as it is readable."""
+    fields: dict[str, Any] = dict(message.headers)
+    payload = message._decoded_cache
+    if isinstance(payload, dict):
+        return {**payload, **fields}, payload.get("args"), payload.get("kwargs")
+    if isinstance(payload, (list, tuple)) and len(payload) == 3:
+        return fields, payload[0], payload[1]
+    return fields, None, None

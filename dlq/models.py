@@ -1,0 +1,172 @@
+"""A letter is one message that ended badly; its events are its whole story.
+
+State as a table whose transitions are guarded UPDATEs (the idea is solid_queue's): `dlq.capture` opens and
+resolves, `dlq.replay` claims and discards, nothing else writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from dlq.rawmessage import RawMessage
+
+
+class State(models.TextChoices):
+    OPEN = "open", "open: waits for an operator"
+    REPLAYING = "replaying", "replaying: was sent again, outcome not known yet"
+    RESOLVED = "resolved", "resolved: a replay succeeded"
+    DISCARDED = "discarded", "discarded: will never run, for the reason given"
+
+
+class Cause(models.TextChoices):
+    FAILED = "failed", "raised, or ran out of retries"
+    TIMEOUT = "timeout", "hard time limit"
+    LOST = "lost", "its worker process died"
+    UNKNOWN_TASK = "unknown task", "no such task in this worker"
+    UNDECODABLE = "undecodable", "body cannot be decoded"
+    MALFORMED = "malformed", "not a task message"
+    EXPIRED = "expired", "came after its expiry"
+    REVOKED = "revoked", "revoked or terminated by an operator"
+    ADDED = "added", "added by the application"
+
+
+class Happened(models.TextChoices):
+    FAILED = "failed", "failed"
+    REPLAYED = "replayed", "replayed"
+    REOPENED = "reopened", "failed again"
+    RESOLVED = "resolved", "resolved"
+    DISCARDED = "discarded", "discarded"
+
+
+class DeadLetter(models.Model):
+    """One message that ended badly: `message_id` is unique, a later failure of it reopens the same row."""
+
+    message_id = models.CharField(
+        max_length=255, unique=True, help_text="the message's own id, or 'sha256:' + digest where it has none"
+    )
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    cause = models.CharField(max_length=12, choices=Cause.choices)
+    task = models.CharField(max_length=255, blank=True, default="", help_text="empty: not known")
+    queue = models.CharField(max_length=255, blank=True, default="")
+    args = models.JSONField(null=True, blank=True, help_text="null: not known, see the raw message")
+    kwargs = models.JSONField(null=True, blank=True, help_text="null: not known, see the raw message")
+    headers = models.JSONField(default=dict, blank=True)
+    correlation_id = models.CharField(max_length=255, blank=True, default="")
+    generation = models.BigIntegerField(
+        null=True, blank=True, help_text="null: the message has no journal row"
+    )
+    exception = models.CharField(max_length=255, blank=True, default="", help_text="type, with its module")
+    error = models.TextField(blank=True, default="")
+    traceback = models.TextField(blank=True, default="")
+    place = models.CharField(
+        max_length=255, blank=True, default="", help_text="first own function that raised"
+    )
+    fingerprint = models.CharField(max_length=64)
+    attempts = models.PositiveIntegerField(default=1, help_text="runs until the last failure")
+    failures = models.PositiveIntegerField(default=1, help_text="times it died: 1 + failed replays")
+    worker = models.CharField(max_length=255, blank=True, default="")
+    raw = models.BinaryField(
+        null=True, blank=True, help_text="the message as it was received, see RawMessage"
+    )
+    raw_digest = models.CharField(max_length=64, blank=True, default="")
+    failed_first_at = models.DateTimeField(db_default=Now())
+    failed_at = models.DateTimeField(db_default=Now())
+    replayed_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    discard_reason = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ("-failed_at", "-id")
+        permissions = (
+            ("replay_deadletter", "Can replay dead letters"),
+            ("discard_deadletter", "Can discard dead letters"),
+        )
+        indexes = (
+            # What a desk asks all day is about unresolved letters: years of closed ones must not slow it
+            # down.
+            models.Index(fields=["-failed_at", "-id"], name="dlq_unresolved", condition=Q(closed_at=None)),
+            models.Index(fields=["fingerprint"], name="dlq_group", condition=Q(closed_at=None)),
+            models.Index(fields=["-failed_at", "-id"], name="dlq_by_time"),
+            models.Index(fields=["closed_at"], name="dlq_closed", condition=Q(closed_at__isnull=False)),
+            models.Index(fields=["correlation_id"], name="dlq_correlation", condition=~Q(correlation_id="")),
+        )
+        constraints = (
+            models.CheckConstraint(name="dlq_known_state", condition=Q(state__in=State.values)),
+            models.CheckConstraint(name="dlq_known_cause", condition=Q(cause__in=Cause.values)),
+            models.CheckConstraint(
+                name="dlq_closed_has_time",
+                condition=Q(state__in=("resolved", "discarded"), closed_at__isnull=False)
+                | Q(state__in=("open", "replaying"), closed_at=None),
+            ),
+            models.CheckConstraint(
+                name="dlq_discard_has_reason", condition=~Q(state="discarded") | ~Q(discard_reason="")
+            ),
+            models.CheckConstraint(
+                name="dlq_replay_has_time", condition=~Q(state="replaying") | Q(replayed_at__isnull=False)
+            ),
+            models.CheckConstraint(name="dlq_failed_at_least_once", condition=Q(failures__gte=1)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task or 'message'} {self.message_id} ({self.state})"
+
+    @property
+    def summary(self) -> str:
+        """One line: `ExceptionType: message`."""
+        first = self.error.strip().splitlines()[0] if self.error.strip() else ""
+        name = self.exception.rpartition(".")[2]
+        return f"{name}: {first}" if name and first else name or first
+
+    @property
+    def payload(self) -> Any:
+        """What the work was given: the kwargs, or the args, or both where there are both; None: not known."""
+        if self.args and self.kwargs:
+            return {"args": self.args, "kwargs": self.kwargs}
+        if self.kwargs is None or self.args:
+            return self.args
+        return self.kwargs
+
+    @property
+    def message(self) -> RawMessage | None:
+        """The message as it was received, or None where only its parts are known."""
+        return None if self.raw is None else RawMessage.load(bytes(self.raw))
+
+
+class LetterEvent(models.Model):
+    """One step of a letter's story: who did what, when, and what came of it. Written once, never changed."""
+
+    letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(db_default=Now())
+    what = models.CharField(max_length=10, choices=Happened.choices)
+    actor = models.CharField(max_length=255, blank=True, default="", help_text="empty: the system")
+    note = models.TextField(blank=True, default="")
+    exception = models.CharField(max_length=255, blank=True, default="")
+    traceback = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(null=True, blank=True)
+    generation = models.BigIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = (models.Index(fields=["what", "at"], name="dlq_event_flow"),)
+        constraints = (models.CheckConstraint(name="dlq_known_event", condition=Q(what__in=Happened.values)),)
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class LostRun(models.Model):
+    """Runs of a message without a journal that took their process down: what ends a poison message."""
+
+    message_key = models.CharField(max_length=255, unique=True)
+    count = models.PositiveIntegerField(default=1)
+    last_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = (models.Index(fields=["last_at"], name="dlq_lost_at"),)
+
+    def __str__(self) -> str:
+        return f"{self.message_key}: {self.count}"

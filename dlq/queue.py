@@ -1,0 +1,148 @@
+"""The dead-letter queue as an application sees it: add, look, replay, purge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from django.db import transaction
+
+from dlq import capture, replay
+from dlq.masking import masked_text
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.rawmessage import storable, text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DeadLetterQueueFull(Exception):
+    """`add` was refused: the queue holds `max_size` open letters. Replay, discard or purge before adding
+    more.
+    """
+
+
+class NoSuchLetter(LookupError):
+    """No letter has this job id."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One open letter, as it was when it was read."""
+
+    job_id: str
+    task_name: str
+    queue: str
+    payload: Any
+    error: str
+    exception: str
+    attempts: int
+    failures: int
+    failed_at: datetime
+
+
+class _OnClassOrInstance(Generic[P, R]):
+    """A method that also works on the class, where it takes the class's `max_size`."""
+
+    def __init__(self, function: Callable[Concatenate[Any, P], R]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Callable[P, R]:
+        return partial(self._function, owner if instance is None else instance)
+
+
+class DeadLetterQueue:
+    """All open letters. `DeadLetterQueue.add(...)` and `DeadLetterQueue(max_size=100).add(...)` both work.
+
+    `max_size` bounds what `add` takes and nothing else: a message that ended badly in a worker is recorded
+    however many there are, since refusing it would lose it.
+    """
+
+    max_size = 10_000
+
+    def __init__(self, *, max_size: int = 10_000) -> None:
+        self.max_size = max_size
+
+    @_OnClassOrInstance
+    def add(self: Any, job_id: Any, queue: str, payload: Any, error: str) -> Entry:
+        """Put a failed job aside; a dict as payload becomes its keyword arguments, a list its arguments.
+
+        The same `job_id` again reopens its letter, or changes nothing while it is open. Raises
+        `DeadLetterQueueFull`.
+        """
+        key = text(job_id)
+        keyword = isinstance(payload, dict)
+        arguments = list(payload) if isinstance(payload, (list, tuple)) else [payload]
+        values = {
+            "cause": Cause.ADDED,
+            "queue": text(queue),
+            "args": None if keyword else storable(arguments),
+            "kwargs": storable(payload) if keyword else None,
+            **capture.described(exception=None, error=error, traceback="", task=""),
+        }
+        with transaction.atomic():
+            open_letters = DeadLetter.objects.filter(state=State.OPEN)
+            if open_letters.count() >= self.max_size and not open_letters.filter(message_id=key).exists():
+                raise DeadLetterQueueFull(
+                    f"the dead-letter queue holds {self.max_size} open letters, its max_size"
+                )
+            letter, created = DeadLetter.objects.get_or_create(message_id=key, defaults=values)
+            if created:
+                LetterEvent.objects.create(letter=letter, what=Happened.FAILED, note=letter.error, attempts=1)
+            elif letter.state != State.OPEN:
+                capture.reopen_with(letter, values)
+        letter.refresh_from_db()
+        return _entry(letter)
+
+    @_OnClassOrInstance
+    def all(self: Any) -> list[dict[str, Any]]:
+        """Every open letter, the last failure first."""
+        return [asdict(_entry(letter)) for letter in DeadLetter.objects.filter(state=State.OPEN).iterator()]
+
+    @_OnClassOrInstance
+    def peek(self: Any, count: int = 20) -> list[Entry]:
+        """The `count` open letters that failed last."""
+        return [_entry(letter) for letter in DeadLetter.objects.filter(state=State.OPEN)[: max(count, 0)]]
+
+    @_OnClassOrInstance
+    def replay(self: Any, job_id: Any, retries: int = 3, *, actor: str = "") -> str:
+        """Run it again, with up to `retries` retries. Returns the id it runs under.
+
+        Raises `NoSuchLetter`, or `dlq.replay.NotReplayable` with the reason.
+        """
+        found = DeadLetter.objects.filter(message_id=str(job_id)).values_list("pk", flat=True).first()
+        if found is None:
+            raise NoSuchLetter(f"no dead letter has the job id {job_id!r}")
+        return replay.replay(found, actor=actor, retries=retries)
+
+    @_OnClassOrInstance
+    def purge(self: Any, reason: str, *, actor: str = "") -> int:
+        """Discard every open letter for this reason; they stay on record as discarded. Returns how many."""
+        purged = 0
+        for pk in list(DeadLetter.objects.filter(state=State.OPEN).values_list("pk", flat=True)):
+            try:
+                replay.discard(pk, reason=reason, actor=actor)
+            except replay.NotDiscardable:
+                if not reason.strip():
+                    raise
+                continue  # replayed or discarded by somebody else meanwhile
+            purged += 1
+        return purged
+
+
+def _entry(letter: DeadLetter) -> Entry:
+    return Entry(
+        job_id=letter.message_id,
+        task_name=letter.task,
+        queue=letter.queue,
+        payload=letter.payload,
+        error=masked_text(letter.error),
+        exception=letter.exception,
+        attempts=letter.attempts,
+        failures=letter.failures,
+        failed_at=letter.failed_at,
+    )

@@ -1,0 +1,123 @@
+"""A message as the broker delivered it, kept whole so that it can be looked at, told apart and sent again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Deeper nesting than any sane message has. Past it PostgreSQL's jsonb and Python's pickle run into their own
+#: recursion limits, the latter in the worker's event loop.
+MAX_DEPTH = 64
+#: Header of a message that was sent again from its letter: the letter's id. It is no part of the message.
+REPLAY_HEADER = "dlq-replay"
+#: Longest id that is taken as a message's own; a Celery id is a UUID of 36 characters.
+MAX_ID_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """Everything that is needed to publish the same message again."""
+
+    body: bytes
+    content_type: Any = None
+    content_encoding: Any = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, Any] = field(default_factory=dict)
+    delivery_info: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, message: Any) -> RawMessage:
+        """Take a received `kombu.Message`; works for every message that kombu could construct."""
+        body = message.body
+        if isinstance(body, str):
+            # Redis envelopes carry the body as text; lone surrogates in it must survive, not raise.
+            body = body.encode("utf-8", "surrogatepass")
+        elif not isinstance(body, bytes):
+            body = bytes(body) if isinstance(body, (bytearray, memoryview)) else json.dumps(body).encode()
+        return cls(
+            body=body,
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            headers={key: value for key, value in message.headers.items() if key != REPLAY_HEADER},
+            properties=dict(message.properties),
+            delivery_info=dict(message.delivery_info),
+        )
+
+    @property
+    def queue(self) -> str:
+        """Where it came from: queues here are bound under their own name."""
+        return text(self.delivery_info.get("routing_key") or "")[:255]
+
+    @property
+    def digest(self) -> str:
+        """Identity of a message that has no usable id: a redelivery of it has the same."""
+        # The broker makes delivery_tag and redelivered anew for each delivery.
+        properties = {k: v for k, v in self.properties.items() if k not in ("delivery_tag", "delivery_info")}
+        headers = {k: v for k, v in self.headers.items() if k not in ("redelivered", "x-delivery-count")}
+        parts = [self.content_type, self.content_encoding, headers, properties, self._body64]
+        return hashlib.sha256(_dumps(parts)).hexdigest()
+
+    @property
+    def _body64(self) -> str:
+        return base64.b64encode(self.body).decode("ascii")
+
+    def dump(self) -> bytes:
+        """As bytes that no database encoding can refuse: ASCII JSON, with the body in base64."""
+        return _dumps(
+            {
+                "body": self._body64,
+                "content_type": self.content_type,
+                "content_encoding": self.content_encoding,
+                "headers": self.headers,
+                "properties": self.properties,
+                "delivery_info": self.delivery_info,
+            }
+        )
+
+    @classmethod
+    def load(cls, dumped: bytes) -> RawMessage:
+        values = json.loads(dumped)
+        return cls(**{**values, "body": base64.b64decode(values["body"])})
+
+
+def message_key(headers: dict[str, Any], digest: str) -> tuple[str, bool]:
+    """The key that a message is recorded under, and whether it is the message's own id."""
+    for own in (headers.get(REPLAY_HEADER), headers.get("id")):
+        if is_id(own):
+            return own, True
+    return f"sha256:{digest}", False
+
+
+def is_id(value: Any) -> bool:
+    """Whether `value` can serve as an id: short, printable text."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH and value.isprintable()
+
+
+def text(value: Any) -> str:
+    """`value` as text that PostgreSQL stores: no NUL and no lone surrogate."""
+    return str(value).replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """`value` as jsonb stores it: what jsonb cannot hold (NUL, NaN, bytes, depth) becomes readable text."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return text(value)
+    if depth >= MAX_DEPTH:
+        return "… (nested too deeply)"
+    if isinstance(value, dict):
+        return {text(key): storable(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [storable(item, depth + 1) for item in value]
+    return text(value)
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, default=str).encode("ascii")

@@ -1,0 +1,201 @@
+"""What an operator can do to a letter: send it again, or discard it. Each is claimed, so that two operators
+act once.
+
+A replay is a new run of the same message, never a copy: it keeps the id, its success resolves the letter and
+its failure reopens it. "Sent" is not "succeeded".
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from celery import current_app
+from django.db import transaction
+from django.db.models import Q, Value
+from django.db.models.functions import Now
+from kombu import Exchange
+
+from dlq import capture, conf
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.rawmessage import REPLAY_HEADER, RawMessage, text
+
+#: A message without a journal that was sent again and was not heard of since may have been lost with its
+#: broker; after this an operator may send it again. A journalled one cannot be lost, so that it has no such
+#: end.
+SILENT_AFTER = timedelta(hours=1)
+#: Causes for which sending the same bytes again can only end the same way.
+UNREADABLE = (Cause.UNDECODABLE, Cause.MALFORMED)
+
+
+class NotReplayable(Exception):
+    """The letter was not sent again; the text says why."""
+
+
+class NotDiscardable(Exception):
+    """The letter was not discarded; the text says why."""
+
+
+def replay(letter_id: int, *, actor: str = "", retries: int = 3) -> str:
+    """Send the letter's message again. Returns the id it runs under.
+
+    `retries`: how often the new run may be retried, where the task does not say so itself (a handler's
+    letters run at once, in this process). Raises `NotReplayable` with the reason, and then nothing was sent;
+    for a letter that a handler runs, also when the handler failed once more.
+    """
+    with transaction.atomic():
+        letter = _claim(letter_id, actor=actor)
+        send = _way(letter)
+        if send is None:
+            publish = conf.hook("DLQ_PUBLISHER")
+            new_id = publish(letter) if publish else None
+            if new_id is None:
+                raise NotReplayable(
+                    f"{letter.message_id}: its journal has no dead message of this id any more"
+                )
+            return str(new_id)
+    return send(letter, retries)
+
+
+def obstacle(letter: DeadLetter) -> str:
+    """Why this letter cannot be replayed now; '' when it can. For a preflight before a bulk action."""
+    if letter.state != State.OPEN:
+        return f"it is {letter.state}"
+    try:
+        _way(letter)
+    except NotReplayable as exc:
+        return str(exc)
+    return ""
+
+
+def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
+    """Close the letter for good: its message will never run, and what waits behind it in its group moves on.
+
+    Raises `NotDiscardable` when there is no reason given, or the letter is not open.
+    """
+    reason = text(reason).strip()
+    if not reason:
+        raise NotDiscardable("a discard needs a reason")
+    with transaction.atomic():
+        changed = DeadLetter.objects.filter(pk=letter_id, state=State.OPEN).update(
+            state=State.DISCARDED, closed_at=Now(), discard_reason=reason
+        )
+        letter = _get(letter_id, NotDiscardable)
+        if not changed:
+            raise NotDiscardable(f"{letter.message_id} is {letter.state}, not open")
+        LetterEvent.objects.create(letter=letter, what=Happened.DISCARDED, actor=actor, note=reason)
+        release = conf.hook("DLQ_DISCARDER")
+        if release is not None and letter.generation is not None:
+            release(letter)
+
+
+def _claim(letter_id: int, *, actor: str) -> DeadLetter:
+    """From open to replaying, once: of two operators one finds the WHERE false."""
+    silent = Q(state=State.REPLAYING, generation=None, replayed_at__lt=Now() - Value(SILENT_AFTER))
+    claimed = DeadLetter.objects.filter(Q(state=State.OPEN) | silent, pk=letter_id).update(
+        state=State.REPLAYING, replayed_at=Now()
+    )
+    letter = _get(letter_id, NotReplayable)
+    if not claimed:
+        raise NotReplayable(f"{letter.message_id} is {letter.state}, not open")
+    LetterEvent.objects.create(
+        letter=letter, what=Happened.REPLAYED, actor=actor, generation=letter.generation
+    )
+    return letter
+
+
+def _get(letter_id: int, error: type[Exception]) -> DeadLetter:
+    letter = DeadLetter.objects.filter(pk=letter_id).first()
+    if letter is None:
+        raise error(f"there is no letter {letter_id}")
+    return letter
+
+
+def _way(letter: DeadLetter) -> Callable[[DeadLetter, int], str] | None:
+    """How this letter is sent again; None: by its journal, in the caller's transaction."""
+    if letter.generation is not None:
+        return None
+    if letter.cause in UNREADABLE:
+        raise NotReplayable(
+            f"{letter.message_id} is {letter.cause}: sent again as it is, it can only fail again"
+        )
+    if letter.raw is not None:
+        if letter.task not in current_app.tasks:
+            raise NotReplayable(
+                f"no task {letter.task!r} is registered here: deploy it, or discard the letter"
+            )
+        return _send_raw
+    if conf.handler(letter.queue) is None:
+        raise NotReplayable(f"DLQ_HANDLERS names no handler for the queue {letter.queue!r}")
+    return _run_handler
+
+
+def _send_raw(letter: DeadLetter, retries: int) -> str:
+    """Publish the same bytes under the same id, after the claim is committed: a crash here leaves a silent
+    replay.
+    """
+    raw = letter.message
+    assert raw is not None
+    try:
+        with (
+            current_app.connection_for_write() as connection,
+            connection.Producer(confirm_timeout=10) as producer,
+        ):
+            producer.publish(
+                raw.body,
+                exchange=Exchange(""),
+                routing_key=letter.queue,
+                content_type=raw.content_type,
+                content_encoding=raw.content_encoding,
+                headers=_headers(letter, raw, retries),
+                retry=True,
+                retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.5},
+                delivery_mode=2,
+                correlation_id=letter.message_id,
+            )
+    except Exception as exc:
+        _reopen(letter, exc)
+        raise NotReplayable(f"{letter.message_id} could not be published: {exc}") from exc
+    return letter.message_id
+
+
+def _headers(letter: DeadLetter, raw: RawMessage, retries: int) -> dict[str, Any]:
+    """The headers for another run: not expired, not compressed (the kept body is not), with tries left."""
+    limit = current_app.tasks[letter.task].max_retries
+    spent = max(0, limit - retries) if limit is not None else 0
+    dropped = ("expires", "eta", "compression", "redelivered", "x-delivery-count")
+    kept = {key: value for key, value in raw.headers.items() if key not in dropped}
+    return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
+
+
+def _run_handler(letter: DeadLetter, retries: int) -> str:
+    handler = conf.handler(letter.queue)
+    assert handler is not None
+    payload = letter.payload
+    for attempt in range(max(retries, 0) + 1):
+        try:
+            if isinstance(payload, dict):
+                handler(**payload)
+            else:
+                handler(*payload)
+        except Exception as exc:
+            if attempt < retries:
+                continue
+            _reopen(letter, exc, attempts=attempt + 1)
+            raise NotReplayable(f"{letter.message_id} failed again: {type(exc).__name__}: {exc}") from exc
+        break
+    capture.on_resolved(letter.message_id)
+    return letter.message_id
+
+
+def _reopen(letter: DeadLetter, exc: Exception, *, attempts: int = 1) -> None:
+    """The replay ended badly in this very process."""
+    capture.reopen(
+        letter.message_id,
+        attempts=attempts,
+        exception=exc,
+        error=str(exc),
+        traceback="".join(traceback.format_exception(exc)),
+    )

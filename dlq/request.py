@@ -1,0 +1,140 @@
+"""The choke point that every ending of a running task passes: Celery's Request, in the worker's parent.
+
+`Task.on_failure` and the `task_failure` signal are no foundation: a hard time limit fires them twice, a lost
+worker only half, a hook that raises loses the entry, because the message is acknowledged before. Here the
+ending is recorded first and acknowledged after, and what cannot be recorded is not acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from celery import signals
+from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.worker import request as celery_request
+from celery.worker import state
+
+from dlq.capture import cause_of
+from dlq.ending import Ending
+from dlq.models import Cause
+from dlq.rawmessage import RawMessage
+
+logger = logging.getLogger(__name__)
+
+
+class Expired(Exception):
+    """The message came after the time in its `expires` header."""
+
+
+class Revoked(Exception):
+    """The message was revoked or its run terminated by remote control."""
+
+
+class OutOfMemory(Exception):
+    """The task raised MemoryError. Celery would raise it again in the parent and end the worker with it."""
+
+
+class Request(celery_request.Request):  # type: ignore[misc]
+    """Set as `Task.Request`. Endings that are no failure (Ignore, Retry, requeued) stay Celery's."""
+
+    _ended = False
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """The task raised, or its process died; called by the pool, and from `on_success` for what it
+        returned.
+        """
+        exception = _unwrapped(exc_info.exception)
+        interrupted = isinstance(exception, (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt))
+        if interrupted and self._is_ours_to_give_back():
+            # Cold shutdown or a lost broker connection: unacknowledged, the broker offers it again.
+            celery_request.task_ready(self)
+            return
+        given_back = isinstance(exception, Reject) and exception.requeue
+        if isinstance(exception, (Ignore, Retry, Terminated)) or given_back:
+            super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            return
+        celery_request.task_ready(self)
+        if isinstance(exception, (SystemExit, KeyboardInterrupt)):
+            exc_info = self._worker_lost_info(exception)
+        elif isinstance(exception, MemoryError):
+            exc_info = _info(OutOfMemory(str(exception) or "MemoryError"), traceback=exc_info.traceback)
+        exception = _unwrapped(exc_info.exception)
+        self._end(exception, traceback=exc_info.traceback, lost=isinstance(exception, WorkerLostError))
+        self._report(exc_info, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A time limit. The pool reports a hard one twice: as a failure and here, where Celery would fire
+        hooks again.
+        """
+        if soft:
+            super().on_timeout(soft, timeout)
+            return
+        logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
+        if not self._ended:
+            self.on_failure(_info(TimeLimitExceeded(timeout)))
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Celery acknowledges an expired or revoked message and tells nobody who is not connected to a
+        signal.
+        """
+        if self._already_revoked:
+            return
+        self._already_revoked = True
+        exception: Exception = Expired(f"expired at {self.expires}") if expired else Revoked(reason)
+        cause = Cause.EXPIRED if expired else Cause.REVOKED
+        self._end(exception, traceback="", lost=False, cause=cause)
+        celery_request.task_ready(self)
+        self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
+        celery_request.send_revoked(
+            self.task, request=self._context, terminated=terminated, signum=signum, expired=expired
+        )
+
+    def _is_ours_to_give_back(self) -> bool:
+        if self._already_cancelled or self._already_revoked:
+            return True
+        return state.should_terminate is not None and state.should_terminate is not False
+
+    def _end(
+        self, exception: BaseException, *, traceback: str, lost: bool, cause: Cause | None = None
+    ) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        Ending(
+            raw=RawMessage.of(self.message),
+            fields=self.request_dict,
+            exception=exception,
+            error=str(exception),
+            cause=cause or cause_of(exception),
+            traceback=traceback or "",
+            task=self.type,
+            args=self.args,
+            kwargs=self.kwargs,
+            worker=self.hostname,
+            # What was acknowledged before it ran cannot run again: no count, the letter at once.
+            lost=lost and not self.acknowledged,
+        ).conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
+
+    def _report(self, exc_info: Any, *, return_ok: bool) -> None:
+        """Tell others about a failure that the child did not live to tell: signal, event, log."""
+        if return_ok:
+            return
+        exception = _unwrapped(exc_info.exception)
+        logger.error("Task %s[%s] ended: %r", self.name, self.id, exception)
+        signals.task_failure.send(
+            sender=self.task, task_id=self.id, exception=exception, args=self.args, kwargs=self.kwargs,
+            traceback=exc_info.tb, einfo=exc_info,
+        )  # fmt: skip
+        self.send_event("task-failed", exception=repr(exception), traceback=exc_info.traceback)
+
+
+def _unwrapped(exception: Any) -> Any:
+    return exception.exc if isinstance(exception, ExceptionWithTraceback) else exception
+
+
+def _info(exception: Exception, traceback: str = "") -> ExceptionInfo:
+    info = ExceptionInfo((type(exception), exception, exception.__traceback__))
+    info.traceback = traceback or info.traceback
+    return info

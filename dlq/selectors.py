@@ -1,0 +1,143 @@
+"""What others may ask about the dead letters; nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Max, Min, Q, QuerySet, Value
+from django.db.models.functions import Now
+
+from dlq.masking import masked, masked_text
+from dlq.models import DeadLetter, Happened, LetterEvent, State
+
+#: Windows of the trend of a group.
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+
+
+def stats() -> dict[str, Any]:
+    """Figures for metrics and alerts.
+
+    `open`, `replaying`: letters in that state; `by_queue`: [{"queue", "task", "state", "count"}] of the
+    unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
+    under replay are not counted: nobody can act on them); `dead_lettered`: [{"task", "exception", "count"}]
+    and `replays`: {outcome: count}, both over all letters on record.
+    """
+    unresolved = DeadLetter.objects.filter(closed_at=None)
+    by_queue = list(
+        unresolved.order_by()
+        .values("queue", "task", "state")
+        .annotate(count=Count("pk"))
+        .order_by("queue", "task")
+    )
+    oldest = unresolved.filter(state=State.OPEN).aggregate(age=Now() - Min("failed_first_at"))["age"]
+    replays = dict(
+        LetterEvent.objects.order_by()
+        .filter(what__in=(Happened.REPLAYED, Happened.RESOLVED, Happened.REOPENED))
+        .values_list("what")
+        .annotate(count=Count("pk"))
+    )
+    return {
+        "open": sum(row["count"] for row in by_queue if row["state"] == State.OPEN),
+        "replaying": sum(row["count"] for row in by_queue if row["state"] == State.REPLAYING),
+        "by_queue": by_queue,
+        "oldest_age_s": None if oldest is None else oldest.total_seconds(),
+        "dead_lettered": list(
+            DeadLetter.objects.order_by().values("task", "exception").annotate(count=Count("pk"))
+        ),
+        "replays": {
+            "sent": replays.get(Happened.REPLAYED, 0),
+            "succeeded": replays.get(Happened.RESOLVED, 0),
+            "failed": replays.get(Happened.REOPENED, 0),
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Unresolved letters of one fingerprint: one problem, however many messages it hit."""
+
+    fingerprint: str
+    title: str
+    task: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    last_replay_at: datetime | None
+    last_hour: int
+    last_day: int
+    last_week: int
+
+
+def groups(letters: QuerySet[DeadLetter] | None = None) -> list[Group]:
+    """The problems behind the unresolved letters, the largest first."""
+    letters = DeadLetter.objects.filter(closed_at=None) if letters is None else letters
+    rows = (
+        letters.order_by()
+        .values("fingerprint", "task", "exception")
+        .annotate(
+            count=Count("pk"),
+            place=Max("place"),
+            error=Max("error"),
+            first_at=Min("failed_first_at"),
+            last_at=Max("failed_at"),
+            last_replay_at=Max("replayed_at"),
+            **{name: Count("pk", filter=Q(failed_at__gte=Now() - Value(span)))
+               for name, span in (("last_hour", HOUR), ("last_day", DAY), ("last_week", WEEK))},
+        )
+        .order_by("-count", "-last_at")
+    )  # fmt: skip
+    return [Group(title=_title(row), **{k: v for k, v in row.items() if k in _GROUP_COLUMNS}) for row in rows]
+
+
+_GROUP_COLUMNS = set(Group.__dataclass_fields__) - {"title"}
+
+
+def _title(row: dict[str, Any]) -> str:
+    kind = row["exception"].rpartition(".")[2]
+    where = row["place"] or masked_text(row["error"].strip().partition("\n")[0])[:120]
+    return f"{kind}: {where}" if kind else where
+
+
+def exported(letters: QuerySet[DeadLetter]) -> Iterator[dict[str, Any]]:
+    """Letters as JSON-ready dicts, with their events; secrets are masked and the raw message stays out."""
+    for letter in letters.prefetch_related("events").iterator(chunk_size=500):
+        yield detail(letter)
+
+
+def detail(letter: DeadLetter) -> dict[str, Any]:
+    """Everything that may be shown about one letter."""
+    return {
+        "message_id": letter.message_id,
+        "state": letter.state,
+        "cause": letter.cause,
+        "task": letter.task,
+        "queue": letter.queue,
+        "args": masked(letter.args),
+        "kwargs": masked(letter.kwargs),
+        "headers": masked(letter.headers),
+        "correlation_id": letter.correlation_id,
+        "generation": letter.generation,
+        "exception": letter.exception,
+        "error": masked_text(letter.error),
+        "traceback": masked_text(letter.traceback),
+        "place": letter.place,
+        "attempts": letter.attempts,
+        "failures": letter.failures,
+        "worker": letter.worker,
+        "failed_first_at": letter.failed_first_at.isoformat(),
+        "failed_at": letter.failed_at.isoformat(),
+        "discard_reason": letter.discard_reason,
+        "raw_bytes": None if letter.message is None else len(letter.message.body),
+        "events": [
+            {
+                "at": event.at.isoformat(),
+                "what": event.what,
+                "actor": event.actor,
+                "note": masked_text(event.note),
+            }
+            for event in letter.events.all()
+        ],
+    }
