@@ -12,6 +12,7 @@ from pathlib import Path
 import django
 from django.core.management import call_command
 
+from lab.books import Sandbox
 from lab.stack.stack import VAR
 from lab.stack.state import write_private
 
@@ -68,3 +69,11 @@ def _demo_admin() -> str | None:
     password = secrets.token_urlsafe(12)
     users.create_superuser(username=ADMIN, email="admin@holdfast.example", password=password)
     return password
+
+
+def introduce_merchants(sandbox: Sandbox) -> None:
+    """Give every merchant of the sandbox the secrets of its subscription, so that it checks our signatures."""
+    from webhooks.models import Subscription
+
+    for customer_id, secret in Subscription.objects.filter(is_active=True).values_list("customer_id", "secret"):
+        sandbox.introduce_merchant(customer_id, secret)

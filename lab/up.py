@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from lab.books import Sandbox
 from lab.fleet import Fleet, console
-from lab.prepare import DEMO_KEY, prepare
+from lab.prepare import DEMO_KEY, introduce_merchants, prepare
 from lab.signals import Stopped, raise_on_stop
 from lab.stack import Stack, StackError
 from lab.stack.processes import port_is_busy
@@ -45,6 +46,7 @@ def _run(port: int) -> int:
         fleet = Fleet(stack.process_environment(), console())
         fleet.start()
         wait_until_ready(port, watch=lambda: _watch(fleet, stack))
+        introduce_merchants(Sandbox(stack.environment["STRIPE_API_BASE"]))
         if prepared.admin_password is not None:
             print(f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True)
         print(f"key    {DEMO_KEY} holds the Bearer key of the API", flush=True)

@@ -37,8 +37,8 @@ SETTINGS = {
     "log_min_messages": "warning",
     "timezone": "UTC",
 }
-# For tests: a crash of the machine may lose the data, a crash of the server may not.
-FAST_AND_VOLATILE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# For tests: a crash of the machine may lose the data, a killed server may not (so synchronous_commit stays on).
+FAST_AND_VOLATILE = {"fsync": "off", "full_page_writes": "off"}
 
 
 def find_installation() -> Path:

@@ -1,0 +1,144 @@
+"""Collects the books of both sides: the app's database (read here, through the ORM) and the sandbox's ledger (over HTTP)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from django.db.models import Count, F, Q, Sum
+
+from lab.invariants import Books, Movement, OrderLine, Shelf
+
+OPEN_MESSAGES = ("scheduled", "blocked", "pending", "published")
+OPEN_ORDERS = ("pending", "processing")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the system is; cheap enough to read twice a second."""
+
+    orders: Mapping[str, int]  # status -> how many
+    messages: Mapping[str, int]  # status -> how many
+    retries: int
+    duplicates: int
+    dead_letters: int
+
+    @property
+    def open_orders(self) -> int:
+        return sum(self.orders.get(status, 0) for status in OPEN_ORDERS)
+
+    @property
+    def open_messages(self) -> int:
+        return sum(self.messages.get(status, 0) for status in OPEN_MESSAGES)
+
+
+_UNITS = ("stock", "reserved", "shipped")
+_RECEIPT = re.compile(r"<receipt-order-(\d+)@")
+
+
+class Sandbox:
+    """The control side of the sandbox."""
+
+    def __init__(self, url: str):
+        self._url = url
+
+    def set_faults(self, faults: Mapping[str, Any]) -> None:
+        requests.put(f"{self._url}/faults", json=faults, timeout=10).raise_for_status()
+
+    def introduce_merchant(self, customer_id: int, secret: str) -> None:
+        """Tell a merchant the secret of its subscription, so that it checks our signatures."""
+        requests.put(f"{self._url}/merchants/{customer_id}", json={"secret": secret}, timeout=10).raise_for_status()
+
+    def events_due(self) -> int:
+        """Gateway events that are not yet delivered to the app."""
+        return int(self._get("/healthz")["events_due"])
+
+    def faults_bitten(self) -> int:
+        """How many calls failed because the dials said so, since they were last turned."""
+        return sum(count for dials in self._get("/faults/bitten").values() for count in dials.values())
+
+    def ledger(self, name: str) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = self._get(f"/ledger/{name}")["data"]
+        return entries
+
+    def _get(self, path: str) -> dict[str, Any]:
+        answer = requests.get(f"{self._url}{path}", timeout=60)
+        answer.raise_for_status()
+        content: dict[str, Any] = answer.json()
+        return content
+
+
+def progress() -> Progress:
+    from dlq.models import DeadLetter
+    from orders.models import Order
+    from outbox.models import OutboxMessage
+
+    messages = OutboxMessage.objects
+    sums = messages.aggregate(
+        # `attempts` counts runs that ended; the first one of each message is no retry.
+        runs=Sum("attempts"),
+        tried=Count("pk", filter=Q(attempts__gt=0)),
+        duplicates=Sum("duplicates"),
+    )
+    return Progress(
+        orders=dict(Order.objects.values_list("status").annotate(Count("pk"))),
+        messages=dict(messages.values_list("status").annotate(Count("pk"))),
+        retries=(sums["runs"] or 0) - (sums["tried"] or 0),
+        duplicates=sums["duplicates"] or 0,
+        dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
+    )
+
+
+def shelves_at_start() -> dict[str, int]:
+    """Units of each SKU before the first order."""
+    from orders.models import Product
+
+    return {sku: stock + reserved + shipped for sku, stock, reserved, shipped in Product.objects.values_list("sku", *_UNITS)}
+
+
+def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[str, int]) -> Books:
+    """The books of both sides, now."""
+    from orders.models import Order, OrderItem, Product
+    from payments.models import Invoice
+    from webhooks.models import Delivery
+
+    units: dict[int, list[tuple[str, int]]] = {}
+    for order_id, sku, quantity in OrderItem.objects.values_list("order_id", F("product__sku"), "quantity"):
+        units.setdefault(order_id, []).append((sku, quantity))
+    now = progress()
+    shipments, mail, webhooks = sandbox.ledger("shipments"), sandbox.ledger("mail"), sandbox.ledger("webhooks")
+    receipts = [(int(found.group(1)), entry["copies"]) for entry in mail if (found := _RECEIPT.match(entry["message_id"]))]
+    orders = Order.objects.values_list("id", "status", "currency", "total_cents", "processing_count")
+    return Books(
+        accepted=list(accepted),
+        orders=[OrderLine(*order, units=tuple(units.get(order[0], ()))) for order in orders],
+        invoices=list(Invoice.objects.values_list("order_id", flat=True)),
+        deliveries=[
+            (event_id, urlsplit(endpoint).path.split("/")[2])
+            for event_id, endpoint in Delivery.objects.filter(status="sent").values_list("event_id", "endpoint")
+        ],
+        shelves=[
+            Shelf(sku, at_start.get(sku, 0), stock, reserved, shipped)
+            for sku, stock, reserved, shipped in Product.objects.values_list("sku", *_UNITS)
+        ],
+        open_messages=now.open_messages,
+        dead_letters=now.dead_letters,
+        captures=_movements(sandbox.ledger("charges")),
+        refunds=_movements(sandbox.ledger("refunds")),
+        shipments=[int(entry["order_id"]) for entry in shipments],
+        shipped_units=[(item["sku"], item["quantity"]) for entry in shipments for item in entry["items"]],
+        crm_records=[int(entry["order_id"]) for entry in sandbox.ledger("crm")],
+        receipts=[order_id for order_id, _ in receipts],
+        receipt_copies=sum(copies for _, copies in receipts),
+        webhooks=[(entry["webhook_id"], entry["merchant"]) for entry in webhooks],
+        unverified_webhooks=sum(not entry["verified"] for entry in webhooks),
+    )
+
+
+def _movements(entries: Sequence[Mapping[str, Any]]) -> list[Movement]:
+    return [Movement(int(entry["order_id"]), entry["currency"], entry["amount"]) for entry in entries]
+
