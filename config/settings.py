@@ -22,7 +22,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "var" / "static"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -44,6 +43,7 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
     INSTALLED_APPS.append("lab")
 
 MIDDLEWARE = [
+    "orders.problems.ProblemDocuments",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -153,8 +153,9 @@ OUTBOX_EVENTS = {
 DLQ_PUBLISHER = "config.wiring.republish"
 DLQ_DISCARDER = "config.wiring.discard"
 DLQ_JOURNAL = "config.wiring.worker_failure"
+DLQ_GENERATION_HEADER = "outbox.generation"
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
-RESILIENCE_ENQUEUE = "outbox.enqueue"
+RESILIENCE_ENQUEUE = "config.wiring.enqueue_unique"
 MONITORING_SOURCES = {"outbox": "outbox.selectors.stats", "dlq": "dlq.selectors.stats"}
 
 # --- Celery -------------------------------------------------------------------------------------------

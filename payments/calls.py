@@ -1,0 +1,61 @@
+"""One HTTP call to the gateway: through the circuit breaker, its answer read and its errors translated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import stripe
+
+from payments import transport
+from payments.errors import GatewayBusy, GatewayUnavailable, translated
+from resilience.breaker import Breaker
+
+T = TypeVar("T")
+
+#: How many keys of a series one run tries when the gateway replays stored 500s. Each hop is one request, made
+#: only after the gateway itself said that it is replaying; so many stored 500s in a row are no accident.
+KEY_SERIES = 8
+
+
+def _is_outage(_kind: type[Exception], error: Exception) -> bool:
+    # A declined card, a refused request, a 429, a stored 500 played back are answers of a gateway that is up.
+    return isinstance(error, GatewayUnavailable) and not isinstance(error, GatewayBusy) and not error.replayed
+
+
+#: Around each HTTP call and not around a whole charge: a charge makes up to four calls, so at a given error
+#: rate it fails far more often than the gateway does, and would open the circuit of a gateway that mostly
+#: works.
+breaker = Breaker(5, 30, expected_exception=_is_outage, name="payment-gateway")
+
+
+def call(operation: Callable[[stripe.StripeClient], T]) -> T:
+    """Run `operation`, which makes one request and reads its answer, and return what it read.
+
+    Raises the errors of `payments.errors`, or `circuitbreaker.CircuitBreakerError` without having sent
+    anything.
+    """
+
+    def guarded() -> T:
+        with translated():
+            return operation(transport.client())
+
+    result: T = breaker.call(guarded)
+    return result
+
+
+def post(key: str, operation: Callable[[stripe.StripeClient, Any], T]) -> T:
+    """One POST under the idempotency key `key`, or under the first of its series that replays no stored 500.
+
+    The series is fixed (`key`, `key-2`, `key-3`, ...), so every run of the same work walks the same keys and
+    finds the answer of an earlier one. It is for operations that are safe under a new key; each caller says
+    why.
+    """
+    for number in range(1, KEY_SERIES + 1):
+        options = {"idempotency_key": key if number == 1 else f"{key}-{number}"}
+        try:
+            return call(lambda client, options=options: operation(client, options))  # type: ignore[misc]
+        except GatewayUnavailable as error:
+            if not error.replayed or number == KEY_SERIES:
+                raise
+    raise AssertionError("unreachable: the last key returns or raises")

@@ -1,0 +1,131 @@
+"""What can go wrong at the gateway, in the three kinds that a caller treats differently.
+
+| kind | the money | what a caller does |
+|---|---|---|
+| `CardDeclined` | certainly not taken | a business outcome: fail the order |
+| `GatewayUnavailable` | perhaps taken | ask again with the same identity, later |
+| `InvalidRequest` | certainly not taken | a person must look: asking again cannot help |
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import stripe
+
+#: A mistaken or hostile header must not park an order for days.
+RETRY_AFTER_MAX_SECONDS = 3600.0
+#: An answer's body can be a whole HTML page of a proxy; the log and the dead letter need its beginning.
+MESSAGE_MAX_CHARACTERS = 300
+
+# Stripe's key prefixes: secret, restricted and publishable keys, webhook secrets, and intents' client
+# secrets.
+_SECRET = re.compile(r"\b(?:sk|rk|pk|whsec)_\S+|_secret_\w+")
+
+
+class GatewayError(Exception):
+    """Base of every error that `payments.gateway` raises. Its text never contains a key or a secret."""
+
+
+class CardDeclined(GatewayError):
+    """The bank, or the state of the payment, said no. Final: nothing was captured and nothing will be.
+
+    `decline_code` is the gateway's code, for example `insufficient_funds`, `authentication_required`,
+    `canceled`.
+    """
+
+    def __init__(self, message: str, decline_code: str = "") -> None:
+        super().__init__(message)
+        self.decline_code = decline_code
+
+
+class GatewayUnavailable(GatewayError):
+    """No usable answer: the call may or may not have had its effect. Ask again with the same identity.
+
+    `retry_after` is the wait in seconds that the gateway asked for, or None. `replayed` says that the gateway
+    played back a stored server error, so that the same idempotency key will bring the same answer for a day.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, *, replayed: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.replayed = replayed
+
+
+class GatewayBusy(GatewayUnavailable):
+    """The gateway is well but will not do this now: rate limit, or the same request is in flight.
+
+    Not a failure to the circuit breaker: opening it would stop everybody because one caller was too fast.
+    """
+
+
+class InvalidRequest(GatewayError):
+    """The gateway understood and refuses for good: wrong parameters, unknown id, a key used for something
+    else.
+    """
+
+
+class GatewayMisconfigured(InvalidRequest):
+    """The gateway refuses *us*: `STRIPE_API_KEY` is wrong, revoked, or may not do this."""
+
+
+class UnexpectedState(InvalidRequest):
+    """The object has moved on since it was read (`*_unexpected_state`): read it again and decide anew."""
+
+
+def redact(text: str) -> str:
+    """`text` without anything that looks like a gateway secret, cut to a length that fits a log line."""
+    return _SECRET.sub("***", text)[:MESSAGE_MAX_CHARACTERS]
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """The `Retry-After` header in seconds, within 0..3600; None if it is absent or not a number."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS) if math.isfinite(seconds) else None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what the `stripe` client raises into the kinds above.
+
+    `from None` on purpose: the original exceptions carry whole bodies, which would reach logs and dead
+    letters.
+    """
+    try:
+        yield
+    except stripe.StripeError as error:
+        raise _translate(error) from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # The client raises these when a 200 carries JSON of another shape. The call may have had its effect.
+        raise GatewayUnavailable(redact(f"unreadable answer ({type(error).__name__}: {error})")) from None
+
+
+def _translate(error: stripe.StripeError) -> GatewayError:
+    reference = f" [{error.request_id}]" if error.request_id else ""
+    message = redact(f"{type(error).__name__}: {error.user_message}") + reference
+    retry_after = retry_after_seconds(error.headers or {})
+    if isinstance(error, stripe.CardError):
+        # Both are in the body's error object; the more precise one is the bank's.
+        code = getattr(error.error, "decline_code", None) or error.code or "card_declined"
+        return CardDeclined(message, str(code))
+    if isinstance(error, stripe.RateLimitError) or error.http_status == 409:
+        return GatewayBusy(message, retry_after)
+    if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):
+        return GatewayMisconfigured(message)
+    if isinstance(error, stripe.InvalidRequestError):
+        return (UnexpectedState if _moved_on(error.code) else InvalidRequest)(message)
+    if isinstance(error, stripe.IdempotencyError):
+        return InvalidRequest(message)
+    # Connection errors, 5xx, bodies that are no JSON, statuses nobody documented: all of them are ambiguous.
+    replayed = (error.headers or {}).get("idempotent-replayed", "").lower() == "true"
+    return GatewayUnavailable(message, retry_after, replayed=replayed)
+
+
+def _moved_on(code: str | None) -> bool:
+    return bool(code) and (str(code).endswith("_unexpected_state") or code == "charge_already_refunded")

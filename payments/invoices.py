@@ -1,0 +1,71 @@
+"""One invoice per (order, billing period), whoever asks, however often, from however many workers."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from orders import selectors as orders
+from payments import pdf
+from payments.models import Invoice
+
+
+def create_invoice_for_order(order_id: int, billing_period: str) -> Invoice:
+    """The order's invoice for this period: a new one with its PDF, or the one that is already there.
+
+    Amounts are copied from the order in minor units. Safe inside the caller's transaction. Raises what
+    `orders.selectors.get_order` raises for an unknown order.
+    Source of the idea: database-level deduplication, a unique constraint and `except IntegrityError`.
+    """
+    existing = Invoice.objects.filter(order_id=order_id, billing_period=billing_period).first()
+    if existing is not None:
+        # Spares a redelivery the drawing and a number; the constraint below is the guarantee.
+        return existing
+    order = orders.get_order(order_id)
+    try:
+        # A savepoint: on PostgreSQL a failed insert would otherwise doom the caller's whole transaction.
+        with transaction.atomic():
+            invoice = Invoice.objects.create(
+                order_id=order_id,
+                billing_period=billing_period,
+                currency=order.currency,
+                subtotal_cents=order.subtotal_cents,
+                tax_cents=order.tax_cents,
+                total_cents=order.total_cents,
+            )
+            # Drawn inside, since the number comes from the insert: no invoice is ever seen without its PDF.
+            invoice.pdf = pdf.render(_document(invoice, order))
+            invoice.save(update_fields=["pdf"])
+            return invoice
+    except IntegrityError:
+        # Another worker was faster: our insert waited for its commit, so the row is there to be read.
+        return Invoice.objects.get(order_id=order_id, billing_period=billing_period)
+
+
+def billing_period_of(order: Any) -> str:
+    """The month (`YYYY-MM`, UTC) that an order is invoiced in: that of its completion.
+
+    From the order and not from the clock, so that a rerun in the next month finds this month's invoice.
+    """
+    return (order.completed_at or order.created_at).astimezone(UTC).strftime("%Y-%m")
+
+
+def _document(invoice: Invoice, order: Any) -> pdf.Document:
+    return pdf.Document(
+        number=invoice.number,
+        order_id=order.pk,
+        billing_period=invoice.billing_period,
+        issued_at=invoice.issued_at,
+        customer_name=order.customer.name,
+        customer_email=order.receipt_email or order.customer.email,
+        currency=invoice.currency,
+        subtotal_cents=invoice.subtotal_cents,
+        tax_cents=invoice.tax_cents,
+        total_cents=invoice.total_cents,
+        lines=[
+            pdf.Line(item.product.sku, item.quantity, item.unit_price_cents)
+            for item in order.items.select_related("product").order_by("pk")
+        ],
+    )

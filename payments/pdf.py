@@ -1,0 +1,110 @@
+"""An invoice as a PDF: a pure function of what is on it, so that the same invoice is the same bytes on any
+machine.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fpdf import FPDF, XPos, YPos
+
+# ISO 4217 minor units other than two, as the gateway counts them: https://docs.stripe.com/currencies
+_NO_DECIMALS = frozenset({
+    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga",
+    "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf",
+})  # fmt: skip
+_THREE_DECIMALS = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+
+
+@dataclass(frozen=True)
+class Line:
+    """One position: so many units of a SKU at a unit price in minor units."""
+
+    sku: str
+    quantity: int
+    unit_price_cents: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything that is printed. Amounts are in minor units of `currency`."""
+
+    number: str
+    order_id: int
+    billing_period: str
+    issued_at: datetime
+    customer_name: str
+    customer_email: str
+    currency: str
+    subtotal_cents: int
+    tax_cents: int
+    total_cents: int
+    lines: Sequence[Line] = ()
+
+
+def money(cents: int, currency: str) -> str:
+    """`1234567`, `usd` → `12,345.67 USD`; with the currency's own decimals, in integers throughout."""
+    decimals = 0 if currency in _NO_DECIMALS else 3 if currency in _THREE_DECIMALS else 2
+    sign = "-" if cents < 0 else ""
+    whole, rest = divmod(abs(cents), 10**decimals)
+    fraction = f".{rest:0{decimals}d}" if decimals else ""
+    return f"{sign}{whole:,}{fraction} {currency.upper()}"
+
+
+def printable(text: str) -> str:
+    """`text` in the characters of the PDF's built-in fonts (Latin-1): accents that they lack are dropped,
+    characters of other scripts become `?`. No text makes the invoice fail; for other scripts, embed a font of
+    your own.
+    """
+    return "".join(_latin(character) for character in " ".join(text.split()))
+
+
+def render(document: Document) -> bytes:
+    """The PDF's bytes; equal documents give equal bytes."""
+    pdf = FPDF(format="A4")
+    # The library would stamp the wall clock and derive the file's id from it.
+    pdf.set_creation_date(document.issued_at)
+    pdf.set_title(f"Invoice {document.number}")
+    pdf.add_page()
+    pdf.set_font("Helvetica", "B", 18)
+    _row(pdf, f"Invoice {document.number}", height=12)
+    pdf.set_font("Helvetica", size=10)
+    _row(pdf, f"Order {document.order_id}, billing period {printable(document.billing_period)}")
+    _row(pdf, f"Issued {document.issued_at:%Y-%m-%d}")
+    _row(pdf, f"{printable(document.customer_name)} <{printable(document.customer_email)}>")
+    pdf.ln(6)
+    with pdf.table(col_widths=(50, 15, 30, 30), text_align=("LEFT", "RIGHT", "RIGHT", "RIGHT")) as table:
+        table.row(("Item", "Quantity", "Unit price", "Amount"))
+        for line in document.lines:
+            amount_cents = line.quantity * line.unit_price_cents
+            table.row(
+                (
+                    printable(line.sku),
+                    str(line.quantity),
+                    money(line.unit_price_cents, document.currency),
+                    money(amount_cents, document.currency),
+                )
+            )
+    pdf.ln(4)
+    for label, cents in (("Subtotal", document.subtotal_cents), ("Tax", document.tax_cents)):
+        _row(pdf, f"{label}: {money(cents, document.currency)}", align="R")
+    pdf.set_font("Helvetica", "B", 12)
+    _row(pdf, f"Total: {money(document.total_cents, document.currency)}", align="R")
+    return bytes(pdf.output())
+
+
+def _row(pdf: FPDF, text: str, *, height: float = 6, align: str = "L") -> None:
+    pdf.multi_cell(0, height, text, align=align, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+
+def _latin(character: str) -> str:
+    base = "".join(
+        part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)
+    )
+    for candidate in (character, base):
+        if candidate.isprintable() and candidate.encode("latin-1", "ignore").decode("latin-1") == candidate:
+            return candidate
+    return "?"
