@@ -1,19 +1,15 @@
 """Redis as the patterns meet it: the real one, one that is gone, and one that accepts and never answers."""
 
 import socket
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis
-from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from resilience.connection import get_redis
-
-Eventually = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -55,21 +51,3 @@ def _client(port: int) -> redis.Redis:
         socket_connect_timeout=0.2,
         retry=Retry(NoBackoff(), 0),
     )
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    """Wait until a condition holds; fail after five seconds."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 5
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true within 5 s"
-            time.sleep(0.005)
-
-    return wait
-
-
-@pytest.fixture
-def redis_url() -> str:
-    return settings.REDIS_URL

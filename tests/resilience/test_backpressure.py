@@ -5,6 +5,7 @@ import pytest
 
 from resilience.backpressure import Admission, BoundedQueue, QueueFull
 from resilience.connection import UNAVAILABLE
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -62,9 +63,7 @@ def test_many_producers_at_once_never_exceed_the_limit(queue_of) -> None:
     assert accepted == queue.count() == 100
 
 
-def test_a_slow_consumer_of_twenty_gets_all_twenty_while_the_producer_is_held_back(
-    queue_of, eventually
-) -> None:
+def test_a_slow_consumer_of_twenty_gets_all_twenty_while_the_producer_is_held_back(queue_of) -> None:
     queue = queue_of(5)
     processed: list[int] = []
 

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from resilience.locks import LockHeld, LockLost, LockUnavailable, task_lock
 from tests.resilience.lock_contender import contend
+from tests.support.waiting import eventually
 
 
 def test_a_second_holder_is_refused_and_told_when_to_come_back(name: str) -> None:
@@ -70,7 +71,7 @@ def test_processes_are_never_two_inside_and_each_gets_its_turn(name: str) -> Non
     assert [mine, *results] == [(20, 1)] * 4
 
 
-def test_a_dead_holders_lock_ends_with_its_ttl(name: str, eventually) -> None:
+def test_a_dead_holders_lock_ends_with_its_ttl(name: str) -> None:
     abandoned = task_lock("user_id", name, ttl=0.05)
     abandoned.__enter__()
 
@@ -84,9 +85,7 @@ def test_a_dead_holders_lock_ends_with_its_ttl(name: str, eventually) -> None:
     eventually(enter)
 
 
-def test_a_holder_that_comes_back_late_does_not_release_its_successors_lock(
-    name: str, client, eventually
-) -> None:
+def test_a_holder_that_comes_back_late_does_not_release_its_successors_lock(name: str, client) -> None:
     late = task_lock("user_id", name, ttl=0.05)
     late.__enter__()
     eventually(lambda: not client.exists(f"lock:user_id:{name}"))
@@ -95,7 +94,7 @@ def test_a_holder_that_comes_back_late_does_not_release_its_successors_lock(
         assert client.exists(f"lock:user_id:{name}")
 
 
-def test_a_body_that_outlives_its_lease_is_reported(name: str, client, eventually, caplog) -> None:
+def test_a_body_that_outlives_its_lease_is_reported(name: str, client, caplog) -> None:
     with task_lock("user_id", name, ttl=0.05):
         eventually(lambda: not client.exists(f"lock:user_id:{name}"))
     assert "may have run twice" in caplog.text
@@ -130,14 +129,14 @@ def test_extending_prolongs_the_lease(name: str, client) -> None:
         assert client.pttl(lock.key) > 50_000
 
 
-def test_extending_a_lost_lease_says_so(name: str, client, eventually) -> None:
+def test_extending_a_lost_lease_says_so(name: str, client) -> None:
     with task_lock("user_id", name, ttl=0.05) as lock:
         eventually(lambda: not client.exists(lock.key))
         with pytest.raises(LockLost):
             lock.extend()
 
 
-def test_a_lost_lease_is_not_extended_for_its_new_holder(name: str, client, eventually) -> None:
+def test_a_lost_lease_is_not_extended_for_its_new_holder(name: str, client) -> None:
     late = task_lock("user_id", name, ttl=0.05)
     lost = late.__enter__()
     eventually(lambda: not client.exists(lost.key))

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from resilience.ratelimit import TokenBucket
+from tests.support.waiting import eventually
 
 
 def test_a_full_bucket_gives_its_burst_and_then_says_how_long_to_wait(name: str) -> None:
@@ -76,7 +77,7 @@ def test_a_worker_whose_clock_is_two_hours_ahead_gets_no_tokens_for_it(name: str
     assert not bucket.acquire(name)
 
 
-def test_a_redis_clock_that_jumps_back_does_not_starve_the_bucket(name: str, client, eventually) -> None:
+def test_a_redis_clock_that_jumps_back_does_not_starve_the_bucket(name: str, client) -> None:
     bucket = TokenBucket(max_per_second=100, burst=1)
     an_hour_ahead = (time.time() + 3600) * 1000
     client.hset(f"ratelimit:{name}", mapping={"tokens": "0", "at": str(an_hour_ahead)})

@@ -1,0 +1,135 @@
+"""When somebody should look: rules over a snapshot, with the thresholds that the documents name.
+
+    for alert in evaluate(QueueMonitor().snapshot()):
+        page(alert.name, alert.message)
+
+Pure: evaluating sends nothing and remembers nothing, so whoever calls it (the metrics, a cron job, a test)
+gets the same answer, and how long a condition must last before it pages stays with the alert manager.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from monitoring.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Beyond what something is wrong; `settings.MONITORING_THRESHOLDS` overrides single fields."""
+
+    #: Messages that wait, over all queues.
+    max_depth: int = 10_000
+    #: Completed messages that this installation expects; 0 means that nobody has said, and the rule rests.
+    expected_per_minute: float = 0.0
+    #: Of the expected rate: half of it is no fluctuation any more.
+    min_rate_share: float = 0.5
+    #: Messages that died of all that ended in the last minute.
+    max_error_rate: float = 0.05
+    #: Dead letters that nobody has dealt with.
+    max_dead_letters: int = 100
+    #: Longer than any lease plus its sweep: what waits this long is not picked up at all.
+    max_pending_age_s: float = 900.0
+    #: A working day: the desk that should have looked at it did not.
+    max_dead_letter_age_s: float = 86_400.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule that fires: `value` is beyond `threshold`, and `message` says what that means."""
+
+    name: str
+    message: str
+    value: float
+    threshold: float
+
+
+Rule = Callable[[Snapshot, Thresholds], Alert | None]
+
+
+def configured() -> Thresholds:
+    """The defaults with this installation's overrides; TypeError names a threshold that does not exist."""
+    overrides: dict[str, Any] = getattr(settings, "MONITORING_THRESHOLDS", {})
+    return Thresholds(**overrides)
+
+
+def evaluate(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[Alert]:
+    """The alerts that fire, in the order of `RULES`; [] when all is well."""
+    thresholds = thresholds or configured()
+    return [alert for rule in RULES.values() if (alert := rule(snapshot, thresholds))]
+
+
+def queue_depth(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    if snapshot.depth <= thresholds.max_depth:
+        return None
+    deepest = max(snapshot.queues.values(), key=lambda queue: queue.depth)
+    message = f"Queue backing up: {snapshot.depth} messages wait, {deepest.depth} of them in {deepest.name}"
+    return Alert("queue_depth", message, snapshot.depth, thresholds.max_depth)
+
+
+def processing_rate(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    """Fires only while work waits: a quiet night has a low rate too, and nobody should be woken by it."""
+    wanted = thresholds.expected_per_minute * thresholds.min_rate_share
+    per_minute = snapshot.done_last_minute
+    if per_minute >= wanted or snapshot.depth == 0:
+        return None
+    message = (
+        f"Processing rate dropped: {per_minute} a minute of {thresholds.expected_per_minute:.0f} expected, "
+        f"while {snapshot.depth} messages wait"
+    )
+    return Alert("processing_rate", message, per_minute, wanted)
+
+
+def error_rate(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    if snapshot.error_rate <= thresholds.max_error_rate:
+        return None
+    message = f"High job error rate: {snapshot.error_rate:.1%} of what ended in the last minute died"
+    return Alert("error_rate", message, snapshot.error_rate, thresholds.max_error_rate)
+
+
+def dead_letters(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    if snapshot.dead_letter_count <= thresholds.max_dead_letters:
+        return None
+    message = f"DLQ has {snapshot.dead_letter_count} entries"
+    return Alert("dead_letters", message, snapshot.dead_letter_count, thresholds.max_dead_letters)
+
+
+def dead_letter_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    age = snapshot.oldest_dead_letter_age_s
+    if age <= thresholds.max_dead_letter_age_s:
+        return None
+    message = f"The oldest dead letter has waited {age / 3600:.0f} h for a decision"
+    return Alert("dead_letter_age", message, age, thresholds.max_dead_letter_age_s)
+
+
+def pending_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    age = snapshot.oldest_pending_age_s
+    if age <= thresholds.max_pending_age_s:
+        return None
+    queue = max(snapshot.queues.values(), key=lambda queue: queue.oldest_pending_age_s)
+    message = (
+        f"Stuck: the oldest message in {queue.name} has waited {age / 60:.0f} min; is its worker running?"
+    )
+    return Alert("pending_age", message, age, thresholds.max_pending_age_s)
+
+
+def workers_gone(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    if snapshot.workers or not snapshot.depth:
+        return None
+    return Alert("workers_gone", f"No worker has a heartbeat, and {snapshot.depth} messages wait", 0, 1)
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        queue_depth,
+        processing_rate,
+        error_rate,
+        dead_letters,
+        dead_letter_age,
+        pending_age,
+        workers_gone,
+    )
+}

@@ -1,0 +1,144 @@
+"""/healthz: is this process alive. /readyz: can it do its work.
+
+Liveness depends on nothing. If it asked the database, an outage of the database would make the orchestrator
+kill every healthy process, which heals nothing and adds a thundering herd to the outage.
+
+Readiness runs `settings.MONITORING_READY_CHECKS` (name -> dotted path of a callable that returns when all
+is well and raises otherwise; by default database, migrations and broker), all within one deadline, and
+answers 503 with what is missing. A check that hangs stays behind in its thread, and probes that come
+meanwhile join it instead of starting another, so that a probe every few seconds against a frozen server
+does not pile up threads.
+
+Take `broker` out of the checks where the broker's outage should not take the web tier out of the load
+balancer: with an outbox orders can be accepted without it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+
+from django.conf import settings
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.utils.module_loading import import_string
+from kombu import Connection
+
+logger = logging.getLogger(__name__)
+
+#: Below the usual probe timeout of an orchestrator, so that the answer names the culprit instead of timing
+#: out.
+DEADLINE_S = 2.0
+#: Inside the deadline, so that a server that is frozen is reported as such and its thread ends by itself.
+BROKER_TIMEOUT_S = 1.5
+
+DEFAULT_CHECKS = {
+    "database": "monitoring.health.check_database",
+    "migrations": "monitoring.health.check_migrations",
+    "broker": "monitoring.health.check_broker",
+}
+
+
+class NotReady(Exception):
+    """A check's verdict in one line."""
+
+
+def healthz(request: HttpRequest) -> JsonResponse:
+    """GET /healthz: 200 as long as this process can answer at all."""
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """GET /readyz: 200, or 503 with {"missing": {check: reason}}; answers within the deadline."""
+    checks = getattr(settings, "MONITORING_READY_CHECKS", DEFAULT_CHECKS)
+    missing = run_checks({name: import_string(path) for name, path in checks.items()})
+    if missing:
+        return JsonResponse({"status": "not ready", "missing": missing}, status=503)
+    return JsonResponse({"status": "ready", "checks": sorted(checks)})
+
+
+def check_database() -> None:
+    """The database answers a query."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def check_migrations() -> None:
+    """Every migration of this code is applied: code ahead of its schema must not serve."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        first = plan[0][0]
+        raise NotReady(f"{len(plan)} migrations are not applied, the first is {first.app_label}.{first.name}")
+
+
+def check_broker() -> None:
+    """The broker takes a connection and answers on it."""
+    options = {
+        **getattr(settings, "CELERY_BROKER_TRANSPORT_OPTIONS", {}),
+        "socket_timeout": BROKER_TIMEOUT_S,
+        "socket_connect_timeout": BROKER_TIMEOUT_S,
+        "read_timeout": BROKER_TIMEOUT_S,
+        "max_retries": 0,
+    }
+    url = settings.CELERY_BROKER_URL
+    with Connection(url, connect_timeout=BROKER_TIMEOUT_S, transport_options=options) as broker:
+        broker.connect()
+        broker.default_channel  # noqa: B018  # opening it is what makes a Redis transport ask the server
+
+
+_running: dict[str, Future[None]] = {}
+_running_lock = threading.Lock()
+
+
+def run_checks(checks: Mapping[str, Callable[[], None]], deadline_s: float = DEADLINE_S) -> dict[str, str]:
+    """Run all at the same time; returns what failed, with the reason, within `deadline_s` seconds."""
+    outcomes = {name: _begin(name, check) for name, check in checks.items()}
+    wait(outcomes.values(), timeout=deadline_s)
+    missing = {}
+    for name, outcome in outcomes.items():
+        if not outcome.done():
+            missing[name] = f"no answer within {deadline_s:g} s"
+        elif error := outcome.exception():
+            missing[name] = _reason(error)
+    if missing:
+        logger.warning("not ready: %s", missing)
+    return missing
+
+
+def _begin(name: str, check: Callable[[], None]) -> Future[None]:
+    """Start the check, or join the one of this name that is still on its way."""
+    with _running_lock:
+        outcome = _running.get(name)
+        if outcome is None:
+            outcome = _running[name] = Future()
+            # A daemon: a check that hangs must not keep the process from ending.
+            threading.Thread(
+                target=_run, args=(name, check, outcome), name=f"readyz-{name}", daemon=True
+            ).start()
+        return outcome
+
+
+def _run(name: str, check: Callable[[], None], outcome: Future[None]) -> None:
+    error: Exception | None = None
+    try:
+        check()
+    except Exception as raised:
+        error = raised
+    finally:
+        connections.close_all()  # this thread's, which nothing else would close
+    with _running_lock:
+        del _running[name]
+    if error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(None)
+
+
+def _reason(error: BaseException) -> str:
+    """One line, since the body of a probe ends up in one line of somebody's log."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, NotReady) and lines:
+        return lines[0]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

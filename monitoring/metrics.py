@@ -1,0 +1,141 @@
+"""Prometheus exposition at /metrics: every figure is read from the database at the scrape.
+
+Every web process gives the same answer, a deployment resets nothing, and workers need no port of their own.
+Each series that can be named beforehand is there with 0 from the first scrape on, because `increase()` does
+not see a counter that appears with 1. No id and no fingerprint is ever a label: each would be a series for
+ever.
+
+When a source fails, the scrape still answers, with `monitoring_source_up 0` and without that source's
+figures: a gap in a graph is honest, a 0 would be a lie, and a failed scrape would look like a dead web
+process.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from monitoring import alerts, sources
+from monitoring.snapshot import Snapshot, build
+
+logger = logging.getLogger(__name__)
+
+LETTER_STATES = ("open", "replaying", "resolved", "discarded")
+REPLAY_OUTCOMES = ("succeeded", "failed")
+
+
+class DatabaseCollector(Collector):
+    """Turns one reading of the sources into metric families."""
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("monitoring_source_up", "1 if this source could be read", labels=["source"])
+        readings: dict[str, Mapping[str, Any]] = {}
+        for name in (sources.OUTBOX, sources.DLQ):
+            try:
+                readings[name] = sources.read(name)
+            except Exception:
+                logger.exception("the monitoring source %s could not be read", name)
+            up.add_metric([name], float(name in readings))
+        yield up
+        known = sources.known_queues()
+        snapshot = build(readings.get(sources.OUTBOX, {}), readings.get(sources.DLQ, {}), known=known)
+        if sources.OUTBOX in readings:
+            yield from _queues(snapshot)
+        if sources.DLQ in readings:
+            yield from _dead_letters(snapshot, readings[sources.DLQ])
+        if len(readings) == 2:
+            yield _alerts(snapshot)
+
+
+def _queues(snapshot: Snapshot) -> Iterator[Metric]:
+    gauges = {
+        "queue_depth": ("Messages that could run now and wait", lambda queue: queue.depth),
+        "celery_queue_length": (
+            "Messages in the broker that no worker has begun",
+            lambda queue: queue.published,
+        ),
+        "jobs_processing": ("Messages that a worker is executing", lambda queue: queue.processing),
+        "jobs_scheduled": (
+            "Delayed messages and retries whose time has not come",
+            lambda queue: queue.scheduled,
+        ),
+        "jobs_processed_per_second": (
+            "Completed messages, last minute",
+            lambda queue: queue.throughput_per_sec,
+        ),
+        "jobs_failed_per_second": (
+            "Messages that died, last minute",
+            lambda queue: queue.failed_last_minute / 60,
+        ),
+        "jobs_error_ratio": (
+            "Messages that died of all that ended, last minute",
+            lambda queue: queue.error_rate,
+        ),
+        "processing_latency_seconds": (
+            "From enqueueing to completion, average of the last minute",
+            lambda queue: queue.avg_latency_ms / 1000,
+        ),
+        "queue_oldest_pending_age_seconds": (
+            "Age of the oldest message that could run",
+            lambda queue: queue.oldest_pending_age_s,
+        ),
+    }
+    for name, (text, figure) in gauges.items():
+        family = GaugeMetricFamily(
+            name, text, labels=["queue_name" if name.startswith("celery_") else "queue"]
+        )
+        for queue in snapshot.queues.values():
+            family.add_metric([queue.name], figure(queue))
+        yield family
+    yield GaugeMetricFamily("celery_worker_up", "Workers with a heartbeat", snapshot.workers)
+    yield GaugeMetricFamily("workers_active", "Processes that execute a message", snapshot.workers_active)
+    yield GaugeMetricFamily("workers_idle", "Processes that wait for a message", snapshot.workers_idle)
+    # Sums over the rows that are kept: retention makes them fall, and that is no counter.
+    yield GaugeMetricFamily("outbox_duplicates_skipped", "Skipped copies of the kept", snapshot.duplicates)
+    yield GaugeMetricFamily(
+        "outbox_runs_repeated", "Retries, deferrals, replays of the kept", snapshot.retries
+    )
+
+
+def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Metric]:
+    letters = GaugeMetricFamily("dlq_messages", "Dead letters by state", labels=["queue", "task", "state"])
+    counts = {(queue, "", state): 0 for queue in snapshot.queues for state in LETTER_STATES}
+    for labels, count in (counts | dict(figures.get("messages", {}))).items():
+        letters.add_metric(list(labels), count)
+    yield letters
+    yield GaugeMetricFamily("dlq_open", "Dead letters that nobody has dealt with", snapshot.dead_letter_count)
+    yield GaugeMetricFamily(
+        "dlq_oldest_unresolved_age_seconds",
+        "Age of the oldest dead letter that can be acted on",
+        snapshot.oldest_dead_letter_age_s,
+    )
+    died = CounterMetricFamily("dlq_dead_lettered", "Messages that died", labels=["task", "exception"])
+    for labels, count in ({("", ""): 0} | dict(figures.get("dead_lettered", {}))).items():
+        died.add_metric(list(labels), count)
+    yield died
+    replays = CounterMetricFamily("dlq_replays", "Replays by what came of them", labels=["outcome"])
+    for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():
+        replays.add_metric([outcome], count)
+    yield replays
+
+
+def _alerts(snapshot: Snapshot) -> Metric:
+    firing = {alert.name for alert in alerts.evaluate(snapshot)}
+    family = GaugeMetricFamily("alert_firing", "1 while this rule fires", labels=["alert"])
+    for name in alerts.RULES:
+        family.add_metric([name], float(name in firing))
+    return family
+
+
+registry = CollectorRegistry(auto_describe=False)
+registry.register(DatabaseCollector())
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """GET /metrics in Prometheus's text format; always 200."""
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,156 @@
+"""The state of the whole system in one object: what the documents call `QueueMonitor.snapshot()`.
+
+metrics = QueueMonitor().snapshot() metrics.depth, metrics.throughput_per_sec, metrics.avg_latency_ms,
+metrics.error_rate, metrics.dead_letter_count metrics.queues["critical"].depth
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from monitoring import sources
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """One queue. Rates and latency are those of the last minute."""
+
+    name: str
+    pending: int = 0
+    blocked: int = 0
+    published: int = 0
+    scheduled: int = 0
+    processing: int = 0
+    done_last_minute: int = 0
+    failed_last_minute: int = 0
+    avg_latency_ms: float = 0.0
+    oldest_pending_age_s: float = 0.0
+
+    @property
+    def depth(self) -> int:
+        """Messages that could run now and wait: in the table, behind the head of their group, or in the
+        broker.
+
+        Scheduled ones are not in it: a retry in an hour is no backlog, however many there are.
+        """
+        return self.pending + self.blocked + self.published
+
+    @property
+    def throughput_per_sec(self) -> float:
+        """Messages completed per second."""
+        return self.done_last_minute / 60
+
+    @property
+    def error_rate(self) -> float:
+        """Messages that died of all that ended, 0 to 1; 0 when none ended. A retry is not an end."""
+        return _rate(self.failed_last_minute, self.done_last_minute)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The whole system at `taken_at`; the totals are those of its queues.
+
+    `workers` have a heartbeat; of their processes `workers_active` run a message, `workers_idle` none.
+    """
+
+    taken_at: datetime
+    queues: Mapping[str, QueueSnapshot]
+    dead_letter_count: int = 0
+    oldest_dead_letter_age_s: float = 0.0
+    duplicates: int = 0
+    retries: int = 0
+    workers: int = 0
+    workers_active: int = 0
+    workers_idle: int = 0
+
+    @property
+    def depth(self) -> int:
+        """Messages that could run now and wait, over all queues."""
+        return sum(queue.depth for queue in self.queues.values())
+
+    @property
+    def processing(self) -> int:
+        """Messages that a worker is executing."""
+        return sum(queue.processing for queue in self.queues.values())
+
+    @property
+    def scheduled(self) -> int:
+        """Messages whose time has not come: delays and retries."""
+        return sum(queue.scheduled for queue in self.queues.values())
+
+    @property
+    def throughput_per_sec(self) -> float:
+        """Messages completed per second, over the last minute."""
+        return sum(queue.throughput_per_sec for queue in self.queues.values())
+
+    @property
+    def done_last_minute(self) -> int:
+        """Messages completed in the last minute."""
+        return sum(queue.done_last_minute for queue in self.queues.values())
+
+    @property
+    def avg_latency_ms(self) -> float:
+        """Milliseconds from enqueueing to completion, over what completed in the last minute."""
+        spent = sum(queue.avg_latency_ms * queue.done_last_minute for queue in self.queues.values())
+        return spent / self.done_last_minute if self.done_last_minute else 0.0
+
+    @property
+    def error_rate(self) -> float:
+        """Messages that died of all that ended in the last minute, 0 to 1; 0 when none ended."""
+        return _rate(sum(queue.failed_last_minute for queue in self.queues.values()), self.done_last_minute)
+
+    @property
+    def oldest_pending_age_s(self) -> float:
+        """How long the oldest message that could run has been waiting, in seconds."""
+        return max((queue.oldest_pending_age_s for queue in self.queues.values()), default=0.0)
+
+
+class QueueMonitor:
+    """Reads the sources; holds no state, so any process gives the same answer."""
+
+    def __init__(self, queues: Sequence[str] | None = None) -> None:
+        self._known = sources.known_queues() if queues is None else tuple(queues)
+
+    def snapshot(self) -> Snapshot:
+        """What is true now; raises what a source raises (the database is away)."""
+        return build(sources.read(sources.OUTBOX), sources.read(sources.DLQ), known=self._known)
+
+
+def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[str] = ()) -> Snapshot:
+    """The snapshot that these figures of the two sources amount to."""
+    counts = outbox.get("queues", {})
+    done, failed = outbox.get("done_last_minute", {}), outbox.get("failed_last_minute", {})
+    latency, workers = outbox.get("avg_latency_ms", {}), outbox.get("workers", {})
+    queues = {}
+    for name in sources.merged(known, counts, done, failed):
+        row = counts.get(name, {})
+        queues[name] = QueueSnapshot(
+            name=name,
+            pending=row.get("pending", 0),
+            blocked=row.get("blocked", 0),
+            published=row.get("published", 0),
+            scheduled=row.get("scheduled", 0),
+            processing=row.get("running", 0),
+            done_last_minute=done.get(name, 0),
+            failed_last_minute=failed.get(name, 0),
+            avg_latency_ms=latency.get(name) or 0.0,
+            oldest_pending_age_s=row.get("oldest_pending_age_s") or 0.0,
+        )
+    return Snapshot(
+        taken_at=timezone.now(),
+        queues=queues,
+        dead_letter_count=dlq.get("open", 0),
+        oldest_dead_letter_age_s=dlq.get("oldest_unresolved_age_s") or 0.0,
+        duplicates=outbox.get("duplicates", 0),
+        retries=outbox.get("retries", 0),
+        workers=workers.get("count", 0),
+        workers_active=workers.get("active", 0),
+        workers_idle=max(0, workers.get("concurrency", 0) - workers.get("active", 0)),
+    )
+
+
+def _rate(failed: int, done: int) -> float:
+    return failed / (failed + done) if failed else 0.0

@@ -1,0 +1,48 @@
+"""Where the figures come from: `settings.MONITORING_SOURCES`, a dotted path per source.
+
+`outbox` is called without arguments and returns
+
+    {"queues": {queue: {"pending", "scheduled", "blocked", "published", "running": int,
+                        "oldest_pending_age_s": float}},
+     "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
+     "duplicates": int, "retries": int, "workers": {"count": int, "concurrency": int, "active": int}}
+
+and `dlq`
+
+    {"open": int, "oldest_unresolved_age_s": float, "messages": {(queue, task, state): int},
+     "dead_lettered": {(task, exception): int}, "replays": {outcome: int}}
+
+What a source leaves out counts as 0. A queue is reported although it is empty when
+`settings.MONITORING_QUEUES` or `settings.OUTBOX_QUEUES` names it.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+logger = logging.getLogger(__name__)
+
+OUTBOX = "outbox"
+DLQ = "dlq"
+
+
+def read(name: str) -> Mapping[str, Any]:
+    """The figures of one source, {} when the setting does not name it; raises what the source raises."""
+    path = settings.MONITORING_SOURCES.get(name)
+    return import_string(path)() if path else {}
+
+
+def known_queues() -> tuple[str, ...]:
+    """The queues that exist although nothing may be in them."""
+    return tuple(getattr(settings, "MONITORING_QUEUES", None) or getattr(settings, "OUTBOX_QUEUES", ()))
+
+
+def merged(known: Iterable[str], *figures: Mapping[str, Any]) -> list[str]:
+    """The known queues in their order, then those that only the figures know."""
+    names = dict.fromkeys(known)
+    for mapping in figures:
+        names.update(dict.fromkeys(sorted(mapping)))
+    return list(names)

@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+
+from tests.monitoring import figures
+
+
+@pytest.fixture
+def outbox_figures(monkeypatch) -> dict[str, Any]:
+    queue = {
+        "pending": 3,
+        "scheduled": 7,
+        "blocked": 2,
+        "published": 5,
+        "running": 4,
+        "oldest_pending_age_s": 12.5,
+    }
+    empty = {
+        "pending": 0,
+        "scheduled": 0,
+        "blocked": 0,
+        "published": 0,
+        "running": 0,
+        "oldest_pending_age_s": 0.0,
+    }
+    figures_of_outbox = {
+        "queues": {"critical": queue, "low": empty},
+        "done_last_minute": {"critical": 570, "low": 30},
+        "failed_last_minute": {"critical": 30},
+        "avg_latency_ms": {"critical": 200.0, "low": 2200.0},
+        "duplicates": 11,
+        "retries": 13,
+        "workers": {"count": 3, "concurrency": 9, "active": 4},
+    }
+    monkeypatch.setattr(figures, "OUTBOX", figures_of_outbox)
+    return figures_of_outbox
+
+
+@pytest.fixture
+def dlq_figures(monkeypatch) -> dict[str, Any]:
+    figures_of_dlq = {
+        "open": 2,
+        "oldest_unresolved_age_s": 3600.0,
+        "messages": {("critical", "orders.tasks.process_order", "open"): 2},
+        "dead_lettered": {("orders.tasks.process_order", "ValueError"): 6},
+        "replays": {"succeeded": 3, "failed": 1},
+    }
+    monkeypatch.setattr(figures, "DLQ", figures_of_dlq)
+    return figures_of_dlq
+
+
+@pytest.fixture(autouse=True)
+def sources(settings, outbox_figures, dlq_figures) -> None:
+    settings.MONITORING_SOURCES = {
+        "outbox": "tests.monitoring.figures.outbox",
+        "dlq": "tests.monitoring.figures.dlq",
+    }
+    settings.MONITORING_QUEUES = ("critical", "high", "default", "low")

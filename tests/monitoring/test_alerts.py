@@ -1,0 +1,94 @@
+import pytest
+from django.utils import timezone
+
+from monitoring.alerts import RULES, Thresholds, evaluate
+from monitoring.snapshot import QueueSnapshot, Snapshot
+
+EXPECTED = Thresholds(expected_per_minute=600)
+
+
+def system(
+    *, workers: int = 1, dead_letter_count: int = 0, oldest_dead_letter_age_s: float = 0.0, **queue
+) -> Snapshot:
+    return Snapshot(
+        workers=workers,
+        taken_at=timezone.now(),
+        queues={"default": QueueSnapshot("default", **queue), "low": QueueSnapshot("low")},
+        dead_letter_count=dead_letter_count,
+        oldest_dead_letter_age_s=oldest_dead_letter_age_s,
+    )
+
+
+def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]:
+    return [alert.name for alert in evaluate(snapshot, thresholds)]
+
+
+@pytest.mark.parametrize(
+    ("well", "ill", "name"),
+    [
+        (
+            system(pending=10_000, done_last_minute=300),
+            system(pending=10_001, done_last_minute=300),
+            "queue_depth",
+        ),
+        (
+            system(done_last_minute=95, failed_last_minute=5),
+            system(done_last_minute=94, failed_last_minute=6),
+            "error_rate",
+        ),
+        (
+            system(pending=1, done_last_minute=300),
+            system(pending=1, done_last_minute=300, workers=0),
+            "workers_gone",
+        ),
+        (system(dead_letter_count=100), system(dead_letter_count=101), "dead_letters"),
+        (system(oldest_dead_letter_age_s=86_400), system(oldest_dead_letter_age_s=86_401), "dead_letter_age"),
+        (system(oldest_pending_age_s=900), system(oldest_pending_age_s=901), "pending_age"),
+        (
+            system(pending=1, done_last_minute=300),
+            system(pending=1, done_last_minute=299),
+            "processing_rate",
+        ),
+    ],
+)
+def test_each_rule_fires_beyond_its_threshold_and_not_at_it(well: Snapshot, ill: Snapshot, name: str) -> None:
+    assert names(well, EXPECTED) == []
+    assert names(ill, EXPECTED) == [name]
+
+
+def test_a_quiet_night_is_no_dropped_rate() -> None:
+    assert names(system(done_last_minute=0), EXPECTED) == []
+
+
+def test_without_an_expected_rate_that_rule_rests() -> None:
+    assert names(system(pending=1, done_last_minute=0), Thresholds()) == []
+
+
+def test_an_alert_says_what_is_wrong_with_its_figures() -> None:
+    (alert,) = evaluate(system(pending=12_345))
+    assert alert.message == "Queue backing up: 12345 messages wait, 12345 of them in default"
+    assert (alert.value, alert.threshold) == (12_345, 10_000)
+
+
+def test_several_alerts_fire_together() -> None:
+    assert names(system(pending=20_000, dead_letter_count=500)) == ["queue_depth", "dead_letters"]
+
+
+def test_settings_override_single_thresholds(settings) -> None:
+    settings.MONITORING_THRESHOLDS = {"max_depth": 5}
+    assert names(system(pending=6, dead_letter_count=101)) == ["queue_depth", "dead_letters"]
+
+
+def test_a_misspelt_threshold_is_an_error_and_not_ignored(settings) -> None:
+    settings.MONITORING_THRESHOLDS = {"max_deph": 5}
+    with pytest.raises(TypeError, match="max_deph"):
+        evaluate(system())
+
+
+def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
+    everything = system(
+        workers=0,
+        pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
+        oldest_dead_letter_age_s=99_999,
+    )  # fmt: skip
+    assert sorted(names(everything, EXPECTED)) == sorted(RULES)

@@ -1,0 +1,82 @@
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+QUEUES = ("critical", "high", "default", "low")
+
+
+@pytest.fixture
+def scrape(client):
+    """The samples of one scrape: (name, labels as a sorted tuple) -> value."""
+
+    def get() -> dict:
+        response = client.get("/metrics")
+        assert response.status_code == 200
+        assert response["Content-Type"].startswith("text/plain")
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(response.content.decode())
+            for sample in family.samples
+        }
+
+    return get
+
+
+def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrape) -> None:
+    samples = scrape()
+    critical = (("queue", "critical"),)
+    assert samples["queue_depth", critical] == 10
+    assert samples["celery_queue_length", (("queue_name", "critical"),)] == 5
+    assert samples["jobs_processing", critical] == 4
+    assert samples["jobs_processed_per_second", critical] == 9.5
+    assert samples["processing_latency_seconds", critical] == 0.2
+    assert samples["queue_oldest_pending_age_seconds", critical] == 12.5
+    assert samples["celery_worker_up", ()] == 3
+    assert samples["workers_active", ()] == 4
+    assert samples["workers_idle", ()] == 5
+    assert samples["outbox_runs_repeated", ()] == 13
+    assert samples["outbox_duplicates_skipped", ()] == 11
+    letter = (("queue", "critical"), ("state", "open"), ("task", "orders.tasks.process_order"))
+    assert samples["dlq_messages", letter] == 2
+    assert samples["dlq_oldest_unresolved_age_seconds", ()] == 3600
+    assert samples["dlq_replays_total", (("outcome", "failed"),)] == 1
+    died = (("exception", "ValueError"), ("task", "orders.tasks.process_order"))
+    assert samples["dlq_dead_lettered_total", died] == 6
+
+
+def test_every_series_is_there_with_zero_before_anything_has_happened(
+    scrape, outbox_figures, dlq_figures
+) -> None:
+    outbox_figures.clear()
+    dlq_figures.clear()
+    samples = scrape()
+    for queue in QUEUES:
+        assert samples["queue_depth", (("queue", queue),)] == 0
+        assert samples["jobs_error_ratio", (("queue", queue),)] == 0
+        for state in ("open", "replaying", "resolved", "discarded"):
+            assert samples["dlq_messages", (("queue", queue), ("state", state), ("task", ""))] == 0
+    assert samples["dlq_replays_total", (("outcome", "succeeded"),)] == 0
+    assert samples["outbox_runs_repeated", ()] == 0
+    assert {value for name, value in samples.items() if name[0] == "alert_firing"} == {0}
+
+
+def test_an_alert_that_fires_is_a_one(scrape, dlq_figures) -> None:
+    dlq_figures["open"] = 101
+    samples = scrape()
+    assert samples["alert_firing", (("alert", "dead_letters"),)] == 1
+    assert samples["alert_firing", (("alert", "queue_depth"),)] == 0
+
+
+def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog) -> None:
+    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"outbox": "tests.monitoring.figures.away"}
+    samples = scrape()
+    assert samples["monitoring_source_up", (("source", "outbox"),)] == 0
+    assert samples["monitoring_source_up", (("source", "dlq"),)] == 1
+    names = {name for name, _ in samples}
+    assert "dlq_open" in names
+    assert not names & {"queue_depth", "jobs_processing", "alert_firing"}
+    assert "the database is away" in caplog.text
+
+
+def test_no_series_is_labelled_with_an_id(scrape) -> None:
+    labels = {label for _, pairs in scrape() for label, _ in pairs}
+    assert labels <= {"queue", "queue_name", "task", "state", "exception", "outcome", "alert", "source"}
