@@ -37,8 +37,8 @@ class _Missing(str):
         raise MissingVariable(f"the template's variable {{{{ {variable} }}}} is not in its context")
 
 
-# Plain text, so nothing is escaped; no loaders, so a template reaches no file; what it prints must exist.
-_ENGINE = Engine(autoescape=False, string_if_invalid=_Missing("%s"))
+# No loaders, so a template reaches no file; what it prints must exist.
+_ENGINE = Engine(string_if_invalid=_Missing("%s"))
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ class EmailTemplate(models.Model):
 
         Line breaks in the subject become spaces: a name such as "Ann\\nBcc: all@example.com" adds no header.
         """
-        subject = _ENGINE.from_string(self.subject).render(Context(context))
-        body = _ENGINE.from_string(self.body).render(Context(context))
+        # Plain text: escaping is for HTML. A Context's own setting counts, not the engine's.
+        subject, body = (
+            _ENGINE.from_string(text).render(Context(context, autoescape=False))
+            for text in (self.subject, self.body)
+        )
         return RenderedEmail(subject=" ".join(subject.split()), body=body)
 
 

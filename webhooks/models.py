@@ -83,7 +83,7 @@ class Subscription(models.Model):
 
 
 class Event(models.Model):
-    """Something that happened to an order, as it looked when it was published; one row, however often emitted."""
+    """Something that happened to an order, as it looked when published; one row, however often emitted."""
 
     event_id = models.CharField(max_length=255, unique=True, default=new_event_id)
     event_type = models.CharField(max_length=100)

@@ -1,6 +1,13 @@
-"""The mails that the code sends by name. An edited template is left as it is: get_or_create, not update."""
+"""The templates of the mails that the code sends by name.
 
-from django.db import migrations
+Made after every `migrate` and not by a migration, so that they exist whenever the tables do: a migration
+would not run again for a database that was flushed, or whose `receipt` somebody deleted. What exists is left
+as it was edited.
+"""
+
+from typing import Any
+
+from django.apps import apps
 
 TEMPLATES = {
     "confirmation": (
@@ -25,14 +32,10 @@ TEMPLATES = {
 }
 
 
-def create(apps, schema_editor):
-    template = apps.get_model("notifications", "EmailTemplate")
-    for name, (subject, body) in TEMPLATES.items():
-        template.objects.get_or_create(name=name, defaults={"subject": subject, "body": body})
-
-
-class Migration(migrations.Migration):
-    dependencies = [("notifications", "0001_initial")]
-
-    # Going back removes nothing: the table goes with 0001, and an operator's wording is not ours to delete.
-    operations = [migrations.RunPython(create, migrations.RunPython.noop)]
+def create_templates(*, using: str, **signal: Any) -> None:
+    """Receiver of `post_migrate`: create the templates that are missing in the database `using`."""
+    model = apps.get_model("notifications", "EmailTemplate")
+    model.objects.using(using).bulk_create(
+        [model(name=name, subject=subject, body=body) for name, (subject, body) in TEMPLATES.items()],
+        ignore_conflicts=True,
+    )

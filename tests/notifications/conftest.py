@@ -1,0 +1,13 @@
+import pytest
+
+from notifications.models import EmailTemplate, User
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    return User.objects.create_user("alice", "alice@example.com", "a long password")
+
+
+@pytest.fixture
+def template(db: None) -> EmailTemplate:
+    return EmailTemplate.objects.create(name="welcome", subject="Welcome!", body="Hello {{ username }}.")
