@@ -18,6 +18,8 @@ import stripe
 
 #: A mistaken or hostile header must not park an order for days.
 RETRY_AFTER_MAX_SECONDS = 3600.0
+#: When the twin of a request that is in flight has probably ended.
+IN_FLIGHT_SECONDS = 1.0
 #: An answer's body can be a whole HTML page of a proxy; the log and the dead letter need its beginning.
 MESSAGE_MAX_CHARACTERS = 300
 
@@ -45,7 +47,7 @@ class CardDeclined(GatewayError):
 class GatewayUnavailable(GatewayError):
     """No usable answer: the call may or may not have had its effect. Ask again with the same identity.
 
-    `retry_after` is the wait in seconds that the gateway asked for, or None. `replayed` says that the gateway
+    `retry_after` is the wait in seconds that is asked for, or None. `replayed` says that the gateway
     played back a stored server error, so that the same idempotency key will bring the same answer for a day.
     """
 
@@ -114,8 +116,10 @@ def _translate(error: stripe.StripeError) -> GatewayError:
         # Both are in the body's error object; the more precise one is the bank's.
         code = getattr(error.error, "decline_code", None) or error.code or "card_declined"
         return CardDeclined(message, str(code))
-    if isinstance(error, stripe.RateLimitError) or error.http_status == 409:
+    if isinstance(error, stripe.RateLimitError):
         return GatewayBusy(message, retry_after)
+    if error.http_status == 409:
+        return GatewayBusy(message, IN_FLIGHT_SECONDS if retry_after is None else retry_after)
     if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):
         return GatewayMisconfigured(message)
     if isinstance(error, stripe.InvalidRequestError):

@@ -177,7 +177,7 @@ class PaymentGateway:
                 key, lambda client, options: answers.refund(client.v1.refunds.create(params, options))
             )
         except UnexpectedState as error:
-            raise GatewayBusy(f"{intent_id} was refunded by somebody else just now: {error}") from None
+            raise GatewayBusy(f"{intent_id} was refunded by somebody else just now: {error}", 1.0) from None
         return Refunded(made.id, made.status, given_cents + made.amount_cents)
 
     @classmethod
@@ -249,7 +249,7 @@ class PaymentGateway:
             )
         except UnexpectedState as error:
             # It was captured or cancelled in this moment; the next run retrieves it and decides.
-            raise GatewayBusy(f"{intent_id} moved on while it was being cancelled: {error}") from None
+            raise GatewayBusy(f"{intent_id} moved on while it was being cancelled: {error}", 1.0) from None
 
     @classmethod
     def _refunds_of(cls, intent_id: str) -> list[RefundAnswer]:

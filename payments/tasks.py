@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
+from django.conf import settings
 
 import outbox
 from orders import selectors as orders
@@ -120,5 +121,5 @@ def _not_now() -> Iterator[None]:
     except CircuitBreakerError as error:
         raise outbox.Defer(breaker.retry_after(error), "the gateway's circuit is open") from None
     except GatewayBusy as error:
-        wait = BUSY_SECONDS if error.retry_after is None else error.retry_after
+        wait = BUSY_SECONDS * settings.RETRY_SCALE if error.retry_after is None else error.retry_after
         raise outbox.Defer(wait, str(error)) from None

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from orders.models import Customer, Order
+from payments import calls
+
+MakeOrder = Callable[..., Order]
+
+
+@pytest.fixture(autouse=True)
+def _closed_circuit() -> Iterator[None]:
+    """One test's failures must not open another's circuit."""
+    calls.breaker.reset()
+    yield
+    calls.breaker.reset()
+
+
+@pytest.fixture
+def make_order(db: None) -> MakeOrder:
+    """An order of one customer over 99.99 usd, with whatever else is asked for."""
+
+    def make(**values: Any) -> Order:
+        if "customer" not in values and "customer_id" not in values:
+            values["customer"] = Customer.objects.create(name="Ada Lovelace", email="ada@example.com")
+        return Order.objects.create(**{"total_cents": 9999} | values)
+
+    return make
