@@ -1,0 +1,115 @@
+"""What never becomes a request: recorded whole, once, and the worker goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.conf import settings
+
+from dlq.models import DeadLetter, State
+from tests.dlq.corpus import TASK, Broken, corpus
+from tests.support import effects, rawpublish
+from tests.support.processes import Process, await_, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean")]
+
+
+def applicable() -> list[Broken]:
+    return [broken for broken in corpus() if not broken.only_redis or not settings.CELERY_BROKER_URL.startswith("amqp")]
+
+
+def assert_recorded(letter: DeadLetter, broken: Broken) -> None:
+    raw = letter.message
+    assert raw is not None
+    assert letter.state == State.OPEN
+    assert letter.cause == broken.cause, f"{broken.name}: {letter.summary}"
+    assert letter.queue == rawpublish.QUEUE
+    if "compression" not in broken.headers:
+        assert raw.body == broken.body_bytes, broken.name
+    for name, value in broken.headers.items():
+        assert raw.headers[name] == value, broken.name
+
+
+def assert_healthy(process: Process) -> None:
+    """The same process, the same pool, no reconnect; and the next good message runs in every slot of the pool."""
+    assert process.alive()
+    assert "Connection to broker lost" not in process.output()
+    for number in range(6):
+        rawpublish.send(TASK, f"good-{number}")
+    await_(lambda: len(effects.names("good-")) == 6, "the good messages run")
+
+
+def test_the_corpus_is_large_and_its_messages_differ() -> None:
+    assert len(corpus()) >= 40
+    assert len({broken.name for broken in corpus()}) == len(corpus())
+
+
+def test_each_malformed_message_is_recorded_once_and_the_next_good_message_runs() -> None:
+    with worker() as process:
+        for number, broken in enumerate(applicable(), start=1):
+            rawpublish.publish_all([broken.as_sent])
+            await_(
+                lambda number=number: DeadLetter.objects.count() >= number or not process.alive(),
+                f"{broken.name}: recorded",
+                10,
+            )
+            assert process.alive(), f"{broken.name}: ended the worker"
+            assert_recorded(DeadLetter.objects.latest("id"), broken)
+        assert_healthy(process)
+    assert DeadLetter.objects.count() == len(applicable())
+    assert rawpublish.depth() == 0, "something was not acknowledged"
+
+
+def test_all_malformed_messages_at_once_are_each_recorded_once_and_the_worker_lives() -> None:
+    messages = applicable()
+    with worker() as process:
+        rawpublish.publish_all([broken.as_sent for broken in messages])
+        await_(lambda: DeadLetter.objects.count() >= len(messages) or not process.alive(), "all are recorded", 60)
+        assert_healthy(process)
+    assert DeadLetter.objects.count() == len(messages)
+    assert sorted(letter.message.body for letter in DeadLetter.objects.all() if letter.message) == sorted(
+        letter_body for letter_body in _bodies_as_kept(messages)
+    )
+    assert rawpublish.depth() == 0
+
+
+def _bodies_as_kept(messages: list[Broken]) -> list[bytes]:
+    return [broken.body_bytes for broken in messages]
+
+
+def test_a_renamed_tasks_message_keeps_what_a_replay_needs() -> None:
+    with worker():
+        message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
+        await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+    letter = DeadLetter.objects.get()
+    assert (letter.task, letter.args, letter.kwargs) == ("tests.support.tasks.renamed", ["a"], {"password": "hunter2"})
+
+
+def test_two_different_messages_with_one_id_are_two_letters() -> None:
+    headers = rawpublish.task_headers("no.such.task")
+    with worker():
+        for name in ("first", "second"):
+            rawpublish.publish(json.dumps([[name], {}, None]), headers)
+        await_(lambda: DeadLetter.objects.count() == 2, "both letters")
+    assert sorted(letter.args[0] for letter in DeadLetter.objects.all()) == ["first", "second"]
+
+
+def test_an_expired_message_is_recorded_and_does_not_run() -> None:
+    with worker() as process:
+        message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
+        await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+        assert_healthy(process)
+    assert DeadLetter.objects.get().cause == "expired"
+    assert effects.count("late") == 0
+    assert rawpublish.depth() == 0
+
+
+def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the_pool() -> None:
+    """Whatever a later Celery does with one message; KeyError is what kombu takes for a lost connection."""
+    with worker(concurrency=2) as process:
+        for _ in range(4):
+            rawpublish.send("tests.support.tasks.breaks_the_handler")
+        await_(lambda: DeadLetter.objects.count() == 4, "the letters")
+        assert_healthy(process)
+    assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}

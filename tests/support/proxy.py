@@ -1,0 +1,86 @@
+"""A TCP proxy in front of a server, with which a test takes the server away from one process and no other."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Proxy:
+    """Forwards to `target`. `refuse()`: connections are cut; `freeze()`: they are accepted and never answered."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._mode = "pass"
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._links: list[tuple[socket.socket, socket.socket]] = []
+        self._held: list[socket.socket] = []
+        self.attempts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.getsockname()[1])
+
+    def refuse(self) -> None:
+        self._mode = "refuse"
+        self._cut()
+
+    def freeze(self) -> None:
+        self._mode = "freeze"
+        self._cut()
+
+    def heal(self) -> None:
+        self._mode = "pass"
+        self._cut()
+
+    def close(self) -> None:
+        self._server.close()
+        self._cut()
+
+    def _cut(self) -> None:
+        for pair in self._links:
+            for end in pair:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self._links.clear()
+        for end in self._held:
+            end.close()
+        self._held.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self.attempts += 1
+            if self._mode == "refuse":
+                client.close()
+            elif self._mode == "freeze":
+                self._held.append(client)
+            else:
+                server = socket.create_connection(self._target)
+                self._links.append((client, server))
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxied(host: str, port: int) -> Iterator[Proxy]:
+    proxy = Proxy((host, port))
+    try:
+        yield proxy
+    finally:
+        proxy.close()
