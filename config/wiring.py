@@ -5,6 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.db import transaction
+
+import outbox
 from outbox import journal, worker
 from outbox.database import is_passing
 from outbox.errors import PoisonMessage
@@ -25,7 +28,13 @@ def discard(letter: Any) -> None:
 
 
 def worker_failure(
-    *, message_id: str, generation: int, exception: BaseException | None, error: str, traceback: str, lost: bool
+    *,
+    message_id: str,
+    generation: int,
+    exception: BaseException | None,
+    error: str,
+    traceback: str,
+    lost: bool,
 ) -> str | None:
     """What the worker's parent saw end badly, told to the journal. Raises when the database is away.
 
@@ -33,7 +42,10 @@ def worker_failure(
     None when there is no such message here, and the dead-letter desk is to record it alone.
     """
     known = _uuid(message_id)
-    row = known and OutboxMessage.objects.filter(message_id=known).values("generation", "status", "task").first()
+    row = (
+        known
+        and OutboxMessage.objects.filter(message_id=known).values("generation", "status", "task").first()
+    )
     if not known or not row:
         return None
     if row["generation"] != generation or row["status"] not in ("pending", "published"):
@@ -53,9 +65,13 @@ def worker_failure(
         )
         if poison:
             return "dead"
-        return "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
+        return (
+            "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
+        )
     if exception is not None and is_passing(exception):
-        return "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
+        return (
+            "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
+        )
     buried = journal.bury(
         known,
         generation,
@@ -66,6 +82,15 @@ def worker_failure(
         traceback=traceback,
     )
     return "dead" if buried else "settled"
+
+
+def enqueue_unique(signature: Any, *, dedup_key: str, **options: Any) -> uuid.UUID | None:
+    """Enqueue in the caller's transaction; None when a message with this key is open already."""
+    # Without a transaction of its own it would, inside a running task, be written only when that task settles,
+    # and nobody could say now whether it is a duplicate.
+    with transaction.atomic():
+        message_id = outbox.enqueue(signature, dedup_key=dedup_key, **options)
+        return message_id if OutboxMessage.objects.filter(message_id=message_id).exists() else None
 
 
 def _max_deliveries(task: str) -> int:
