@@ -52,6 +52,7 @@ VARIABLES: dict[str, Variable] = {
     "CRM_URL": Variable("", "base address of the CRM API"),
     "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),
     "RETRY_SCALE": Variable("1.0", "factor on every retry delay; the demo uses a small one"),
+    "RETRY_MINIMUM": Variable("0", "least number of retries of every task that retries; the demo raises it"),
     "ORDERS_MAX_BACKLOG": Variable("100000", "open messages above which new orders are answered 503"),
     "ORDERS_PER_SECOND": Variable("1000", "orders a second that one API key may place; above it 429"),
     "OUTBOX_DEPTH_LIMIT": Variable("2000", "messages the relay keeps in one broker queue at the most"),

@@ -121,6 +121,7 @@ PASSWORD_RESET_URL = env.text("PASSWORD_RESET_URL")
 # --- Patterns -----------------------------------------------------------------------------------------
 
 RETRY_SCALE = env.number("RETRY_SCALE")
+RETRY_MINIMUM = env.integer("RETRY_MINIMUM")
 ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG")
 ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
 DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS")

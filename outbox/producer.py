@@ -88,7 +88,9 @@ def enqueue_many(
     return [row["message_id"] for row in rows]
 
 
-def emit(event: str, *, ordering_key: str = "", correlation_id: str | None = None, **kwargs: Any) -> list[uuid.UUID]:
+def emit(
+    event: str, /, *, ordering_key: str = "", correlation_id: str | None = None, **kwargs: Any
+) -> list[uuid.UUID]:
     """Enqueue one message for each task that `OUTBOX_EVENTS` names for this event, with these arguments.
 
     Raises EnqueueError when the setting does not know the event, so that a misspelt one is not lost.

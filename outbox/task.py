@@ -43,6 +43,8 @@ class OutboxTask(Task):
     def __init__(self) -> None:
         if self.retry_schedule is not None:
             self.max_retries = len(self.retry_schedule)
+        if self.max_retries:
+            self.max_retries = max(self.max_retries, getattr(settings, "RETRY_MINIMUM", 0))
         # Tells Celery that `run` is wrapped already: its own automatic retry would compute the delay itself
         # and know neither schedules nor permanent errors.
         self._orig_run = self.run
