@@ -6,3 +6,6 @@ CELERY_IMPORTS = ["tests.support.tasks"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 RETRY_SCALE = 0.01
 WEBHOOKS_ALLOW_PRIVATE = True
+
+# How long the parent waits for a dead child's result; the default of 10 s is for results that travel far.
+CELERY_WORKER_LOST_WAIT = 0.5

@@ -131,3 +131,24 @@ def ordered(name: str, fail: bool = False) -> None:
     effects.add(name)
     if fail:
         raise ValueError("dead, and holding its group")
+
+
+def broken_strategy(task: Any, app: Any, consumer: Any) -> Any:
+    def handle(message: Any, *args: Any) -> None:
+        consumer.controller.semaphore.acquire(_raise_key_error)
+
+    return handle
+
+
+def _raise_key_error() -> None:
+    raise KeyError("the handler is broken")
+
+
+@shared_task(Strategy="tests.support.tasks:broken_strategy")
+def breaks_the_handler() -> None:
+    """Celery's handler for this task takes a slot of the pool and raises."""
+
+
+@shared_task
+def wrong_without_database() -> None:
+    raise LookupError("nothing here needs the database")
