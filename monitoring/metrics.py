@@ -25,8 +25,8 @@ from monitoring.snapshot import Snapshot, build
 
 logger = logging.getLogger(__name__)
 
-LETTER_STATES = ("open", "replaying", "resolved", "discarded")
-REPLAY_OUTCOMES = ("succeeded", "failed")
+UNRESOLVED = ("open", "replaying")
+REPLAY_OUTCOMES = ("sent", "succeeded", "failed")
 
 
 class DatabaseCollector(Collector):
@@ -103,9 +103,10 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Metric]:
-    letters = GaugeMetricFamily("dlq_messages", "Dead letters by state", labels=["queue", "task", "state"])
-    counts = {(queue, "", state): 0 for queue in snapshot.queues for state in LETTER_STATES}
-    for labels, count in (counts | dict(figures.get("messages", {}))).items():
+    letters = GaugeMetricFamily("dlq_messages", "Unresolved dead letters", labels=["queue", "task", "state"])
+    counts = {(queue, "", state): 0 for queue in snapshot.queues for state in UNRESOLVED}
+    counts |= {(row["queue"], row["task"], row["state"]): row["count"] for row in figures.get("by_queue", ())}
+    for labels, count in counts.items():
         letters.add_metric(list(labels), count)
     yield letters
     yield GaugeMetricFamily("dlq_open", "Dead letters that nobody has dealt with", snapshot.dead_letter_count)
@@ -115,8 +116,10 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
         snapshot.oldest_dead_letter_age_s,
     )
     died = CounterMetricFamily("dlq_dead_lettered", "Messages that died", labels=["task", "exception"])
-    for labels, count in ({("", ""): 0} | dict(figures.get("dead_lettered", {}))).items():
-        died.add_metric(list(labels), count)
+    deaths = {("", ""): 0}
+    deaths |= {(row["task"], row["exception"]): row["count"] for row in figures.get("dead_lettered", ())}
+    for died_of, count in deaths.items():
+        died.add_metric(list(died_of), count)
     yield died
     replays = CounterMetricFamily("dlq_replays", "Replays by what came of them", labels=["outcome"])
     for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():

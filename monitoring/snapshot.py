@@ -143,7 +143,7 @@ def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[
         taken_at=timezone.now(),
         queues=queues,
         dead_letter_count=dlq.get("open", 0),
-        oldest_dead_letter_age_s=dlq.get("oldest_unresolved_age_s") or 0.0,
+        oldest_dead_letter_age_s=dlq.get("oldest_age_s") or 0.0,
         duplicates=outbox.get("duplicates", 0),
         retries=outbox.get("retries", 0),
         workers=workers.get("count", 0),

@@ -9,8 +9,9 @@
 
 and `dlq`
 
-    {"open": int, "oldest_unresolved_age_s": float, "messages": {(queue, task, state): int},
-     "dead_lettered": {(task, exception): int}, "replays": {outcome: int}}
+    {"open": int, "oldest_age_s": float | None, "replays": {outcome: int},
+     "by_queue": [{"queue": str, "task": str, "state": str, "count": int}],      (the unresolved)
+     "dead_lettered": [{"task": str, "exception": str, "count": int}]}
 
 What a source leaves out counts as 0. A queue is reported although it is empty when
 `settings.MONITORING_QUEUES` or `settings.OUTBOX_QUEUES` names it.

@@ -40,10 +40,12 @@ def outbox_figures(monkeypatch) -> dict[str, Any]:
 def dlq_figures(monkeypatch) -> dict[str, Any]:
     figures_of_dlq = {
         "open": 2,
-        "oldest_unresolved_age_s": 3600.0,
-        "messages": {("critical", "orders.tasks.process_order", "open"): 2},
-        "dead_lettered": {("orders.tasks.process_order", "ValueError"): 6},
-        "replays": {"succeeded": 3, "failed": 1},
+        "oldest_age_s": 3600.0,
+        "by_queue": [
+            {"queue": "critical", "task": "orders.tasks.process_order", "state": "open", "count": 2}
+        ],
+        "dead_lettered": [{"task": "orders.tasks.process_order", "exception": "ValueError", "count": 6}],
+        "replays": {"sent": 4, "succeeded": 3, "failed": 1},
     }
     monkeypatch.setattr(figures, "DLQ", figures_of_dlq)
     return figures_of_dlq
