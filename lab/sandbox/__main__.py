@@ -33,12 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         options.data.mkdir(parents=True, exist_ok=True)
-        # A second sandbox on the same ledger would not know which idempotency keys are in flight in the first.
+        # A second sandbox on the same ledger would not know which idempotency keys are in flight in the
+        # first.
         lock = (options.data / "sandbox.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         taken = error.errno in (errno.EAGAIN, errno.EACCES) and options.data.is_dir()
-        reason = "another sandbox is using it" if taken else error.strerror
+        reason = "another sandbox is using it" if taken else _reason(error)
         return _refuse(f"cannot use {options.data}: {reason}")
     try:
         mail_listener = _listen(options.host, options.smtp_port, "--smtp-port")
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except _Busy as busy:
         return _refuse(str(busy))
     except OSError as error:
-        return _refuse(f"cannot listen on {options.host}:{options.port} (--port): {error.strerror}")
+        return _refuse(f"cannot listen on {options.host}:{options.port} (--port): {_reason(error)}")
 
     sandbox.start()
     if options.url_file:
@@ -71,8 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lab.sandbox",
-        description="The outside world for the lab: payment gateway, warehouse, CRM, merchants and mail server, with fault"
-        " dials (PUT /faults) and a durable ledger (GET /ledger/...). GET / lists every endpoint.",
+        description="The outside world for the lab: payment gateway, warehouse, CRM, merchants and mail"
+        " server, with fault dials (PUT /faults) and a durable ledger (GET /ledger/...). GET / lists every"
+        " endpoint.",
         epilog="STRIPE_WEBHOOK_SECRET in the environment signs the gateway's events.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -111,7 +113,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=128)
     except OSError as error:
-        raise _Busy(f"cannot listen on {host}:{port} ({option}): {error.strerror}") from None
+        raise _Busy(f"cannot listen on {host}:{port} ({option}): {_reason(error)}") from None
 
 
 def _port(text: str) -> int:
@@ -119,6 +121,13 @@ def _port(text: str) -> int:
     if not 0 <= number <= 65535:
         raise ValueError
     return number
+
+
+def _reason(error: OSError) -> str:
+    """The system's words alone: Python adds the address to some of them, which the line already says."""
+    if error.errno is None or error.errno < 0:  # a host that cannot be looked up has codes of its own
+        return str(error)
+    return os.strerror(error.errno)
 
 
 def _refuse(reason: str) -> int:
@@ -135,8 +144,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _stop_with_parent(stop: threading.Event) -> None:
-    """Stop when the parent dies, even by SIGKILL. Polled, since Linux's parent-death signal is sent when the *thread*
-    that started the process ends, which is no reason to stop."""
+    """Stop when the parent dies, even by SIGKILL. Polled, since Linux's parent-death signal is sent when
+    the *thread* that started the process ends, which is no reason to stop.
+    """
     parent = os.getppid()
 
     def watch() -> None:

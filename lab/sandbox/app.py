@@ -67,7 +67,9 @@ class Sandbox:
         self._posters.start()
 
     def stop(self) -> None:
-        """Take no more requests, end what hangs or drips, and close the ledger after the transaction under way."""
+        """Take no more requests, end what hangs or drips, and close the ledger after the transaction under
+        way.
+        """
         self._http.stopping.set()
         self._http.shutdown()
         self._http.server_close()
@@ -84,7 +86,9 @@ class Sandbox:
         return Answer.of(200, {"url": url})
 
     def _erase(self, request: Request) -> Answer:
-        """Forgets what happened, idempotency keys and merchants' secrets included; the dials stay as they are."""
+        """Forgets what happened, idempotency keys and merchants' secrets included; the dials stay as they
+        are.
+        """
         self._posters.app_url = self._app_url
         self._ledger.erase()
         return Answer.of(200, {"erased": True})

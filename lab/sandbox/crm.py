@@ -1,4 +1,6 @@
-"""The CRM: keeps one record per order, refuses invalid data with the field's name, and is away now and then (503)."""
+"""The CRM: keeps one record per order, refuses invalid data with the field's name, and is away now and
+then (503).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lab.sandbox.intents import CURRENCIES
+from lab.sandbox.currencies import CURRENCIES
 from lab.sandbox.ledger import Ledger
 from lab.sandbox.wire import Answer, Refused, Request, Route, Service, problem
 
@@ -41,7 +43,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class CustomerRecords:
-    """POST /crm/orders: 201 for a new order, 200 for an update of a known one, 422 naming the first invalid field."""
+    """POST /crm/orders: 201 for a new order, 200 for an update of a known one, 422 naming the first
+    invalid field.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -57,8 +61,9 @@ class CustomerRecords:
         request.work()
         with self._ledger.transaction() as db:
             row = db.execute(
-                "INSERT INTO crm_order (order_id, document, updated) VALUES (?, ?, ?) ON CONFLICT (order_id) DO UPDATE"
-                " SET document = excluded.document, updated = excluded.updated, syncs = syncs + 1 RETURNING syncs",
+                "INSERT INTO crm_order (order_id, document, updated) VALUES (?, ?, ?)"
+                " ON CONFLICT (order_id) DO UPDATE SET document = excluded.document,"
+                " updated = excluded.updated, syncs = syncs + 1 RETURNING syncs",
                 (str(record["order_id"]), json.dumps(record), int(time.time())),
             ).fetchone()
         return Answer.of(201 if row["syncs"] == 1 else 200, record | {"syncs": row["syncs"]})

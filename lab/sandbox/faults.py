@@ -1,9 +1,10 @@
 """The fault dials: how often, and in which way, each service of the sandbox misbehaves.
 
-Every rate is a share of requests between 0 and 1; times are milliseconds, `retry_after` is seconds. What happens
-*before* the service acts: `hang_rate`, `rate_limit_rate`, `redirect_rate`, `error_rate`, and `cached_error_rate` (the
-gateway's execution begins and fails, so the 500 is saved under the idempotency key). What happens *after* it acted:
-`drop_reply_rate`, `wrong_json_rate`, `slow_drip_rate`. A caller that cannot tell the two apart is what the dials are for.
+Every rate is a share of requests between 0 and 1; times are milliseconds, `retry_after` is seconds. What
+happens *before* the service acts: `hang_rate`, `rate_limit_rate`, `redirect_rate`, `error_rate`, and
+`cached_error_rate` (the gateway's execution begins and fails, so the 500 is saved under the idempotency key).
+What happens *after* it acted: `drop_reply_rate`, `wrong_json_rate`, `slow_drip_rate`. A caller that cannot
+tell the two apart is what the dials are for.
 """
 
 from __future__ import annotations
@@ -22,16 +23,13 @@ _COMMON = {
     "rate_limit_rate": 0.0,  # 429 (mail: 450) before acting ...
     "drop_reply_rate": 0.0,  # acts, then closes the connection without an answer
 }
-_HTTP = (
-    _COMMON
-    | {
-        "retry_after": 1.0,  # ... with this Retry-After
-        "redirect_rate": 0.0,  # 302 to a page that answers 200, before acting: a client that follows believes it succeeded
-        "wrong_json_rate": 0.0,  # acts, then answers 200 with a body that is not JSON
-        "slow_drip_rate": 0.0,  # acts, then sends the answer byte by byte (each byte resets a read timeout) ...
-        "slow_drip_ms": 30_000.0,  # ... over this long
-    }
-)
+_HTTP = _COMMON | {
+    "retry_after": 1.0,  # ... with this Retry-After
+    "redirect_rate": 0.0,  # 302 to a page that answers 200, before acting: to follow it is to be fooled
+    "wrong_json_rate": 0.0,  # acts, then answers 200 with a body that is not JSON
+    "slow_drip_rate": 0.0,  # acts, then answers byte by byte, and each byte resets a read timeout ...
+    "slow_drip_ms": 30_000.0,  # ... over this long
+}
 DIALS: dict[str, dict[str, float]] = {
     "gateway": _HTTP | {"cached_error_rate": 0.0, "duplicate_event_rate": 0.0},
     "warehouse": _HTTP,
@@ -85,9 +83,10 @@ class Faults:
     def set(self, wanted: dict[str, Any]) -> None:
         """Turn the dials: `{"gateway": {"error_rate": 0.3}, "*": {"latency_ms": 20}, "seed": 7}`.
 
-        Replaces the whole setting, so what is not named goes back to its default and `{}` is a calm day. "*" means
-        every service that has the dial; a service's own entry wins over it. With a seed, the nth request to a service
-        meets the same fault in every run. Raises `UnknownDial` and changes nothing when anything in it is unknown.
+        Replaces the whole setting, so what is not named goes back to its default and `{}` is a calm day. "*"
+        means every service that has the dial; a service's own entry wins over it. With a seed, the nth
+        request to a service meets the same fault in every run. Raises `UnknownDial` and changes nothing when
+        anything in it is unknown.
         """
         dials = {service: dict(defaults) for service, defaults in DIALS.items()}
         wanted = dict(wanted)
@@ -111,7 +110,8 @@ class Faults:
             self._seed = seed
             # One stream of dice per service: traffic to one service does not shift what another one meets.
             self._dice = {
-                service: random.Random(f"{seed}/{service}" if seed is not None else None) for service in DIALS
+                stream: random.Random(None if seed is None else f"{seed}/{stream}")
+                for stream in (*DIALS, "events")
             }
             self._bitten: Counter[tuple[str, str]] = Counter()
 
@@ -133,11 +133,10 @@ class Faults:
         """Draw what will go wrong with the next request to `service`."""
         with self._lock:
             dials = self._dials[service]
-            # Every die is thrown for every request, whatever was decided before, so that a seed's sequence does not
-            # depend on which dials are up.
+            # Every die is thrown for every request, whatever was decided before, so that a seed's sequence
+            # does not depend on which dials are up.
             dice = self._dice[service]
-            throws = {dial: dice.random() for dial in DIALS[service] if dial.endswith("_rate")}
-            struck = [dial for dial in _PRECEDENCE if dial in dials and throws[dial] < dials[dial]]
+            struck = [dial for dial in _PRECEDENCE if dice.random() < dials.get(dial, 0.0)]
             bites = next(iter(struck), None)  # one fault a request: the earliest on its way
             if bites:
                 self._bitten[service, bites] += 1
@@ -157,7 +156,7 @@ class Faults:
     def duplicates_event(self) -> bool:
         """Whether the gateway's next event is to be posted twice."""
         with self._lock:
-            bites = self._dice["gateway"].random() < self._dials["gateway"]["duplicate_event_rate"]
+            bites = self._dice["events"].random() < self._dials["gateway"]["duplicate_event_rate"]
             self._bitten["gateway", "duplicate_event_rate"] += bites
             return bites
 

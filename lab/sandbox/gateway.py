@@ -1,7 +1,7 @@
 """The payment gateway: Stripe's PaymentIntents wire format, so that production is only another address.
 
-Form-encoded requests, a Bearer key, `Idempotency-Key`, error objects, lists and events as Stripe's, enough of each for
-the official clients. Source: https://docs.stripe.com/api
+Form-encoded requests, a Bearer key, `Idempotency-Key`, error objects, lists and events as Stripe's, enough of
+each for the official clients. Source: https://docs.stripe.com/api
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _authenticate(request: Request) -> None:
     scheme, _, key = request.header("Authorization").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise invalid(
-            "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer"
-            " auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
+            "You did not provide an API key. You need to provide your API key in the Authorization header,"
+            " using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
             status=401,
         )
     if not key.startswith(("sk_", "rk_")):

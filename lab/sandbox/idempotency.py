@@ -1,8 +1,9 @@
 """Stripe's rules for the Idempotency-Key header.
 
-The first answer of an execution is saved under its key, whatever it is (a 402 and a 500 too), and replayed to every
-later request with the same parameters. What was refused before the execution began (a bad parameter, 401, 409, 429, an
-outage in front of the endpoint) is not saved, so a retry may succeed. Source: https://docs.stripe.com/api/idempotent_requests
+The first answer of an execution is saved under its key, whatever it is (a 402 and a 500 too), and replayed to
+every later request with the same parameters. What was refused before the execution began (a bad parameter,
+401, 409, 429, an outage in front of the endpoint) is not saved, so a retry may succeed. Source:
+https://docs.stripe.com/api/idempotent_requests
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ DAY_S = 24 * 60 * 60
 
 
 class IdempotencyKeys:
-    """Executes each (key, parameters) once within `ttl_s` seconds (Stripe: keys are pruned after about a day)."""
+    """Executes each (key, parameters) once within `ttl_s` seconds (Stripe: keys are pruned after about a
+    day).
+    """
 
     def __init__(self, ledger: Ledger, *, ttl_s: float) -> None:
         self._ledger = ledger
         self._ttl_s = ttl_s
         self._lock = threading.Lock()
-        # In memory on purpose: what was in flight when the sandbox died has ended, and its key must be free again.
+        # In memory on purpose: what was in flight when the sandbox died has ended, and its key must be free
+        # again.
         self._in_flight: set[str] = set()
 
     def once(
@@ -41,8 +45,8 @@ class IdempotencyKeys:
     ) -> Answer:
         """The saved answer for the request's key, or else `execute`'s, committed together with its effects.
 
-        `execute` raises `Refused` for what must not be saved. Raises `Refused` for a key that is too long, in flight
-        (409) or was used with other parameters (400).
+        `execute` raises `Refused` for what must not be saved. Raises `Refused` for a key that is too long, in
+        flight (409) or was used with other parameters (400).
         """
         key = request.header("Idempotency-Key")
         if not key:
@@ -109,7 +113,8 @@ class IdempotencyKeys:
                 stripe_error(
                     400,
                     "idempotency_error",
-                    "Keys for idempotent requests can only be used with the same parameters they were first used with.",
+                    "Keys for idempotent requests can only be used with the same parameters they were"
+                    " first used with.",
                 )
             )
         headers = {

@@ -1,6 +1,7 @@
 """The life of a PaymentIntent: created, confirmed, captured once, declined or cancelled.
 
-Source: https://docs.stripe.com/payments/paymentintents/lifecycle and https://docs.stripe.com/testing (the test cards).
+Source: https://docs.stripe.com/payments/paymentintents/lifecycle and https://docs.stripe.com/testing (the
+test cards).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sqlite3
 from typing import Any
 
 from lab.sandbox import events, objects
+from lab.sandbox.currencies import CURRENCIES
 from lab.sandbox.objects import Document
 from lab.sandbox.stripe_errors import invalid, stripe_error
 from lab.sandbox.wire import Answer
@@ -29,18 +31,27 @@ CARDS: dict[str, tuple[str, str] | None] = {
 }
 NEEDS_CUSTOMER = "pm_card_authenticationRequired"  # stays in requires_action: nobody is there to authenticate
 
-CURRENCIES = frozenset(
-    """aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd bwp byn bzd cad cdf chf clp cny
-    cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl htg huf idr ils inr isk jmd jod
-    jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mur mvr mwk mxn myr mzn nad ngn nio
-    nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std szl thb tjs tnd
-    top try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xof xpf yer zar zmw""".split()
-)
-
 _CREATE = frozenset(
-    """amount currency metadata payment_method payment_method_types confirm customer description receipt_email return_url
-    off_session automatic_payment_methods capture_method confirmation_method statement_descriptor
-    statement_descriptor_suffix setup_future_usage expand""".split()
+    {
+        "amount",
+        "currency",
+        "metadata",
+        "payment_method",
+        "payment_method_types",
+        "confirm",
+        "customer",
+        "description",
+        "receipt_email",
+        "return_url",
+        "off_session",
+        "automatic_payment_methods",
+        "capture_method",
+        "confirmation_method",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "setup_future_usage",
+        "expand",
+    }
 )
 _CONFIRM = frozenset(
     {"payment_method", "payment_method_types", "return_url", "off_session", "receipt_email", "expand"}
@@ -190,7 +201,9 @@ def _decline(db: sqlite3.Connection, intent: Document, code: str, decline_code: 
 
 
 def known_params(params: dict[str, Any], allowed: frozenset[str]) -> None:
-    """Raises `Refused` (400) for a parameter that the endpoint does not take, or that is nested and should not be."""
+    """Raises `Refused` (400) for a parameter that the endpoint does not take, or that is nested and should
+    not be.
+    """
     for name, value in params.items():
         if name not in allowed:
             raise invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)

@@ -1,7 +1,7 @@
 """The sandbox's durable ledger: one SQLite file, one writer, any number of readers.
 
-An effect, the answer saved under its idempotency key and the events about it are one transaction, and an answer is sent
-only after its commit. So a sandbox that is killed has never answered what it then forgets.
+An effect, the answer saved under its idempotency key and the events about it are one transaction, and an
+answer is sent only after its commit. So a sandbox that is killed has never answered what it then forgets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS gateway_object (  -- intents, charges, refunds and ev
     document TEXT NOT NULL
 );
 -- Whatever the code above it does, an intent is captured once.
-CREATE UNIQUE INDEX IF NOT EXISTS one_capture_per_intent ON gateway_object (payment_intent) WHERE kind = 'charge';
+CREATE UNIQUE INDEX IF NOT EXISTS one_capture_per_intent ON gateway_object (payment_intent)
+    WHERE kind = 'charge';
 CREATE INDEX IF NOT EXISTS gateway_object_by_kind ON gateway_object (kind, seq);
 CREATE INDEX IF NOT EXISTS gateway_object_by_intent ON gateway_object (payment_intent, kind);
 CREATE INDEX IF NOT EXISTS gateway_object_by_order ON gateway_object (order_id, kind);
@@ -115,14 +116,17 @@ class Ledger:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA journal_mode = WAL")
-        # NORMAL leaves a commit in the page cache, which outlives the process, however it dies. Only a crash of the
-        # machine could take it back, and then the app's own PostgreSQL is the thing under test, not the sandbox.
+        # NORMAL leaves a commit in the page cache, which outlives the process, however it dies. Only a crash
+        # of the machine could take it back, and then the app's own PostgreSQL is the thing under test, not
+        # the sandbox.
         db.execute("PRAGMA synchronous = NORMAL")
         return db
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction at a time; committed on return, rolled back on an exception. Raises `Closed`."""
+        """One write transaction at a time; committed on return, rolled back on an exception. Raises
+        `Closed`.
+        """
         with self._lock:
             if self._writer is None:
                 raise Closed
@@ -135,7 +139,9 @@ class Ledger:
             self._writer.execute("COMMIT")
 
     def read(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Committed rows, read beside the writer: a proof that lists 100,000 charges does not stop the services."""
+        """Committed rows, read beside the writer: a proof that lists 100,000 charges does not stop the
+        services.
+        """
         with closing(self._connect()) as db:
             return db.execute(sql, values).fetchall()
 
@@ -143,7 +149,7 @@ class Ledger:
         """Forget everything, for the next test."""
         with self.transaction() as db:
             for table in _TABLES:
-                db.execute(f"DELETE FROM {table}")  # noqa: S608 (a constant)
+                db.execute(f"DELETE FROM {table}")
 
     def close(self) -> None:
         """Finish the transaction under way and take no more."""

@@ -25,7 +25,7 @@ class _Inbox:
         self._ledger = ledger
         self._faults = faults
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's name)
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         plan = self._faults.plan("mail")
         await asyncio.sleep(plan.latency_s)
         if plan.hang_s:
@@ -81,7 +81,8 @@ class MailServer:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        # The hostname is given since aiosmtpd would otherwise look up this machine's name, which may take seconds.
+        # The hostname is given since aiosmtpd would otherwise look up this machine's name, which may take
+        # seconds.
         self._loop.run_until_complete(
             self._loop.create_server(
                 lambda: SMTP(

@@ -17,7 +17,9 @@ MERCHANTS = Service("merchants", error_status=500, refusal=problem)
 
 
 class Merchants:
-    """PUT /merchants/{id} registers a secret (`whsec_...`); POST /merchants/{id}/webhooks takes a delivery."""
+    """PUT /merchants/{id} registers a secret (`whsec_...`); POST /merchants/{id}/webhooks takes a
+    delivery.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -52,7 +54,8 @@ class Merchants:
             row = db.execute("SELECT secret FROM merchant WHERE id = ?", (merchant,)).fetchone()
             reason = _forged(request, row["secret"]) if row else None
             earlier = db.execute(
-                "SELECT count(*) AS times FROM webhook_delivery WHERE merchant = ? AND webhook_id = ? AND accepted",
+                "SELECT count(*) AS times FROM webhook_delivery"
+                " WHERE merchant = ? AND webhook_id = ? AND accepted",
                 (merchant, webhook_id),
             ).fetchone()["times"]
             db.execute(

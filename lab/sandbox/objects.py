@@ -1,4 +1,6 @@
-"""The gateway's objects (intents, charges, refunds, events) as stored documents, and Stripe's list pages of them."""
+"""The gateway's objects (intents, charges, refunds, events) as stored documents, and Stripe's list pages
+of them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from lab.sandbox.wire import Answer
 
 Document = dict[str, Any]
 
-_COMPARISONS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
+_COMPARISONS = {"": "=", "gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
+_CURSORS = {"starting_after": "seq < ?", "ending_before": "seq > ?"}
 
 
 def new_id(prefix: str) -> str:
@@ -31,7 +34,8 @@ def put(db: sqlite3.Connection, document: Document) -> None:
     intent = document["id"] if document["object"] == "payment_intent" else document.get("payment_intent")
     order_id = document.get("metadata", {}).get("order_id")
     db.execute(
-        "INSERT INTO gateway_object (id, kind, payment_intent, order_id, created, document) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO gateway_object (id, kind, payment_intent, order_id, created, document)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         (document["id"], document["object"], intent, order_id, document["created"], json.dumps(document)),
     )
 
@@ -61,53 +65,56 @@ def charge_of(db: sqlite3.Connection, payment_intent: str) -> Document | None:
 
 
 def page(db: sqlite3.Connection, kind: str, url: str, asked: dict[str, Any]) -> Answer:
-    """A list page as Stripe's: newest first, `limit` (1 to 100, 10 by default), `starting_after`, `ending_before`,
-    `created` (exact or `gte`, `gt`, `lte`, `lt`), `payment_intent`, `customer`, `type`; `has_more` says whether to go on.
+    """A list page as Stripe's: newest first, `has_more` says whether to go on.
+
+    Takes `limit` (1 to 100, 10 by default), `starting_after`, `ending_before`, `created` (exact or
+    `gte`, `gt`, `lte`, `lt`), `payment_intent`, `charge`, `customer` and `type`; anything else is a 400.
     """
+    limit = whole_number(asked.get("limit", "10"), param="limit")
+    if not 1 <= limit <= 100:
+        raise invalid(f"This value must be between 1 and 100: {limit}", param="limit")
     where, values = ["kind = ?"], [kind]
     for name, value in asked.items():
         if name in ("limit", "expand"):
             continue
-        if name in ("starting_after", "ending_before"):
-            row = db.execute(
-                "SELECT seq FROM gateway_object WHERE id = ? AND kind = ?", (value, kind)
-            ).fetchone()
-            if row is None:
-                raise invalid(f"No such {kind}: '{value}'", code="resource_missing", param=name)
-            where.append("seq < ?" if name == "starting_after" else "seq > ?")
-            values.append(row["seq"])
-        elif name == "created":
-            for comparison, moment in (value if isinstance(value, dict) else {"": value}).items():
-                if comparison and comparison not in _COMPARISONS:
-                    raise invalid(
-                        f"Received unknown parameter: created[{comparison}]",
-                        code="parameter_unknown",
-                        param=name,
-                    )
-                where.append(f"created {_COMPARISONS.get(comparison, '=')} ?")
-                values.append(whole_number(moment, param=name))
-        elif name in ("payment_intent", "customer", "type", "charge"):
-            where.append(
-                f"json_extract(document, '$.{name}') = ?"
-                if name != "payment_intent"
-                else "payment_intent = ?"
-            )
-            values.append(value)
-        else:
-            raise invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
-    limit = whole_number(asked.get("limit", "10"), param="limit")
-    if not 1 <= limit <= 100:
-        raise invalid(f"This value must be between 1 and 100: {limit}", param="limit")
+        for condition, operand in _conditions(db, kind, name, value):
+            where.append(condition)
+            values.append(operand)
     backwards = "ending_before" in asked
     rows = db.execute(
-        f"SELECT document FROM gateway_object WHERE {' AND '.join(where)} "  # noqa: S608 (names from the table above)
-        f"ORDER BY seq {'ASC' if backwards else 'DESC'} LIMIT ?",
+        f"SELECT document FROM gateway_object WHERE {' AND '.join(where)}"
+        f" ORDER BY seq {'ASC' if backwards else 'DESC'} LIMIT ?",
         (*values, limit + 1),
     ).fetchall()
     data = [json.loads(row["document"]) for row in rows[:limit]]
     if backwards:
         data.reverse()
     return Answer.of(200, {"object": "list", "url": url, "has_more": len(rows) > limit, "data": data})
+
+
+def _conditions(db: sqlite3.Connection, kind: str, name: str, value: Any) -> list[tuple[str, Any]]:
+    """What a list parameter asks for, in SQL."""
+    unknown = invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
+    if name == "created":
+        bounds = value if isinstance(value, dict) else {"": value}
+        if not bounds.keys() <= _COMPARISONS.keys():
+            raise unknown
+        return [
+            (f"created {_COMPARISONS[bound]} ?", whole_number(moment, param=name))
+            for bound, moment in bounds.items()
+        ]
+    if not isinstance(value, str):
+        raise unknown
+    if name in _CURSORS:
+        row = db.execute("SELECT seq FROM gateway_object WHERE id = ? AND kind = ?", (value, kind)).fetchone()
+        if row is None:
+            raise invalid(f"No such {kind}: '{value}'", code="resource_missing", param=name)
+        return [(_CURSORS[name], row["seq"])]
+    if name == "payment_intent":
+        return [("payment_intent = ?", value)]
+    if name in ("charge", "customer", "type"):
+        return [(f"json_extract(document, '$.{name}') = ?", value)]
+    raise unknown
 
 
 def whole_number(value: Any, *, param: str) -> int:

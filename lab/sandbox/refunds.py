@@ -37,7 +37,8 @@ def create(db: sqlite3.Connection, params: dict[str, Any]) -> Answer:
         "charge": charge["id"],
         "created": objects.now(),
         "currency": charge["currency"],
-        # Stripe's refund does not inherit metadata, and neither does the ledger: it finds the order by the charge.
+        # Stripe's refund does not inherit metadata, and neither does the ledger: it finds the order by the
+        # charge.
         "metadata": checked_metadata(params),
         "payment_intent": charge["payment_intent"],
         "reason": params.get("reason") or None,

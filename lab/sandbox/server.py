@@ -159,7 +159,8 @@ class _Connection(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
-        # One write for head and body: two would cost a packet, a system call and a wake-up of the client each.
+        # One write for head and body: two would cost a packet, a system call and a wake-up of the client
+        # each.
         self._headers_buffer.append(b"\r\n")
         head = b"".join(self._headers_buffer)
         self._headers_buffer = []
@@ -173,8 +174,10 @@ class _Connection(BaseHTTPRequestHandler):
                 break
             self.wfile.write(body[index : index + 1])
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
-        """No access log: hundreds of lines a second would bury the processes beside it; the ledger is the record."""
+    def log_message(self, format: str, *args: Any) -> None:
+        """No access log: hundreds of lines a second would bury the processes beside it; the ledger is the
+        record.
+        """
 
 
 def control_routes(faults: Faults) -> list[Route]:

@@ -1,7 +1,7 @@
 """What /ledger/... answers: what happened in the outside world, for the proof that it happened once.
 
-Each is `{"data": [...], "count": n, ...}` with its totals; with `?summary=1` the totals alone. `?order_id=` narrows
-charges, refunds and shipments to one order, `?merchant=` narrows webhooks.
+Each is `{"data": [...], "count": n, ...}` with its totals; with `?summary=1` the totals alone. `?order_id=`
+narrows charges, refunds and shipments to one order, `?merchant=` narrows webhooks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Statements:
     def charges(self, asked: dict[str, Any]) -> Rows:
         """One entry a capture, oldest first."""
         rows = self._ledger.read(
-            "SELECT document, order_id FROM gateway_object WHERE kind = 'charge' AND (?1 IS NULL OR order_id = ?1) ORDER BY seq",
+            "SELECT document, order_id FROM gateway_object WHERE kind = 'charge'"
+            " AND (?1 IS NULL OR order_id = ?1) ORDER BY seq",
             asked.get("order_id"),
         )
         return [_charge(json.loads(row["document"]), row["order_id"]) for row in rows]
@@ -60,7 +61,8 @@ class Statements:
         """One entry a refund; its order is its charge's."""
         rows = self._ledger.read(
             "SELECT refund.document, charge.order_id FROM gateway_object AS refund"
-            " JOIN gateway_object AS charge ON charge.payment_intent = refund.payment_intent AND charge.kind = 'charge'"
+            " JOIN gateway_object AS charge"
+            " ON charge.payment_intent = refund.payment_intent AND charge.kind = 'charge'"
             " WHERE refund.kind = 'refund' AND (?1 IS NULL OR charge.order_id = ?1) ORDER BY refund.seq",
             asked.get("order_id"),
         )
@@ -104,9 +106,10 @@ class Statements:
     def webhooks(self, asked: dict[str, Any]) -> Rows:
         """One entry a distinct (merchant, webhook id) that was accepted, in the order of first arrival."""
         rows = self._ledger.read(
-            "SELECT merchant, webhook_id, count(*) AS deliveries, min(verified) AS verified, min(seq) AS arrival, body,"
-            " min(received) AS first_received, max(received) AS last_received FROM webhook_delivery"
-            " WHERE accepted AND (?1 IS NULL OR merchant = ?1) GROUP BY merchant, webhook_id ORDER BY arrival",
+            "SELECT merchant, webhook_id, count(*) AS deliveries, min(verified) AS verified,"
+            " min(seq) AS arrival, body, min(received) AS first_received, max(received) AS last_received"
+            " FROM webhook_delivery WHERE accepted AND (?1 IS NULL OR merchant = ?1)"
+            " GROUP BY merchant, webhook_id ORDER BY arrival",
             asked.get("merchant"),
         )
         return [
@@ -129,10 +132,13 @@ class Statements:
         return {"deliveries": sum(row["deliveries"] for row in rows), "refused": refused[0]["times"]}
 
     def mail(self, asked: dict[str, Any]) -> Rows:
-        """One entry a distinct Message-ID, with how many copies came; a message without one is its own entry."""
+        """One entry a distinct Message-ID, with how many copies came; a message without one is its own
+        entry.
+        """
         rows = self._ledger.read(
-            "SELECT message_id, recipients, subject, raw, count(*) AS copies, min(seq) AS arrival, min(received) AS received"
-            " FROM mail GROUP BY coalesce(nullif(message_id, ''), seq) ORDER BY arrival"
+            "SELECT message_id, recipients, subject, raw, count(*) AS copies,"
+            " min(seq) AS arrival, min(received) AS received FROM mail"
+            " GROUP BY coalesce(nullif(message_id, ''), seq) ORDER BY arrival"
         )
         return [
             {

@@ -36,7 +36,8 @@ class Warehouse:
             if known is None:
                 shipment_id = new_id("shp")
                 db.execute(
-                    "INSERT INTO shipment (id, idempotency_key, order_id, request, created) VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO shipment (id, idempotency_key, order_id, request, created)"
+                    " VALUES (?, ?, ?, ?, ?)",
                     (shipment_id, key, str(wanted["order_id"]), canonical, int(time.time())),
                 )
         if known is None:

@@ -61,8 +61,9 @@ class Request:
         return (self.headers.get(name) or "").strip()
 
     def work(self) -> None:
-        """Take as long as the service's latency dial says. Called where the service would do its work, so that an
-        idempotency key is in flight for that long."""
+        """Take as long as the service's latency dial says. Called where the service would do its work, so
+        that an idempotency key is in flight for that long.
+        """
         if self.plan.latency_s:
             time.sleep(self.plan.latency_s)
 
@@ -107,8 +108,8 @@ class Route:
 def decode_form(text: str) -> dict[str, Any]:
     """Decode form encoding with nested keys, as Stripe's clients send it.
 
-    `metadata[order_id]=7` becomes `{"metadata": {"order_id": "7"}}`; `types[0]=card` and `types[]=card` become
-    `{"types": {"0": "card"}}`, since the distinction between list and object is the reader's.
+    `metadata[order_id]=7` becomes `{"metadata": {"order_id": "7"}}`; `types[0]=card` and `types[]=card`
+    become `{"types": {"0": "card"}}`, since the distinction between list and object is the reader's.
     """
     decoded: dict[str, Any] = {}
     for key, value in parse_qsl(text, keep_blank_values=True):

@@ -36,8 +36,8 @@ class RunningSandbox:
     def faults(self, **services: Any) -> None:
         """Turn the dials: `faults(gateway={"error_rate": 1}, seed=7)`, `faults(**{"*": {"latency_ms": 50}})`.
 
-        What is not named is calm again, so `faults()` ends every fault. Raises `AssertionError` with the sandbox's
-        answer for an unknown dial.
+        What is not named is calm again, so `faults()` ends every fault. Raises `AssertionError` with the
+        sandbox's answer for an unknown dial.
         """
         answer = requests.put(f"{self.url}/faults", json=services, timeout=10)
         assert answer.status_code == 200, answer.text
@@ -66,7 +66,9 @@ class RunningSandbox:
         return content
 
     def send_events_to(self, app_url: str) -> None:
-        """Post the gateway's events to `app_url`/webhooks/gateway (a live server of the test) until `reset`."""
+        """Post the gateway's events to `app_url`/webhooks/gateway (a live server of the test) until
+        `reset`.
+        """
         requests.put(f"{self.url}/events/target", json={"url": app_url}, timeout=10).raise_for_status()
 
     def register_merchant(self, merchant: str | int, secret: str) -> None:

@@ -1,0 +1,87 @@
+"""The ledger is the evidence: it keeps what was answered, whatever happens to the process."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import stripe
+
+from lab.sandbox import objects
+from lab.sandbox.ledger import Closed, Ledger
+from tests.lab.sandbox.conftest import gateway_at, order
+from tests.lab.sandbox_fixture import RunningSandbox, run_sandbox
+
+
+def test_a_sandbox_killed_under_load_has_not_forgotten_a_capture_that_it_answered(tmp_path: Path) -> None:
+    answered: list[str] = []
+    enough = threading.Event()
+
+    def pay(client: stripe.StripeClient, buyer: int) -> None:
+        for number in range(10_000):
+            try:
+                intent = client.v1.payment_intents.create(order(buyer * 10_000 + number, confirm=True))
+            except stripe.APIConnectionError:
+                return
+            answered.append(intent.id)
+            if len(answered) >= 100:
+                enough.set()
+
+    with run_sandbox(tmp_path) as running:
+        buyers = [threading.Thread(target=pay, args=(gateway_at(running.url), buyer)) for buyer in range(4)]
+        for buyer in buyers:
+            buyer.start()
+        assert enough.wait(timeout=30)
+        running.process.kill()
+        for buyer in buyers:
+            buyer.join()
+
+    with run_sandbox(tmp_path) as restarted:
+        captured = [charge["payment_intent"] for charge in restarted.ledger("charges")]
+        assert set(answered) <= set(captured)
+        assert len(captured) == len(set(captured))
+        assert restarted.summary("charges")["repeated"] == []
+
+
+def test_the_ledger_itself_refuses_a_second_capture_of_an_intent(tmp_path: Path) -> None:
+    charge = {"object": "charge", "payment_intent": "pi_1", "created": 1}
+    ledger = Ledger(tmp_path)
+    with ledger.transaction() as db:
+        objects.put(db, charge | {"id": "ch_1"})
+    with pytest.raises(sqlite3.IntegrityError), ledger.transaction() as db:
+        objects.put(db, charge | {"id": "ch_2"})
+    assert [row["id"] for row in ledger.read("SELECT id FROM gateway_object")] == ["ch_1"]
+    ledger.close()
+
+
+def test_a_closed_ledger_takes_nothing_more(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.close()
+    with pytest.raises(Closed), ledger.transaction():
+        pass
+
+
+def test_a_second_capture_for_one_order_stands_out(
+    gateway: stripe.StripeClient, sandbox: RunningSandbox
+) -> None:
+    for order_id in (1, 2, 2):
+        gateway.v1.payment_intents.create(order(order_id, confirm=True))
+    assert sandbox.summary("charges") == {
+        "count": 3,
+        "amounts": {"eur": 3 * 4990},
+        "orders": 2,
+        "repeated": ["2"],
+    }
+    assert len(sandbox.ledger("charges", order_id=2)) == 2
+
+
+def test_a_reset_leaves_nothing(gateway: stripe.StripeClient, sandbox: RunningSandbox) -> None:
+    sandbox.faults(crm={"error_rate": 1})
+    intent = gateway.v1.payment_intents.create(order(confirm=True), options={"idempotency_key": "k"})
+    sandbox.reset()
+    assert gateway.v1.payment_intents.list().data == []
+    assert sandbox.ledger("charges") == []
+    again = gateway.v1.payment_intents.create(order(confirm=True), options={"idempotency_key": "k"})
+    assert again.id != intent.id
