@@ -37,7 +37,12 @@ def test_the_unique_constraint_and_not_the_check_before_it_keeps_it_one(make_ord
     create_invoice_for_order(order.pk, "2026-10")
     with pytest.raises(IntegrityError), transaction.atomic():
         Invoice.objects.create(
-            order=order, billing_period="2026-10", currency="usd", subtotal_cents=1, tax_cents=0, total_cents=1
+            order=order,
+            billing_period="2026-10",
+            currency="usd",
+            subtotal_cents=1,
+            tax_cents=0,
+            total_cents=1,
         )
 
 
@@ -75,7 +80,8 @@ def _until_somebody_waits_for_us() -> None:
     for _ in range(10_000):
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT pg_sleep(0.001) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+                "SELECT pg_sleep(0.001) FROM pg_stat_activity "
+                "WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
             )
             if cursor.rowcount:
                 return

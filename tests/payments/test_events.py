@@ -1,0 +1,122 @@
+"""payments/events.py: events that come late, twice and out of order change what they must and no more."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dlq.models import DeadLetter
+from orders.models import Order
+from outbox.testing import drain, staged
+from payments.events import apply_event
+from payments.models import Refund
+from payments.tasks import apply_gateway_event
+from tests.payments.conftest import MakeOrder
+from webhooks.models import IncomingEvent
+
+Receive = Callable[..., str]
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def receive(db: None) -> Receive:
+    """Stores an event as the receiver does, and returns its id."""
+
+    def store(kind: str, **changed: Any) -> str:
+        event_id = f"evt_{next(_numbers)}"
+        payload = {"id": event_id, "type": kind, "data": {"object": changed}}
+        IncomingEvent.objects.create(event_id=event_id, event_type=kind, payload=payload)
+        return event_id
+
+    return store
+
+
+def refunded(intent: str, *, amount: int = 9999, of: int = 9999) -> dict[str, Any]:
+    return {"payment_intent": intent, "refunded": amount == of, "amount_refunded": amount, "currency": "usd"}
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed"])
+def test_a_capture_of_an_order_at_work_or_done_changes_nothing(
+    make_order: MakeOrder, receive: Receive, status: str
+) -> None:
+    make_order(status=status, payment_intent_id="pi_1")
+    apply_event(receive("payment_intent.succeeded", id="pi_1"))
+    assert staged() == []
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_a_capture_of_an_order_that_ended_without_a_sale_is_refunded(
+    make_order: MakeOrder, receive: Receive, status: str
+) -> None:
+    order = make_order(status=status, payment_intent_id="pi_1")
+    apply_event(receive("payment_intent.succeeded", id="pi_1"))
+    (message,) = staged("payments.tasks.refund_order")
+    assert message.kwargs["order_id"] == order.pk
+
+
+def test_a_capture_of_somebody_elses_is_ignored(receive: Receive) -> None:
+    apply_event(receive("payment_intent.succeeded", id="pi_of_another_shop"))
+    assert staged() == []
+
+
+def test_a_full_refund_settles_the_pending_row_whatever_arrives_first_and_twice(
+    make_order: MakeOrder, receive: Receive
+) -> None:
+    order = make_order(status="cancelled", payment_intent_id="pi_1")
+    event_id = receive("charge.refunded", **refunded("pi_1"))
+    for _ in range(2):
+        apply_event(event_id)  # Before we have a row of our own: a refund made by hand.
+    refund = Refund.objects.get(order=order)
+    assert (refund.status, refund.amount_cents) == ("succeeded", 9999)
+
+
+def test_a_partial_refund_leaves_the_rest_to_our_own(make_order: MakeOrder, receive: Receive) -> None:
+    order = make_order(status="cancelled", payment_intent_id="pi_1")
+    Refund.objects.create(order=order, payment_intent_id="pi_1", currency="usd")
+    apply_event(receive("charge.refunded", **refunded("pi_1", amount=100)))
+    assert Refund.objects.get().status == "pending"
+
+
+def test_a_goodwill_refund_of_a_completed_order_is_no_compensation(
+    make_order: MakeOrder, receive: Receive
+) -> None:
+    make_order(status="completed", payment_intent_id="pi_1")
+    apply_event(receive("charge.refunded", **refunded("pi_1")))
+    assert not Refund.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "order_of_arrival", list(itertools.permutations(["charge.refunded", "succeeded", "failed"]))
+)
+def test_a_refund_that_failed_at_the_bank_stays_failed_in_every_order_of_arrival(
+    make_order: MakeOrder, receive: Receive, order_of_arrival: tuple[str, ...]
+) -> None:
+    order = make_order(status="cancelled", payment_intent_id="pi_1")
+    Refund.objects.create(
+        order=order, payment_intent_id="pi_1", currency="usd", gateway_refund_id="re_1", amount_cents=9999
+    )
+    for arrival in order_of_arrival:
+        if arrival == "charge.refunded":
+            apply_event(receive("charge.refunded", **refunded("pi_1")))
+        else:
+            apply_event(receive("refund.updated", id="re_1", status=arrival, amount=9999))
+    assert Refund.objects.get().status == "failed"
+
+
+def test_events_of_no_interest_are_done(receive: Receive) -> None:
+    apply_event(receive("customer.created", id="cus_1"))
+
+
+def test_the_task_applies_a_stored_event_and_an_unknown_one_is_a_dead_letter(
+    make_order: MakeOrder, receive: Receive
+) -> None:
+    order = make_order(status="cancelled", payment_intent_id="pi_1")
+    apply_gateway_event.delay(event_id=receive("charge.refunded", **refunded("pi_1")))
+    apply_gateway_event.delay(event_id="evt_never_stored")
+    drain()
+    assert Refund.objects.get(order_id=order.pk).status == "succeeded"
+    assert DeadLetter.objects.get().kwargs == {"event_id": "evt_never_stored"}
+    assert Order.objects.get().status == "cancelled"

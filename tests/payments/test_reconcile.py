@@ -1,0 +1,231 @@
+"""payments/reconcile.py against the sandbox: what differs from its ledger is mended, or listed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from orders.models import Order
+from outbox.testing import clear, drain, staged
+from payments.errors import GatewayUnavailable
+from payments.gateway import PaymentGateway
+from payments.models import Finding, Refund
+from payments.reconcile import Reconciliation, reconcile
+from payments.tasks import reconcile as reconcile_task
+from tests.lab.sandbox_fixture import RunningSandbox
+from tests.payments.conftest import MakeOrder
+
+#: The sandbox's clock has whole seconds: an intent of this second must count as older than the grace.
+NO_GRACE = timedelta(seconds=-2)
+
+
+def compare(**options: Any) -> Reconciliation:
+    return reconcile(**{"grace": NO_GRACE} | options)
+
+
+def kinds(run: Reconciliation) -> list[str]:
+    return sorted(difference.kind for difference in run.differences)
+
+
+def charge(order: Order, **changes: Any) -> str:
+    """Captured at the gateway, and the order as `changes` say."""
+    payment = PaymentGateway.charge(1, order.total_cents, idempotency_key=f"order-{order.pk}")
+    values = {"payment_intent_id": payment.id} | changes
+    Order.objects.filter(pk=order.pk).update(**values)
+    order.refresh_from_db()
+    return payment.id
+
+
+@pytest.fixture
+def gateway(sandbox_settings: RunningSandbox, db: None) -> RunningSandbox:
+    return sandbox_settings
+
+
+def test_orders_that_agree_with_the_gateway_are_no_finding(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order()
+    charge(order, status="completed", payment_id="x")
+    Order.objects.update(payment_id=order.payment_intent_id)
+    make_order(status="pending")
+    run = compare()
+    assert (run.intents, run.captured, run.differences) == (1, 1, [])
+
+
+def test_a_captured_order_whose_message_died_is_processed_again_and_completes_without_a_second_capture(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order(status="pending")
+    charge(order, status="processing")
+    assert kinds(compare()) == ["captured_not_completed"]
+    assert [message.queue for message in staged("orders.tasks.process_order")] == ["critical"]
+    drain()
+    order.refresh_from_db()
+    assert (order.status, order.processing_count) == ("completed", 1)
+    assert len(gateway.ledger("charges", order_id=order.pk)) == 1
+    run = compare()
+    assert (run.differences, run.resolved) == ([], 1)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_a_captured_order_that_ended_without_a_sale_is_refunded(
+    make_order: MakeOrder, gateway: RunningSandbox, status: str
+) -> None:
+    order = make_order()
+    charge(order, status=status)
+    assert kinds(compare()) == ["captured_not_refunded"]
+    drain()
+    assert Refund.objects.get().status == "succeeded"
+    assert len(gateway.ledger("refunds", order_id=order.pk)) == 1
+    assert compare().differences == []
+
+
+def test_a_payment_that_may_still_be_at_work_is_left_alone(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    charge(make_order(), status="processing")
+    assert reconcile().differences == []
+    assert staged() == []
+
+
+def test_a_second_capture_for_one_order_is_listed_for_a_person(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order()
+    charge(order, status="completed", payment_intent_id="pi_another")
+    run = compare()
+    assert kinds(run) == ["captured_twice"]
+    assert run.differences[0].action == Finding.Action.NEEDS_A_PERSON
+    assert staged() == []
+
+
+def test_a_capture_without_an_order_and_one_over_another_amount_are_listed(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    PaymentGateway.charge(1, 500, idempotency_key="order-999999")
+    order = make_order()
+    charge(order, status="completed")
+    Order.objects.update(payment_id=order.payment_intent_id, subtotal_cents=1, total_cents=1)
+    assert kinds(compare()) == ["amount_differs", "captured_without_order"]
+
+
+def test_a_capture_that_names_no_order_is_not_ours(gateway: RunningSandbox) -> None:
+    PaymentGateway.charge(1, 500)
+    assert compare().differences == []
+
+
+def test_a_completed_order_that_the_gateway_does_not_know_is_listed_until_it_is_explained(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order(status="completed", payment_id="pi_nowhere")
+    assert kinds(compare()) == ["completed_not_captured"]
+    # It is followed when it is older than the window, too.
+    assert kinds(compare(window=timedelta(microseconds=1))) == ["completed_not_captured"]
+    Order.objects.filter(pk=order.pk).update(status="failed")
+    assert compare().resolved == 1
+
+
+def test_a_finding_that_has_left_the_window_is_followed_until_it_is_gone(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order()
+    charge(order, status="completed", payment_intent_id="pi_another")
+    compare()
+    before = Finding.objects.get()
+    run = compare(window=timedelta(seconds=-3600))
+    assert kinds(run) == ["captured_twice"]
+    after = Finding.objects.get()
+    assert after.first_seen_at == before.first_seen_at
+    assert after.last_seen_at > before.last_seen_at
+
+
+def test_a_refund_that_nobody_settled_is_asked_for_again_and_a_failed_one_is_listed(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    stuck, refused = make_order(), make_order(status="cancelled", payment_intent_id="pi_x")
+    charge(stuck, status="cancelled")
+    Refund.objects.create(order=stuck, payment_intent_id=stuck.payment_intent_id, currency="usd")
+    Refund.objects.create(
+        order=refused,
+        payment_intent_id="pi_x",
+        currency="usd",
+        status="failed",
+        settled_at=refused.created_at,
+    )
+    assert kinds(compare()) == ["refund_failed", "refund_overdue"]
+    drain()
+    assert Refund.objects.get(order=stuck).status == "succeeded"
+
+
+def test_running_twice_mends_once(make_order: MakeOrder, gateway: RunningSandbox) -> None:
+    charge(make_order(), status="cancelled")
+    compare()
+    compare()
+    drain()
+    assert Finding.objects.count() == 1
+    assert len(gateway.ledger("refunds")) == 1
+
+
+def test_an_unreadable_gateway_concludes_nothing(make_order: MakeOrder, gateway: RunningSandbox) -> None:
+    charge(make_order(), status="cancelled")
+    compare()
+    clear()
+    gateway.faults(gateway={"error_rate": 1})
+    with pytest.raises(GatewayUnavailable):
+        compare()
+    assert Finding.objects.get().resolved_at is None
+    assert staged() == []
+
+
+def test_the_task_tries_again_when_the_gateway_fails(make_order: MakeOrder, gateway: RunningSandbox) -> None:
+    gateway.faults(gateway={"error_rate": 0.5, "rate_limit_rate": 0.3}, seed=4)
+    reconcile_task.delay()
+    drain()
+    assert staged() == []
+
+
+def run_command(*arguments: str) -> tuple[int, str]:
+    out = StringIO()
+    try:
+        call_command("reconcile", *arguments, stdout=out)
+    except SystemExit as exit_:
+        return int(exit_.code or 0), out.getvalue()
+    return 0, out.getvalue()
+
+
+def test_the_command_says_what_differs_and_exits_1_then_0(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order()
+    charge(order, status="cancelled")
+    Order.objects.update(payment_intent_id=order.payment_intent_id)
+    wait = ["--grace", "0"]
+    status, text = run_command(*wait)
+    assert status == 1
+    assert f"captured_not_refunded: order {order.pk}, {order.payment_intent_id}" in text
+    drain()
+    status, text = run_command(*wait)
+    assert (status, "0 open findings, 1 resolved" in text) == (0, True)
+
+
+def test_the_command_with_dry_run_mends_nothing(make_order: MakeOrder, gateway: RunningSandbox) -> None:
+    charge(make_order(), status="cancelled")
+    assert run_command("--grace", "0", "--dry-run")[0] == 1
+    assert staged() == []
+
+
+def test_the_command_exits_2_when_the_gateway_is_away(settings: Any, db: None) -> None:
+    settings.STRIPE_API_BASE = "http://127.0.0.1:9"
+    with pytest.raises(CommandError, match="could not be read") as caught:
+        call_command("reconcile")
+    assert caught.value.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [("--days", "0"), ("--days", "nan"), ("--grace", "-1")])
+def test_the_command_refuses_senseless_windows(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        call_command("reconcile", *arguments)
