@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,15 @@ def progress() -> Progress:
         duplicates=sums["duplicates"] or 0,
         dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
     )
+
+
+def dead_letter_kinds() -> list[tuple[int, str]]:
+    """How many unresolved dead letters there are of each kind, the most frequent first."""
+    from dlq.models import DeadLetter
+
+    letters = DeadLetter.objects.filter(closed_at=None)
+    kinds = Counter(f"{letter.task}: {letter.summary}" for letter in letters)
+    return [(count, kind) for kind, count in kinds.most_common()]
 
 
 def shelves_at_start() -> dict[str, int]:

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from lab.books import Progress, Sandbox, progress, read_books, shelves_at_start
+from lab.books import Progress, Sandbox, dead_letter_kinds, progress, read_books, shelves_at_start
 from lab.fleet import Fleet, files
 from lab.invariants import Books, Finding, check
 from lab.prepare import introduce_merchants, prepare
@@ -25,8 +25,11 @@ FAILURE_RATE = 0.3
 # message fails 16 times in a row once in 230 million; an order makes about ten calls.
 DEMO_SETTINGS = {"RETRY_SCALE": "0.1", "RETRY_MINIMUM": "15"}
 
-# No figure has changed for this long: the run hangs, and the report says where.
+# No figure has changed for this long: the run hangs, and the report says where. Longer than the longest wait that is
+# in order, which is an order's lease (60 s).
 STILL_SECONDS = 90.0
+# The same when no message is left that could move anything.
+IDLE_SECONDS = 5.0
 LINE_SECONDS = 2.0
 
 
@@ -40,6 +43,7 @@ class Run:
     at_end: Progress
     faults: int
     books: Books
+    dead_letters: list[tuple[int, str]]
 
 
 def main() -> int:
@@ -89,7 +93,7 @@ def _run(orders: int) -> Run:
         faults = sandbox.faults_bitten()
         sandbox.set_faults({})
         books = read_books(sandbox, accepted=shoppers.accepted, at_start=at_start)
-        return Run(shoppers, seconds, settled, at_end, faults, books)
+        return Run(shoppers, seconds, settled, at_end, faults, books, dead_letter_kinds())
     finally:
         if shoppers is not None:
             shoppers.stop()
@@ -108,10 +112,9 @@ def _follow(shoppers: Shoppers, sandbox: Sandbox, fleet: Fleet, begun: float) ->
         figures = (now, len(shoppers.accepted), shoppers.retries)
         if figures != last:
             moved_at, last = time.monotonic(), figures
-        settled = (
-            shoppers.finished and now.open_orders == 0 and sandbox.events_due() == 0 and now.open_messages == 0
-        )
-        still = time.monotonic() - moved_at > STILL_SECONDS
+        idle = shoppers.finished and sandbox.events_due() == 0 and now.open_messages == 0
+        settled = idle and now.open_orders == 0
+        still = time.monotonic() - moved_at > (IDLE_SECONDS if idle else STILL_SECONDS)
         display.show(_line(shoppers, now, time.monotonic() - begun), last=settled or still)
         if settled or still:
             return now, settled
@@ -162,7 +165,9 @@ def _report(run: Run, findings: list[Finding]) -> None:
     if run.shoppers.refused:
         print(f"\n{len(run.shoppers.refused)} orders were not accepted, for example: {run.shoppers.refused[0]}")
     if not run.settled:
-        print(f"\nnothing moved for {STILL_SECONDS:.0f} s; the logs are in {VAR / 'log'}")
+        print(f"\nnothing moves any more; the logs are in {VAR / 'log'}")
+    for count, what in run.dead_letters:
+        print(f"\ndead letters: {count:,} x {what}")
     broken = sum(not finding.holds for finding in findings)
     print(f"\n{f'{broken} of {len(findings)} invariants BROKEN' if broken else f'all {len(findings)} invariants hold'}")
 

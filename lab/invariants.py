@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 Pair = tuple[str, str]
+Key = TypeVar("Key", int, Pair)
 
 
 @dataclass(frozen=True)
@@ -204,12 +206,12 @@ def _completed(books: Books) -> list[int]:
 
 
 def _same(
-    promise: str, left: Iterable[object], right: Iterable[object], *, sides: tuple[str, str] | None = None
+    promise: str, left: Iterable[Key], right: Iterable[Key], *, sides: tuple[str, str] | None = None
 ) -> Finding:
     """Both sides hold the same things, each as often: counted as multisets, so that a duplicate cannot hide a loss."""
     ours, theirs = Counter(left), Counter(right)
     parts = [
-        f"{label} {', '.join(map(str, sorted(extra, key=str)[:5]))}{' ...' if len(extra) > 5 else ''}"
+        f"{label} {', '.join(map(str, sorted(extra)[:5]))}{' ...' if len(extra) > 5 else ''}"
         for label, extra in (("only left:", ours - theirs), ("only right:", theirs - ours))
         if extra
     ]
