@@ -31,8 +31,7 @@ class QueueSnapshot:
 
     @property
     def depth(self) -> int:
-        """Messages that could run now and wait: in the table, behind the head of their group, or in the
-        broker.
+        """Messages that could run now and wait: in the table, behind their group's head, or in the broker.
 
         Scheduled ones are not in it: a retry in an hour is no backlog, however many there are.
         """

@@ -38,7 +38,7 @@ def read(name: str) -> Mapping[str, Any]:
 
 def known_queues() -> tuple[str, ...]:
     """The queues that exist although nothing may be in them."""
-    return tuple(getattr(settings, "MONITORING_QUEUES", None) or getattr(settings, "OUTBOX_QUEUES", ()))
+    return tuple(getattr(settings, "MONITORING_QUEUES", getattr(settings, "OUTBOX_QUEUES", ())))
 
 
 def merged(known: Iterable[str], *figures: Mapping[str, Any]) -> list[str]:

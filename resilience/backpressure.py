@@ -31,9 +31,7 @@ return redis.call('RPUSH', KEYS[1], ARGV[2])
 
 
 class QueueFull(Exception):
-    """The limit is reached: nothing was added. `retry_after` (seconds) belongs into the Retry-After
-    header.
-    """
+    """The limit is reached, nothing was added; `retry_after` (seconds) is for the Retry-After header."""
 
     def __init__(self, name: str, limit: int, retry_after: float = 1.0) -> None:
         super().__init__(f"Queue full: {name} holds its limit of {limit}, backpressure activated")
@@ -58,29 +56,28 @@ class BoundedQueue:
         return self._client or get_redis()
 
     def push(self, item: Any) -> int:
-        """Append a JSON value and return the depth after it; raises QueueFull and adds nothing at the
-        limit.
-        """
+        """Append a JSON value and return the depth after it; at the limit QueueFull, and nothing added."""
         depth = self.client.eval(_PUSH, 1, self.key, self.limit, json.dumps(item))
-        if depth < 0:  # type: ignore[operator]  # redis-py types eval for sync and async at once
+        if depth < 0:
             raise QueueFull(self.name, self.limit)
-        return depth  # type: ignore[return-value]
+        return depth
 
     def pop(self) -> Any | None:
-        """Remove and return the oldest item, None when there is none. At most once: it is then nowhere
-        else.
-        """
+        """Remove and return the oldest item, None when there is none. It is then nowhere else."""
         raw = self.client.lpop(self.key)
-        return None if raw is None else json.loads(raw)  # type: ignore[arg-type]
+        return None if raw is None else json.loads(str(raw))
 
     def count(self) -> int:
         """How many items wait."""
-        return self.client.llen(self.key)  # type: ignore[return-value]
+        return self.client.llen(self.key)
 
     def obliterate(self) -> int:
         """Delete the queue with all that waits in it; returns how many items that were."""
-        waiting, _ = self.client.pipeline(transaction=True).llen(self.key).delete(self.key).execute()
-        return waiting
+        with self.client.pipeline(transaction=True) as both:
+            both.llen(self.key)
+            both.delete(self.key)
+            waiting, _ = both.execute()
+        return int(waiting)
 
 
 class Admission:

@@ -85,7 +85,7 @@ class Breaker(CircuitBreaker):
             raise TypeError(
                 f"{function.__qualname__}: only plain functions; a coroutine's or generator's calls overlap"
             )
-        if self._name is None:
+        if self.name is None:
             # Two modules may both have a `post`; the library's registry would keep one of them.
             self._name = f"{function.__module__}.{function.__qualname__}"
         return super().decorate(function)
@@ -194,9 +194,7 @@ def circuit(
 
 
 def retry_after(error: CircuitBreakerError, default: float = 30.0) -> float:
-    """Seconds after which a call that was refused with `error` is worth another try; never 0, which would
-    spin.
-    """
+    """Seconds after which what was refused with `error` is worth another try; never 0, which would spin."""
     breaker = getattr(error, "_circuit_breaker", None)
     return max(1.0, breaker.retry_after) if isinstance(breaker, Breaker) else default
 

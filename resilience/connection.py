@@ -24,8 +24,7 @@ DEFAULT_TIMEOUT_S = 1.0
 def get_redis() -> redis.Redis:
     """The process's Redis client; safe to share between threads and across a fork.
 
-    Building it opens no connection: the first command does, and raises one of `UNAVAILABLE` after the
-    timeout.
+    The first command connects, and raises one of `UNAVAILABLE` after the timeout.
     """
     return _build(settings.REDIS_URL, getattr(settings, "RESILIENCE_REDIS_TIMEOUT", DEFAULT_TIMEOUT_S))
 

@@ -52,8 +52,7 @@ class Signature(Protocol):
 def enqueue_unique(
     signature: Signature, *, ttl: float = 3600, client: Redis | None = None, **options: Any
 ) -> Any | None:
-    """Enqueue in the caller's transaction unless an equal job is open; returns its id, or None for a
-    duplicate.
+    """Enqueue in the caller's transaction; returns the id, or None when an equal job is open.
 
     Allowed again when the job has completed (or was dead-lettered), when the transaction was rolled back,
     after `ttl` seconds, and after `release(job_key(signature))`. `options` go to the enqueue function
@@ -99,9 +98,7 @@ def seen_key(task_id: str) -> str:
 
 
 def release(key: str, *, client: Redis | None = None) -> bool:
-    """Forget a `job_key` or `seen_key` before its time; true when there was one. Redis away: the ttl does
-    it.
-    """
+    """Forget a `job_key` or `seen_key` before its ttl; true when there was one. Redis away: false."""
     try:
         return bool((client or get_redis()).delete(key))
     except UNAVAILABLE as error:

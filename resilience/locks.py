@@ -128,7 +128,7 @@ def _acquire(client: Redis, kind: str, id: object, ttl: float) -> TaskLock:
     key = f"lock:{kind}:{id}"
     token = secrets.token_hex(16)
     try:
-        won, answer = client.eval(  # type: ignore[misc]  # redis-py types eval for sync and async at once
+        won, answer = client.eval(
             _ACQUIRE, 2, key, f"fence:{kind}:{id}", token, _milliseconds(ttl), _FENCE_TTL_MS
         )
     except UNAVAILABLE as error:

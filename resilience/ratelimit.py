@@ -51,9 +51,7 @@ return {allowed, wait}
 
 @dataclass(frozen=True)
 class Permit:
-    """The bucket's answer: true when allowed, else `wait_seconds` is the soonest time that a retry can
-    succeed.
-    """
+    """The bucket's answer: true when allowed; else a retry cannot succeed before `wait_seconds`."""
 
     allowed: bool
     wait_seconds: float = 0.0
@@ -94,7 +92,7 @@ class TokenBucket:
             raise ValueError(f"n must be between 1 and the burst of {self.burst:g}: {n}")
         client = self._client or get_redis()
         try:
-            allowed, wait_ms = client.eval(  # type: ignore[misc]  # redis-py types eval for sync and async at once
+            allowed, wait_ms = client.eval(
                 _ACQUIRE, 1, f"ratelimit:{name}", self.max_per_second, self.burst, n
             )
         except UNAVAILABLE as error:

@@ -47,6 +47,7 @@ def test_a_broker_that_is_down_is_named(client, settings, closed_port, scheme) -
     response = client.get("/readyz")
     assert response.status_code == 503
     assert list(response.json()["missing"]) == ["broker"]
+    assert "refused" in response.json()["missing"]["broker"]
 
 
 @pytest.mark.django_db(transaction=True)
