@@ -95,13 +95,13 @@ def accepted_orders_are_recorded(books: Books) -> Finding:
 
 def every_order_is_final(books: Books) -> Finding:
     final = [order.id for order in books.orders if order.status in ("completed", "failed", "cancelled")]
-    return _same("every order is final", final, [order.id for order in books.orders], sides=("final", "of"))
+    return _same("every order is final", final, [order.id for order in books.orders], sides=("{} final", "of {}"))
 
 
 def orders_complete_once(books: Books) -> Finding:
     done = books.in_status("completed")
     runs = [order.id for order in done for _ in range(order.processing_count)]
-    return _same("every completed order was completed once", runs, [order.id for order in done], sides=("times", "orders"))
+    return _same("every completed order was completed once", runs, [order.id for order in done], sides=("{} times", "{} orders"))
 
 
 def one_capture_per_completed_order(books: Books) -> Finding:
@@ -133,7 +133,7 @@ def one_receipt_per_completed_order(books: Books) -> Finding:
 
 
 def one_invoice_per_completed_order(books: Books) -> Finding:
-    return _same("one invoice per completed order", books.invoices, _completed(books), sides=("invoices", "orders"))
+    return _same("one invoice per completed order", books.invoices, _completed(books), sides=("{} invoices", "{} orders"))
 
 
 def one_shipment_per_completed_order(books: Books) -> Finding:
@@ -206,7 +206,7 @@ def _completed(books: Books) -> list[int]:
 
 
 def _same(
-    promise: str, left: Iterable[Key], right: Iterable[Key], *, sides: tuple[str, str] | None = None
+    promise: str, left: Iterable[Key], right: Iterable[Key], *, sides: tuple[str, str] = ("{}", "{}")
 ) -> Finding:
     """Both sides hold the same things, each as often: counted as multisets, so that a duplicate cannot hide a loss."""
     ours, theirs = Counter(left), Counter(right)
@@ -215,10 +215,8 @@ def _same(
         for label, extra in (("only left:", ours - theirs), ("only right:", theirs - ours))
         if extra
     ]
-    names = [f" {side}" for side in sides] if sides else ["", ""]
-    return Finding(
-        promise, f"{ours.total():,}{names[0]}", f"{theirs.total():,}{names[1]}", ours == theirs, "; ".join(parts)
-    )
+    figures = [side.format(f"{book.total():,}") for side, book in zip(sides, (ours, theirs), strict=True)]
+    return Finding(promise, *figures, holds=ours == theirs, difference="; ".join(parts))
 
 
 def _money(sums: Counter[str]) -> str:
