@@ -38,6 +38,8 @@ class OutboxTask(Task):
     retry_backoff: ClassVar[bool | float] = 1
     retry_backoff_max: ClassVar[int] = 300
     retry_jitter: ClassVar[bool] = True
+    #: Seconds after which the body gets SoftTimeLimitExceeded, a minute before the default hard limit.
+    soft_time_limit: ClassVar[float | None] = 300
     queue: str | None = None
 
     def __init__(self) -> None:
@@ -48,6 +50,17 @@ class OutboxTask(Task):
         # Tells Celery that `run` is wrapped already: its own automatic retry would compute the delay itself
         # and know neither schedules nor permanent errors.
         self._orig_run = self.run
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Drop a soft limit that the hard one precedes.
+
+        The pool starts the clock of the hard limit only when the soft one has rung. For the same reason the soft
+        limit is an attribute here and not the setting `task_soft_time_limit`, which the pool would apply to
+        every task that has none: a task's own hard limit of seconds would never be enforced.
+        """
+        if cls.soft_time_limit and cls.time_limit and cls.soft_time_limit >= cls.time_limit:
+            cls.soft_time_limit = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request

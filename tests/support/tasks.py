@@ -107,7 +107,7 @@ def kills_its_process_in_transaction(name: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@shared_task
+@shared_task(max_deliveries=2)
 def exits(name: str) -> None:
     effects.add(name)
     raise SystemExit(3)
