@@ -29,7 +29,7 @@ class ReadOnly:
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class InvoiceAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("number", "order_id", "billing_period", "total", "issued_at", "download")
     list_filter = ("billing_period", "currency")
     search_fields = ("=order__id", "=billing_period")
@@ -67,7 +67,7 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Refund)
-class RefundAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class RefundAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "order_id",
         "status",
@@ -85,13 +85,13 @@ class RefundAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         return money(refund.amount_cents, refund.currency)
 
 
-class TotalInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class TotalInline(ReadOnly, admin.TabularInline):
     model = CustomerBillTotal
     extra = 0
 
 
 @admin.register(CustomerBill)
-class CustomerBillAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class CustomerBillAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("customer_id", "billing_period", "created_at")
     list_filter = ("billing_period",)
     search_fields = ("=customer__id",)
@@ -99,7 +99,7 @@ class CustomerBillAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Finding)
-class FindingAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class FindingAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "kind",
         "subject",

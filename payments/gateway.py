@@ -132,20 +132,13 @@ class PaymentGateway:
     @classmethod
     def intents_since(cls, since: datetime) -> Iterator[Intent]:
         """Every intent created at or after `since`, newest first, page by page."""
-        after = ""
+        params: Any = {"limit": 100, "created": {"gte": int(since.timestamp())}}
         while True:
-            params: dict[str, Any] = {"limit": 100, "created": {"gte": int(since.timestamp())}}
-            if after:
-                params["starting_after"] = after
-            page, more = call(
-                lambda client, params=params: answers.page(
-                    client.v1.payment_intents.list(params), answers.intent
-                )
-            )
+            page, more = cls._page_of_intents(params)
             yield from page
             if not more or not page:
                 return
-            after = page[-1].id
+            params = params | {"starting_after": page[-1].id}
 
     @classmethod
     def refund(cls, intent_id: str, *, order_id: int, idempotency_key: str) -> Refunded:
@@ -179,6 +172,10 @@ class PaymentGateway:
         except UnexpectedState as error:
             raise GatewayBusy(f"{intent_id} was refunded by somebody else just now: {error}", 1.0) from None
         return Refunded(made.id, made.status, given_cents + made.amount_cents)
+
+    @classmethod
+    def _page_of_intents(cls, params: Any) -> tuple[list[Intent], bool]:
+        return call(lambda client: answers.page(client.v1.payment_intents.list(params), answers.intent))
 
     @classmethod
     def _create(

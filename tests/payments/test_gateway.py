@@ -243,6 +243,32 @@ def test_five_threads_at_once_capture_once(sandbox_settings: RunningSandbox) -> 
     assert len(captures(sandbox_settings, 9)) == 1
 
 
+def test_a_run_that_was_overtaken_after_its_keys_expired_finds_the_others_capture(
+    tmp_path: Path, settings: Any
+) -> None:
+    with run_sandbox(tmp_path, "--keys-ttl", "0") as sandbox:
+        settings.STRIPE_API_BASE, settings.STRIPE_API_KEY = sandbox.url, "sk_test"
+        payer = Payer(15)
+        # This run is frozen between commit and confirm while another one captures.
+        payment = payer.pay(on_created=_then(payer, lambda: payer.pay()))
+        assert payment.status == "succeeded"
+        assert len(captures(sandbox, 15)) == 1
+
+
+def test_a_payment_that_was_cancelled_just_before_its_confirmation_is_declined(
+    sandbox_settings: RunningSandbox,
+) -> None:
+    payer = Payer(16)
+
+    def cancel() -> None:
+        PaymentGateway.refund(payer.intent_id, order_id=16, idempotency_key="refund-order-16")
+
+    with pytest.raises(CardDeclined) as caught:
+        payer.pay(on_created=_then(payer, cancel))
+    assert caught.value.decline_code == "canceled"
+    assert captures(sandbox_settings, 16) == []
+
+
 def test_a_declined_card_is_a_final_answer_with_the_banks_code(sandbox_settings: RunningSandbox) -> None:
     payer = Payer(10, payment_method=DECLINED_CARD)
     for _ in range(2):
