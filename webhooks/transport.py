@@ -19,6 +19,7 @@ import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
@@ -39,7 +40,7 @@ class Response:
     """What came back. `text` is the start of the body, and empty for a 2xx, whose body nobody needs."""
 
     status_code: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] | Message = field(default_factory=dict)
     text: str = ""
 
 
