@@ -7,7 +7,7 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from monitoring import health
-from tests.support.waiting import eventually
+from tests.support.processes import await_
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_check_that_has_come_back_is_started_again() -> None:
     release = threading.Event()
     assert health.run_checks({"slow": lambda: release.wait(10)}, deadline_s=0.05)
     release.set()
-    eventually(lambda: health.run_checks({"slow": lambda: None}) == {})
+    await_(lambda: health.run_checks({"slow": lambda: None}) == {}, "the check is started again")
 
 
 def test_probes_that_come_together_share_one_check_and_all_get_its_answer() -> None:

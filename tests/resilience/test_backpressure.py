@@ -5,7 +5,7 @@ import pytest
 
 from resilience.backpressure import Admission, BoundedQueue, QueueFull
 from resilience.connection import UNAVAILABLE
-from tests.support.waiting import eventually
+from tests.support.processes import await_
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_slow_consumer_of_twenty_gets_all_twenty_while_the_producer_is_held_ba
 
     def consume() -> None:
         while len(processed) < 20:
-            eventually(queue.count)
+            await_(queue.count, "an item comes")
             processed.append(queue.pop())
 
     consumer = threading.Thread(target=consume)
@@ -85,7 +85,7 @@ def test_a_slow_consumer_of_twenty_gets_all_twenty_while_the_producer_is_held_ba
                 return False
             return True
 
-        eventually(offered)
+        await_(offered, "there is room")
     consumer.join(10)
     assert processed == list(range(20))
     assert deepest <= 5

@@ -6,8 +6,8 @@ from django.db import connection, transaction
 
 from outbox.testing import drain, staged
 from resilience.dedup import enqueue_unique, is_duplicate, job_key, release, seen_key
+from tests.support.processes import await_
 from tests.support.tasks import always_unavailable, note
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +36,7 @@ def test_different_tasks_with_equal_arguments_are_different_jobs(name: str) -> N
 
 def test_the_job_is_allowed_again_after_its_ttl_although_it_still_waits(name: str) -> None:
     assert enqueue_unique(note.s(name), ttl=0.05)
-    eventually(lambda: enqueue_unique(note.s(name)))
+    await_(lambda: enqueue_unique(note.s(name)), "the window is over")
     assert waiting(name) == 2
 
 
@@ -120,7 +120,7 @@ def test_the_second_delivery_of_an_id_is_a_duplicate(name: str) -> None:
 
 def test_an_id_is_forgotten_after_its_ttl(name: str) -> None:
     assert is_duplicate(name, ttl=0.05) is False
-    eventually(lambda: not is_duplicate(name))
+    await_(lambda: not is_duplicate(name), "the id is forgotten")
 
 
 def test_work_that_failed_can_give_its_mark_back(name: str) -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from resilience.locks import LockHeld, LockLost, LockUnavailable, task_lock
 from tests.resilience.lock_contender import contend
-from tests.support.waiting import eventually
+from tests.support.processes import await_
 
 
 def test_a_second_holder_is_refused_and_told_when_to_come_back(name: str) -> None:
@@ -82,13 +82,13 @@ def test_a_dead_holders_lock_ends_with_its_ttl(name: str) -> None:
         except LockHeld:
             return False
 
-    eventually(enter)
+    await_(enter, "the lock is free again")
 
 
 def test_a_holder_that_comes_back_late_does_not_release_its_successors_lock(name: str, client) -> None:
     late = task_lock("user_id", name, ttl=0.05)
     late.__enter__()
-    eventually(lambda: not client.exists(f"lock:user_id:{name}"))
+    await_(lambda: not client.exists(f"lock:user_id:{name}"), "the lease has run out")
     with task_lock("user_id", name):
         late.__exit__(None, None, None)
         assert client.exists(f"lock:user_id:{name}")
@@ -96,7 +96,7 @@ def test_a_holder_that_comes_back_late_does_not_release_its_successors_lock(name
 
 def test_a_body_that_outlives_its_lease_is_reported(name: str, client, caplog) -> None:
     with task_lock("user_id", name, ttl=0.05):
-        eventually(lambda: not client.exists(f"lock:user_id:{name}"))
+        await_(lambda: not client.exists(f"lock:user_id:{name}"), "the lease has run out")
     assert "may have run twice" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_extending_prolongs_the_lease(name: str, client) -> None:
 
 def test_extending_a_lost_lease_says_so(name: str, client) -> None:
     with task_lock("user_id", name, ttl=0.05) as lock:
-        eventually(lambda: not client.exists(lock.key))
+        await_(lambda: not client.exists(lock.key), "the lease has run out")
         with pytest.raises(LockLost):
             lock.extend()
 
@@ -139,7 +139,7 @@ def test_extending_a_lost_lease_says_so(name: str, client) -> None:
 def test_a_lost_lease_is_not_extended_for_its_new_holder(name: str, client) -> None:
     late = task_lock("user_id", name, ttl=0.05)
     lost = late.__enter__()
-    eventually(lambda: not client.exists(lost.key))
+    await_(lambda: not client.exists(lost.key), "the lease has run out")
     with task_lock("user_id", name, ttl=1):
         with pytest.raises(LockLost):
             lost.extend(600)

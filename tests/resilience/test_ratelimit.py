@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from resilience.ratelimit import TokenBucket
-from tests.support.waiting import eventually
+from tests.support.processes import await_
 
 
 def test_a_full_bucket_gives_its_burst_and_then_says_how_long_to_wait(name: str) -> None:
@@ -82,7 +82,7 @@ def test_a_redis_clock_that_jumps_back_does_not_starve_the_bucket(name: str, cli
     an_hour_ahead = (time.time() + 3600) * 1000
     client.hset(f"ratelimit:{name}", mapping={"tokens": "0", "at": str(an_hour_ahead)})
     assert not bucket.acquire(name)
-    eventually(lambda: bucket.acquire(name))
+    await_(lambda: bucket.acquire(name), "a token comes back")
 
 
 def test_an_idle_name_costs_no_memory(name: str, client) -> None:
