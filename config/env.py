@@ -45,9 +45,13 @@ VARIABLES: dict[str, Variable] = {
     "STRIPE_API_BASE": Variable("https://api.stripe.com", "address of the payment gateway"),
     "STRIPE_API_KEY": Variable("", "secret key of the payment gateway"),
     "STRIPE_WEBHOOK_SECRET": Variable("", "signing secret of the gateway's events"),
-    "EMAIL_URL": Variable("smtp://localhost:25", "mail server: smtp://user:password@host:port, smtps or smtp+tls"),
+    "EMAIL_URL": Variable(
+        "smtp://localhost:25", "mail server: smtp://user:password@host:port, smtps or smtp+tls"
+    ),
     "DEFAULT_FROM_EMAIL": Variable("orders@holdfast.example", "sender of every mail"),
-    "PASSWORD_RESET_URL": Variable("http://127.0.0.1:8000/reset/{uid}/{token}/", "link in password reset mails"),
+    "PASSWORD_RESET_URL": Variable(
+        "http://127.0.0.1:8000/reset/{uid}/{token}/", "link in password reset mails"
+    ),
     "WAREHOUSE_URL": Variable("", "base address of the warehouse API"),
     "CRM_URL": Variable("", "base address of the CRM API"),
     "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),
@@ -61,7 +65,9 @@ VARIABLES: dict[str, Variable] = {
     "OUTBOX_MARGIN": Variable("5", "seconds after which a published, unstarted message may count as lost"),
     "OUTBOX_WORKER_TIMEOUT": Variable("6", "seconds without a heartbeat after which a worker counts as dead"),
     "VISIBILITY_TIMEOUT": Variable("900", "seconds after which Redis redelivers an unacknowledged message"),
-    "DATABASE_CONNECTIONS": Variable("20", "connections that all processes together may need; checked at start"),
+    "DATABASE_CONNECTIONS": Variable(
+        "20", "connections that all processes together may need; checked at start"
+    ),
     "WEB_THREADS": Variable("8", "threads of one web process"),
     "LOG_LEVEL": Variable("INFO", "level of the application's own log"),
 }

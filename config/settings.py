@@ -74,9 +74,7 @@ TEMPLATES = [
 # --- Stores -------------------------------------------------------------------------------------------
 
 DATABASES: dict[str, Any] = {
-    "default": dj_database_url.parse(
-        env.text("DATABASE_URL"), conn_max_age=600, conn_health_checks=True
-    )
+    "default": dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=600, conn_health_checks=True)
 }
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     # Without these a worker's parent would wait for ever on a database that is gone but whose

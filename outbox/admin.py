@@ -23,7 +23,16 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "task", "status", "queue", "attempts", "deliveries", "duplicates", "correlation_id")
+    list_display = (
+        "created_at",
+        "task",
+        "status",
+        "queue",
+        "attempts",
+        "deliveries",
+        "duplicates",
+        "correlation_id",
+    )
     list_filter = ("status", "queue", "task")
     search_fields = ("=message_id", "correlation_id", "ordering_key")
     # Counting a table of millions for the page's footer would take seconds.

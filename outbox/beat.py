@@ -70,11 +70,17 @@ class Scheduler(CelerySchedulerBase):
                 slot = next_slot(entry.schedule, slot)
             for moment in due:
                 signature = self.app.signature(entry.task, args=entry.args, kwargs=entry.kwargs)
-                enqueue(signature, queue=entry.options.get("queue"), dedup_key=f"beat:{name}:{moment.isoformat()}")
+                enqueue(
+                    signature, queue=entry.options.get("queue"), dedup_key=f"beat:{name}:{moment.isoformat()}"
+                )
             if due or known_spec != spec:
-                cursor.execute("UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [slot, spec, name])
+                cursor.execute(
+                    "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [slot, spec, name]
+                )
         if passed_over:
-            log.warning("%s: %d slots older than the last %d were passed over", name, passed_over, MAX_CATCH_UP)
+            log.warning(
+                "%s: %d slots older than the last %d were passed over", name, passed_over, MAX_CATCH_UP
+            )
         return len(due)
 
 

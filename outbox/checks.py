@@ -24,7 +24,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             )
         )
     if not settings.CELERY_TASK_ACKS_LATE:
-        problems.append(Error("CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work", id="outbox.E003"))
+        problems.append(
+            Error("CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work", id="outbox.E003")
+        )
     return problems
 
 
@@ -33,7 +35,9 @@ def check_connections(**_: Any) -> list[CheckMessage]:
     """Worker processes, their parents, web threads, relays and beat must fit into `max_connections`."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int")
+            cursor.execute(
+                "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
+            )
             limit, reserved = cursor.fetchone()
     except Exception as error:  # The check is about a number; that the database is away is another's to say.
         return [Warning(f"max_connections could not be read: {error}", id="outbox.W001")]

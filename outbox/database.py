@@ -47,6 +47,8 @@ def patiently(step: Callable[[], T]) -> T:
                 raise
             connection.close()
             if wait_s:
-                log.warning("Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s)
+                log.warning(
+                    "Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s
+                )
                 time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)

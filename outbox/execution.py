@@ -124,7 +124,9 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, Defer):
-        return _record(lambda: journal.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error)))
+        return _record(
+            lambda: journal.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
+        )
     if isinstance(error, Retry):
         cause = error.exc
         text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)

@@ -25,7 +25,9 @@ CHANNEL = "outbox"
 # busy system must not: with every relay at work the subquery finds no row and nothing is sent.
 _WAKE = f"SELECT pg_notify('{CHANNEL}', '') FROM outbox_relayprocess WHERE idle LIMIT 1"
 
-_RESET = """publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"""
+_RESET = (
+    """publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"""
+)
 _DUE = "CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END"
 _MINE = "message_id = %(id)s AND generation = %(generation)s AND status IN ('pending', 'published')"
 _ERROR = f"""(
@@ -114,7 +116,9 @@ def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed 
     `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{int(frozen_s * 1000)}"])
+        cursor.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{int(frozen_s * 1000)}"]
+        )
     row = _one(
         f"""
         SELECT attempts, correlation_id, ordering_key, replays FROM outbox_outboxmessage
@@ -238,7 +242,18 @@ def bury(
         )  # fmt: skip
         if row is None:
             return False
-        task, args, kwargs, queue, headers, attempts, worker, ordering_key, passes_over_dead, correlation_id = row
+        (
+            task,
+            args,
+            kwargs,
+            queue,
+            headers,
+            attempts,
+            worker,
+            ordering_key,
+            passes_over_dead,
+            correlation_id,
+        ) = row
         if ordering_key and passes_over_dead:
             _promote_next(ordering_key)
         _hook(

@@ -83,7 +83,9 @@ class OutboxMessage(models.Model):
             ),
             models.Index(fields=["ordering_key"], name="outbox_dead", condition=Q(status="dead")),
             models.Index(fields=["done_at"], name="outbox_settled", condition=Q(done_at__isnull=False)),
-            models.Index(fields=["correlation_id"], name="outbox_correlation", condition=~Q(correlation_id="")),
+            models.Index(
+                fields=["correlation_id"], name="outbox_correlation", condition=~Q(correlation_id="")
+            ),
         )
         constraints = (
             models.UniqueConstraint(
@@ -162,5 +164,3 @@ class Schedule(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-

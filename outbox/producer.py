@@ -28,7 +28,9 @@ MAX_KEY_CHARS = 255
 #: An escaped NUL, but not the text of such an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 #: What a signature may carry besides its arguments. Everything else would be silently lost.
-_OPTIONS = frozenset({"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"})
+_OPTIONS = frozenset(
+    {"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"}
+)
 
 
 def enqueue(
@@ -128,7 +130,9 @@ def _in_own_transaction() -> bool:
 
 def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(signature, Signature):
-        raise EnqueueError(f"enqueue takes a task signature such as task.s(1), not {type(signature).__name__}")
+        raise EnqueueError(
+            f"enqueue takes a task signature such as task.s(1), not {type(signature).__name__}"
+        )
     if signature.subtask_type:
         raise EnqueueError(
             f"a {signature.subtask_type} cannot be enqueued: enqueue the next step from the task before it, "
@@ -153,9 +157,15 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     if correlation is None:
         correlation = run.correlation_id if run else ""
     ordering_key, dedup_key = options.get("ordering_key", ""), options.get("dedup_key", "")
-    for field, value in (("ordering_key", ordering_key), ("dedup_key", dedup_key), ("correlation_id", correlation)):
+    for field, value in (
+        ("ordering_key", ordering_key),
+        ("dedup_key", dedup_key),
+        ("correlation_id", correlation),
+    ):
         if len(value) > MAX_KEY_CHARS or "\x00" in value:
-            raise EnqueueError(f"{signature.task}: {field} must be at most {MAX_KEY_CHARS} characters, without NUL")
+            raise EnqueueError(
+                f"{signature.task}: {field} must be at most {MAX_KEY_CHARS} characters, without NUL"
+            )
     headers = dict(options.get("headers") or {})
     if run:
         headers["causation_id"] = str(run.message_id)
@@ -185,7 +195,9 @@ def _json(task: str, field: str, value: Any) -> str:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise EnqueueError(f"{task}: {field} must be JSON ({error}); pass ids, and read fresh data in the task") from None
+        raise EnqueueError(
+            f"{task}: {field} must be JSON ({error}); pass ids, and read fresh data in the task"
+        ) from None
     if _NUL.search(text):
         raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
     if size > MAX_PAYLOAD_BYTES:

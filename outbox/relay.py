@@ -76,7 +76,9 @@ class Relay:
             return 0
         depths = self._publisher.depths(work.queues)
         # The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk.
-        rooms = {queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue]) for queue in work.queues}
+        rooms = {
+            queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue]) for queue in work.queues
+        }
         return sum(self._publish(queue, room) for queue, room in rooms.items() if room > 0)
 
     def _publish(self, queue: str, limit: int) -> int:

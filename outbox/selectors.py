@@ -28,7 +28,8 @@ def backlog(limit: int) -> int:
 def stats() -> dict[str, Any]:
     """The figures of the monitoring: per queue what is open, and what the last minute did."""
     queues: dict[str, dict[str, float]] = {
-        name: dict.fromkeys(("pending", "scheduled", "blocked", "published", "running"), 0) | {"oldest_pending_age_s": 0.0}
+        name: dict.fromkeys(("pending", "scheduled", "blocked", "published", "running"), 0)
+        | {"oldest_pending_age_s": 0.0}
         for name in settings.OUTBOX_QUEUES
     }
     done = dict.fromkeys(settings.OUTBOX_QUEUES, 0)

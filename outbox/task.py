@@ -120,7 +120,9 @@ class OutboxTask(Task):
         Raises `exc`, or MaxRetriesExceededError, when the tries are spent or the task was called as a function.
         """
         if args is not None or kwargs is not None or options:
-            raise EnqueueError(f"{self.name}: a retry is the same message; it cannot change arguments or options")
+            raise EnqueueError(
+                f"{self.name}: a retry is the same message; it cannot change arguments or options"
+            )
         request = self.request
         limit = self.max_retries if max_retries is None else max_retries
         if request.called_directly:
@@ -169,5 +171,6 @@ class EnqueuedResult:
         return self.id
 
     def get(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError("results are not kept: read the state that the task wrote, or the outbox row")
-
+        raise NotImplementedError(
+            "results are not kept: read the state that the task wrote, or the outbox row"
+        )

@@ -47,7 +47,9 @@ def drain() -> int:
             )
         dispatch.promote_due(limit=1)
         promoted = dispatch.promote_heads()
-        queues = OutboxMessage.objects.filter(status="pending").order_by("id").values_list("queue", flat=True)[:1]
+        queues = (
+            OutboxMessage.objects.filter(status="pending").order_by("id").values_list("queue", flat=True)[:1]
+        )
         if not queues and promoted:
             continue  # The new head has a delay of its own.
         if not queues:
@@ -58,7 +60,9 @@ def drain() -> int:
             run_here(message.message_id, wire=message.identity(), task=message.task, queue=message.queue)
 
 
-def run_here(message_id: str, *, wire: dict[str, Any], task: str, queue: str, redelivered: bool = False) -> Any:
+def run_here(
+    message_id: str, *, wire: dict[str, Any], task: str, queue: str, redelivered: bool = False
+) -> Any:
     """Deliver one copy in this process, as a worker would; returns the task's result, None if it failed."""
     row = OutboxMessage.objects.get(message_id=uuid.UUID(str(message_id)))
     instance = current_app.tasks[task]
@@ -88,6 +92,8 @@ def wait_until_settled(timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while left := staged():
         if time.monotonic() > deadline:
-            lines = [f"{m.task} {m.message_id} {m.status} attempts={m.attempts} {m.errors[-1:]}" for m in left[:10]]
+            lines = [
+                f"{m.task} {m.message_id} {m.status} attempts={m.attempts} {m.errors[-1:]}" for m in left[:10]
+            ]
             raise AssertionError(f"{len(left)} messages are open after {timeout_s:g} s:\n" + "\n".join(lines))
         time.sleep(0.05)

@@ -49,7 +49,9 @@ class Publisher:
         if connection is not None:
             try:
                 connection.collect(socket_timeout=1)
-            except Exception as error:  # Closing a broken connection may fail in any way, and does not matter.
+            except (
+                Exception
+            ) as error:  # Closing a broken connection may fail in any way, and does not matter.
                 del error
 
     @contextmanager
@@ -154,7 +156,9 @@ class AmqpPublisher(Publisher):
         while self._outstanding:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise OperationalError(f"no confirm for {len(self._outstanding)} messages in {CONFIRM_TIMEOUT_S:g} s")
+                raise OperationalError(
+                    f"no confirm for {len(self._outstanding)} messages in {CONFIRM_TIMEOUT_S:g} s"
+                )
             channel.connection.drain_events(timeout=remaining)
         self._by_tag.clear()
         return dict(self._refused)

@@ -82,7 +82,12 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
 
     with elsewhere(first):
         assert held.wait(20)
-        assert run_here(str(message_id), wire={"generation": 1}, task="tests.support.tasks.note_once", queue="default") == execution.SKIPPED
+        assert (
+            run_here(
+                str(message_id), wire={"generation": 1}, task="tests.support.tasks.note_once", queue="default"
+            )
+            == execution.SKIPPED
+        )
         done.set()
     assert effects.names() == ["a"]
     assert row(message_id).status == "done"

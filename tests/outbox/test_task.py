@@ -25,7 +25,12 @@ def row(message_id: uuid.UUID | str) -> OutboxMessage:
 def test_delay_writes_a_row_of_the_callers_transaction() -> None:
     result = tasks.note.delay("a")
     (message,) = staged()
-    assert (message.task, message.args, message.kwargs, message.queue) == ("tests.support.tasks.note", ["a"], {}, "default")
+    assert (message.task, message.args, message.kwargs, message.queue) == (
+        "tests.support.tasks.note",
+        ["a"],
+        {},
+        "default",
+    )
     assert str(message.message_id) == result.id
     assert effects.names() == []
 
@@ -172,7 +177,10 @@ def test_what_the_outbox_cannot_keep_is_refused_with_a_reason(make: object, says
 
 
 def test_a_canvas_that_is_applied_is_refused_as_well() -> None:
-    for canvas in (chain(tasks.note.s("a"), tasks.note.si("b")), group([tasks.note.s("a"), tasks.note.s("b")])):
+    for canvas in (
+        chain(tasks.note.s("a"), tasks.note.si("b")),
+        group([tasks.note.s("a"), tasks.note.s("b")]),
+    ):
         with pytest.raises(EnqueueError):
             canvas.delay()
     assert staged() == []

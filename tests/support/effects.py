@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from django.db import connection
 
-TABLE = "CREATE TABLE IF NOT EXISTS outbox_test_effect (id bigserial PRIMARY KEY, name text NOT NULL, pid int)"
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS outbox_test_effect (id bigserial PRIMARY KEY, name text NOT NULL, pid int)"
+)
 
 
 def create_table() -> None:
@@ -20,7 +22,9 @@ def add(name: str) -> None:
 def names(prefix: str = "") -> list[str]:
     """The effects in the order in which they were written."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name FROM outbox_test_effect WHERE starts_with(name, %s) ORDER BY id", [prefix])
+        cursor.execute(
+            "SELECT name FROM outbox_test_effect WHERE starts_with(name, %s) ORDER BY id", [prefix]
+        )
         return [name for (name,) in cursor.fetchall()]
 
 

@@ -49,7 +49,9 @@ class Process:
 
     def children(self) -> list[int]:
         """The pids of the direct children: a worker's pool processes."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False
+        )
         return [int(pid) for pid in found.stdout.split()]
 
     def signal(self, number: int) -> None:
@@ -68,7 +70,9 @@ class Process:
 
     def wait_for_output(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
         def seen() -> bool:
-            assert self.alive() or text in self.output(), f"ended with {self.popen.returncode}:\n{self.output()[-4000:]}"
+            assert self.alive() or text in self.output(), (
+                f"ended with {self.popen.returncode}:\n{self.output()[-4000:]}"
+            )
             return text in self.output()
 
         await_(seen, f"{text!r} in the output of {self.popen.args!r}", timeout_s)
@@ -89,7 +93,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def started(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, ready: str) -> Iterator[Process]:
+def started(
+    arguments: Sequence[str], *, env: Mapping[str, str] | None = None, ready: str
+) -> Iterator[Process]:
     """Run `python arguments…` until the block ends; its whole process group is gone afterwards."""
     with tempfile.NamedTemporaryFile(prefix="holdfast-process-", suffix=".log", delete=False) as log:
         popen = subprocess.Popen(
@@ -126,7 +132,11 @@ def started(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, r
 
 @contextmanager
 def worker(
-    *, queues: Sequence[str] = ("default",), concurrency: int = 2, env: Mapping[str, str] | None = None, name: str = "w"
+    *,
+    queues: Sequence[str] = ("default",),
+    concurrency: int = 2,
+    env: Mapping[str, str] | None = None,
+    name: str = "w",
 ) -> Iterator[Process]:
     """A real prefork worker, ready to receive."""
     arguments = [

@@ -62,7 +62,9 @@ def task_headers(task: str, /, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in headers.items() if value is not ...}
 
 
-def send(task: str, /, *args: Any, _headers: dict[str, Any] | None = None, _queue: str = QUEUE, **kwargs: Any) -> str:
+def send(
+    task: str, /, *args: Any, _headers: dict[str, Any] | None = None, _queue: str = QUEUE, **kwargs: Any
+) -> str:
     """Publish a good message that no outbox knows, as an outside producer does. Returns its id."""
     headers = task_headers(task, **(_headers or {}))
     publish(json.dumps([args, kwargs, None]), headers, queue=_queue)

@@ -13,10 +13,15 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         figures = stats()
         columns = ("pending", "scheduled", "blocked", "published", "running")
-        self.stdout.write(f"{'queue':<10}" + "".join(f"{c:>11}" for c in columns) + f"{'done/min':>11}{'failed/min':>12}")
+        self.stdout.write(
+            f"{'queue':<10}" + "".join(f"{c:>11}" for c in columns) + f"{'done/min':>11}{'failed/min':>12}"
+        )
         for queue, counts in figures["queues"].items():
             cells = "".join(f"{counts.get(column, 0):>11}" for column in columns)
-            done, failed = figures["done_last_minute"].get(queue, 0), figures["failed_last_minute"].get(queue, 0)
+            done, failed = (
+                figures["done_last_minute"].get(queue, 0),
+                figures["failed_last_minute"].get(queue, 0),
+            )
             self.stdout.write(f"{queue:<10}{cells}{done:>11}{failed:>12}")
         workers = figures["workers"]
         self.stdout.write(
