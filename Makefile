@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/installed
+# Stamps: newer than the requirements means that they are installed. The demo does not wait for linters.
+LAB := $(VENV)/installed-lab
+DEV := $(VENV)/installed-dev
 
 export PORT ORDERS
 PORT ?= 8000
@@ -15,27 +17,29 @@ ORDERS ?= 100
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
-demo: $(INSTALLED) ## place ORDERS=100 orders while 30 % of outside calls fail, and check the outcome
+demo: $(LAB) ## place ORDERS=100 orders while 30 % of outside calls fail, and check the outcome
 	@$(BIN)/python -m lab.demo
 
-up: $(INSTALLED) ## run everything at PORT=8000 until Ctrl-C
+up: $(LAB) ## run everything at PORT=8000 until Ctrl-C
 	@$(BIN)/python -m lab.up
 
-test: $(INSTALLED) ## the test suite; make test ARGS="-k relay" runs a part
+test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(INSTALLED) ## ruff, mypy, import rules, migrations, deployment checks
+lint: $(DEV) ## ruff, mypy, import rules, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m lab.lint
 
-# A stamp newer than the requirements says that they are installed. The Python is checked before anything is made, so
-# that a failure leaves nothing behind that looks finished.
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(LAB): requirements.txt requirements-lab.txt
+$(DEV): requirements.txt requirements-lab.txt requirements-dev.txt
+
+# The Python is checked before anything is made, so that a failure leaves nothing behind that looks finished.
+$(LAB) $(DEV):
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON): install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: apt install python3-venv" >&2; exit 1; }
-	@echo "installing into $(VENV) ..."
+	@echo "installing $(@:$(VENV)/installed-%=requirements-%.txt) into $(VENV) ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -r $(@:$(VENV)/installed-%=requirements-%.txt)
 	@touch $@

@@ -156,19 +156,19 @@ class Postgres:
         installation = find_installation()
         if self._user is None or _can_reach(installation / "bin", self._user[0]):
             return installation
-        copy = home / f"server-{_major(installation)}"
+        copy = home / f"server-{_major(installation)}" / installation.parent.name / installation.name
         if not copy.exists():
             unfinished = home / "server-unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
+            target = unfinished / installation.parent.name / installation.name
             for part in SERVER_PARTS:
-                source, target = installation / part, unfinished / part
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if source.is_dir():
-                    shutil.copytree(source, target, symlinks=True)
-                else:
-                    shutil.copy(source, target)
+                _copy(installation / part, target / part)
+            # The wheel's programs look for their libraries in this neighbour of the package.
+            libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
+            if libraries.is_dir():
+                _copy(libraries, unfinished / libraries.name)
             _make_readable(unfinished)
-            unfinished.rename(copy)
+            unfinished.rename(home / f"server-{_major(installation)}")
         return copy
 
     def _create_cluster(self, installation: Path, data: Path) -> None:
@@ -240,6 +240,14 @@ def _can_reach(path: Path, uid: int) -> bool:
         if not status.st_mode & needed:
             return False
     return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy(source, target)
 
 
 def _make_readable(tree: Path) -> None:

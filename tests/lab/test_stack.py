@@ -260,7 +260,11 @@ def test_it_starts_for_an_unprivileged_user_too(directory: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's own difficulty")
-def test_root_keeps_data_that_the_servers_user_cannot_reach_in_a_place_that_erase_removes(directory: Path) -> None:
+def test_root_keeps_what_the_servers_user_cannot_reach_in_a_place_that_erase_removes(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a checkout under /root: neither the data directory nor the programs in .venv can be reached.
+    monkeypatch.setattr("lab.stack.postgres._can_reach", lambda path, uid: False)
     with open_stack(directory) as stack:
         home = stack._postgres.home()
         assert home.parent == Path("/var/tmp")
