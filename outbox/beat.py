@@ -7,7 +7,7 @@ message twice). Here the cursor moves in the transaction that writes the message
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery.beat import Scheduler as CelerySchedulerBase
@@ -91,7 +91,7 @@ def next_slot(when: BaseSchedule, after: datetime) -> datetime:
     """
     if isinstance(when, schedule) and type(when) is schedule:
         every = max(when.run_every.total_seconds(), 1.0)
-        return datetime.fromtimestamp((after.timestamp() // every + 1) * every, tz=timezone.utc)
+        return datetime.fromtimestamp((after.timestamp() // every + 1) * every, tz=UTC)
     last, delta, _ = when.remaining_delta(after)  # type: ignore[attr-defined]
-    slot = (last + delta).astimezone(timezone.utc)
+    slot = (last + delta).astimezone(UTC)
     return slot if slot > after else slot + timedelta(minutes=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -215,7 +216,7 @@ def forget_processes(*, worker_timeout_s: float) -> None:
     _execute("DELETE FROM outbox_relayprocess WHERE seen_at < clock_timestamp() - interval '60 seconds'")
 
 
-def _execute(sql: str, **parameters: object) -> int:
+def _execute(sql: str, **parameters: Any) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return cursor.rowcount

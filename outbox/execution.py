@@ -65,6 +65,8 @@ def _run_locked(
 ) -> Any:
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
+    claimed: journal.Claimed | journal.Refused | None = None
+
     def whole() -> Any:
         nonlocal claimed
         with transaction.atomic():
@@ -73,7 +75,6 @@ def _run_locked(
                 return SKIPPED
             return _body(task, claimed, args, kwargs)
 
-    claimed: journal.Claimed | journal.Refused | None = None
     try:
         # Running it again is right even when the COMMIT's answer was lost: then the lock finds the row done.
         result = patiently(whole)
@@ -130,7 +131,7 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
     if isinstance(error, Retry):
         cause = error.exc
         text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
-        delay_s = float(error.when or 0)
+        delay_s = retry_delay_s(error)
         return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), error)
     if isinstance(error, Reject) and error.requeue:
         return _record(lambda: journal.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
@@ -179,3 +180,8 @@ def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: jou
             raise error
     log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
     return SKIPPED
+
+
+def retry_delay_s(error: Retry) -> float:
+    # `OutboxTask.retry` puts seconds there, never a date.
+    return float(error.when) if isinstance(error.when, (int, float)) else 0.0

@@ -107,7 +107,7 @@ def claim(
     )  # fmt: skip
     if row is None:
         return refusal(message_id, generation, max_deliveries=max_deliveries)
-    return Claimed(message_id, generation, *row, token=token)
+    return _claimed(message_id, generation, row, token)
 
 
 def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed | Refused:
@@ -128,7 +128,14 @@ def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed 
     )  # fmt: skip
     if row is None:
         return refusal(message_id, generation)
-    return Claimed(message_id, generation, *row, token=None)
+    return _claimed(message_id, generation, row, None)
+
+
+def _claimed(
+    message_id: uuid.UUID, generation: int, row: tuple[Any, ...], token: uuid.UUID | None
+) -> Claimed:
+    attempts, correlation_id, ordering_key, replays = row
+    return Claimed(message_id, generation, attempts, correlation_id, ordering_key, replays, token)
 
 
 def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | None = None) -> Refused:

@@ -142,11 +142,11 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     lost = sorted(set(options) - _OPTIONS)
     if lost:
         raise EnqueueError(f"{signature.task}: the outbox does not know {', '.join(lost)}")
-    task = current_app.tasks.get(signature.task)
+    task = current_app.tasks.get(str(signature.task))
     if task is None:
         # Only workers import all tasks at their start. A web process or a command may name one that it never saw.
         current_app.loader.import_default_modules()
-        task = current_app.tasks.get(signature.task)
+        task = current_app.tasks.get(str(signature.task))
     if task is None:
         raise EnqueueError(f"task {signature.task!r} is not registered")
     name = options.get("queue") or task.queue or settings.CELERY_TASK_DEFAULT_QUEUE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NoReturn
 
 from celery import Task
@@ -39,7 +39,7 @@ class OutboxTask(Task):
     retry_backoff_max: ClassVar[int] = 300
     retry_jitter: ClassVar[bool] = True
     #: Seconds after which the body gets SoftTimeLimitExceeded, a minute before the default hard limit.
-    soft_time_limit: ClassVar[float | None] = 300
+    soft_time_limit: int | None = 300
     queue: str | None = None
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class OutboxTask(Task):
         except Defer as error:
             delay_s = error.seconds
         except Retry as error:
-            delay_s = float(error.when or 0)
+            delay_s = execution.retry_delay_s(error)
         except Exception as error:
             if not self.may_retry(error, self.request.retries):
                 raise
@@ -94,14 +94,13 @@ class OutboxTask(Task):
         """Enqueue through the outbox, in the caller's transaction. What the outbox cannot keep, it refuses."""
         eta = options.pop("eta", None)
         if eta is not None:
-            moment = eta if eta.tzinfo else eta.replace(tzinfo=timezone.utc)
-            options["countdown"] = max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+            moment = eta if eta.tzinfo else eta.replace(tzinfo=UTC)
+            options["countdown"] = max(0.0, (moment - datetime.now(UTC)).total_seconds())
         if task_id is not None:
             options["task_id"] = task_id
         # Celery hands on what the caller left out as None.
         given = {name: value for name, value in options.items() if value is not None}
-        signature = self.s(*(args or ()), **(kwargs or {}))
-        signature.options = given
+        signature = self.signature(args=args, kwargs=kwargs, **given)
         return EnqueuedResult(enqueue(signature))
 
     def retry(  # type: ignore[override]
@@ -114,7 +113,7 @@ class OutboxTask(Task):
         countdown: float | None = None,
         max_retries: int | None = None,
         **options: Any,
-    ) -> Retry | NoReturn:
+    ) -> Retry:
         """Run this message again later: the row is re-armed, nothing is published.
 
         Raises `exc`, or MaxRetriesExceededError, when the tries are spent or the task was called as a function.
@@ -130,7 +129,7 @@ class OutboxTask(Task):
         if limit is not None and request.retries >= limit:
             raise exc or self.MaxRetriesExceededError(f"{self.name}: {limit} retries are spent")
         if eta is not None:
-            countdown = max(0.0, (eta - datetime.now(timezone.utc)).total_seconds())
+            countdown = max(0.0, (eta - datetime.now(UTC)).total_seconds())
         outcome = Retry(exc=exc, when=self.retry_delay_s(request.retries) if countdown is None else countdown)  # type: ignore[arg-type]
         if throw:
             raise outcome

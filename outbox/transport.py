@@ -6,7 +6,6 @@ neither is with the broker.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -64,7 +63,7 @@ class Publisher:
                 self._channel = self._connection.channel()
                 self._prepare(self._channel)
             yield self._channel
-        except (OperationalError, OSError, socket.timeout) as error:
+        except (TimeoutError, OperationalError, OSError) as error:
             self.close()
             raise BrokerAway(str(error)) from error
         except Exception as error:

@@ -4,7 +4,7 @@ import signal
 import threading
 from typing import Any
 
-from celery import current_app
+from celery.app import app_or_default
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
@@ -22,7 +22,7 @@ class Command(BaseCommand):
     def handle(self, *, once: bool, batch: int | None, **options: Any) -> None:
         if batch is not None and batch < 1:
             raise CommandError("--batch must be at least 1")
-        relay = Relay(current_app._get_current_object(), batch=batch)
+        relay = Relay(app_or_default(), batch=batch)
         if once:
             self._once(relay)
             return
