@@ -1,0 +1,223 @@
+"""The operator's view: orders with their story, goods, keys, imports, reports and refused syncs."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from orders.models import (
+    ApiKey,
+    Customer,
+    DailyTotals,
+    ImportFile,
+    Order,
+    OrderItem,
+    OrderTransition,
+    Price,
+    Product,
+    Report,
+    SyncErrorLog,
+)
+from orders.selectors import import_progress
+from orders.services import CannotCancel, cancel_order
+from orders.tasks import generate_report, process_large_file
+
+#: An import is kept in one row and read by a worker as a whole: larger files are several uploads.
+MAX_UPLOAD_BYTES = 10 * 1024 * 1024
+
+
+class ReadOnly(admin.ModelAdmin):
+    """For what only the services may write: a status edited by hand has no transition and no message."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class _ReadOnlyInline(admin.TabularInline):
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ItemInline(_ReadOnlyInline):
+    model = OrderItem
+    fields = ["product", "quantity", "unit_price_cents"]
+
+
+class TransitionInline(_ReadOnlyInline):
+    model = OrderTransition
+    fields = ["at", "from_status", "to_status", "note", "message_id"]
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnly):
+    list_display = ["id", "customer", "status", "total_cents", "currency", "processing_count", "created_at"]
+    list_filter = ["status", "currency", "created_at"]
+    search_fields = ["=id", "=payment_intent_id", "=payment_id", "receipt_email"]
+    list_select_related = ["customer"]
+    inlines = [ItemInline, TransitionInline]
+    actions = ["cancel_selected"]
+    # Counting all orders for the pager costs a scan at each click; the filtered count is enough.
+    show_full_result_count = False
+
+    @admin.action(description="Cancel the selected orders", permissions=["cancel"])
+    def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:
+        """Cancel each order by the service, so that stock, refunds and messages follow."""
+        cancelled = 0
+        for order_id in queryset.values_list("pk", flat=True):
+            try:
+                cancel_order(order_id=order_id, reason=f"cancelled by {request.user} in the admin")
+                cancelled += 1
+            except CannotCancel as error:
+                self.message_user(request, str(error), messages.WARNING)
+        self.message_user(request, f"{cancelled} orders are cancelled.", messages.SUCCESS)
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("orders.change_order")
+
+
+@admin.register(Customer)
+class CustomerAdmin(admin.ModelAdmin):
+    list_display = ["id", "name", "email", "created_at"]
+    search_fields = ["name", "email"]
+
+
+class PriceInline(admin.TabularInline):
+    model = Price
+    extra = 1
+
+
+@admin.register(Product)
+class ProductAdmin(admin.ModelAdmin):
+    list_display = ["sku", "name", "stock", "reserved", "shipped"]
+    search_fields = ["sku", "name"]
+    inlines = [PriceInline]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> list[str]:
+        """Units of a product that is on sale move through orders: a form that was opened a minute ago would
+        write back a stock that has been sold since.
+        """
+        return ["stock", "reserved", "shipped"] if obj else ["reserved", "shipped"]
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    list_display = ["name", "prefix", "customer", "is_active", "created_at"]
+    list_filter = ["is_active"]
+    fields = ["name", "customer", "is_active"]
+    raw_id_fields = ["customer"]
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm, change: bool) -> None:
+        """A new key is made here and shown once: only its hash is stored."""
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        raw = obj.renew()
+        obj.save()
+        self.message_user(request, f"The key is {raw}. Copy it now: it is shown only once.", messages.WARNING)
+
+
+class ImportForm(forms.ModelForm):
+    """An upload: the file's text goes into the row."""
+
+    upload = forms.FileField(
+        label="CSV file", help_text="Columns: customer_id, currency, payment_method, items, receipt_email."
+    )
+
+    class Meta:
+        model = ImportFile
+        fields: list[str] = []
+
+    def clean_upload(self) -> str:
+        """The text of the file; what PostgreSQL cannot store, or nobody can read, is refused here."""
+        upload = self.cleaned_data["upload"]
+        if upload.size > MAX_UPLOAD_BYTES:
+            raise forms.ValidationError(f"The file has {upload.size} bytes; the limit is {MAX_UPLOAD_BYTES}.")
+        try:
+            text = upload.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise forms.ValidationError(f"The file is not UTF-8: {error}.") from error
+        if "\x00" in text:
+            raise forms.ValidationError("The file holds NUL characters: it is no text.")
+        self.instance.name, self.instance.content = upload.name[:200], text
+        return text
+
+
+@admin.register(ImportFile)
+class ImportFileAdmin(admin.ModelAdmin):
+    list_display = ["name", "status", "progress", "created_at"]
+    readonly_fields = ["name", "status", "progress", "error", "created_at"]
+
+    def get_form(
+        self, request: HttpRequest, obj: ImportFile | None = None, change: bool = False, **options: Any
+    ) -> type[forms.ModelForm]:
+        return super().get_form(request, obj, change, **options) if obj else ImportForm
+
+    def get_fields(self, request: HttpRequest, obj: ImportFile | None = None) -> Any:
+        return list(self.readonly_fields) if obj else ["upload"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ImportFile | None = None) -> list[str]:
+        return list(self.readonly_fields) if obj else []
+
+    @transaction.atomic
+    def save_model(self, request: HttpRequest, obj: ImportFile, form: forms.ModelForm, change: bool) -> None:
+        """Store the file and enqueue its import, both or neither."""
+        super().save_model(request, obj, form, change)
+        if not change:
+            process_large_file.delay(obj.pk)
+
+    @admin.display
+    def progress(self, obj: ImportFile) -> SafeString:
+        """How many rows are done of those that are staged."""
+        counts = import_progress(obj)
+        done = counts["imported"] + counts["rejected"]
+        return format_html(
+            '<progress value="{}" max="{}"></progress> {} staged, {} imported, {} rejected, {} waiting',
+            done,
+            max(counts["staged"], 1),
+            counts["staged"],
+            counts["imported"],
+            counts["rejected"],
+            counts["pending"],
+        )
+
+
+@admin.register(Report)
+class ReportAdmin(admin.ModelAdmin):
+    list_display = ["first_day", "last_day", "status", "created_at", "ready_at"]
+    fields = ["first_day", "last_day", "status", "content"]
+    readonly_fields = ["status", "content"]
+
+    @transaction.atomic
+    def save_model(self, request: HttpRequest, obj: Report, form: forms.ModelForm, change: bool) -> None:
+        """Store the request and enqueue the report, both or neither; saving again makes it anew."""
+        super().save_model(request, obj, form, change)
+        generate_report.delay(obj.pk)
+
+
+@admin.register(SyncErrorLog)
+class SyncErrorLogAdmin(ReadOnly):
+    list_display = ["created_at", "entity_type", "entity_id", "error"]
+    list_filter = ["entity_type", "created_at"]
+    search_fields = ["=entity_id", "error"]
+
+
+@admin.register(DailyTotals)
+class DailyTotalsAdmin(ReadOnly):
+    list_display = ["date", "currency", "orders", "revenue_cents"]
+    list_filter = ["currency"]

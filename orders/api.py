@@ -80,9 +80,9 @@ def place(
                 "unknown_customer", "customer_id", f"There is no customer {body.customer_id}."
             )
         answer = idempotency.answer_once(
-            api_key=key, key=idempotency_key, body_hash=body_hash, place=lambda: _place(body)
+            api_key=key, key=idempotency_key, body_hash=body_hash, place=lambda: _place(request, body)
         )
-    response = api.create_response(request, answer.body, status=202)
+    response = HttpResponse(answer.body, status=202, content_type=api.get_content_type())
     response["Location"] = f"{request.path}/{answer.order_id}"
     if answer.replayed:
         response["Idempotent-Replayed"] = "true"
@@ -165,7 +165,7 @@ def cancel(request: HttpRequest, order_id: int, body: CancelIn | None = None) ->
         raise Problem(409, f"order_{error.status}", str(error)) from error
 
 
-def _place(body: OrderIn) -> tuple[Order, dict[str, Any]]:
+def _place(request: HttpRequest, body: OrderIn) -> tuple[Order, str]:
     order = place_order(
         customer_id=body.customer_id,
         currency=body.currency,
@@ -173,7 +173,8 @@ def _place(body: OrderIn) -> tuple[Order, dict[str, Any]]:
         lines=[(item.sku, item.quantity) for item in body.items],
         receipt_email=body.receipt_email,
     )
-    return order, OrderOut.of(order).model_dump(mode="json")
+    # Rendered as every other answer is, so that a later GET says the same in the same words.
+    return order, api.renderer.render(request, OrderOut.of(order).model_dump(), response_status=202)
 
 
 def _key(request: HttpRequest) -> ApiKey:
@@ -253,7 +254,7 @@ def _on_database_away(request: HttpRequest, error: Exception) -> HttpResponse:
     return busy(
         503,
         "database_away",
-        "The database is away. Whether the request took effect is not known: repeat it with the same Idempotency-Key.",
+        "The database is away. Whether this took effect is not known: repeat it with its Idempotency-Key.",
         retry_after_s=2,
     ).response(request)
 

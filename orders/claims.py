@@ -86,7 +86,7 @@ def complete(order: Order, *, payment_id: str) -> bool:
 
 
 def fail(order: Order, *, reason: str) -> bool:
-    """Declined: fail the order, give its stock back and announce it. False when the claim was lost meanwhile."""
+    """Declined: fail the order, free its stock and announce it. False when the claim was lost meanwhile."""
     with transaction.atomic():
         won = _held(order).update(status=Status.FAILED, failure_reason=reason[:500], lease_until=None)
         if won:

@@ -22,10 +22,10 @@ from orders.problems import Problem, busy
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of the 202, and whether it had been given before."""
+    """The body (JSON) of the 202, and whether it had been given before."""
 
     order_id: int
-    body: dict[str, Any]
+    body: str
     replayed: bool
 
 
@@ -50,7 +50,7 @@ def earlier_answer(*, api_key: ApiKey, key: str, body_hash: str) -> Answer | Non
 
 
 def answer_once(
-    *, api_key: ApiKey, key: str, body_hash: str, place: Callable[[], tuple[Order, dict[str, Any]]]
+    *, api_key: ApiKey, key: str, body_hash: str, place: Callable[[], tuple[Order, str]]
 ) -> Answer:
     """The earlier answer, or the one that `place` makes now, committed together with the order.
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections.abc import Iterable
 from datetime import datetime, time, timedelta
+from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import TruncDate
@@ -14,14 +16,14 @@ HEADING = ("day", "currency", "placed", "completed", "failed", "cancelled", "rev
 
 
 def generate(*, report_id: int) -> Report:
-    """Write the report's CSV and mark it ready; made again, it replaces itself. Raises Report.DoesNotExist."""
+    """Write the report's CSV and mark it ready; run again, it replaces it. Raises Report.DoesNotExist."""
     report = Report.objects.get(pk=report_id)
     status = Order.Status
     start = datetime.combine(report.first_day, time.min, tzinfo=timezone.get_default_timezone())
     end = datetime.combine(report.last_day, time.min, tzinfo=timezone.get_default_timezone()) + timedelta(
         days=1
     )
-    days = (
+    days: Iterable[dict[str, Any]] = (
         Order.objects.filter(created_at__gte=start, created_at__lt=end)
         .annotate(day=TruncDate("created_at"))
         .values("day", "currency")

@@ -1,9 +1,8 @@
 """Reading orders: what other apps and the API may ask."""
 
-from collections.abc import Iterable
 from datetime import date, datetime
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from orders.models import ImportFile, ImportRow, Order
 
@@ -48,7 +47,7 @@ def order_page(
     status: str | None = None,
     customer_id: int | None = None,
 ) -> list[Order]:
-    """Up to `limit` orders, newest first, older than `before_id`: pages stay stable while orders are placed."""
+    """Up to `limit` orders, newest first, older than `before_id`: pages stay stable meanwhile."""
     orders = Order.objects.order_by("-pk").prefetch_related("items__product")
     if before_id is not None:
         orders = orders.filter(pk__lt=before_id)
@@ -60,9 +59,6 @@ def order_page(
 
 
 def import_progress(file: ImportFile) -> dict[str, int]:
-    """How many rows of an import are staged, and what became of them."""
-    rows: Iterable[str] = ImportRow.objects.filter(file=file).values_list("status", flat=True)
-    counts = dict.fromkeys(ImportRow.Status.values, 0)
-    for status in rows:
-        counts[status] += 1
-    return {"staged": file.rows_staged, **counts}
+    """How many rows of an import are staged, and how many of them are pending, imported and rejected."""
+    found = ImportRow.objects.filter(file=file).values_list("status").annotate(Count("pk"))
+    return {"staged": file.rows_staged, **dict.fromkeys(ImportRow.Status.values, 0), **dict(found)}

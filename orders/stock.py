@@ -20,7 +20,7 @@ class OutOfStock(Exception):
 
 
 def reserve(lines: Iterable[tuple[Product, int]]) -> None:
-    """Take units from the shelf, in the caller's transaction; raises OutOfStock at the first that is missing."""
+    """Take units from the shelf, in the caller's transaction; raises OutOfStock for one that is missing."""
     for product, quantity in sorted(lines, key=lambda line: line[0].sku):
         # The condition is in the UPDATE itself: a check before it would be stale when two orders race for the
         # last unit.

@@ -109,7 +109,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=255)),
                 ('body_hash', models.CharField(max_length=64)),
-                ('answer', models.JSONField()),
+                ('answer', models.TextField()),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('api_key', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='orders.apikey')),
                 ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='orders.order')),

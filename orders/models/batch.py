@@ -67,7 +67,7 @@ class ImportRow(models.Model):
 
 
 class Report(models.Model):
-    """Orders, revenue and outcomes of each day from `first_day` to `last_day` (UTC, both included), as CSV."""
+    """Orders, revenue and outcomes a day from `first_day` to `last_day` (UTC, both included), as CSV."""
 
     class Status(models.TextChoices):
         REQUESTED = "requested"

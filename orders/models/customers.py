@@ -38,8 +38,16 @@ class ApiKey(models.Model):
     @classmethod
     def issue(cls, name: str, *, customer: Customer | None = None) -> tuple[Self, str]:
         """Create a key and return it with its raw text, which exists nowhere else: show it once."""
+        key = cls(name=name, customer=customer)
+        raw = key.renew()
+        key.save()
+        return key, raw
+
+    def renew(self) -> str:
+        """Give this row a new key and return its raw text; the caller saves the row."""
         raw = f"hf_{secrets.token_urlsafe(32)}"
-        return cls.objects.create(name=name, prefix=raw[:8], key_hash=cls.digest(raw), customer=customer), raw
+        self.prefix, self.key_hash = raw[:8], self.digest(raw)
+        return raw
 
     @staticmethod
     def digest(raw: str) -> str:

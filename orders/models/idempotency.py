@@ -10,14 +10,15 @@ class IdempotencyRecord(models.Model):
     """What an API key was answered for one `Idempotency-Key`, kept for as long as the order.
 
     The row is inserted in the transaction that places the order: either both exist or neither does, so that
-    no crash leaves a key that is taken and has no order. `answer` is the JSON body of the 202.
+    no crash leaves a key that is taken and has no order. `answer` is the body of the 202 as it
+    was sent: text, because a JSON column would give its keys back in another order.
     """
 
     api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE)
     key = models.CharField(max_length=255)
     body_hash = models.CharField(max_length=64)
     order = models.ForeignKey(Order, on_delete=models.CASCADE)
-    answer = models.JSONField()
+    answer = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -93,8 +93,9 @@ class Order(models.Model):
         return f"order {self.pk} ({self.status})"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; an order that was given only its total is untaxed, so that the three amounts always add up."""
-        if self.subtotal_cents is None:
+        """Save; an order that was given only its total is untaxed, so that the amounts always add up."""
+        given: Any = self.subtotal_cents  # an unset column of a new row is None, whatever its type says
+        if given is None:
             self.subtotal_cents = self.total_cents - self.tax_cents
         super().save(*args, **kwargs)
 

@@ -1,0 +1,90 @@
+"""A shop with customers, goods and a key, and short words for what the tests do with it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from django.test import Client
+from pytest_mock import MockerFixture
+
+from orders.models import ApiKey, Order, Product
+from orders.seed import seed_demo
+from orders.services import place_order
+from resilience.breaker import reset_all
+from tests.conftest import flush_redis
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _closed_circuits_and_full_buckets() -> Iterator[None]:
+    flush_redis()
+    reset_all()
+    yield
+    reset_all()
+
+
+@pytest.fixture
+def shop(db: None) -> None:
+    """Customers 1 to 20, and the SKUs WIDGET, GADGET and GIZMO in stock."""
+    seed_demo()
+
+
+@pytest.fixture
+def busy_shop(transactional_db: None) -> None:
+    """The same shop with committed data, for tests whose threads must see it."""
+    seed_demo()
+
+
+@pytest.fixture
+def charge(mocker: MockerFixture) -> MagicMock:
+    """The gateway's charge, which succeeds, as the documents patch it."""
+    return mocker.patch("payments.gateway.PaymentGateway.charge", return_value=MagicMock(id="txn_123"))
+
+
+def place(sku: str = "WIDGET", quantity: int = 1, **given: Any) -> Order:
+    """Place an order of one line for customer 1."""
+    order: dict[str, Any] = {"customer_id": 1, "currency": "usd", "payment_method": "pm_card_visa"}
+    return place_order(**order | given, lines=[(sku, quantity)])
+
+
+def units(sku: str = "WIDGET") -> tuple[int, int, int]:
+    """How many units are in stock, reserved and shipped."""
+    product = Product.objects.get(sku=sku)
+    return product.stock, product.reserved, product.shipped
+
+
+class Caller:
+    """An API client with a key."""
+
+    def __init__(self, raw_key: str) -> None:
+        self.client = Client(raise_request_exception=False, headers={"Authorization": f"Bearer {raw_key}"})
+
+    def post(
+        self, body: Any = None, *, key: str | None = "key-1", path: str = "/api/orders", **extra: Any
+    ) -> Any:
+        """POST `body` (JSON, or bytes as they are) with an Idempotency-Key."""
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        return self.client.post(path, data=body, content_type="application/json", headers=headers, **extra)
+
+    def get(self, path: str = "/api/orders", **query: Any) -> Any:
+        return self.client.get(path, query)
+
+
+@pytest.fixture
+def api(shop: None) -> Caller:
+    """A caller who may see every order."""
+    return Caller(ApiKey.issue("test")[1])
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """A good body, with changes."""
+    return {
+        "customer_id": 1,
+        "currency": "usd",
+        "payment_method": "pm_card_visa",
+        "items": [{"sku": "WIDGET", "quantity": 2}, {"sku": "GIZMO", "quantity": 1}],
+        "receipt_email": "ada@example.com",
+        **changes,
+    }
