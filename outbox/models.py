@@ -84,6 +84,12 @@ class OutboxMessage(models.Model):
             models.Index(fields=["ordering_key"], name="outbox_dead", condition=Q(status="dead")),
             models.Index(fields=["done_at"], name="outbox_settled", condition=Q(done_at__isnull=False)),
             models.Index(
+                fields=["id"],
+                name="outbox_repeated",
+                condition=Q(duplicates__gt=0) | Q(generation__gt=1),
+                include=["duplicates", "generation"],
+            ),
+            models.Index(
                 fields=["correlation_id"], name="outbox_correlation", condition=~Q(correlation_id="")
             ),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 from django.conf import settings
@@ -21,11 +19,10 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
 
 
 @pytest.fixture
-def clean(transactional_db: None) -> Iterator[None]:
+def clean(transactional_db: None) -> None:
     """For tests with committed data and real processes: starts without effects and with an empty broker."""
     effects.clear()
     flush_redis()
-    yield
 
 
 def flush_redis() -> None:

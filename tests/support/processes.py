@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -118,14 +118,10 @@ def started(
         if process.alive():
             process.signal(signal.SIGCONT)
             process.signal(signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 popen.wait(15)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         popen.wait(10)
         process.log.unlink(missing_ok=True)
 
