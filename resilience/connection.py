@@ -36,7 +36,8 @@ def _build(url: str, timeout_s: float) -> redis.Redis:
         decode_responses=True,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        # redis-py retries ten times by default. A command that timed out may have been carried out, so a
-        # retry would take two tokens or push an item twice, and it would multiply the timeout by eleven.
+        # Said, because redis-py retries ten times or never, depending on how its client is built. What
+        # timed out may have been carried out: a retry would take two tokens or push an item twice, and
+        # multiply the timeout.
         retry=Retry(NoBackoff(), 0),
     )

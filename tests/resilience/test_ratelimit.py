@@ -85,6 +85,13 @@ def test_a_redis_clock_that_jumps_back_does_not_starve_the_bucket(name: str, cli
     await_(lambda: bucket.acquire(name), "a token comes back")
 
 
+def test_a_long_pause_fills_the_bucket_to_its_burst_and_not_beyond(name: str, client) -> None:
+    an_hour_ago = (time.time() - 3600) * 1000
+    client.hset(f"ratelimit:{name}", mapping={"tokens": "0", "at": str(an_hour_ago)})
+    bucket = TokenBucket(max_per_second=0.1, burst=3)
+    assert [bool(bucket.acquire(name)) for _ in range(4)] == [True, True, True, False]
+
+
 def test_an_idle_name_costs_no_memory(name: str, client) -> None:
     TokenBucket(max_per_second=10, burst=10).acquire(name)
     assert 0 < client.pttl(f"ratelimit:{name}") <= 2000

@@ -14,7 +14,7 @@ def longest(low: float, high: float) -> float:
     ("retries", "limit"), [(0, 1), (1, 2), (2, 4), (3, 8), (8, 256), (9, 300), (10_000, 300)]
 )
 def test_the_upper_bound_doubles_up_to_the_cap(retries: int, limit: float) -> None:
-    assert backoff(retries, base=1, cap=300, jitter=longest) == limit
+    assert backoff(retries, base=1.0, cap=300.0, jitter=longest) == limit
 
 
 def test_jitter_spreads_delays_over_the_whole_range() -> None:
