@@ -165,6 +165,7 @@ class Finding(models.Model):
     action = models.CharField(max_length=30, choices=Action)
     first_seen_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField()
+    mended_at = models.DateTimeField(null=True, blank=True, help_text="When its action was last taken.")
     resolved_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

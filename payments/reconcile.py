@@ -19,6 +19,7 @@ from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 import outbox
@@ -32,6 +33,10 @@ from payments.refunds import REFUNDABLE
 WINDOW = timedelta(days=1)
 #: What is younger is probably still being worked on: the critical queue's longest back-off is five minutes.
 GRACE = timedelta(minutes=10)
+
+#: The periodic run mends a difference again only after this long: what mending did not help is a dead letter
+#: by then, and one more every quarter of an hour would bury the others.
+MEND_AGAIN = timedelta(hours=6)
 
 Kind = Finding.Kind
 Action = Finding.Action
@@ -73,8 +78,14 @@ class Reconciliation:
         yield f"{len(self.differences)} open findings, {self.resolved} resolved since the last run"
 
 
-def reconcile(*, window: timedelta = WINDOW, grace: timedelta = GRACE, heal: bool = True) -> Reconciliation:
-    """Compare, record the findings and, with `heal`, start what mends them.
+def reconcile(
+    *,
+    window: timedelta = WINDOW,
+    grace: timedelta = GRACE,
+    heal: bool = True,
+    mend_again: timedelta = MEND_AGAIN,
+) -> Reconciliation:
+    """Compare, record the findings and, with `heal`, start what mends them, at most once in `mend_again`.
 
     Raises `payments.errors.GatewayUnavailable` or `circuitbreaker.CircuitBreakerError` when the gateway
     cannot be read; nothing is then concluded from what was not seen.
@@ -109,7 +120,7 @@ def reconcile(*, window: timedelta = WINDOW, grace: timedelta = GRACE, heal: boo
     with transaction.atomic():
         _record(run, now)
         if heal:
-            _heal(run.differences)
+            _heal(run.differences, now, mend_again)
     return run
 
 
@@ -205,6 +216,10 @@ def _refund_differences(*, before: datetime) -> Iterator[Difference]:
 
 def _record(run: Reconciliation, now: datetime) -> None:
     for difference in run.differences:
+        # One that was gone and is back is a new one.
+        Finding.objects.filter(
+            kind=difference.kind, subject=difference.subject, resolved_at__isnull=False
+        ).update(mended_at=None, first_seen_at=now)
         Finding.objects.update_or_create(
             kind=difference.kind,
             subject=difference.subject,
@@ -222,9 +237,16 @@ def _record(run: Reconciliation, now: datetime) -> None:
     run.resolved = gone.update(resolved_at=now)
 
 
-def _heal(differences: list[Difference]) -> None:
+def _heal(differences: list[Difference], now: datetime, mend_again: timedelta) -> None:
+    due = Q(mended_at__isnull=True) | Q(mended_at__lte=now - mend_again)
     for difference in differences:
+        if difference.action == Action.NEEDS_A_PERSON:
+            continue
+        # The update is also the claim: of two runs at once, the second waits here and then finds it mended.
+        finding = Finding.objects.filter(due, kind=difference.kind, subject=difference.subject)
+        if not finding.update(mended_at=now):
+            continue
         if difference.action == Action.PROCESSING_REARMED:
             outbox.emit("order.process_due", order_id=difference.order_id)
-        elif difference.action == Action.REFUND_REQUESTED:
+        else:
             outbox.emit("order.refund_due", event="order.refund_due", order_id=difference.order_id)

@@ -165,9 +165,24 @@ def test_running_twice_mends_once(make_order: MakeOrder, gateway: RunningSandbox
     charge(make_order(), status="cancelled")
     compare()
     compare()
+    assert len(staged("payments.tasks.refund_order")) == 1
+    compare(mend_again=timedelta(0))
+    assert len(staged("payments.tasks.refund_order")) == 2, "whoever asks for it has it mended again"
     drain()
     assert Finding.objects.count() == 1
     assert len(gateway.ledger("refunds")) == 1
+
+
+def test_a_difference_that_comes_back_is_a_new_one(make_order: MakeOrder, gateway: RunningSandbox) -> None:
+    charge(make_order(), status="cancelled")
+    compare()
+    Order.objects.update(status="completed")
+    assert compare().resolved == 1
+    clear()
+    Order.objects.update(status="cancelled")
+    assert kinds(compare()) == ["captured_not_refunded"]
+    assert len(staged("payments.tasks.refund_order")) == 1
+    assert Finding.objects.get().resolved_at is None
 
 
 def test_an_unreadable_gateway_concludes_nothing(make_order: MakeOrder, gateway: RunningSandbox) -> None:

@@ -38,6 +38,7 @@ class Command(BaseCommand):
                 window=timedelta(days=options["days"]),
                 grace=timedelta(seconds=options["grace"]),
                 heal=not options["dry_run"],
+                mend_again=timedelta(0),  # Somebody who runs this by hand wants it mended now.
             )
         except (GatewayError, CircuitBreakerError) as error:
             raise CommandError(f"the gateway could not be read: {error}", returncode=2) from None
