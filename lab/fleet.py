@@ -32,9 +32,10 @@ STOP_ORDER = (("web", "beat", "relay"), ("critical", "high", "default", "low"), 
 # Longer than Celery's soft shutdown (10 s): workers hand their work back before they are killed.
 STOP_SECONDS = 20.0
 
-# A process that ends sooner than this after its start counts as failing, and is not started for ever.
-QUICK_DEATH_SECONDS = 5.0
-QUICK_DEATHS = 4
+# A process that ends by itself sooner than this after its start cannot run here (a missing module, a wrong setting), and
+# is not started for ever. One that was killed by a signal can: somebody is trying what happens.
+FAILED_START_SECONDS = 30.0
+FAILED_STARTS = 3
 
 Sink = Callable[[str, str], None]
 
@@ -70,7 +71,7 @@ class _Program:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_at: float = 0.0
-    quick_deaths: int = 0
+    failed_starts: int = 0
     last_line: str = ""
     reader: threading.Thread | None = None
 
@@ -106,13 +107,13 @@ class Fleet:
             if code is None:
                 continue
             self._end_group(program, signal.SIGKILL)
-            quick = now - program.started_at < QUICK_DEATH_SECONDS
-            program.quick_deaths = program.quick_deaths + 1 if quick else 0
-            if program.quick_deaths >= QUICK_DEATHS:
+            failed = code > 0 and now - program.started_at < FAILED_START_SECONDS
+            program.failed_starts = program.failed_starts + 1 if failed else 0
+            if program.failed_starts >= FAILED_STARTS:
                 self._join(program)
                 raise StackError(f"{program.name} keeps stopping (exit {code}): {program.last_line}")
             program.process = None
-            program.start_at = now + 0.5 * 2**program.quick_deaths
+            program.start_at = now + 0.5 * 2**program.failed_starts
             self._sink(program.name, f"stopped (exit {code}), starting again")
 
     def stop(self) -> None:
