@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     sandbox.start()
     if options.url_file:
         _write(options.url_file, sandbox.url + "\n")
-    print(f"ready {sandbox.url}/ smtp {sandbox.smtp_address}", flush=True)
+    print(f"ready {sandbox.url}/ smtp {sandbox.smtp[0]}:{sandbox.smtp[1]}", flush=True)
     try:
         stop.wait()
     finally:
@@ -144,8 +144,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _stop_with_parent(stop: threading.Event) -> None:
-    """Stop when the parent dies, even by SIGKILL. Polled, since Linux's parent-death signal is sent when
-    the *thread* that started the process ends, which is no reason to stop.
+    """Stop when the parent dies, even by SIGKILL.
+
+    Polled, since Linux sends its parent-death signal when the *thread* that started the process ends, which
+    is no reason to stop.
     """
     parent = os.getppid()
 

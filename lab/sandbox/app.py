@@ -40,9 +40,9 @@ class Sandbox:
         self._app_url = app_url
         self._posters = EventPosters(self._ledger, self._faults, app_url=app_url, secret=webhook_secret)
         self._mail = MailServer(mail_listener, self._ledger, self._faults)
-        self.url = _url("http", self._http.server_address)
-        self.smtp_address = _url("", mail_listener.getsockname())
-        self._smtp_host, self._smtp_port = _reachable(mail_listener.getsockname())
+        host, port = _reachable(self._http.socket)
+        self.url = f"http://{host}:{port}"
+        self.smtp = _reachable(mail_listener)
         routes = [
             *Gateway(self._ledger, self._posters, keys_ttl_s=keys_ttl_s).routes(),
             *Warehouse(self._ledger).routes(),
@@ -67,9 +67,7 @@ class Sandbox:
         self._posters.start()
 
     def stop(self) -> None:
-        """Take no more requests, end what hangs or drips, and close the ledger after the transaction under
-        way.
-        """
+        """Take no more requests, end what hangs or drips, and close the ledger between two transactions."""
         self._http.stopping.set()
         self._http.shutdown()
         self._http.server_close()
@@ -86,9 +84,7 @@ class Sandbox:
         return Answer.of(200, {"url": url})
 
     def _erase(self, request: Request) -> Answer:
-        """Forgets what happened, idempotency keys and merchants' secrets included; the dials stay as they
-        are.
-        """
+        """Forgets what happened, idempotency keys and merchants' secrets too; the dials stay as they are."""
         self._posters.app_url = self._app_url
         self._ledger.erase()
         return Answer.of(200, {"erased": True})
@@ -99,19 +95,14 @@ class Sandbox:
             {
                 "status": "ok",
                 "url": self.url,
-                "smtp": {"host": self._smtp_host, "port": self._smtp_port},
+                "smtp": {"host": self.smtp[0], "port": self.smtp[1]},
                 "events_due": events.due(self._ledger),
                 "pid": os.getpid(),
             },
         )
 
 
-def _reachable(address: tuple[str, int]) -> tuple[str, int]:
-    """A listener on every address is reached on this machine's own."""
-    host, port = address[:2]
+def _reachable(listener: socket.socket) -> tuple[str, int]:
+    """Where a client on this machine finds the listener; one on every address is on 127.0.0.1 too."""
+    host, port = listener.getsockname()[:2]
     return ("127.0.0.1" if host == "0.0.0.0" else host), port
-
-
-def _url(scheme: str, address: tuple[str, int]) -> str:
-    host, port = _reachable(address)
-    return f"{scheme}://{host}:{port}" if scheme else f"{host}:{port}"

@@ -1,6 +1,4 @@
-"""The CRM: keeps one record per order, refuses invalid data with the field's name, and is away now and
-then (503).
-"""
+"""The CRM: keeps one record per order, and refuses invalid data with the name of the field."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class CustomerRecords:
-    """POST /crm/orders: 201 for a new order, 200 for an update of a known one, 422 naming the first
-    invalid field.
-    """
+    """POST /crm/orders: 201 for a new order, 200 for a known one, 422 naming the first invalid field."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -1,6 +1,4 @@
-"""The gateway's events: recorded with what they report, then posted, signed, to the app until it answers
-2xx.
-"""
+"""The gateway's events: recorded with what they report, then posted, signed, until the app answers 2xx."""
 
 from __future__ import annotations
 
@@ -58,8 +56,7 @@ def signature(secret: str, body: bytes, at: int) -> str:
 class EventPosters:
     """Threads that post due events to `app_url`; without one, events are only listed by GET /v1/events.
 
-    At least once and in no promised order, as Stripe: a lost 2xx and the duplicate dial both post an event
-    again.
+    At least once and in no promised order, as Stripe: a lost 2xx and the duplicate dial both repeat an event.
     """
 
     def __init__(self, ledger: Ledger, faults: Faults, *, app_url: str, secret: str) -> None:
@@ -92,8 +89,7 @@ class EventPosters:
             except Closed:
                 return
             with self._new:
-                # The wait is also how long a retry that falls due is late, and an event whose wake-up was
-                # missed.
+                # The timeout bounds how late a due retry is, and an event whose wake-up was missed.
                 self._new.wait(timeout=0.25)
 
     def run_once(self) -> int:
@@ -128,8 +124,7 @@ class EventPosters:
             ).fetchone()
             if row is None:
                 return None
-            # Nobody else takes it while it is being posted, and it is due again if the sandbox dies
-            # meanwhile.
+            # Taken by nobody else while it is being posted, and due again if the sandbox dies meanwhile.
             db.execute(
                 "UPDATE event_posting SET attempts = attempts + 1, next_attempt_at = ? WHERE event_id = ?",
                 (time.time() + 3 * TIMEOUT_S, row["event_id"]),
@@ -139,8 +134,7 @@ class EventPosters:
     def _post(self, event_id: str, body: bytes) -> bool:
         target = urlsplit(self.app_url)
         kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
-        # A connection for each event: one that is kept may be stale after the app restarts, which it does
-        # often here.
+        # A connection for each event: a kept one is stale after the app restarts, as it often does here.
         connection = kind(target.hostname or "", target.port, timeout=TIMEOUT_S)
         try:
             connection.request(

@@ -25,9 +25,7 @@ DAY_S = 24 * 60 * 60
 
 
 class IdempotencyKeys:
-    """Executes each (key, parameters) once within `ttl_s` seconds (Stripe: keys are pruned after about a
-    day).
-    """
+    """Executes each (key, parameters) once within `ttl_s` seconds (Stripe prunes keys after about a day)."""
 
     def __init__(self, ledger: Ledger, *, ttl_s: float) -> None:
         self._ledger = ledger

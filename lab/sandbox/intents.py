@@ -107,12 +107,6 @@ def confirm(db: sqlite3.Connection, intent_id: str, params: dict[str, Any]) -> A
         raise _unexpected_state(intent, "confirm")
     intent["payment_method"] = _known_card(params) or intent["payment_method"]
     intent["receipt_email"] = params.get("receipt_email") or intent["receipt_email"]
-    if intent["payment_method"] is None:
-        raise invalid(
-            "You cannot confirm this PaymentIntent because it's missing a payment method.",
-            code="payment_intent_unexpected_state",
-            payment_intent=intent,
-        )
     return _attempt(db, intent)
 
 
@@ -140,7 +134,8 @@ def _attempt(db: sqlite3.Connection, intent: Document) -> Answer:
     if card is None:
         raise invalid(
             "You cannot confirm this PaymentIntent because it's missing a payment method.",
-            param="payment_method",
+            code="payment_intent_unexpected_state",
+            payment_intent=intent,
         )
     declined = CARDS[card]
     if declined is not None:
@@ -179,31 +174,21 @@ def _attempt(db: sqlite3.Connection, intent: Document) -> Answer:
 
 
 def _decline(db: sqlite3.Connection, intent: Document, code: str, decline_code: str) -> Answer:
-    reason = {
-        "type": "card_error",
-        "code": code,
-        "decline_code": decline_code,
-        "message": "Your card has expired." if code == "expired_card" else "Your card was declined.",
-        "payment_method": {"id": intent["payment_method"], "object": "payment_method", "type": "card"},
+    message = "Your card has expired." if code == "expired_card" else "Your card was declined."
+    card = {"id": intent["payment_method"], "object": "payment_method", "type": "card"}
+    reason: dict[str, Any] = {"code": code, "decline_code": decline_code, "payment_method": card}
+    intent |= {
+        "status": "requires_payment_method",
+        "payment_method": None,
+        "last_payment_error": {"type": "card_error", "message": message, **reason},
     }
-    intent |= {"status": "requires_payment_method", "payment_method": None, "last_payment_error": reason}
     objects.update(db, intent)
     events.record(db, "payment_intent.payment_failed", intent)
-    return stripe_error(
-        402,
-        "card_error",
-        reason["message"],
-        code=code,
-        decline_code=decline_code,
-        payment_intent=intent,
-        payment_method=reason["payment_method"],
-    )
+    return stripe_error(402, "card_error", message, payment_intent=intent, **reason)
 
 
 def known_params(params: dict[str, Any], allowed: frozenset[str]) -> None:
-    """Raises `Refused` (400) for a parameter that the endpoint does not take, or that is nested and should
-    not be.
-    """
+    """Raises `Refused` (400) for a parameter that is not `allowed`, or is nested and should not be."""
     for name, value in params.items():
         if name not in allowed:
             raise invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)

@@ -124,9 +124,7 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction at a time; committed on return, rolled back on an exception. Raises
-        `Closed`.
-        """
+        """One write at a time; committed on return, rolled back on an exception. Raises `Closed`."""
         with self._lock:
             if self._writer is None:
                 raise Closed
@@ -139,9 +137,7 @@ class Ledger:
             self._writer.execute("COMMIT")
 
     def read(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Committed rows, read beside the writer: a proof that lists 100,000 charges does not stop the
-        services.
-        """
+        """Committed rows, read beside the writer: listing 100,000 charges does not stop the services."""
         with closing(self._connect()) as db:
             return db.execute(sql, values).fetchall()
 

@@ -58,8 +58,9 @@ class _Inbox:
 
 
 def _hang_up(server: SMTP) -> None:
-    if server.transport is not None:
-        server.transport.abort()
+    transport = server.transport
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
 
 
 class MailServer:

@@ -17,9 +17,7 @@ MERCHANTS = Service("merchants", error_status=500, refusal=problem)
 
 
 class Merchants:
-    """PUT /merchants/{id} registers a secret (`whsec_...`); POST /merchants/{id}/webhooks takes a
-    delivery.
-    """
+    """PUT /merchants/{id} registers a `whsec_...` secret; POST /merchants/{id}/webhooks is the endpoint."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -1,6 +1,4 @@
-"""The gateway's objects (intents, charges, refunds, events) as stored documents, and Stripe's list pages
-of them.
-"""
+"""The gateway's objects (intents, charges, refunds, events) as stored documents, and lists of them."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import select
 import socket
 import threading
 import time
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
@@ -143,29 +144,27 @@ class _Connection(BaseHTTPRequestHandler):
     def _hang(self, for_s: float) -> None:
         """Say nothing until the client gives up or the time is over, then close."""
         self.close_connection = True
+        client = select.poll()
+        client.register(self.connection, select.POLLIN)
         end = time.monotonic() + for_s
         while time.monotonic() < end and not self.server.stopping.is_set():
-            readable, _, _ = select.select([self.connection], [], [], 0.2)
-            if readable:  # closed, since a client that waits for an answer sends nothing more
+            if client.poll(200):  # closed, since a client that waits for an answer sends nothing more
                 return
 
     def _send(self, answer: Answer, *, drip_s: float = 0.0) -> None:
-        self.send_response(answer.status)
         headers = {
+            "Server": self.server_version,
+            "Date": self.date_time_string(),
             "Content-Type": answer.content_type,
             "Content-Length": str(len(answer.body)),
+            "Connection": "close" if self.close_connection else "keep-alive",
         } | answer.headers
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        # One write for head and body: two would cost a packet, a system call and a wake-up of the client
-        # each.
-        self._headers_buffer.append(b"\r\n")
-        head = b"".join(self._headers_buffer)
-        self._headers_buffer = []
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         body = b"" if self.command == "HEAD" else answer.body
         if not drip_s:
+            # One write for head and body: two would cost a packet, a system call and a wake-up of the client.
             self.wfile.write(head + body)
             return
         self.wfile.write(head)
@@ -175,9 +174,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(body[index : index + 1])
 
     def log_message(self, format: str, *args: Any) -> None:
-        """No access log: hundreds of lines a second would bury the processes beside it; the ledger is the
-        record.
-        """
+        """No access log: it would bury the processes beside it, and the ledger is the record."""
 
 
 def control_routes(faults: Faults) -> list[Route]:

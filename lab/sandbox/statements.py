@@ -132,9 +132,7 @@ class Statements:
         return {"deliveries": sum(row["deliveries"] for row in rows), "refused": refused[0]["times"]}
 
     def mail(self, asked: dict[str, Any]) -> Rows:
-        """One entry a distinct Message-ID, with how many copies came; a message without one is its own
-        entry.
-        """
+        """One entry a distinct Message-ID, with its copies; each message without one is an entry."""
         rows = self._ledger.read(
             "SELECT message_id, recipients, subject, raw, count(*) AS copies,"
             " min(seq) AS arrival, min(received) AS received FROM mail"

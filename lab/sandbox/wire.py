@@ -61,8 +61,9 @@ class Request:
         return (self.headers.get(name) or "").strip()
 
     def work(self) -> None:
-        """Take as long as the service's latency dial says. Called where the service would do its work, so
-        that an idempotency key is in flight for that long.
+        """Take as long as the service's latency dial says.
+
+        Called where the service does its work, so that an idempotency key is in flight for that long.
         """
         if self.plan.latency_s:
             time.sleep(self.plan.latency_s)

@@ -66,9 +66,7 @@ class RunningSandbox:
         return content
 
     def send_events_to(self, app_url: str) -> None:
-        """Post the gateway's events to `app_url`/webhooks/gateway (a live server of the test) until
-        `reset`.
-        """
+        """Post the gateway's events to `app_url`/webhooks/gateway (a live server) until `reset`."""
         requests.put(f"{self.url}/events/target", json={"url": app_url}, timeout=10).raise_for_status()
 
     def register_merchant(self, merchant: str | int, secret: str) -> None:

@@ -85,6 +85,21 @@ def test_a_declined_intent_succeeds_with_another_card(
     assert sandbox.summary("charges")["count"] == 1
 
 
+def test_an_intent_without_a_card_cannot_be_confirmed(
+    gateway: stripe.StripeClient, sandbox: RunningSandbox
+) -> None:
+    intent = gateway.v1.payment_intents.create({"amount": 4990, "currency": "eur"})
+    assert intent.status == "requires_payment_method"
+    for call in (
+        lambda: gateway.v1.payment_intents.confirm(intent.id),
+        lambda: gateway.v1.payment_intents.create({"amount": 4990, "currency": "eur", "confirm": True}),
+    ):
+        with pytest.raises(stripe.InvalidRequestError, match="missing a payment method"):
+            call()
+    assert [listed.id for listed in gateway.v1.payment_intents.list().data] == [intent.id]
+    assert sandbox.ledger("charges") == []
+
+
 def test_a_card_that_needs_its_owner_waits_for_him_and_captures_nothing(
     gateway: stripe.StripeClient, sandbox: RunningSandbox
 ) -> None:
