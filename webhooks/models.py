@@ -47,6 +47,12 @@ def validate_endpoint(url: str) -> None:
         raise ValidationError(str(error)) from error
 
 
+def validate_event_types(value: object) -> None:
+    """Form validation of a filter. A text instead of a list would match by substring, and nobody would notice."""
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise ValidationError('a list of event names is expected, such as ["order.completed"]')
+
+
 class Subscription(models.Model):
     """One customer's endpoint. A new URL is a new subscription; an old one is switched off, not deleted."""
 
@@ -56,7 +62,10 @@ class Subscription(models.Model):
         max_length=128, default=new_secret, help_text="Signs every delivery; shared with the customer."
     )
     event_types = models.JSONField(
-        default=list, blank=True, help_text='A list such as ["order.completed"]; empty: all.'
+        default=list,
+        blank=True,
+        validators=[validate_event_types],
+        help_text='A list such as ["order.completed"]; empty: all.',
     )
     is_active = models.BooleanField(default=True)
     disabled_reason = models.CharField(max_length=200, blank=True, default="")

@@ -7,20 +7,16 @@ from webhooks.models import Subscription
 DEMO_CUSTOMERS = range(1, 21)
 
 
-def seed_demo(url_template: str, *, customer_ids: Iterable[int] = DEMO_CUSTOMERS) -> dict[int, str]:
+def seed_demo(url_template: str, *, customer_ids: Iterable[int] = DEMO_CUSTOMERS) -> None:
     """One active subscription for each demo customer at `url_template.format(customer_id=…)`.
 
-    Returns each customer's signing secret, for the receivers to verify with. May be run again, with another
-    address too: what the customers had before is switched off.
+    May be run again, with another address too: what the customers had before is switched off.
     """
-    secrets = {}
     for customer_id in customer_ids:
         url = url_template.format(customer_id=customer_id)
         Subscription.objects.filter(customer_id=customer_id).exclude(url=url).update(
             is_active=False, disabled_reason="replaced by a new demo address"
         )
-        subscription, _ = Subscription.objects.update_or_create(
+        Subscription.objects.update_or_create(
             customer_id=customer_id, url=url, defaults={"is_active": True, "disabled_reason": ""}
         )
-        secrets[customer_id] = subscription.secret
-    return secrets

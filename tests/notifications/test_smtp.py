@@ -13,6 +13,7 @@ from notifications.errors import MailInFlight, MailNotSent, MailRefused
 from notifications.mailer import send_once
 from notifications.models import EmailLog, RenderedEmail
 from tests.lab.sandbox_fixture import RunningSandbox
+from tests.support.locks import wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,6 +55,34 @@ def test_five_senders_at_once_send_one_mail(sandbox_settings: RunningSandbox):
         thread.join()
 
     assert sorted(outcomes) == ["in flight"] * 4 + ["sent"]
+    assert sandbox_settings.summary("mail")["copies"] == 1
+
+
+def test_claims_of_a_mail_that_failed_before_take_turns(sandbox_settings: RunningSandbox):
+    sandbox_settings.faults(mail={"error_rate": 1})
+    with pytest.raises(MailNotSent):
+        send()
+    sandbox_settings.faults(mail={"latency_ms": 300})
+    outcomes: list[str] = []
+
+    def run() -> None:
+        try:
+            outcomes.append(send()["status"])
+        except MailInFlight:
+            outcomes.append("in flight")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    with transaction.atomic():
+        EmailLog.objects.select_for_update().get()
+        for thread in threads:
+            thread.start()
+        wait_until_blocked(3)  # all three have come as far as they can
+    for thread in threads:
+        thread.join()
+
+    assert sorted(outcomes) == ["in flight", "in flight", "sent"]
     assert sandbox_settings.summary("mail")["copies"] == 1
 
 

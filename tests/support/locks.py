@@ -4,14 +4,12 @@ import time
 
 from django.db import connection
 
-_BLOCKED = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
-"""
+# Not pg_stat_activity: inside a transaction it keeps showing what it showed first.
+_BLOCKED = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
 
 
 def wait_until_blocked(sessions: int, timeout_s: float = 10.0) -> None:
-    """Return as soon as that many other sessions of this database wait for a lock; AssertionError if they do not."""
+    """Return as soon as that many sessions wait for a lock; AssertionError if they do not."""
     deadline = time.monotonic() + timeout_s
     with connection.cursor() as cursor:
         while True:

@@ -9,6 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from tests.lab.sandbox_fixture import RunningSandbox
+from tests.support.locks import wait_until_blocked
 from webhooks.delivery import (
     DeliveryInFlight,
     EndpointGone,
@@ -170,6 +171,30 @@ class TestAgainstARealReceiver:
 
         assert sorted(outcomes) == ["in flight"] * 4 + ["sent"]
         assert sandbox.summary("webhooks")["deliveries"] == 1
+
+    def test_claims_of_a_delivery_that_was_staged_before_take_turns(self):
+        staged = Delivery.objects.create(event_id="evt_1", endpoint=URL, event_type="order.completed")
+        outcomes: list[str] = []
+
+        def claim() -> None:
+            try:
+                Delivery.claim(event_id="evt_1", endpoint=URL, event_type="order.completed")
+                outcomes.append("claimed")
+            except DeliveryInFlight:
+                outcomes.append("in flight")
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=claim) for _ in range(3)]
+        with transaction.atomic():
+            Delivery.objects.select_for_update().get(pk=staged.pk)
+            for thread in threads:
+                thread.start()
+            wait_until_blocked(3)  # all three have come as far as they can
+        for thread in threads:
+            thread.join()
+
+        assert sorted(outcomes) == ["claimed", "in flight", "in flight"]
 
     def test_a_reply_lost_after_the_act_repeats_the_same_event_under_the_same_id(
         self, sandbox: RunningSandbox, hook: str

@@ -1,0 +1,63 @@
+"""The admin shows what happened, lets nobody rewrite it, and never shows a signing secret a second time."""
+
+import pytest
+from django.test import Client
+
+from webhooks.models import Delivery, Event, IncomingEvent, Subscription
+
+pytestmark = pytest.mark.django_db
+
+URL = "https://example.com/hook"
+
+
+def test_the_secret_is_shown_when_the_subscription_is_made_and_never_again(admin_client: Client):
+    form = {"customer_id": 1, "url": URL, "event_types": "[]", "is_active": "on"}
+    answer = admin_client.post("/admin/webhooks/subscription/add/", form, follow=True)
+    subscription = Subscription.objects.get()
+    assert subscription.secret in answer.text
+
+    for page in ("", f"{subscription.pk}/change/"):
+        assert subscription.secret not in admin_client.get(f"/admin/webhooks/subscription/{page}").text
+
+
+def test_saving_a_subscription_keeps_its_secret_and_its_address(admin_client: Client):
+    subscription = Subscription.objects.create(customer_id=1, url=URL)
+    form = {
+        "customer_id": 2,
+        "url": "https://evil.example",
+        "secret": "x",
+        "event_types": "[]",
+        "is_active": "",
+    }
+    admin_client.post(f"/admin/webhooks/subscription/{subscription.pk}/change/", form)
+
+    after = Subscription.objects.get()
+    assert not after.is_active
+    assert (after.customer_id, after.url, after.secret) == (1, URL, subscription.secret)
+
+
+def test_an_address_that_we_do_not_call_is_refused_in_the_form(admin_client: Client):
+    form = {"customer_id": 1, "url": "ftp://example.com", "event_types": "[]"}
+    assert "scheme must be https" in admin_client.post("/admin/webhooks/subscription/add/", form).text
+    assert not Subscription.objects.exists()
+
+
+@pytest.mark.parametrize("event_types", ['"order.completed"', '{"order.completed": 1}', "[1]", '[""]'])
+def test_a_filter_that_is_no_list_of_names_is_refused_in_the_form(admin_client: Client, event_types: str):
+    form = {"customer_id": 1, "url": URL, "event_types": event_types}
+    assert "list of event names" in admin_client.post("/admin/webhooks/subscription/add/", form).text
+    assert not Subscription.objects.exists()
+
+
+def test_what_happened_can_be_looked_at_but_not_edited(admin_client: Client):
+    rows = [
+        Event.objects.create(event_type="order.completed", order_id=1, customer_id=1, payload={}),
+        Delivery.objects.create(event_id="evt_1", endpoint=URL, event_type="order.completed"),
+        IncomingEvent.objects.create(event_id="evt_1", event_type="charge.refunded", payload={}),
+    ]
+    for row in rows:
+        page = f"/admin/webhooks/{row._meta.model_name}/"
+        assert str(row.event_id) in admin_client.get(page).text
+        assert admin_client.get(f"{page}{row.pk}/change/").status_code == 200
+        assert admin_client.post(f"{page}{row.pk}/change/", {"event_id": "x"}).status_code == 403
+        assert admin_client.get(f"{page}add/").status_code == 403
