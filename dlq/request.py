@@ -41,6 +41,17 @@ class Request(celery_request.Request):  # type: ignore[misc]
 
     _ended = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hard, soft = (
+            self.time_limits[0] or self.task.time_limit,
+            self.time_limits[1] or self.task.soft_time_limit,
+        )
+        if hard and soft and soft > hard:
+            # The pool starts the clock of the hard limit when the soft one has passed: a task that sets only a
+            # hard limit, below everybody's soft limit, would run without any.
+            self.time_limits = (hard, hard)
+
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The task raised, or its process died; called by the pool, and from `on_success` for what it
         returned.
@@ -135,6 +146,9 @@ def _unwrapped(exception: Any) -> Any:
 
 
 def _info(exception: Exception, traceback: str = "") -> ExceptionInfo:
-    info = ExceptionInfo((type(exception), exception, exception.__traceback__))
+    try:
+        raise exception
+    except Exception:
+        info = ExceptionInfo()
     info.traceback = traceback or info.traceback
     return info

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.5
 #: Long enough that a dead database costs the event loop (at most CONNECT_TIMEOUT_S a try) next to nothing.
-MAX_DELAY_S = 30.0
+MAX_DELAY_S = 15.0
 #: libpq counts whole seconds and takes 1 for 2.
 CONNECT_TIMEOUT_S = 2
 #: The event loop stands still while a statement runs: heartbeats and time limits wait for it.

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """Forwards to `target`. `refuse()`: connections are cut; `freeze()`: they are accepted and never answered."""
+    """Forwards to `target`, until told to cut what connects, or to accept it and never answer."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -25,14 +25,17 @@ class Proxy:
         return int(self._server.getsockname()[1])
 
     def refuse(self) -> None:
+        """Cut every connection, and each new one at once."""
         self._mode = "refuse"
         self._cut()
 
     def freeze(self) -> None:
+        """Cut every connection, accept new ones and never answer."""
         self._mode = "freeze"
         self._cut()
 
     def heal(self) -> None:
+        """Forward again."""
         self._mode = "pass"
         self._cut()
 
@@ -45,6 +48,7 @@ class Proxy:
             for end in pair:
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+                end.close()
         self._links.clear()
         for end in self._held:
             end.close()

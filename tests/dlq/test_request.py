@@ -1,0 +1,101 @@
+"""Every ending of a task that ran, seen from the worker's parent: recorded once, and only then acknowledged."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from config.celery import app
+from dlq.models import DeadLetter, Happened, LetterEvent, LostRun, State
+from tests.support import effects, rawpublish
+from tests.support.processes import Process, await_
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy")]
+TASKS = "tests.support.tasks."
+
+
+def the_letter(message_id: str, within_s: float = 20.0) -> DeadLetter:
+    """The letter of a message, and the proof that it is the only one and was opened once."""
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), f"a letter of {message_id}", within_s)
+    letter = DeadLetter.objects.get()
+    assert letter.message_id == message_id
+    assert letter.state == State.OPEN
+    assert letter.failures == 1
+    assert [event.what for event in LetterEvent.objects.all()] == [Happened.FAILED]
+    assert letter.message is not None, "the raw message is kept"
+    return letter
+
+
+def assert_goes_on(live: Process) -> None:
+    """Both processes of the pool take work, and nothing was left unacknowledged."""
+    for number in range(4):
+        rawpublish.send(f"{TASKS}slow", f"next-{number}", 0.05)
+    await_(lambda: len(effects.names("next-")) == 8, "the next messages run")
+    assert live.alive()
+
+
+def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}permanently_wrong", "a"))
+    assert (letter.task, letter.args, letter.kwargs) == (f"{TASKS}permanently_wrong", ["a"], {})
+    assert (letter.exception, letter.error, letter.cause) == ("ValueError", "no retry can mend this", "failed")
+    assert "permanently_wrong" in letter.traceback
+    assert letter.place == "support.tasks.permanently_wrong"
+    assert_goes_on(live)
+
+
+def test_wrong_arguments_are_a_letter_at_once(live: Process) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}note", 1, 2, 3))
+    assert letter.exception == "TypeError"
+    assert_goes_on(live)
+
+
+def test_a_hard_time_limit_is_one_letter_although_celery_reports_it_twice(live: Process) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over"))
+    assert letter.cause == "timeout"
+    assert_goes_on(live)
+    assert DeadLetter.objects.count() == 1
+    assert effects.count("over") == 1
+
+
+def test_memory_error_is_a_letter_and_the_worker_lives(live: Process) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}out_of_memory", "oom"))
+    assert letter.exception.endswith("OutOfMemory")
+    assert "as if" in letter.traceback
+    assert_goes_on(live)
+    assert effects.count("oom") == 1
+
+
+@pytest.mark.parametrize("task", ["kills_its_process", "exits"])
+def test_a_message_that_kills_its_process_runs_three_times_and_is_a_letter(live: Process, task: str) -> None:
+    letter = the_letter(rawpublish.send(TASKS + task, "poison"), within_s=60)
+    assert letter.cause == "lost"
+    assert effects.count("poison") == 3
+    assert not LostRun.objects.exists(), "a replay has all its runs again"
+    assert_goes_on(live)
+
+
+def test_a_message_revoked_before_it_ran_is_a_letter(live: Process) -> None:
+    message_id = str(uuid.uuid4())
+    app.control.revoke(message_id)
+    # Control commands are handled in order: once it answers a ping it knows of the revocation.
+    await_(lambda: app.control.ping(timeout=0.5), "the worker answers")
+    rawpublish.send(f"{TASKS}note", "revoked", _headers={"id": message_id})
+    assert the_letter(message_id).cause == "revoked"
+    assert_goes_on(live)
+    assert effects.count("revoked") == 0
+
+
+def test_a_message_terminated_while_it_runs_is_one_letter(live: Process) -> None:
+    message_id = rawpublish.send(f"{TASKS}slow", "cut", 60)
+    await_(lambda: effects.count("cut-begun"), "it runs")
+    app.control.revoke(message_id, terminate=True)
+    assert the_letter(message_id).cause == "revoked"
+    assert_goes_on(live)
+    assert DeadLetter.objects.count() == 1
+
+
+def test_a_soft_time_limit_is_an_ordinary_failure(live: Process) -> None:
+    message_id = rawpublish.send(f"{TASKS}slow", "soft", 60, _headers={"timelimit": [30, 0.5]})
+    assert the_letter(message_id).exception.endswith("SoftTimeLimitExceeded")
+    assert_goes_on(live)

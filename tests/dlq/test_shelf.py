@@ -1,0 +1,90 @@
+"""The database is away: nothing is acknowledged, nothing hangs, nothing spins; when it is back, all is recorded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from django.db import connection
+
+from config.celery import app
+from dlq.models import DeadLetter
+from tests.dlq.corpus import TASK
+from tests.support import effects, rawpublish
+from tests.support.processes import Process, await_, worker
+from tests.support.proxy import Proxy, proxied
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean")]
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """In front of the test database; only the worker goes through it."""
+    settings = connection.settings_dict
+    with proxied(settings["HOST"], int(settings["PORT"])) as proxy:
+        yield proxy
+
+
+def database_url(proxy: Proxy) -> str:
+    url = urlsplit(os.environ["DATABASE_URL"])
+    user = url.netloc.rpartition("@")[0]
+    return urlunsplit(
+        url._replace(netloc=f"{user}@127.0.0.1:{proxy.port}", path=f"/{connection.settings_dict['NAME']}")
+    )
+
+
+def cpu_s(process: Process) -> float:
+    """CPU seconds that the worker's parent has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def send_what_ends_badly() -> set[str]:
+    """More than the worker's two prefetch slots hold: what it can never read, and what fails in a child."""
+    ids = {rawpublish.send("no.such.task") for _ in range(3)}
+    return ids | {rawpublish.send("tests.support.tasks.wrong_without_database") for _ in range(3)}
+
+
+@pytest.mark.parametrize("away", ["refuse", "freeze"])
+def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neither_hangs_nor_spins(
+    proxy: Proxy, away: str
+) -> None:
+    with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
+        getattr(proxy, away)()
+        ids = send_what_ends_badly()
+        await_(lambda: "wait to be recorded" in process.output(), "endings wait")
+        cpu_before, asked_before, since = cpu_s(process), proxy.attempts, time.monotonic()
+        # The event loop answers while the endings wait, again and again.
+        for _ in range(3):
+            await_(lambda: app.control.ping(timeout=2), "the worker answers", 15)
+        await_(lambda: time.monotonic() - since > 4, "the outage has lasted a while")
+        lasted_s = time.monotonic() - since
+        assert cpu_s(process) - cpu_before < 0.25 * lasted_s, "it spins"
+        # The outbox's heartbeat asks once a second, too.
+        assert proxy.attempts - asked_before < 3 * lasted_s, "it asks a dead database without end"
+        assert DeadLetter.objects.count() == 0
+        proxy.heal()
+        await_(lambda: DeadLetter.objects.count() == len(ids), "all are recorded", 60)
+        rawpublish.send(TASK, "good")
+        await_(lambda: effects.count("good") == 1, "the next good message runs")
+        assert process.alive()
+    assert set(DeadLetter.objects.values_list("message_id", flat=True)) == ids
+    assert rawpublish.depth() == 0
+
+
+def test_a_worker_that_stops_while_the_database_is_away_gives_back_what_it_could_not_record(proxy: Proxy) -> None:
+    with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
+        proxy.refuse()
+        ids = send_what_ends_badly()
+        await_(lambda: "2 endings wait" in process.output(), "the slots are held")
+        process.signal(signal.SIGTERM)
+        process.popen.wait(30)
+    assert rawpublish.depth() == len(ids)
+    with worker(concurrency=2):
+        await_(lambda: DeadLetter.objects.count() == len(ids), "another worker records all")
+    assert set(DeadLetter.objects.values_list("message_id", flat=True)) == ids
