@@ -87,7 +87,9 @@ class Env:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
-        self._stack = _stack_env() if environ is None else {}
+        # Whoever names the database names its whole world: half of another stack's settings would be a trap.
+        own = environ is not None or "DATABASE_URL" in os.environ
+        self._stack = {} if own else _stack_env()
 
     def text(self, name: str) -> str:
         row = VARIABLES[name]

@@ -42,6 +42,12 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
         raise
 
 
+def current() -> Stack:
+    """The servers of this run, for tests that kill them."""
+    assert _stack is not None
+    return _stack
+
+
 def pytest_unconfigure() -> None:
     _discard()
 

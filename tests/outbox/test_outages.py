@@ -1,0 +1,115 @@
+"""The database or a worker is taken away while messages flow: nothing is lost, doubled, or dead for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+import outbox
+from outbox.models import OutboxMessage
+from outbox.testing import wait_until_settled
+from tests.support import effects, tasks
+from tests.support.processes import Process, await_, relay, worker
+from tests.support.servers import kill_postgres, start_postgres
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
+
+
+def cpu_s(process: Process) -> float:
+    """Processor time that the process itself has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_database_restarted_under_load_loses_and_doubles_nothing_and_kills_no_message() -> None:
+    names = [f"m{n}" for n in range(300)]
+    with worker(concurrency=2, env=QUICK) as process, relay(batch=50, env=QUICK):
+        outbox.enqueue_many([tasks.note_once.s(name) for name in names])
+        await_(lambda: len(effects.names()) > 20, "work has begun")
+        kill_postgres()
+        start_postgres()
+        wait_until_settled(60)
+        assert process.alive()
+    assert sorted(effects.names()) == sorted(names)
+    assert not OutboxMessage.objects.filter(status="dead").exists()
+
+
+def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes_on_after_it() -> None:
+    with worker(concurrency=1, env=QUICK) as process, relay(env=QUICK):
+        outbox.enqueue(tasks.note_once.s("before"))
+        wait_until_settled(30)
+        outbox.enqueue_many([tasks.slow.s("a", 2), tasks.note_once.s("b"), tasks.note_once.s("c")])
+        await_(lambda: effects.count("a-begun") == 1, "the first is running")
+        kill_postgres()
+        began, began_cpu_s = time.monotonic(), cpu_s(process)
+        await_(lambda: time.monotonic() - began > 5, "five seconds of outage")
+        spent_s = cpu_s(process) - began_cpu_s
+        start_postgres()
+        wait_until_settled(60)
+        assert process.alive()
+    assert spent_s < 1.0, f"the parent used {spent_s:.1f} s of processor time in 5 s without a database"
+    assert effects.count("a-ended") == 1
+    assert (effects.count("b"), effects.count("c")) == (1, 1)
+
+
+def test_an_idle_workers_stale_connection_is_replaced_without_a_failed_task() -> None:
+    with worker(concurrency=1, env=QUICK) as process, relay(env=QUICK):
+        outbox.enqueue(tasks.note.s("before"))
+        wait_until_settled(30)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        after = [outbox.enqueue(tasks.note.s("after")), outbox.enqueue(tasks.note_once.s("after-too"))]
+        wait_until_settled(30)
+        assert process.alive()
+    for message in OutboxMessage.objects.filter(message_id__in=after):
+        assert (message.status, message.attempts, message.generation) == ("done", 1, 1)
+
+
+def test_a_worker_keeps_its_database_connection_between_tasks() -> None:
+    with worker(concurrency=1, env=QUICK), relay(env=QUICK):
+        outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(20)])
+        wait_until_settled(30)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT pid) FROM outbox_test_effect")
+        assert cursor.fetchone()[0] == 1
+
+
+def test_a_frozen_workers_message_runs_elsewhere_and_the_thawed_one_settles_nothing() -> None:
+    outbox.enqueue(tasks.slow.s("a", 2))
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK, name="first") as first:
+        await_(lambda: effects.count("a-begun") == 1, "the first run has begun")
+        os.killpg(first.pid, signal.SIGSTOP)
+        with worker(concurrency=1, env=QUICK, name="second"):
+            wait_until_settled(60)
+            assert effects.count("a-ended") == 1
+            os.killpg(first.pid, signal.SIGCONT)
+            await_(lambda: "the claim was lost" in first.output(), "the thawed run finds its claim lost")
+            outbox.enqueue(tasks.note_once.s("next"))
+            wait_until_settled(30)
+    message = OutboxMessage.objects.get(task="tests.support.tasks.slow")
+    assert (message.status, message.attempts) == ("done", 1)
+
+
+def test_sigterm_lets_the_running_task_end_and_hands_the_rest_to_others() -> None:
+    outbox.enqueue_many([tasks.slow.s("a", 2), tasks.note_once.s("b"), tasks.note_once.s("c")])
+    with relay(env=QUICK):
+        with worker(concurrency=1, env=QUICK, name="first") as first:
+            await_(lambda: effects.count("a-begun") == 1, "the first is running")
+            began = time.monotonic()
+            assert first.stop() == 0
+            assert time.monotonic() - began < 15
+        assert effects.count("a-ended") == 1
+        with worker(concurrency=1, env=QUICK, name="second"):
+            wait_until_settled(30)
+    assert effects.count("a-begun") == 1
+    assert (effects.count("b"), effects.count("c")) == (1, 1)

@@ -1,0 +1,146 @@
+"""The relay's passes: batches, the valve, the idle declaration, refusals and outages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.conf import LazySettings
+from django.db import connection, transaction
+
+import outbox
+from outbox.models import OutboxMessage, RelayProcess
+from outbox.relay import MAX_REFUSALS, Relay
+from outbox.retention import prune_once
+from outbox.transport import BrokerAway, Publisher
+from outbox.wire import Outgoing
+from tests.support import tasks
+from tests.support.processes import await_
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+class Broker(Publisher):
+    """A broker whose answers the test chooses; what really reaches a broker is tested in test_transport."""
+
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+        self.away = False
+        self.refuses = ""
+        self.depth = 0
+
+    def publish(self, batch: Sequence[Outgoing]) -> dict[int, str]:
+        if self.away:
+            raise BrokerAway("connection refused")
+        self.sent.extend(batch)
+        return {message.id: self.refuses for message in batch} if self.refuses else {}
+
+    def depths(self, queues: Sequence[str]) -> dict[str, int]:
+        return dict.fromkeys(queues, self.depth + len(self.sent))
+
+    def close(self) -> None: ...
+
+
+def relay(broker: Broker, batch: int = 500) -> Relay:
+    return Relay(current_app._get_current_object(), publisher=broker, batch=batch)
+
+
+def count(status: str) -> int:
+    return OutboxMessage.objects.filter(status=status).count()
+
+
+def test_passes_go_on_past_one_batch_in_order_of_enqueueing() -> None:
+    outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(25)])
+    broker = Broker()
+    relaying = relay(broker, batch=10)
+    assert [relaying.run_once() for _ in range(4)] == [10, 10, 5, 0]
+    assert [message.args for message in broker.sent] == [f'["{n}"]' for n in range(25)]
+
+
+def test_the_valve_keeps_the_backlog_on_disk_and_opens_as_the_queue_drains(settings: LazySettings) -> None:
+    settings.OUTBOX_DEPTH_LIMIT = 30
+    outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(100)])
+    broker = Broker()
+    relaying = relay(broker, batch=20)
+    assert [relaying.run_once() for _ in range(4)] == [20, 10, 0, 0]
+    broker.sent.clear()
+    assert relaying.run_once() == 20
+
+
+def test_a_broker_that_is_away_costs_no_message_and_no_try() -> None:
+    message_id = outbox.enqueue(tasks.note.s("a"))
+    broker = Broker()
+    broker.away = True
+    for _ in range(MAX_REFUSALS + 3):
+        with pytest.raises(BrokerAway):
+            relay(broker).run_once()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.publish_count, message.attempts) == ("pending", 0, 0)
+    broker.away = False
+    assert relay(broker).run_once() == 1
+
+
+def test_a_message_that_a_healthy_broker_refuses_is_buried_and_does_not_block_the_rest() -> None:
+    bad = outbox.enqueue(tasks.note.s("a"))
+    broker = Broker()
+    broker.refuses = "unroutable"
+    for _ in range(MAX_REFUSALS):
+        relay(broker).run_once()
+    message = OutboxMessage.objects.get(message_id=bad)
+    assert message.status == "dead"
+    assert message.errors[-1]["error"] == "Unpublishable: unroutable"
+    broker.refuses = ""
+    outbox.enqueue(tasks.note.s("b"))
+    assert relay(broker).run_once() == 1
+
+
+def test_a_delayed_message_is_published_when_its_time_has_come() -> None:
+    outbox.enqueue(tasks.note.s("a"), delay=0.3)
+    broker = Broker()
+    assert relay(broker).run_once() == 0
+    await_(lambda: relay(broker).run_once() == 1, "the delayed message is published")
+
+
+def test_an_idle_relay_is_woken_by_the_commit_and_a_busy_one_is_not_notified() -> None:
+    broker, stop = Broker(), threading.Event()
+    relaying = relay(broker)
+
+    def run() -> None:
+        relaying.run(stop)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        latencies = []
+        for n in range(20):
+            await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+            began = time.monotonic()
+            outbox.enqueue(tasks.note.s(f"{n}"))
+            await_(lambda n=n: len(broker.sent) > n, "the message is published")  # type: ignore[misc]
+            latencies.append(time.monotonic() - began)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert sorted(latencies)[10] < 0.25, "polling would take half a second on average"
+    assert not RelayProcess.objects.exists(), "a relay that ends in order leaves no row"
+    with connection.cursor() as cursor, transaction.atomic():
+        cursor.execute("LISTEN outbox")
+        outbox.enqueue(tasks.note.s("nobody is idle"))
+    connection.connection.poll()
+    assert connection.connection.notifies == []
+
+
+def test_retention_deletes_old_settled_messages_in_batches_and_nothing_else() -> None:
+    outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(12)])
+    ids: list[Any] = list(OutboxMessage.objects.order_by("id").values_list("id", flat=True))
+    old = "2020-01-01T00:00:00Z"
+    OutboxMessage.objects.filter(id__in=ids[:8]).update(status="done", done_at=old)
+    OutboxMessage.objects.filter(id=ids[8]).update(status="dead", done_at=old)
+    OutboxMessage.objects.filter(id=ids[9]).update(status="cancelled", done_at=old)
+    OutboxMessage.objects.filter(id=ids[10]).update(status="done", done_at="2090-01-01T00:00:00Z")
+    assert [prune_once(older_than_s=3600, batch=5) for _ in range(3)] == [5, 4, 0]
+    assert set(OutboxMessage.objects.values_list("id", flat=True)) == {ids[8], ids[10], ids[11]}
