@@ -12,7 +12,7 @@ PORT ?= 8000
 ORDERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint
+.PHONY: help demo up test proof lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -25,6 +25,9 @@ up: $(LAB) ## run everything at PORT=8000 until Ctrl-C
 
 test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
 	@$(BIN)/python -m pytest $(ARGS)
+
+proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
+	@$(BIN)/python -m pytest -m proof $(ARGS)
 
 lint: $(DEV) ## ruff, mypy, import rules, migrations, deployment checks
 	$(BIN)/ruff check .

@@ -64,13 +64,16 @@ def insert(rows: list[dict[str, Any]]) -> None:
     A message with an ordering key starts as blocked: the relay promotes the head of each group, one at a
     time, so that producers of one group need not wait for each other.
     """
-    columns = "message_id, task, args, kwargs, headers, correlation_id, queue, ordering_key, passes_over_dead, dedup_key"
+    columns = (
+        "message_id, task, args, kwargs, headers, correlation_id,"
+        " queue, ordering_key, passes_over_dead, dedup_key"
+    )
     row = (
         "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
         " CASE WHEN %s <> '' THEN 'blocked' WHEN %s > 0 THEN 'scheduled' ELSE 'pending' END,"
         " clock_timestamp() + %s * interval '1 second')"
     )
-    names = columns.split(", ")
+    names = columns.replace(",", "").split()
     parameters: list[Any] = []
     for values in rows:
         parameters += [values[name] for name in names]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _OPTIONS = frozenset(
     {"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"}
 )
+
+_importing = threading.Lock()
 
 
 def enqueue(
@@ -145,7 +148,9 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     task = current_app.tasks.get(str(signature.task))
     if task is None:
         # Only workers import all tasks at their start. A web process or a command may name one that it never saw.
-        current_app.loader.import_default_modules()
+        # Celery imports them once; a thread that asks meanwhile is told that it is done, and would find no task.
+        with _importing:
+            current_app.loader.import_default_modules()
         task = current_app.tasks.get(str(signature.task))
     if task is None:
         raise EnqueueError(f"task {signature.task!r} is not registered")

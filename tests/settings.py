@@ -4,7 +4,7 @@ import os
 
 from config.settings import *  # noqa: F403
 
-CELERY_IMPORTS = ["tests.support.tasks"]
+CELERY_IMPORTS = ["tests.support.tasks", "tests.support.sabotage"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 RETRY_SCALE = 0.01
 RETRY_MINIMUM = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -101,6 +102,4 @@ def test_two_real_beats_of_which_one_is_killed_do_every_slot_once() -> None:
     )
     assert len(keys) == len(set(keys))
     seconds = sorted(datetime.fromisoformat(key.split(":", 2)[2]) for key in keys)
-    assert all(
-        later - earlier == timedelta(seconds=1) for earlier, later in zip(seconds, seconds[1:], strict=False)
-    )
+    assert all(later - earlier == timedelta(seconds=1) for earlier, later in pairwise(seconds))

@@ -7,6 +7,7 @@ test can count them whatever process they ran in.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from typing import Any
@@ -152,3 +153,11 @@ def breaks_the_handler() -> None:
 @shared_task
 def wrong_without_database() -> None:
     raise LookupError("nothing here needs the database")
+
+
+@shared_task(transactional=True, autoretry_for=(ConnectionError,), max_retries=50)
+def ordered_flaky(name: str) -> None:
+    """Fails now and then, before its effect counts: a retry must not let the next of its group pass."""
+    effects.add(name)
+    if random.random() < 0.2:
+        raise ConnectionError("again")
