@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -80,7 +80,9 @@ def test_ten_thousand_messages_through_two_relays_and_four_workers_take_effect_o
     assert_each_once(names)
 
 
-def test_flushall_with_a_thousand_in_flight_settles_all_within_a_minute() -> None:
+def test_flushall_with_a_thousand_in_flight_settles_all_within_a_minute(
+    figure: Callable[[str], None],
+) -> None:
     names = [f"m{n}" for n in range(2_000)]
     enqueue_names(names)
     with relay(env=QUICK), worker(concurrency=2, env=QUICK):
@@ -89,7 +91,7 @@ def test_flushall_with_a_thousand_in_flight_settles_all_within_a_minute() -> Non
         flush_redis()
         began = time.monotonic()
         wait_until_settled(60)
-        print(f"{published} in flight at FLUSHALL, all settled after {time.monotonic() - began:.1f} s")
+        figure(f"{published} in flight at FLUSHALL, all settled after {time.monotonic() - began:.1f} s")
     assert published >= 1_000
     assert_each_once(names)
 
@@ -105,7 +107,9 @@ def test_a_message_lost_between_pop_and_unacked_is_offered_again() -> None:
     assert_each_once(names)
 
 
-def test_forty_ends_of_workers_at_three_hundred_messages_a_second_lose_nothing() -> None:
+def test_forty_ends_of_workers_at_three_hundred_messages_a_second_lose_nothing(
+    figure: Callable[[str], None],
+) -> None:
     """20 x SIGKILL of the whole worker and 20 x SIGTERM, in turn, while messages flow."""
     total = 15_000
     rng = random.Random(7)
@@ -136,7 +140,7 @@ def test_forty_ends_of_workers_at_three_hundred_messages_a_second_lose_nothing()
         for inner, _ in fleet:
             inner.close()
     duplicates = sum(OutboxMessage.objects.values_list("duplicates", flat=True))
-    print(f"{total} messages in {took_s:.0f} s with 20 SIGKILL and 20 SIGTERM; {duplicates} copies skipped")
+    figure(f"{total} messages in {took_s:.0f} s with 20 SIGKILL and 20 SIGTERM; {duplicates} copies skipped")
     assert_each_once(names)
 
 
