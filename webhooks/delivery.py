@@ -54,17 +54,16 @@ def send_webhook(
 
     Raises WebhookDeliveryError (with `.status` and `.retry_after` in seconds) when it was not taken:
     DeliveryInFlight while another sender has it, EndpointUnreachable without an answer, EndpointGone for 410,
-    EndpointRefused for an address that we do not call. Raises ValueError for an unusable event id and
-    RuntimeError inside a transaction.
+    EndpointRefused for an address that we do not call. Raises ValueError for an unusable event id or
+    payload and RuntimeError inside a transaction.
     """
     if not _EVENT_ID.fullmatch(event_id):
         raise ValueError(f"event_id must be 1 to 255 of A-Z a-z 0-9 _ : -, not {event_id!r}")
     transport.check_url(endpoint_url)
     key = f"webhook:{event_id}:{endpoint_url}"
-    # The same bytes at every attempt, so that a receiver may compare a repeat with what it stored.
-    body = json.dumps(
-        {"id": event_id, "event": event_type, "data": payload}, separators=(",", ":"), sort_keys=True
-    )
+    # Nothing in it depends on the attempt, so that a receiver may compare a repeat with what it stored.
+    content = {"id": event_id, "event": event_type, "data": payload}
+    body = json.dumps(content, separators=(",", ":"), allow_nan=False)
 
     delivery = Delivery.claim(event_id=event_id, endpoint=endpoint_url, event_type=event_type)
     if delivery.status == Delivery.Status.SENT:

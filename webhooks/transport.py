@@ -33,6 +33,11 @@ TOTAL_TIMEOUT_SECONDS = 15.0
 # Keeps the unique index on (event_id, endpoint) far below PostgreSQL's 2704 bytes an entry.
 MAX_URL_LENGTH = 1024
 MAX_BODY_BYTES = 2048  # Of an unsuccessful answer only: enough for the receiver's reason, too little to hurt.
+# IPv6 addresses that carry an IPv4 address, which a gateway or the kernel would reach: mapped, NAT64, 6to4, Teredo.
+# No real receiver lives there.
+_IPV4_IN_DISGUISE = tuple(
+    ipaddress.IPv6Network(text) for text in ("::ffff:0:0/96", "64:ff9b::/32", "2002::/16", "2001::/32")
+)
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,8 @@ def check_url(url: str) -> SplitResult:
 def is_public(address: str) -> bool:
     """Whether an IP address is on the public internet, and not a disguise of one that is not."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
-        # These carry an IPv4 address inside and reach it through a gateway; no real receiver lives there.
-        if ip.sixtofour is not None or ip.teredo is not None or ip in ipaddress.ip_network("64:ff9b::/32"):
-            return False
+    if isinstance(ip, ipaddress.IPv6Address) and any(ip in network for network in _IPV4_IN_DISGUISE):
+        return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -138,11 +139,12 @@ def _exchange(
     sock: socket.socket, parts: SplitResult, target: str, data: bytes, headers: Mapping[str, str]
 ) -> Response:
     sock.settimeout(READ_TIMEOUT_SECONDS)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+    connection = http.client.HTTPConnection(
+        parts.netloc
+    )  # Knows IPv6 in brackets, and makes the Host header.
     connection.auto_open = 0  # Never reconnect: a new connection would resolve the name again, unchecked.
     connection.sock = sock
-    netloc = parts.netloc
-    connection.request("POST", target, body=data, headers={"Host": netloc, "Connection": "close", **headers})
+    connection.request("POST", target, body=data, headers={"Connection": "close", **headers})
     answer = connection.getresponse()
     text = ""
     if not 200 <= answer.status < 300:

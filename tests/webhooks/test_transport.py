@@ -58,6 +58,7 @@ def post(url: str) -> transport.Response:
         "ff02::1",
         "::ffff:127.0.0.1",
         "::ffff:169.254.169.254",
+        "::ffff:8.8.8.8",
         "2002:7f00:1::1",
         "64:ff9b::a9fe:a9fe",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
@@ -139,27 +140,27 @@ def test_a_redirect_is_an_answer_and_is_not_followed(sandbox: RunningSandbox):
     assert sandbox.ledger("webhooks") == []
 
 
-def test_the_request_is_the_one_that_was_asked_for():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        received: list[bytes] = []
+@pytest.mark.parametrize(
+    ("url", "line", "host"),
+    [
+        ("http://hooks.example/a/b?c=d", "POST /a/b?c=d HTTP/1.1", "hooks.example"),
+        ("http://hooks.example:8080", "POST / HTTP/1.1", "hooks.example:8080"),
+        ("http://[2606:2800:220:1::1]/", "POST / HTTP/1.1", "[2606:2800:220:1::1]"),
+        ("http://[2606:2800:220:1::1]:8080/", "POST / HTTP/1.1", "[2606:2800:220:1::1]:8080"),
+    ],
+)
+def test_the_request_is_the_one_that_was_asked_for(mocker, url, line, host):
+    ours, theirs = socket.socketpair()
+    mocker.patch("socket.getaddrinfo", return_value=[(2, 1, 6, "", ("93.184.216.34", 80))])
+    mocker.patch("socket.create_connection", return_value=ours)
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        response = transport.post(url, data=b"{}", headers={"X-One": "1"})
+        received = b"".join(iter(lambda: theirs.recv(65536), b"")).decode()
 
-        def answer() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                while not received or not received[-1].endswith(b"{}"):
-                    received.append(peer.recv(65536))
-                peer.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        port = listener.getsockname()[1]
-        response = transport.post(f"http://127.0.0.1:{port}/a/b?c=d", data=b"{}", headers={"X-One": "1"})
-        thread.join()
-
-    lines = b"".join(received).decode().split("\r\n")
-    assert response.status_code == 204
-    assert lines[0] == "POST /a/b?c=d HTTP/1.1"
-    assert {f"Host: 127.0.0.1:{port}", "X-One: 1", "Content-Length: 2"} <= set(lines)
+    lines = received.split("\r\n")
+    assert (response.status_code, lines[0], lines[-1]) == (204, line, "{}")
+    assert {f"Host: {host}", "X-One: 1", "Content-Length: 2"} <= set(lines)
 
 
 def test_a_slow_drip_ends_at_the_total_timeout(monkeypatch, serve):
