@@ -32,8 +32,10 @@ class SyncService:
             "order_id": order.pk,
             "status": order.status,
             "currency": order.currency,
-            "total": order.total_cents,
-            "customer": {"id": order.customer_id, "name": order.customer.name, "email": order.customer.email},
+            "total_cents": order.total_cents,
+            "customer_id": order.customer_id,
+            "customer_name": order.customer.name,
+            "customer_email": order.customer.email,
         }
         try:
             post_json(

@@ -32,10 +32,16 @@ def count_in_daily_totals(*, order_id: int) -> bool:
     completed = Order.objects.filter(pk=order_id, completed_at__isnull=False)
     if not completed.filter(counted_at__isnull=True).update(counted_at=ClockTimestamp()):
         return False
-    order = completed.get()
+    add_to_totals(completed.get())
+    return True
+
+
+def add_to_totals(order: Order) -> None:
+    """Add the order to its day's totals, in one statement: read, add and write in Python would lose what
+    another worker adds in between.
+    """
     table = connection.ops.quote_name(DailyTotals._meta.db_table)
     with connection.cursor() as cursor:
-        # One statement: read, add and write in Python would lose what another worker adds in between.
         cursor.execute(
             f"INSERT INTO {table} AS totals (date, currency, orders, revenue_cents)"
             " VALUES ((%s AT TIME ZONE 'UTC')::date, %s, 1, %s)"
@@ -43,4 +49,3 @@ def count_in_daily_totals(*, order_id: int) -> bool:
             " revenue_cents = totals.revenue_cents + EXCLUDED.revenue_cents",
             [order.completed_at, order.currency, order.total_cents],
         )
-    return True

@@ -1,0 +1,66 @@
+"""The warehouse's circuit: five failures in a row open it; refusals and 429s do not."""
+
+from unittest.mock import MagicMock
+
+import pytest
+from circuitbreaker import CircuitBreakerError, CircuitBreakerMonitor
+from pytest_mock import MockerFixture
+
+from orders import warehouse
+from orders.outbound import RateLimited, Refused
+from orders.warehouse import call_external_api
+
+
+def test_circuit_opens_after_five_failures(mocker: MockerFixture) -> None:
+    post = mocker.patch("requests.post", side_effect=ConnectionError("API down"))
+    for _ in range(5):
+        with pytest.raises(ConnectionError):
+            call_external_api({"test": "data"})
+    with pytest.raises(CircuitBreakerError):
+        call_external_api({"test": "data"})
+    assert post.call_count == 5
+
+
+def test_refusals_and_429s_are_answers_of_a_warehouse_that_is_up(mocker: MockerFixture) -> None:
+    post = mocker.patch("requests.post", return_value=MagicMock(status_code=422, text="no"))
+    for _ in range(10):
+        with pytest.raises(Refused):
+            call_external_api({})
+    post.return_value = MagicMock(status_code=429, headers={})
+    for _ in range(10):
+        with pytest.raises(RateLimited):
+            call_external_api({})
+    assert post.call_count == 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        MagicMock(status_code=500),
+        MagicMock(status_code=302),
+        MagicMock(status_code=200, json=MagicMock(return_value=[])),
+    ],
+    ids=["500", "redirect", "no object"],
+)
+def test_unusable_answer_is_a_failure(mocker: MockerFixture, answer: MagicMock) -> None:
+    mocker.patch("requests.post", return_value=answer)
+    for _ in range(5):
+        with pytest.raises(OSError, match="answered"):
+            call_external_api({})
+    with pytest.raises(CircuitBreakerError):
+        call_external_api({})
+
+
+def test_redirect_is_not_followed_and_the_call_has_an_end(mocker: MockerFixture) -> None:
+    post = mocker.patch("requests.post", return_value=MagicMock(status_code=200, json=lambda: {"id": 1}))
+    assert call_external_api({"order_id": 1}, idempotency_key="shipment-order-1") == {"id": 1}
+    sent = post.call_args.kwargs
+    assert sent["allow_redirects"] is False
+    assert sent["timeout"] == 3.0
+    assert sent["headers"] == {"Idempotency-Key": "shipment-order-1"}
+
+
+def test_circuit_has_the_documents_figures() -> None:
+    circuit = CircuitBreakerMonitor.get("warehouse")
+    assert circuit._failure_threshold == warehouse.FAILURE_THRESHOLD == 5
+    assert warehouse.RECOVERY_TIMEOUT_S == 30

@@ -1,0 +1,170 @@
+"""One key is one order: when requests race, when they crash, and when many do both."""
+
+import threading
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from orders import idempotency
+from orders.models import ApiKey, IdempotencyRecord, Order
+from orders.problems import Problem
+from orders.services import place_order
+from outbox.testing import staged
+from tests.orders.conftest import Caller, body, place, units
+from tests.orders.test_api import problem
+
+
+@pytest.fixture
+def raw_key(busy_shop: None) -> str:
+    return ApiKey.issue("test")[1]
+
+
+def test_identical_requests_at_once_place_one_order(raw_key: str) -> None:
+    together = threading.Barrier(8)
+
+    def post(_: int) -> Any:
+        try:
+            together.wait(10)
+            return Caller(raw_key).post(body())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(8)))
+    assert Order.objects.count() == 1
+    assert len(staged("orders.tasks.process_order")) == 1
+    placed = [answer for answer in answers if answer.status_code == 202]
+    assert placed
+    assert len({answer.content for answer in placed}) == 1
+    for answer in answers:
+        if answer.status_code != 202:
+            assert problem(answer, 409)["code"] == "request_in_flight"
+            assert int(answer["Retry-After"]) >= 1
+
+
+def test_request_whose_twin_is_still_in_flight_is_a_409_and_then_gets_its_answer(raw_key: str) -> None:
+    api_key = ApiKey.objects.get()
+    placing, finish = threading.Event(), threading.Event()
+
+    def slowly() -> tuple[Order, str]:
+        placing.set()
+        assert finish.wait(30)
+        return place(), '{"status": "pending"}'
+
+    def first() -> None:
+        try:
+            idempotency.answer_once(api_key=api_key, key="key-1", body_hash=fingerprint(), place=slowly)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert placing.wait(30)
+    caller = Caller(raw_key)
+    assert problem(caller.post(body()), 409)["code"] == "request_in_flight"
+    assert caller.post(body(), key="key-2").status_code == 202
+    finish.set()
+    thread.join(30)
+    assert caller.post(body()).content == b'{"status": "pending"}'
+    assert Order.objects.count() == 2
+
+
+def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
+    before = units()
+    api_key = ApiKey.objects.get()
+
+    def crash() -> tuple[Order, str]:
+        place()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        idempotency.answer_once(api_key=api_key, key="key-1", body_hash=fingerprint(), place=crash)
+    assert not Order.objects.exists()
+    assert units() == before
+    assert Caller(raw_key).post(body()).status_code == 202
+
+
+def test_connection_that_dies_in_flight_leaves_the_key_free(raw_key: str) -> None:
+    """A killed web process: nobody runs a clean-up, PostgreSQL drops the lock and the transaction."""
+    api_key = ApiKey.objects.get()
+    died = threading.Event()
+
+    def die() -> None:
+        def place_and_die() -> tuple[Order, str]:
+            order = place()
+            connection.connection.close()
+            return order, "{}"
+
+        with pytest.raises(Exception, match="closed"):
+            idempotency.answer_once(
+                api_key=api_key, key="key-1", body_hash=fingerprint(), place=place_and_die
+            )
+        connection.close()
+        died.set()
+
+    thread = threading.Thread(target=die)
+    thread.start()
+    assert died.wait(30)
+    thread.join(30)
+    assert Caller(raw_key).post(body()).status_code == 202
+    assert Order.objects.count() == 1
+
+
+def test_keys_repeated_and_killed_at_random_are_one_order_each(raw_key: str) -> None:
+    """Each request may be cut off before it is answered, as by a kill; clients repeat until they are
+    answered.
+    """
+    keys = [str(uuid.uuid4()) for _ in range(40)]
+    cut_off = Counter[str]()
+
+    def order(key: str) -> int:
+        api_key = ApiKey.objects.get()
+        try:
+            for attempt in range(200):
+                dying = hash((key, attempt, threading.get_ident())) % 3 == 0
+
+                def make(dying: bool = dying) -> tuple[Order, str]:
+                    placed = place_order(
+                        customer_id=1, currency="usd", payment_method="pm_card_visa", lines=[("WIDGET", 1)]
+                    )
+                    if dying:
+                        raise ConnectionAbortedError
+                    return placed, f'{{"id": {placed.id}}}'
+
+                try:
+                    answer = idempotency.answer_once(api_key=api_key, key=key, body_hash="same", place=make)
+                except ConnectionAbortedError:
+                    cut_off[key] += 1
+                except Problem as busy:
+                    if busy.code != "request_in_flight":
+                        raise
+                else:
+                    return answer.order_id
+            raise AssertionError(f"{key} was never answered")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        answered = list(pool.map(order, keys * 5))
+    assert sum(cut_off.values()) > 10
+    assert Order.objects.count() == IdempotencyRecord.objects.count() == 40
+    assert len(set(answered)) == 40
+    assert len(staged("orders.tasks.process_order")) == 40
+
+
+def test_second_record_of_a_key_is_refused_by_the_database(shop: None) -> None:
+    """The lock saves a second caller its work; what makes the order one is the constraint."""
+    key, _ = ApiKey.issue("test")
+    record = {"api_key": key, "key": "key-1", "body_hash": "same", "answer": "{}"}
+    IdempotencyRecord.objects.create(order=place(), **record)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        IdempotencyRecord.objects.create(order=place(), **record)
+
+
+def fingerprint() -> str:
+    """That of the body which `post(body())` sends."""
+    return idempotency.fingerprint(body())

@@ -1,0 +1,169 @@
+"""A file of orders: one message a row, each row once, whatever is killed or run twice."""
+
+from typing import Any
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from pytest_mock import MockerFixture
+
+import outbox
+from orders import importer
+from orders.models import ImportFile, ImportRow, Order
+from orders.selectors import import_progress
+from orders.tasks import import_row, process_large_file
+from outbox.testing import clear, drain, staged
+
+HEADING = "customer_id,currency,payment_method,items,receipt_email\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_follow_up(mocker: MockerFixture) -> None:
+    mocker.patch("orders.services.placing._enqueue_first_messages")
+
+
+def upload(*lines: str, heading: str = HEADING) -> ImportFile:
+    return ImportFile.objects.create(
+        name="orders.csv", content=heading + "".join(f"{line}\n" for line in lines)
+    )
+
+
+def good(count: int) -> list[str]:
+    return [
+        f"{number % 20 + 1},usd,pm_card_visa,WIDGET:1;GIZMO:2,a{number}@example.com"
+        for number in range(count)
+    ]
+
+
+def test_one_message_is_enqueued_for_each_record(shop: None) -> None:
+    file = upload(*good(5))
+    assert process_large_file(file.id) == {"status": "staged", "file_id": file.id, "rows": 5}
+    rows = list(ImportRow.objects.order_by("number").values_list("pk", flat=True))
+    messages = staged("orders.tasks.import_row")
+    assert [message.args for message in messages] == [[row] for row in rows]
+    assert {message.queue for message in messages} == {"low"}
+
+
+def test_all_records_become_orders(shop: None) -> None:
+    file = upload(*good(3))
+    process_large_file.delay(file.id)
+    drain()
+    file.refresh_from_db()
+    assert file.status == "staged"
+    assert import_progress(file) == {"staged": 3, "pending": 0, "imported": 3, "rejected": 0}
+    order = Order.objects.get(receipt_email="a1@example.com")
+    assert (order.customer_id, order.items.count(), order.subtotal_cents) == (2, 2, 1999 + 2 * 999)
+
+
+def test_file_of_several_batches_is_staged_whole(shop: None, mocker: MockerFixture) -> None:
+    mocker.patch("orders.importer.BATCH_ROWS", 4)
+    file = upload(*good(11))
+    process_large_file(file.id)
+    assert list(ImportRow.objects.order_by("number").values_list("number", flat=True)) == list(range(1, 12))
+    assert len(staged("orders.tasks.import_row")) == 11
+
+
+def test_import_that_was_killed_continues_where_it_stopped(shop: None, mocker: MockerFixture) -> None:
+    mocker.patch("orders.importer.BATCH_ROWS", 4)
+    file = upload(*good(11))
+    kill = mocker.patch("outbox.enqueue_many", side_effect=dying_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        process_large_file(file.id)
+    assert importer.rows_staged(file_id=file.id) == ImportRow.objects.count() == len(staged()) == 8
+    mocker.stop(kill)
+    process_large_file(file.id)
+    process_large_file(file.id)
+    assert ImportRow.objects.count() == len(staged()) == 11
+
+
+def test_of_two_imports_of_one_file_at_once_one_stops(shop: None, mocker: MockerFixture) -> None:
+    mocker.patch("orders.importer.BATCH_ROWS", 4)
+    file = upload(*good(8))
+    stage = importer._stage
+
+    def overtaken(file_id: int, already: int, batch: list[dict[str, Any]]) -> bool:
+        mocker.stop(patched)
+        process_large_file(file_id)  # the other one does it all before our first batch
+        return stage(file_id, already, batch)
+
+    patched = mocker.patch("orders.importer._stage", side_effect=overtaken)
+    assert process_large_file(file.id)["status"] == "in_progress"
+    assert ImportRow.objects.count() == 8
+
+
+def test_asked_to_stop_it_defers_what_is_left_and_finishes_later(shop: None, mocker: MockerFixture) -> None:
+    mocker.patch("orders.importer.BATCH_ROWS", 4)
+    file = upload(*good(11))
+    stop = mocker.patch("outbox.enqueue_many", side_effect=dying_at(3, SoftTimeLimitExceeded()))
+    with pytest.raises(outbox.Defer, match="8 rows staged"):
+        process_large_file(file.id)
+    mocker.stop(stop)
+    assert process_large_file(file.id)["rows"] == 11
+
+
+def test_run_without_any_progress_is_a_failure(shop: None, mocker: MockerFixture) -> None:
+    file = upload(*good(3))
+    mocker.patch("outbox.enqueue_many", side_effect=SoftTimeLimitExceeded())
+    with pytest.raises(SoftTimeLimitExceeded):
+        process_large_file(file.id)
+
+
+def test_row_is_imported_once_however_often_its_message_comes(shop: None) -> None:
+    process_large_file(upload(*good(1)).id)
+    clear()
+    row = ImportRow.objects.get()
+    assert import_row(row.pk)["status"] == "imported"
+    assert import_row(row.pk)["status"] == "imported"
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("x,usd,pm_card_visa,WIDGET:1,", "customer_id: 'x' is not a whole number."),
+        ("999,usd,pm_card_visa,WIDGET:1,", "customer_id: There is no customer 999."),
+        ("1,usd,pm_card_visa,NOTHING:1,", "items[0].sku: There is no product NOTHING."),
+        ("1,usd,pm_card_visa,WIDGET,", "items: '' is not a whole number."),
+        ("1,usd,pm_card_visa,WIDGET:" + "9" * 40, "items: '9999999999999999999999999999999999999999' is not"),
+        ("1,usd,pm card,WIDGET:1,", "payment_method: This is no id of a payment method."),
+        ("1,usd,pm_card_visa,WIDGET:1,nobody", "receipt_email: This is no mail address."),
+        ("1", "items: '' is not a whole number."),
+    ],
+)
+def test_bad_row_is_rejected_with_its_reason_and_the_others_are_imported(
+    shop: None, line: str, reason: str
+) -> None:
+    file = upload(line, *good(1))
+    process_large_file.delay(file.id)
+    drain()
+    bad, fine = ImportRow.objects.order_by("number")
+    assert bad.status == "rejected"
+    assert bad.error.startswith(reason)
+    assert fine.status == "imported"
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("heading", "reason"),
+    [("customer,currency\n", "lacks customer_id, payment_method"), ("", "lacks customer_id"), ('"\n', "")],
+)
+def test_file_that_is_no_list_of_orders_is_rejected_whole(shop: None, heading: str, reason: str) -> None:
+    file = upload("1,usd", heading=heading)
+    assert process_large_file(file.id)["status"] == "rejected"
+    file.refresh_from_db()
+    assert file.status == "rejected"
+    assert reason in file.error
+    assert not ImportRow.objects.exists()
+
+
+def dying_at(call: int, error: BaseException | None = None) -> Any:
+    """A stand-in for outbox.enqueue_many that works until its nth call."""
+    real, calls = outbox.enqueue_many, 0
+
+    def enqueue_many(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise error or KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    return enqueue_many
