@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab.sandbox_fixture import RunningSandbox
+from tests.webhooks.conftest import read_request
 from webhooks import transport
 from webhooks.errors import EndpointRefused, EndpointUnreachable
 
@@ -26,7 +27,7 @@ def serve() -> Iterator[Callable[..., str]]:
                     while True:
                         peer, _ = listener.accept()
                         with peer, contextlib.suppress(OSError):
-                            peer.recv(65536)
+                            read_request(peer)
                             answer(peer)
 
             threading.Thread(target=run, daemon=True).start()
