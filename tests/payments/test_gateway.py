@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from circuitbreaker import CircuitBreakerError
 
-from payments import calls
 from payments.errors import (
     CardDeclined,
     GatewayBusy,
-    GatewayMisconfigured,
     GatewayUnavailable,
-    InvalidRequest,
 )
-from payments.gateway import Charge, PaymentGateway
+from payments.gateway import PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox, run_sandbox
-
-DECLINED_CARD = "pm_card_visa_chargeDeclinedInsufficientFunds"
+from tests.payments.payer import ClaimLost, Payer, captures, commit_then
 
 
 class Killed(BaseException):
     """The process dies here."""
-
-
-class Payer:
-    """An order as its caller keeps it: a committed intent id, and the same identity at every attempt."""
-
-    def __init__(self, order_id: int, *, payment_method: str = "pm_card_visa") -> None:
-        self.order_id = order_id
-        self.payment_method = payment_method
-        self.intent_id = ""
-        self.lock = threading.Lock()
-
-    def commit(self, intent_id: str) -> None:
-        """As the order does: compare-and-swap, and a committed id is never replaced."""
-        with self.lock:
-            if self.intent_id:
-                raise ClaimLost
-            self.intent_id = intent_id
-
-    def pay(self, on_created: Any = None) -> Charge:
-        return PaymentGateway.charge(
-            7,
-            9999,
-            payment_method=self.payment_method,
-            idempotency_key=f"order-{self.order_id}",
-            payment_intent_id=self.intent_id,
-            on_created=on_created or self.commit,
-        )
-
-    def pay_in_the_end(self, attempts: int = 60) -> Charge:
-        for _ in range(attempts):
-            try:
-                return self.pay()
-            except GatewayUnavailable:
-                calls.breaker.reset()
-        raise AssertionError(f"not paid after {attempts} attempts")
-
-
-class ClaimLost(Exception):
-    pass
-
-
-def captures(sandbox: RunningSandbox, order_id: int) -> list[dict[str, Any]]:
-    return sandbox.ledger("charges", order_id=order_id)
 
 
 def test_charge_is_called_as_the_documents_do(sandbox_settings: RunningSandbox) -> None:
@@ -155,19 +106,11 @@ def test_an_order_charged_again_after_its_keys_expired_is_captured_once(
         payer = Payer(6)
         # The capture happens and its answer is lost; the dead letter is replayed when all keys are forgotten.
         with pytest.raises(GatewayUnavailable):
-            payer.pay(on_created=_then(payer, lambda: sandbox.faults(gateway={"drop_reply_rate": 1})))
+            payer.pay(on_created=commit_then(payer, lambda: sandbox.faults(gateway={"drop_reply_rate": 1})))
         sandbox.faults()
         payer.pay()
         payer.pay()
         assert len(captures(sandbox, 6)) == 1
-
-
-def _then(payer: Payer, turn: Any) -> Any:
-    def commit(intent_id: str) -> None:
-        payer.commit(intent_id)
-        turn()
-
-    return commit
 
 
 @pytest.mark.parametrize("fault", ["drop_reply_rate", "wrong_json_rate"])
@@ -176,7 +119,7 @@ def test_a_gateway_that_acts_and_then_does_not_say_so_captures_once(
 ) -> None:
     payer = Payer(7)
     with pytest.raises(GatewayUnavailable):
-        payer.pay(on_created=_then(payer, lambda: sandbox_settings.faults(gateway={fault: 1})))
+        payer.pay(on_created=commit_then(payer, lambda: sandbox_settings.faults(gateway={fault: 1})))
     assert len(captures(sandbox_settings, 7)) == 1, "it did not act: the test shows nothing"
     sandbox_settings.faults()
     payer.pay()
@@ -213,7 +156,9 @@ def test_a_stored_server_error_does_not_block_the_order_for_a_day(sandbox_settin
         payer.pay()
     sandbox_settings.faults()
     with pytest.raises(GatewayUnavailable):  # the confirmation's key gets its stored error too
-        payer.pay(on_created=_then(payer, lambda: sandbox_settings.faults(gateway={"cached_error_rate": 1})))
+        payer.pay(
+            on_created=commit_then(payer, lambda: sandbox_settings.faults(gateway={"cached_error_rate": 1}))
+        )
     sandbox_settings.faults()
     payer.pay()
     assert len(captures(sandbox_settings, 8)) == 1
@@ -250,7 +195,7 @@ def test_a_run_that_was_overtaken_after_its_keys_expired_finds_the_others_captur
         settings.STRIPE_API_BASE, settings.STRIPE_API_KEY = sandbox.url, "sk_test"
         payer = Payer(15)
         # This run is frozen between commit and confirm while another one captures.
-        payment = payer.pay(on_created=_then(payer, lambda: payer.pay()))
+        payment = payer.pay(on_created=commit_then(payer, lambda: payer.pay()))
         assert payment.status == "succeeded"
         assert len(captures(sandbox, 15)) == 1
 
@@ -264,106 +209,6 @@ def test_a_payment_that_was_cancelled_just_before_its_confirmation_is_declined(
         PaymentGateway.refund(payer.intent_id, order_id=16, idempotency_key="refund-order-16")
 
     with pytest.raises(CardDeclined) as caught:
-        payer.pay(on_created=_then(payer, cancel))
+        payer.pay(on_created=commit_then(payer, cancel))
     assert caught.value.decline_code == "canceled"
     assert captures(sandbox_settings, 16) == []
-
-
-def test_a_declined_card_is_a_final_answer_with_the_banks_code(sandbox_settings: RunningSandbox) -> None:
-    payer = Payer(10, payment_method=DECLINED_CARD)
-    for _ in range(2):
-        with pytest.raises(CardDeclined) as caught:
-            payer.pay()
-        assert caught.value.decline_code == "insufficient_funds"
-    assert captures(sandbox_settings, 10) == []
-
-
-def test_a_decline_whose_answer_was_lost_is_learned_from_the_intent(sandbox_settings: RunningSandbox) -> None:
-    payer = Payer(11, payment_method=DECLINED_CARD)
-    with pytest.raises(GatewayUnavailable):
-        payer.pay(on_created=_then(payer, lambda: sandbox_settings.faults(gateway={"drop_reply_rate": 1})))
-    sandbox_settings.faults()
-    with pytest.raises(CardDeclined, match="insufficient_funds"):
-        payer.pay()
-
-
-def test_a_card_that_asks_for_the_customer_is_declined_and_can_no_longer_be_captured(
-    sandbox_settings: RunningSandbox,
-) -> None:
-    payer = Payer(12, payment_method="pm_card_authenticationRequired")
-    with pytest.raises(CardDeclined) as caught:
-        payer.pay()
-    assert caught.value.decline_code == "authentication_required"
-    assert PaymentGateway.retrieve(payer.intent_id).status == "canceled"
-    with pytest.raises(CardDeclined):
-        payer.pay()
-
-
-def test_a_stored_intent_over_another_amount_is_refused(sandbox_settings: RunningSandbox) -> None:
-    payment = PaymentGateway.charge(1, 500)
-    with pytest.raises(InvalidRequest, match="is for 500 usd, not 501 usd"):
-        PaymentGateway.charge(1, 501, payment_intent_id=payment.id)
-    with pytest.raises(InvalidRequest):
-        PaymentGateway.charge(1, 500, currency="eur", payment_intent_id=payment.id)
-
-
-def test_what_asking_again_cannot_mend_is_permanent(sandbox_settings: RunningSandbox) -> None:
-    with pytest.raises(InvalidRequest):
-        PaymentGateway.charge(1, 500, payment_method="pm_card_of_nobody")
-    with pytest.raises(InvalidRequest):
-        PaymentGateway.charge(1, 500, payment_intent_id="pi_unknown")
-    PaymentGateway.charge(1, 500, idempotency_key="order-13")
-    with pytest.raises(InvalidRequest, match="idempotent requests"):
-        PaymentGateway.charge(1, 501, idempotency_key="order-13")
-
-
-def test_a_rate_limit_says_when_to_come_back_and_leaves_the_circuit_closed(
-    sandbox_settings: RunningSandbox,
-) -> None:
-    sandbox_settings.faults(gateway={"rate_limit_rate": 1, "retry_after": 7})
-    for _ in range(10):
-        with pytest.raises(GatewayBusy) as caught:
-            PaymentGateway.charge(1, 500)
-        assert caught.value.retry_after == 7.0
-
-
-def test_five_outages_open_the_circuit_and_nothing_more_is_sent(sandbox_settings: RunningSandbox) -> None:
-    sandbox_settings.faults(gateway={"error_rate": 1})
-    for _ in range(5):
-        with pytest.raises(GatewayUnavailable):
-            PaymentGateway.charge(1, 500)
-    with pytest.raises(CircuitBreakerError):
-        PaymentGateway.charge(1, 500)
-    assert sandbox_settings.bitten("gateway", "error_rate") == 5
-
-
-def test_declined_cards_leave_the_circuit_closed(sandbox_settings: RunningSandbox) -> None:
-    for order_id in range(200, 210):
-        with pytest.raises(CardDeclined):
-            Payer(order_id, payment_method=DECLINED_CARD).pay()
-    Payer(210).pay()
-
-
-def test_a_wrong_key_is_permanent_and_appears_nowhere(
-    sandbox_settings: RunningSandbox, settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings.STRIPE_API_KEY = "pk_live_topsecret"
-    with caplog.at_level("DEBUG"), pytest.raises(GatewayMisconfigured) as caught:
-        PaymentGateway.charge(1, 500)
-    assert "topsecret" not in f"{caught.value} {caught.value.__context__!r} {caplog.text}"
-
-
-def test_no_secret_of_a_successful_charge_is_logged(
-    sandbox_settings: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level("DEBUG"):
-        Payer(14).pay()
-    assert "_secret_" not in caplog.text
-    assert "sk_test" not in caplog.text
-
-
-def test_the_list_of_intents_goes_past_its_first_page(sandbox_settings: RunningSandbox) -> None:
-    paid = {PaymentGateway.charge(1, 500 + number).id for number in range(101)}
-    listed = [intent.id for intent in PaymentGateway.intents_since(datetime.now(UTC) - timedelta(hours=1))]
-    assert len(listed) == 101
-    assert set(listed) == paid
