@@ -20,6 +20,8 @@ from dlq.rawmessage import RawMessage, storable, text
 MAX_TRACEBACK = 50_000
 #: Lost runs of messages that ended well leave their count behind; after this it is of no use.
 LOST_RUNS_KEPT = timedelta(days=7)
+#: What a replay must not overwrite.
+_ORIGINAL = ("raw", "raw_digest", "headers")
 
 
 def on_dead(
@@ -114,6 +116,9 @@ def _record(message_key: str, *, generation: int | None, values: dict[str, Any])
             if letter.state == State.OPEN:
                 # The same message: a redelivery, or the second of two hooks that report one ending.
                 return letter, letter.raw_digest == values["raw_digest"]
+            if letter.state == State.REPLAYING:
+                # What came back is the copy that the replay sent; the letter keeps the original.
+                values = {name: value for name, value in values.items() if name not in _ORIGINAL}
         elif generation == letter.generation:
             return letter, True
         reopen_with(letter, values | {"generation": generation})

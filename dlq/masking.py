@@ -20,6 +20,8 @@ _SECRET_PAIR = re.compile(
     rf"(?P<key>[\w-]*(?:{_SECRET})[\w-]*[\"']?\s*[:=]\s*)(?P<value>\"[^\"]*\"|'[^']*'|(?:Bearer|Basic)\s+\S+|[^\s,;)}}\]&]+)",
     re.IGNORECASE,
 )
+#: The password in `scheme://user:password@host`.
+_URL = re.compile(r"(?<=://)(?P<user>[^\s:/@]*):[^\s/@]+@")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _API_KEY = re.compile(r"\b(?:sk|rk|pk|whsec)_(?:live|test)?_?[A-Za-z0-9]{8,}\b")
 _DIGITS = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w.-])")
@@ -44,6 +46,7 @@ def masked(value: Any) -> Any:
 def masked_text(value: str) -> str:
     """`value` without `key=secret` pairs, bearer tokens, API keys and card numbers."""
     value = _SECRET_PAIR.sub(lambda match: match["key"] + MASK, value)
+    value = _URL.sub(lambda match: f"{match['user']}:{MASK}@", value)
     value = _BEARER.sub(lambda match: f"{match[1]} {MASK}", value)
     value = _API_KEY.sub(MASK, value)
     return _DIGITS.sub(lambda match: MASK if _is_card(match[0]) else match[0], value)

@@ -26,6 +26,8 @@ from dlq.rawmessage import REPLAY_HEADER, RawMessage, text
 #: broker; after this an operator may send it again. A journalled one cannot be lost, so that it has no such
 #: end.
 SILENT_AFTER = timedelta(hours=1)
+#: How long RabbitMQ may take to confirm that it has stored the message.
+CONFIRM_WITHIN_S = 10
 #: Causes for which sending the same bytes again can only end the same way.
 UNREADABLE = (Cause.UNDECODABLE, Cause.MALFORMED)
 
@@ -122,7 +124,7 @@ def _way(letter: DeadLetter) -> Callable[[DeadLetter, int], str] | None:
             f"{letter.message_id} is {letter.cause}: sent again as it is, it can only fail again"
         )
     if letter.raw is not None:
-        if letter.task not in current_app.tasks:
+        if _task(letter) is None:
             raise NotReplayable(
                 f"no task {letter.task!r} is registered here: deploy it, or discard the letter"
             )
@@ -139,10 +141,7 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
     raw = letter.message
     assert raw is not None
     try:
-        with (
-            current_app.connection_for_write() as connection,
-            connection.Producer(confirm_timeout=10) as producer,
-        ):
+        with current_app.connection_for_write() as connection, connection.Producer() as producer:
             producer.publish(
                 raw.body,
                 exchange=Exchange(""),
@@ -153,6 +152,8 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
                 retry=True,
                 retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.5},
                 delivery_mode=2,
+                mandatory=True,
+                confirm_timeout=CONFIRM_WITHIN_S,
                 correlation_id=letter.message_id,
             )
     except Exception as exc:
@@ -163,11 +164,20 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
 
 def _headers(letter: DeadLetter, raw: RawMessage, retries: int) -> dict[str, Any]:
     """The headers for another run: not expired, not compressed (the kept body is not), with tries left."""
-    limit = current_app.tasks[letter.task].max_retries
+    task = _task(letter)
+    limit = task.max_retries if task else None
     spent = max(0, limit - retries) if limit is not None else 0
     dropped = ("expires", "eta", "compression", "redelivered", "x-delivery-count")
     kept = {key: value for key, value in raw.headers.items() if key not in dropped}
     return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
+
+
+def _task(letter: DeadLetter) -> Any:
+    """The letter's task, or None when this deployment has none of that name."""
+    if letter.task not in current_app.tasks:
+        # Only workers import the task modules by themselves; a web process has what it happened to import.
+        current_app.loader.import_default_modules()
+    return current_app.tasks.get(letter.task)
 
 
 def _run_handler(letter: DeadLetter, retries: int) -> str:

@@ -8,6 +8,7 @@ ending is recorded first and acknowledged after, and what cannot be recorded is 
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -19,7 +20,7 @@ from celery.worker import state
 from dlq.capture import cause_of
 from dlq.ending import Ending
 from dlq.models import Cause
-from dlq.rawmessage import RawMessage
+from dlq.rawmessage import REPLAY_HEADER, RawMessage
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,13 @@ class Request(celery_request.Request):  # type: ignore[misc]
             # The pool starts the clock of the hard limit when the soft one has passed: a task that sets only a
             # hard limit, below everybody's soft limit, would run without any.
             self.time_limits = (hard, hard)
+        if REPLAY_HEADER in self.request_dict:
+            # An operator sent it again after it was revoked: the later word counts.
+            celery_request.revoked_tasks.discard(self.id)
+
+    def maybe_expire(self) -> bool:
+        """Celery also remembers the id as revoked, so that a replay without the expiry would never run."""
+        return bool(self.expires and datetime.now(self.expires.tzinfo) > self.expires)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The task raised, or its process died; called by the pool, and from `on_success` for what it

@@ -86,15 +86,26 @@ def _encodings() -> list[Broken]:
             '[[{"__type__": "datetime", "__value__": "soon"}], {}, {}]',
             headers(TASK),
         ),
-        Broken("type: pickle", UNDECODABLE, b"\x80\x04N.", headers(TASK), "application/x-python-serialize", "binary"),
+        Broken(
+            "type: pickle",
+            UNDECODABLE,
+            b"\x80\x04N.",
+            headers(TASK),
+            "application/x-python-serialize",
+            "binary",
+        ),
         Broken("type: YAML", UNDECODABLE, "[[], {}, {}]", headers(TASK), "application/x-yaml"),
         Broken("type: unknown", UNDECODABLE, GOOD_BODY, headers(TASK), "text/html"),
         Broken("type: none", MALFORMED, GOOD_BODY, headers(TASK), None),
         Broken("type: a number", UNDECODABLE, GOOD_BODY, headers(TASK), 5, only_redis=True),
         Broken("type: a mapping", UNDECODABLE, GOOD_BODY, headers(TASK), {"a": 1}, only_redis=True),
         Broken("encoding: unknown", UNDECODABLE, GOOD_BODY, headers(TASK), "text/plain", "no-such-charset"),
-        Broken("encoding: a number", UNDECODABLE, GOOD_BODY, headers(TASK), content_encoding=5, only_redis=True),
-        Broken("compression: broken", UNDECODABLE, b"no gzip", headers(TASK, compression="application/x-gzip")),
+        Broken(
+            "encoding: a number", UNDECODABLE, GOOD_BODY, headers(TASK), content_encoding=5, only_redis=True
+        ),
+        Broken(
+            "compression: broken", UNDECODABLE, b"no gzip", headers(TASK, compression="application/x-gzip")
+        ),
         Broken("compression: unknown", UNDECODABLE, GOOD_BODY, headers(TASK, compression="no-such")),
     ]
 
@@ -159,6 +170,8 @@ def _unknown() -> list[Broken]:
     return [
         Broken("task: unknown", UNKNOWN, GOOD_BODY, task_headers("no.such.task")),
         Broken("task: unknown, of protocol 1", UNKNOWN, '{"task": "gone", "id": "p1-gone", "args": []}', {}),
-        Broken("task: unknown, with what jsonb cannot hold", UNKNOWN, strange, task_headers("no.such.task.2")),
+        Broken(
+            "task: unknown, with what jsonb cannot hold", UNKNOWN, strange, task_headers("no.such.task.2")
+        ),
         Broken("task: no name of a task", UNKNOWN, GOOD_BODY, task_headers("drop table; 🙂")),
     ]

@@ -16,7 +16,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean")]
 
 
 def applicable() -> list[Broken]:
-    return [broken for broken in corpus() if not broken.only_redis or not settings.CELERY_BROKER_URL.startswith("amqp")]
+    return [
+        broken
+        for broken in corpus()
+        if not broken.only_redis or not settings.CELERY_BROKER_URL.startswith("amqp")
+    ]
 
 
 def assert_recorded(letter: DeadLetter, broken: Broken) -> None:
@@ -65,7 +69,9 @@ def test_all_malformed_messages_at_once_are_each_recorded_once_and_the_worker_li
     messages = applicable()
     with worker() as process:
         rawpublish.publish_all([broken.as_sent for broken in messages])
-        await_(lambda: DeadLetter.objects.count() >= len(messages) or not process.alive(), "all are recorded", 60)
+        await_(
+            lambda: DeadLetter.objects.count() >= len(messages) or not process.alive(), "all are recorded", 60
+        )
         assert_healthy(process)
     assert DeadLetter.objects.count() == len(messages)
     assert sorted(letter.message.body for letter in DeadLetter.objects.all() if letter.message) == sorted(
@@ -83,7 +89,11 @@ def test_a_renamed_tasks_message_keeps_what_a_replay_needs() -> None:
         message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
         await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
     letter = DeadLetter.objects.get()
-    assert (letter.task, letter.args, letter.kwargs) == ("tests.support.tasks.renamed", ["a"], {"password": "hunter2"})
+    assert (letter.task, letter.args, letter.kwargs) == (
+        "tests.support.tasks.renamed",
+        ["a"],
+        {"password": "hunter2"},
+    )
 
 
 def test_two_different_messages_with_one_id_are_two_letters() -> None:

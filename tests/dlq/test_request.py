@@ -17,7 +17,11 @@ TASKS = "tests.support.tasks."
 
 def the_letter(message_id: str, within_s: float = 20.0) -> DeadLetter:
     """The letter of a message, and the proof that it is the only one and was opened once."""
-    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), f"a letter of {message_id}", within_s)
+    await_(
+        lambda: DeadLetter.objects.filter(message_id=message_id).exists(),
+        f"a letter of {message_id}",
+        within_s,
+    )
     letter = DeadLetter.objects.get()
     assert letter.message_id == message_id
     assert letter.state == State.OPEN
@@ -38,7 +42,11 @@ def assert_goes_on(live: Process) -> None:
 def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process) -> None:
     letter = the_letter(rawpublish.send(f"{TASKS}permanently_wrong", "a"))
     assert (letter.task, letter.args, letter.kwargs) == (f"{TASKS}permanently_wrong", ["a"], {})
-    assert (letter.exception, letter.error, letter.cause) == ("ValueError", "no retry can mend this", "failed")
+    assert (letter.exception, letter.error, letter.cause) == (
+        "ValueError",
+        "no retry can mend this",
+        "failed",
+    )
     assert "permanently_wrong" in letter.traceback
     assert letter.place == "support.tasks.permanently_wrong"
     assert_goes_on(live)

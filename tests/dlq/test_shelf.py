@@ -77,7 +77,9 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neith
     assert rawpublish.depth() == 0
 
 
-def test_a_worker_that_stops_while_the_database_is_away_gives_back_what_it_could_not_record(proxy: Proxy) -> None:
+def test_a_worker_that_stops_while_the_database_is_away_gives_back_what_it_could_not_record(
+    proxy: Proxy,
+) -> None:
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
         proxy.refuse()
         ids = send_what_ends_badly()

@@ -161,3 +161,10 @@ def ordered_flaky(name: str) -> None:
     effects.add(name)
     if random.random() < 0.2:
         raise ConnectionError("again")
+
+
+@shared_task
+def wrong_until_told(name: str) -> None:
+    if not effects.count(f"{name}-told"):
+        raise LookupError("not told yet")
+    effects.add(f"{name}-done")

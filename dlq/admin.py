@@ -1,0 +1,233 @@
+"""The dead-letter desk. Shows everything about a letter but its secrets, and offers what is valid for its state."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+
+from dlq import replay, selectors
+from dlq.masking import masked, masked_text
+from dlq.models import DeadLetter, LetterEvent, State
+
+_COLOURS = {
+    State.OPEN: "#b42318",
+    State.REPLAYING: "#b54708",
+    State.RESOLVED: "#067647",
+    State.DISCARDED: "#667085",
+}
+#: Reasons shown one by one after a bulk action; the rest is a number.
+MAX_REASONS = 5
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """View only: a letter changes by its actions, each of which asks for its own permission."""
+
+    list_display = ("what", "badge", "failed_replays", "failed_ago", "queue", "cause", "problem")
+    list_filter = ("state", "cause", "queue", "task", "exception", "failed_at")
+    list_select_related = False
+    search_fields = ("message_id", "task", "exception", "error", "correlation_id", "fingerprint")
+    search_help_text = "id, task, exception, error, correlation id"
+    date_hierarchy = "failed_at"
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ("replay_selected", "discard_selected")
+    change_list_template = "admin/dlq/change_list.html"
+    fieldsets = (
+        (None, {"fields": ("what", "badge", "problem", "call", "shown_traceback")}),
+        (
+            "Message",
+            {
+                "fields": (
+                    "message_id",
+                    "queue",
+                    "shown_headers",
+                    "kept_message",
+                    "correlation_id",
+                    "generation",
+                )
+            },
+        ),
+        (
+            "Story",
+            {
+                "fields": (
+                    "cause",
+                    "attempts",
+                    "failures",
+                    "worker",
+                    "failed_first_at",
+                    "failed_at",
+                    "timeline",
+                )
+            },
+        ),
+        ("Group", {"fields": ("exception", "place", "same_problem")}),
+    )
+    readonly_fields = tuple(name for _, options in fieldsets for name in options["fields"])
+
+    # --- what is shown ---------------------------------------------------------------------------------
+
+    @admin.display(description="task", ordering="task")
+    def what(self, letter: DeadLetter) -> str:
+        return letter.task or f"({letter.cause} message)"
+
+    @admin.display(description="state", ordering="state")
+    def badge(self, letter: DeadLetter) -> SafeString:
+        return format_html('<b style="color:{}">{}</b>', _COLOURS[State(letter.state)], letter.state)
+
+    @admin.display(description="failed replays", ordering="failures")
+    def failed_replays(self, letter: DeadLetter) -> int:
+        return letter.failures - 1
+
+    @admin.display(description="failed", ordering="failed_at")
+    def failed_ago(self, letter: DeadLetter) -> SafeString:
+        return format_html(
+            '<span title="{}">{} ago</span>', letter.failed_at.isoformat(), timesince(letter.failed_at)
+        )
+
+    @admin.display(description="error")
+    def problem(self, letter: DeadLetter) -> str:
+        return masked_text(letter.summary)[:200]
+
+    @admin.display(description="called with")
+    def call(self, letter: DeadLetter) -> SafeString:
+        return _preformatted(_pretty({"args": masked(letter.args), "kwargs": masked(letter.kwargs)}))
+
+    @admin.display(description="traceback")
+    def shown_traceback(self, letter: DeadLetter) -> SafeString:
+        return _preformatted(masked_text(letter.traceback) or "(none: it never ran, or did not live to tell)")
+
+    @admin.display(description="headers")
+    def shown_headers(self, letter: DeadLetter) -> SafeString:
+        return _preformatted(_pretty(masked(letter.headers)))
+
+    @admin.display(description="received message")
+    def kept_message(self, letter: DeadLetter) -> str:
+        raw = letter.message
+        if raw is None:
+            return "not kept: the journal has it"
+        return f"kept whole: {len(raw.body)} bytes, {raw.content_type}, {raw.content_encoding}"
+
+    @admin.display(description="timeline")
+    def timeline(self, letter: DeadLetter) -> SafeString:
+        def cells(event: LetterEvent) -> tuple[str, str, str, str]:
+            note = masked_text(event.note).strip()
+            return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, note[:300]
+
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td></tr>",
+            map(cells, letter.events.all()),
+        )
+        return format_html("<table>{}</table>", rows)
+
+    @admin.display(description="same problem")
+    def same_problem(self, letter: DeadLetter) -> SafeString:
+        url = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={letter.fingerprint}"
+        count = DeadLetter.objects.filter(fingerprint=letter.fingerprint, closed_at=None).count()
+        return format_html('<a href="{}">{} unresolved</a>', url, count)
+
+    # --- what can be done ------------------------------------------------------------------------------
+
+    @admin.action(description="Replay selected", permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, letters: QuerySet[DeadLetter]) -> None:
+        """Send each selected letter again; what cannot be sent is named with its reason."""
+        actor = request.user.get_username()
+        self._each(request, letters, lambda pk: replay.replay(pk, actor=actor), "sent again")
+
+    @admin.action(description="Discard selected, with a reason", permissions=["discard"])
+    def discard_selected(self, request: HttpRequest, letters: QuerySet[DeadLetter]) -> HttpResponse | None:
+        """Ask for the reason, then close each selected letter for good."""
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": f"Discard {letters.count()} dead letters",
+                "letters": letters[:20],
+                "count": letters.count(),
+                "selected": request.POST.getlist(admin.helpers.ACTION_CHECKBOX_NAME),
+                "select_across": request.POST.get("select_across", "0"),
+                "missing": "reason" in request.POST,
+                "opts": self.opts,
+            }
+            return TemplateResponse(request, "admin/dlq/discard.html", context)
+        actor = request.user.get_username()
+        self._each(request, letters, lambda pk: replay.discard(pk, reason=reason, actor=actor), "discarded")
+        return None
+
+    def _each(
+        self, request: HttpRequest, letters: QuerySet[DeadLetter], act: Callable[[int], Any], done: str
+    ) -> None:
+        count, refused = 0, Counter[str]()
+        for pk in list(letters.values_list("pk", flat=True)):
+            try:
+                act(pk)
+            except (replay.NotReplayable, replay.NotDiscardable) as exc:
+                refused[masked_text(str(exc))] += 1
+            else:
+                count += 1
+        if count:
+            self.message_user(request, f"{count} {done}.", messages.SUCCESS)
+        for reason, _ in refused.most_common(MAX_REASONS):
+            self.message_user(request, f"Not {done}: {reason}", messages.WARNING)
+        if len(refused) > MAX_REASONS:
+            rest = refused.total() - sum(number for _, number in refused.most_common(MAX_REASONS))
+            self.message_user(request, f"{rest} more were not {done}.", messages.WARNING)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("dlq.replay_deadletter")
+
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("dlq.discard_deadletter")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: DeadLetter | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: DeadLetter | None = None) -> bool:
+        return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """The groups page links to the list by fingerprint."""
+        return lookup == "fingerprint" or super().lookup_allowed(lookup, value, request)
+
+    # --- groups ----------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        own = path("groups/", self.admin_site.admin_view(self.groups_view), name="dlq_deadletter_groups")
+        return [own, *super().get_urls()]
+
+    def groups_view(self, request: HttpRequest) -> HttpResponse:
+        """The problems behind the unresolved letters, the largest first."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Dead letters by problem",
+            "groups": selectors.groups(),
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/dlq/groups.html", context)
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _preformatted(text: str) -> SafeString:
+    return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', text)

@@ -1,0 +1,135 @@
+"""`manage.py dlq list|show|replay|discard|purge|export`: the desk for a terminal."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Now
+
+from dlq import replay, selectors
+from dlq.masking import masked_text
+from dlq.models import Cause, DeadLetter, State
+
+#: Rows removed per transaction, so that pruning years of letters holds no long lock.
+PRUNE_BATCH = 1_000
+
+
+class Command(BaseCommand):
+    help = "Look at dead letters, send them again, discard them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        listing = verbs.add_parser("list", help="one line a letter, the last failure first")
+        _add_filters(listing, state=State.OPEN)
+        listing.add_argument("--limit", type=int, default=50)
+        show = verbs.add_parser("show", help="everything about one letter, secrets masked")
+        show.add_argument("message_id")
+        again = verbs.add_parser("replay", help="send letters again")
+        _add_selection(again)
+        again.add_argument("--retries", type=int, default=3)
+        close = verbs.add_parser("discard", help="close letters for good; their messages will never run")
+        _add_selection(close)
+        close.add_argument("--reason", required=True)
+        purge = verbs.add_parser("purge", help="delete the record of letters that were closed long ago")
+        purge.add_argument("--closed-before-days", type=float, required=True, metavar="DAYS")
+        export = verbs.add_parser("export", help="JSON lines on standard output, secrets masked")
+        _add_filters(export, state=None)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, f"_{options['verb']}")(options)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        letters = _filtered(options)
+        for letter in letters[: options["limit"]]:
+            self.stdout.write(
+                f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.state:<9}  {letter.queue or '-':<9}"
+                f"  {letter.message_id}  {letter.task or '-'}  {masked_text(letter.summary)[:120]}"
+            )
+        self.stderr.write(f"{letters.count()} letters")
+
+    def _show(self, options: dict[str, Any]) -> None:
+        letter = DeadLetter.objects.filter(message_id=options["message_id"]).first()
+        if letter is None:
+            raise CommandError(f"there is no letter {options['message_id']}")
+        self.stdout.write(json.dumps(selectors.detail(letter), indent=2, ensure_ascii=False))
+
+    def _replay(self, options: dict[str, Any]) -> None:
+        actor = getpass.getuser()
+        self._each(
+            options, lambda pk: replay.replay(pk, actor=actor, retries=options["retries"]), "sent again"
+        )
+
+    def _discard(self, options: dict[str, Any]) -> None:
+        actor = getpass.getuser()
+        self._each(options, lambda pk: replay.discard(pk, reason=options["reason"], actor=actor), "discarded")
+
+    def _purge(self, options: dict[str, Any]) -> None:
+        age = timedelta(days=options["closed_before_days"])
+        old = DeadLetter.objects.filter(closed_at__lt=Now() - Value(age)).order_by("closed_at")
+        removed = 0
+        while batch := list(old.values_list("pk", flat=True)[:PRUNE_BATCH]):
+            DeadLetter.objects.filter(pk__in=batch).delete()
+            removed += len(batch)
+        self.stdout.write(f"{removed} letters deleted")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        for letter in selectors.exported(_filtered(options)):
+            self.stdout.write(json.dumps(letter, ensure_ascii=False))
+
+    def _each(self, options: dict[str, Any], act: Callable[[int], Any], done: str) -> None:
+        letters = DeadLetter.objects.filter(state=State.OPEN) if options["all"] else DeadLetter.objects.all()
+        if options["message_id"]:
+            letters = letters.filter(message_id__in=options["message_id"])
+            unknown = set(options["message_id"]) - set(letters.values_list("message_id", flat=True))
+            if unknown:
+                raise CommandError(f"there is no letter {', '.join(sorted(unknown))}; nothing was done")
+        elif not options["all"]:
+            raise CommandError("name the letters by their message ids, or say --all (with filters)")
+        count = refused = 0
+        for pk in list(_narrowed(letters, options).values_list("pk", flat=True)):
+            try:
+                act(pk)
+                count += 1
+            except (replay.NotReplayable, replay.NotDiscardable) as exc:
+                refused += 1
+                self.stderr.write(masked_text(str(exc)))
+        self.stdout.write(f"{count} {done}, {refused} refused")
+        if refused:
+            raise CommandError(f"{refused} of {count + refused} were not {done}", returncode=1)
+
+
+def _add_filters(parser: ArgumentParser, *, state: str | None) -> None:
+    parser.add_argument("--state", choices=State.values, default=state)
+    _add_narrowing(parser)
+
+
+def _add_narrowing(parser: ArgumentParser) -> None:
+    parser.add_argument("--task")
+    parser.add_argument("--queue")
+    parser.add_argument("--exception", help="type, with its module")
+    parser.add_argument("--cause", choices=Cause.values)
+
+
+def _add_selection(parser: ArgumentParser) -> None:
+    parser.add_argument("message_id", nargs="*")
+    parser.add_argument("--all", action="store_true", help="every open letter that the filters leave")
+    _add_narrowing(parser)
+
+
+def _filtered(options: dict[str, Any]) -> QuerySet[DeadLetter]:
+    letters = DeadLetter.objects.all()
+    if options["state"]:
+        letters = letters.filter(state=options["state"])
+    return _narrowed(letters, options)
+
+
+def _narrowed(letters: QuerySet[DeadLetter], options: dict[str, Any]) -> QuerySet[DeadLetter]:
+    wanted = {name: options[name] for name in ("task", "queue", "exception", "cause") if options[name]}
+    return letters.filter(**wanted)

@@ -1,0 +1,168 @@
+"""The desk: shows everything but secrets, and lets each operator do what they may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+from pytest_mock import MockerFixture
+
+from dlq import capture
+from dlq.models import DeadLetter, State
+from dlq.queue import DeadLetterQueue
+from tests.dlq.test_capture import die, receive
+
+pytestmark = pytest.mark.django_db
+LIST = "admin:dlq_deadletter_changelist"
+
+
+def client(*permissions: str) -> Client:
+    user = User.objects.create_user(f"operator-{len(permissions)}", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def operator() -> Client:
+    return client("view_deadletter", "replay_deadletter", "discard_deadletter")
+
+
+def act(operator: Client, action: str, *letters: DeadLetter, **values: Any) -> str:
+    data = {"action": action, "_selected_action": [letter.pk for letter in letters], **values}
+    return operator.post(reverse(LIST), data, follow=True).content.decode()
+
+
+def test_the_list_and_every_filter_and_the_search_open(operator: Client) -> None:
+    die()
+    for query in (
+        "",
+        "?state=open",
+        "?cause=failed",
+        "?queue=critical",
+        "?q=no",
+        "?fingerprint=x",
+        "?failed_at__year=2026",
+    ):
+        assert operator.get(reverse(LIST) + query).status_code == 200, query
+
+
+def test_the_detail_shows_traceback_call_headers_and_timeline(operator: Client) -> None:
+    letter = receive(
+        traceback='  File "/srv/app/orders/tasks.py", line 1, in place\nValueError: no', args=["WIDGET"]
+    )
+    page = operator.get(reverse("admin:dlq_deadletter_change", args=[letter.pk])).content.decode()
+    for expected in ("in place", "WIDGET", "kept whole: 15 bytes", "failed"):
+        assert expected in page
+
+
+def test_secrets_are_shown_on_no_page(operator: Client) -> None:
+    secret = "hunter2"
+    letter = die(
+        kwargs={"password": secret},
+        headers={"authorization": secret, "kwargsrepr": secret},
+        error=f"login failed: password={secret}",
+        traceback=f"ValueError: token={secret}",
+    )
+    for url in (
+        reverse(LIST),
+        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_groups"),
+    ):
+        page = operator.get(url).content.decode()
+        assert secret not in page, url
+    letter.refresh_from_db()
+    assert letter.kwargs == {"password": secret}, "a replay needs it"
+
+
+def test_what_a_message_says_is_not_executed_in_the_operators_browser(operator: Client) -> None:
+    letter = die(
+        args=["<script>alert(1)</script>"],
+        error="<script>alert(2)</script>",
+        task="<script>alert(3)</script>",
+    )
+    for url in (
+        reverse(LIST),
+        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_groups"),
+    ):
+        assert "<script>alert" not in operator.get(url).content.decode(), url
+
+
+def test_replay_selected_sends_what_it_can_and_says_why_not(operator: Client, mocker: MockerFixture) -> None:
+    process = mocker.patch("orders.services.OrderService.process")
+    DeadLetterQueue.add(job_id="good", queue="orders", payload={"order_id": 1}, error="x")
+    DeadLetterQueue.add(job_id="homeless", queue="nowhere", payload={}, error="x")
+    page = act(operator, "replay_selected", *DeadLetter.objects.all())
+    process.assert_called_once_with(order_id=1)
+    assert "1 sent again." in page
+    assert "names no handler" in page
+    assert (
+        "operator-3"
+        in operator.get(
+            reverse("admin:dlq_deadletter_change", args=[DeadLetter.objects.get(message_id="good").pk])
+        ).content.decode()
+    )
+
+
+def test_discard_asks_for_a_reason_first(operator: Client) -> None:
+    letter = die()
+    assert "Discard 1" in act(operator, "discard_selected", letter)
+    assert "needs a reason" in act(operator, "discard_selected", letter, reason=" ")
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
+    assert "1 discarded." in act(operator, "discard_selected", letter, reason="customer left")
+    letter.refresh_from_db()
+    assert (letter.state, letter.discard_reason) == (State.DISCARDED, "customer left")
+
+
+def test_who_may_only_look_is_offered_and_allowed_nothing_else(mocker: MockerFixture) -> None:
+    onlooker = client("view_deadletter")
+    letter = die()
+    page = onlooker.get(reverse(LIST)).content.decode()
+    assert "replay_selected" not in page
+    assert "discard_selected" not in page
+    act(onlooker, "replay_selected", letter)
+    act(onlooker, "discard_selected", letter, reason="because")
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
+
+
+def test_who_may_not_look_sees_nothing() -> None:
+    letter = die()
+    stranger = client()
+    for url in (
+        reverse(LIST),
+        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_groups"),
+    ):
+        assert stranger.get(url).status_code == 403, url
+
+
+def test_nobody_adds_changes_or_deletes_a_letter() -> None:
+    root = User.objects.create_superuser("root", password="x")
+    operator = Client()
+    operator.force_login(root)
+    letter = die()
+    assert operator.get(reverse("admin:dlq_deadletter_add")).status_code == 403
+    assert operator.post(reverse("admin:dlq_deadletter_delete", args=[letter.pk])).status_code == 403
+    assert (
+        operator.post(
+            reverse("admin:dlq_deadletter_change", args=[letter.pk]), {"state": "resolved"}
+        ).status_code
+        == 403
+    )
+
+
+def test_groups_count_problems_and_not_messages(operator: Client) -> None:
+    for number in range(3):
+        die(f"a-{number}", error=f"order {number} not found")
+    die("b", exception=KeyError("x"), error="other")
+    capture.on_resolved("a-0")
+    page = operator.get(reverse("admin:dlq_deadletter_groups")).content.decode()
+    assert page.count('<th scope="row">') == 2
+    assert "ValueError: order 1 not found" in page or "ValueError: order 2 not found" in page

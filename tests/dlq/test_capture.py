@@ -1,0 +1,191 @@
+"""One message that ended badly is one letter, however often its end is reported."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from dlq import capture
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.rawmessage import RawMessage
+
+
+def die(message_id: str = "m-1", **changes: Any) -> DeadLetter:
+    """Report a journalled message as dead."""
+    values: dict[str, Any] = {
+        "generation": 1,
+        "task": "orders.tasks.process_order",
+        "args": [42],
+        "kwargs": {},
+        "queue": "critical",
+        "headers": {"correlation_id": "c-1"},
+        "exception": ValueError("no"),
+        "error": "ValueError: no",
+        "traceback": "",
+        "attempts": 3,
+        "worker": "w@host",
+        **changes,
+    }
+    return capture.on_dead(message_id=message_id, **values)
+
+
+def receive(key: str = "m-1", body: bytes = b"[[1], {}, null]", **changes: Any) -> DeadLetter:
+    """Record a message without a journal."""
+    raw = RawMessage(body, "application/json", "utf-8", {"id": key}, {}, {"routing_key": "default"})
+    values: dict[str, Any] = {
+        "cause": Cause.FAILED,
+        "error": "no",
+        "task": "t",
+        "args": [1],
+        "kwargs": {},
+        **changes,
+    }
+    return capture.record_raw(message_key=key, raw=raw, **values)
+
+
+def happened() -> list[str]:
+    return list(LetterEvent.objects.values_list("what", flat=True))
+
+
+@pytest.mark.django_db
+def test_a_letter_keeps_the_original_call_and_says_what_went_wrong() -> None:
+    letter = die(args=[42], kwargs={"items": [{"sku": "ABC123", "quantity": 2}]})
+    letter.refresh_from_db()
+    assert letter.payload == {"args": [42], "kwargs": {"items": [{"sku": "ABC123", "quantity": 2}]}}
+    assert (letter.state, letter.queue, letter.attempts, letter.failures) == (State.OPEN, "critical", 3, 1)
+    assert (letter.exception, letter.correlation_id) == ("ValueError", "c-1")
+    assert happened() == [Happened.FAILED]
+
+
+@pytest.mark.django_db
+def test_the_same_death_reported_twice_is_one_failure() -> None:
+    die()
+    die()
+    letter = DeadLetter.objects.get()
+    assert letter.failures == 1
+    assert happened() == [Happened.FAILED]
+
+
+@pytest.mark.django_db
+def test_the_same_raw_message_delivered_twice_is_one_failure() -> None:
+    receive()
+    receive()
+    assert DeadLetter.objects.get().failures == 1
+
+
+@pytest.mark.django_db
+def test_a_second_failure_after_a_replay_reopens_the_same_letter_with_its_history() -> None:
+    letter = die(error="first")
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    die(generation=2, error="second", attempts=5)
+    letter.refresh_from_db()
+    assert (letter.state, letter.failures, letter.error, letter.attempts) == (State.OPEN, 2, "second", 5)
+    assert letter.failed_first_at < letter.failed_at
+    assert [(event.what, event.note) for event in LetterEvent.objects.all()] == [
+        (Happened.FAILED, "first"),
+        (Happened.REOPENED, "second"),
+    ]
+
+
+@pytest.mark.django_db
+def test_a_late_report_of_the_first_death_does_not_end_the_replay() -> None:
+    letter = die()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    die()
+    letter.refresh_from_db()
+    assert letter.state == State.REPLAYING
+
+
+@pytest.mark.django_db
+def test_success_resolves_the_letter_and_a_second_report_changes_nothing() -> None:
+    die()
+    assert capture.on_resolved("m-1")
+    assert not capture.on_resolved("m-1")
+    assert not capture.on_resolved("never-seen")
+    letter = DeadLetter.objects.get()
+    assert letter.state == State.RESOLVED
+    assert letter.closed_at is not None
+    assert happened() == [Happened.FAILED, Happened.RESOLVED]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("closed", [State.RESOLVED, State.DISCARDED])
+def test_a_closed_letter_whose_message_dies_again_is_open_again(closed: str) -> None:
+    letter = die()
+    DeadLetter.objects.update(state=closed, closed_at=letter.failed_at, discard_reason="was wrong")
+    die(generation=2)
+    letter.refresh_from_db()
+    assert (letter.state, letter.closed_at, letter.discard_reason) == (State.OPEN, None, "")
+
+
+@pytest.mark.django_db
+def test_what_jsonb_and_text_cannot_hold_is_kept_in_the_raw_message() -> None:
+    body = b'[["a\\u0000b", NaN, 1e999, "\\ud800"], {}, null]'
+    letter = receive(
+        body=body, args=["a\x00b", float("nan"), float("inf"), "\ud800", b"\xff"], error="bad \x00 \ud800"
+    )
+    letter.refresh_from_db()
+    assert letter.args == ["a\\x00b", "nan", "inf", "\\ud800", "b'\\xff'"]
+    assert letter.error == "bad \\x00 \\ud800"
+    assert letter.message is not None
+    assert letter.message.body == body
+
+
+@pytest.mark.django_db
+def test_a_raw_message_survives_storage_byte_for_byte() -> None:
+    raw = RawMessage(
+        bytes(range(256)), "a/b", "binary", {"x": [None, {"y": 1.5}]}, {"priority": 3}, {"routing_key": "q"}
+    )
+    assert RawMessage.load(raw.dump()) == raw
+
+
+def test_a_redelivery_has_the_same_digest_and_another_message_has_not() -> None:
+    def message(body: bytes = b"x", **headers: Any) -> RawMessage:
+        return RawMessage(body, headers=headers, properties={"delivery_tag": str(headers)})
+
+    assert message().digest == message(redelivered=True).digest
+    assert message().digest != message(b"y").digest
+    assert message().digest != message(id="1").digest
+
+
+@pytest.mark.django_db
+def test_a_huge_traceback_is_cut_in_the_middle() -> None:
+    letter = die(traceback="begin " + "x" * 200_000 + " end")
+    assert len(letter.traceback) < 60_000
+    assert letter.traceback.startswith("begin ")
+    assert letter.traceback.endswith(" end")
+
+
+@pytest.mark.django_db
+def test_illegal_states_are_refused_by_the_database() -> None:
+    letter = die()
+    for wrong in ({"state": "lost"}, {"state": "discarded"}, {"state": "resolved"}, {"failures": 0}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            DeadLetter.objects.filter(pk=letter.pk).update(**wrong)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_that_record_the_same_message_at_once_open_one_letter() -> None:
+    barrier = threading.Barrier(4)
+    errors: list[BaseException] = []
+
+    def record() -> None:
+        try:
+            barrier.wait()
+            receive()
+        except BaseException as exc:
+            errors.append(exc)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=record) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert DeadLetter.objects.count() == 1
+    assert happened() == [Happened.FAILED]

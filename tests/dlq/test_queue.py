@@ -1,0 +1,126 @@
+"""The dead-letter queue that the documents describe: add, all, peek, replay, purge."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_mock import MockerFixture
+
+from dlq.models import DeadLetter, State
+from dlq.queue import DeadLetterQueue, DeadLetterQueueFull, NoSuchLetter
+from dlq.replay import NotDiscardable, NotReplayable
+
+pytestmark = pytest.mark.django_db
+PROCESS = "orders.services.OrderService.process"
+
+
+def add(
+    job_id: str = "test-1", payload: object = None, queue: str = "orders", error: str = "Timeout"
+) -> None:
+    DeadLetterQueue.add(
+        job_id=job_id, queue=queue, payload={"order_id": 1} if payload is None else payload, error=error
+    )
+
+
+def test_contents_can_be_inspected() -> None:
+    add("test-1")
+    jobs = DeadLetterQueue.all()
+    assert len(jobs) == 1
+    assert any(job["job_id"] == "test-1" for job in jobs)
+
+
+def test_the_original_payload_is_preserved() -> None:
+    original = {"order_id": 42, "customer_id": 7, "amount": 9999, "items": [{"sku": "ABC123", "quantity": 2}]}
+    add("dict", original)
+    add("list", [999])
+    add("empty", {})
+    assert {entry.job_id: entry.payload for entry in DeadLetterQueue.peek()} == {
+        "dict": original,
+        "list": [999],
+        "empty": {},
+    }
+
+
+def test_peek_shows_the_last_failures_first() -> None:
+    for number in range(5):
+        add(f"job-{number}")
+    entries = DeadLetterQueue.peek(count=2)
+    assert [entry.job_id for entry in entries] == ["job-4", "job-3"]
+    assert entries[0].error == "Timeout"
+    assert entries[0].task_name == ""
+
+
+def test_a_job_can_be_replayed(mocker: MockerFixture) -> None:
+    process = mocker.patch(PROCESS, return_value={"status": "success"})
+    add("test-replay", {"order_id": 42}, error="Transient network error")
+    assert DeadLetterQueue.replay("test-replay") == "test-replay"
+    process.assert_called_once_with(order_id=42)
+    assert DeadLetterQueue.all() == []
+    assert DeadLetter.objects.get().state == State.RESOLVED
+
+
+def test_a_replay_is_retried_as_often_as_it_may(mocker: MockerFixture) -> None:
+    process = mocker.patch(
+        PROCESS, side_effect=[OSError("1"), OSError("2"), OSError("3"), {"status": "success"}]
+    )
+    add()
+    DeadLetterQueue.replay("test-1", retries=3)
+    assert process.call_count == 4
+
+
+def test_a_replay_that_fails_reopens_the_letter_and_says_so(mocker: MockerFixture) -> None:
+    mocker.patch(PROCESS, side_effect=OSError("still away"))
+    add()
+    with pytest.raises(NotReplayable, match="OSError: still away"):
+        DeadLetterQueue.replay("test-1", retries=1)
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.failures, letter.attempts, letter.exception) == (State.OPEN, 2, 2, "OSError")
+
+
+def test_a_letter_is_not_replayed_twice(mocker: MockerFixture) -> None:
+    process = mocker.patch(PROCESS)
+    add()
+    DeadLetterQueue.replay("test-1")
+    with pytest.raises(NotReplayable, match="test-1 is resolved, not open"):
+        DeadLetterQueue.replay("test-1")
+    process.assert_called_once()
+
+
+def test_replaying_an_unknown_job_or_one_of_a_queue_without_a_handler_says_why() -> None:
+    with pytest.raises(NoSuchLetter, match="nobody"):
+        DeadLetterQueue.replay("nobody")
+    add("homeless", queue="no-such-queue")
+    with pytest.raises(NotReplayable, match="DLQ_HANDLERS names no handler for the queue 'no-such-queue'"):
+        DeadLetterQueue.replay("homeless")
+    assert DeadLetter.objects.get().state == State.OPEN
+
+
+def test_the_queue_is_bounded_and_says_so() -> None:
+    queue = DeadLetterQueue(max_size=2)
+    for job_id in ("a", "b", "a"):  # the same job again takes no more room
+        queue.add(job_id=job_id, queue="orders", payload={}, error="x")
+    with pytest.raises(DeadLetterQueueFull, match="2 open letters"):
+        queue.add(job_id="c", queue="orders", payload={}, error="x")
+    assert DeadLetterQueue.max_size == 10_000
+    queue.purge(reason="test over")
+    queue.add(job_id="c", queue="orders", payload={}, error="x")
+
+
+def test_a_purge_needs_a_reason_and_keeps_the_record() -> None:
+    add("a")
+    add("b")
+    with pytest.raises(NotDiscardable, match="needs a reason"):
+        DeadLetterQueue.purge(reason=" ")
+    assert DeadLetterQueue.purge(reason="customer cancelled") == 2
+    assert DeadLetterQueue.all() == []
+    assert set(DeadLetter.objects.values_list("state", "discard_reason")) == {
+        ("discarded", "customer cancelled")
+    }
+
+
+def test_a_job_that_is_added_again_after_it_was_closed_is_open_again() -> None:
+    add()
+    DeadLetterQueue.purge(reason="thought it was over")
+    add(error="not over")
+    assert [(job["job_id"], job["error"], job["failures"]) for job in DeadLetterQueue.all()] == [
+        ("test-1", "not over", 2)
+    ]

@@ -1,0 +1,179 @@
+"""Sending a message again: once, as the same message, until it succeeds or is given up for a reason."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+from pytest_mock import MockerFixture
+
+from dlq import replay
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.queue import DeadLetterQueue
+from dlq.replay import NotDiscardable, NotReplayable
+from tests.dlq.test_capture import die, receive
+
+sent: list[str] = []
+released: list[str] = []
+
+
+def publisher(letter: DeadLetter) -> str:
+    """A journal that has every message."""
+    sent.append(letter.message_id)
+    return letter.message_id
+
+
+def empty_publisher(letter: DeadLetter) -> None:
+    """A journal that has none."""
+
+
+def discarder(letter: DeadLetter) -> None:
+    released.append(letter.message_id)
+
+
+@pytest.fixture(autouse=True)
+def journal(settings: Settings) -> None:
+    settings.DLQ_PUBLISHER = f"{__name__}.publisher"
+    settings.DLQ_DISCARDER = f"{__name__}.discarder"
+    sent.clear()
+    released.clear()
+
+
+@pytest.mark.django_db
+def test_a_journalled_letter_is_sent_by_its_journal_under_the_same_id() -> None:
+    letter = die()
+    assert replay.replay(letter.pk, actor="alice") == "m-1"
+    letter.refresh_from_db()
+    assert sent == ["m-1"]
+    assert letter.state == State.REPLAYING
+    assert letter.replayed_at is not None
+    event = LetterEvent.objects.get(what=Happened.REPLAYED)
+    assert (event.actor, event.generation) == ("alice", 1)
+
+
+@pytest.mark.django_db
+def test_a_journal_without_the_message_leaves_the_letter_open(settings: Settings) -> None:
+    settings.DLQ_PUBLISHER = f"{__name__}.empty_publisher"
+    letter = die()
+    with pytest.raises(NotReplayable, match="m-1: its journal has no dead message"):
+        replay.replay(letter.pk)
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
+    assert LetterEvent.objects.filter(what=Happened.REPLAYED).count() == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", [State.REPLAYING, State.RESOLVED, State.DISCARDED])
+def test_only_an_open_letter_is_replayed_or_discarded(state: str) -> None:
+    letter = die()
+    closed_at = letter.failed_at if state != State.REPLAYING else None
+    DeadLetter.objects.update(
+        state=state, replayed_at=letter.failed_at, closed_at=closed_at, discard_reason="r"
+    )
+    with pytest.raises(NotReplayable, match=f"m-1 is {state}, not open"):
+        replay.replay(letter.pk)
+    with pytest.raises(NotDiscardable, match=f"m-1 is {state}, not open"):
+        replay.discard(letter.pk, reason="because")
+    assert sent == released == []
+
+
+@pytest.mark.django_db
+def test_the_preflight_says_what_a_replay_would_say() -> None:
+    assert replay.obstacle(die()) == ""
+    assert "it can only fail again" in replay.obstacle(receive("bad", cause=Cause.MALFORMED))
+    assert "no task 'renamed' is registered" in replay.obstacle(receive("gone", task="renamed"))
+    assert replay.obstacle(receive("raw", task="tests.support.tasks.note")) == ""
+    closed = die("closed")
+    replay.discard(closed.pk, reason="r")
+    closed.refresh_from_db()
+    assert replay.obstacle(closed) == "it is discarded"
+
+
+@pytest.mark.django_db
+def test_a_letter_that_is_gone_is_said_to_be_gone() -> None:
+    with pytest.raises(NotReplayable, match="there is no letter 0"):
+        replay.replay(0)
+    with pytest.raises(NotDiscardable, match="there is no letter 0"):
+        replay.discard(0, reason="r")
+
+
+@pytest.mark.django_db
+def test_a_discard_releases_the_journals_message_and_keeps_who_and_why() -> None:
+    letter = die()
+    replay.discard(letter.pk, reason="  paid by hand ", actor="alice")
+    letter.refresh_from_db()
+    assert released == ["m-1"]
+    assert (letter.state, letter.discard_reason) == (State.DISCARDED, "paid by hand")
+    event = LetterEvent.objects.get(what=Happened.DISCARDED)
+    assert (event.actor, event.note) == ("alice", "paid by hand")
+
+
+@pytest.mark.django_db
+def test_a_message_without_a_journal_that_was_never_heard_of_again_can_be_sent_again(
+    mocker: MockerFixture,
+) -> None:
+    process = mocker.patch("orders.services.OrderService.process")
+    DeadLetterQueue.add(job_id="a", queue="orders", payload={}, error="x")
+    long_ago = timezone.now() - replay.SILENT_AFTER - timedelta(minutes=1)
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=long_ago)
+    DeadLetterQueue.replay("a")
+    process.assert_called_once()
+
+
+@pytest.mark.django_db
+def test_a_journalled_replay_never_counts_as_silent() -> None:
+    letter = die()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=timezone.now() - timedelta(days=9))
+    with pytest.raises(NotReplayable, match="is replaying"):
+        replay.replay(letter.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("journalled", [True, False])
+def test_operators_who_replay_at_once_replay_once(journalled: bool, mocker: MockerFixture) -> None:
+    process = mocker.patch("orders.services.OrderService.process")
+    if journalled:
+        letter = die()
+    else:
+        DeadLetterQueue.add(job_id="m-1", queue="orders", payload={"order_id": 1}, error="x")
+        letter = DeadLetter.objects.get()
+    outcomes = at_once(4, lambda: replay.replay(letter.pk))
+    assert len([outcome for outcome in outcomes if outcome == "m-1"]) == 1
+    assert len([outcome for outcome in outcomes if isinstance(outcome, NotReplayable)]) == 3
+    assert len(sent) + process.call_count == 1
+    assert LetterEvent.objects.filter(what=Happened.REPLAYED).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_a_replay_and_a_discard_at_once_one_is_done() -> None:
+    letter = die()
+    outcomes = at_once(2, lambda: replay.replay(letter.pk), lambda: replay.discard(letter.pk, reason="r"))
+    assert len([outcome for outcome in outcomes if isinstance(outcome, Exception)]) == 1
+    assert len(sent) + len(released) == 1
+
+
+def at_once(threads: int, *actions: Callable[[], object]) -> list[object]:
+    """Run the actions in threads, each with its own connection, and return what they returned or raised."""
+    barrier = threading.Barrier(threads)
+    outcomes: list[object] = []
+
+    def run(action: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            outcomes.append(action())
+        except Exception as exc:
+            outcomes.append(exc)
+        finally:
+            connection.close()
+
+    started = [threading.Thread(target=run, args=(actions[n % len(actions)],)) for n in range(threads)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    return outcomes

@@ -1,0 +1,84 @@
+"""Replays through real workers: "sent" is not "succeeded"."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from config.celery import app
+from dlq import replay
+from dlq.models import DeadLetter, Happened, LetterEvent, State
+from dlq.replay import NotReplayable
+from tests.support import effects, rawpublish
+from tests.support.processes import Process, await_
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy")]
+TASKS = "tests.support.tasks."
+
+
+def letter_of(message_id: str) -> DeadLetter:
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+    return DeadLetter.objects.get(message_id=message_id)
+
+
+def story(letter: DeadLetter) -> list[str]:
+    return list(LetterEvent.objects.filter(letter=letter).values_list("what", flat=True))
+
+
+def test_an_outside_message_is_sent_again_and_its_success_resolves_the_letter(live: Process) -> None:
+    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "mend"))
+    assert letter.message is not None
+    effects.add("mend-told")
+    assert replay.replay(letter.pk, actor="alice") == letter.message_id
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    assert story(letter) == [Happened.FAILED, Happened.REPLAYED, Happened.RESOLVED]
+    assert effects.count("mend-done") == 1
+
+
+def test_an_outside_message_that_fails_again_reopens_its_letter_and_keeps_the_original(live: Process) -> None:
+    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "stays"))
+    original = letter.message
+    for failures in (2, 3):
+        replay.replay(letter.pk)
+        await_(
+            lambda failures=failures: DeadLetter.objects.filter(failures=failures).exists(), "it failed again"
+        )
+        letter.refresh_from_db()
+        assert letter.state == State.OPEN
+    assert DeadLetter.objects.count() == 1
+    assert letter.message == original
+    assert story(letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
+
+
+def test_an_expired_message_is_sent_again_without_its_expiry(live: Process) -> None:
+    headers = {"expires": "2020-01-01T00:00:00+00:00"}
+    letter = letter_of(rawpublish.send(f"{TASKS}note", "late", _headers=headers))
+    replay.replay(letter.pk)
+    await_(lambda: effects.count("late") == 1, "it runs")
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+
+
+def test_a_revoked_message_runs_when_an_operator_sends_it_again(live: Process) -> None:
+    message_id = str(uuid.uuid4())
+    app.control.revoke(message_id)
+    await_(lambda: app.control.ping(timeout=0.5), "the worker knows of the revocation")
+    letter = letter_of(rawpublish.send(f"{TASKS}note", "revoked", _headers={"id": message_id}))
+    replay.replay(letter.pk)
+    await_(lambda: effects.count("revoked") == 1, "it runs")
+
+
+def test_a_message_that_killed_its_process_may_do_so_again_as_often_after_a_replay(live: Process) -> None:
+    letter = letter_of(rawpublish.send(f"{TASKS}exits", "again"))
+    assert effects.count("again") == 3
+    replay.replay(letter.pk)
+    await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again", 60)
+    assert effects.count("again") == 6
+
+
+def test_a_malformed_message_is_not_sent_again(live: Process) -> None:
+    rawpublish.publish("5", rawpublish.task_headers(f"{TASKS}note"))
+    await_(lambda: DeadLetter.objects.exists(), "the letter")
+    with pytest.raises(NotReplayable, match="malformed: sent again as it is, it can only fail again"):
+        replay.replay(DeadLetter.objects.get().pk)
+    assert DeadLetter.objects.get().state == State.OPEN

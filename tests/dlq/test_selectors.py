@@ -1,0 +1,63 @@
+"""The figures that metrics and alerts are made of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from dlq import capture, selectors
+from dlq.models import DeadLetter, State
+from tests.dlq.test_capture import die
+
+pytestmark = pytest.mark.django_db
+
+
+def test_without_letters_every_figure_is_there_and_zero() -> None:
+    assert selectors.stats() == {
+        "open": 0,
+        "replaying": 0,
+        "by_queue": [],
+        "oldest_age_s": None,
+        "dead_lettered": [],
+        "replays": {"sent": 0, "succeeded": 0, "failed": 0},
+    }
+
+
+def test_open_letters_are_counted_by_queue_and_task_and_closed_ones_are_not() -> None:
+    die("a")
+    die("b")
+    die("c", queue="low", task="t")
+    die("d")
+    capture.on_resolved("d")
+    stats = selectors.stats()
+    assert stats["open"] == 3
+    assert stats["by_queue"] == [
+        {"queue": "critical", "task": "orders.tasks.process_order", "state": "open", "count": 2},
+        {"queue": "low", "task": "t", "state": "open", "count": 1},
+    ]
+    assert sum(row["count"] for row in stats["dead_lettered"]) == 4
+
+
+def test_the_oldest_age_is_that_of_an_open_letter() -> None:
+    now = timezone.now()
+    die("open")
+    die("older but replaying")
+    DeadLetter.objects.filter(message_id="open").update(failed_first_at=now - timedelta(minutes=10))
+    DeadLetter.objects.exclude(message_id="open").update(
+        state=State.REPLAYING, replayed_at=now, failed_first_at=now - timedelta(days=1)
+    )
+    assert selectors.stats()["oldest_age_s"] == pytest.approx(600, abs=5)
+    assert selectors.stats()["replaying"] == 1
+
+
+def test_a_group_has_its_count_its_span_and_its_trend() -> None:
+    for number in range(3):
+        die(f"a-{number}")
+    DeadLetter.objects.filter(message_id="a-0").update(failed_at=timezone.now() - timedelta(days=2))
+    DeadLetter.objects.filter(message_id="a-1").update(failed_at=timezone.now() - timedelta(hours=2))
+    (group,) = selectors.groups()
+    assert group.title == "ValueError: ValueError: no"
+    assert (group.count, group.last_hour, group.last_day, group.last_week) == (3, 1, 2, 3)
+    assert group.last_replay_at is None
