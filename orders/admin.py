@@ -56,12 +56,12 @@ class _ReadOnlyInline(admin.TabularInline):
 
 class ItemInline(_ReadOnlyInline):
     model = OrderItem
-    fields = ["product", "quantity", "unit_price_cents"]
+    fields = readonly_fields = ["product", "quantity", "unit_price_cents"]
 
 
 class TransitionInline(_ReadOnlyInline):
     model = OrderTransition
-    fields = ["at", "from_status", "to_status", "note", "message_id"]
+    fields = readonly_fields = ["at", "from_status", "to_status", "note", "message_id"]
 
 
 @admin.register(Order)
