@@ -1,5 +1,6 @@
 """A shop with customers, goods and a key, and short words for what the tests do with it."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import MagicMock
@@ -88,3 +89,13 @@ def body(**changes: Any) -> dict[str, Any]:
         "receipt_email": "ada@example.com",
         **changes,
     }
+
+
+def run_all(jobs: list[Callable[[], None]]) -> None:
+    """Run each job in a thread of its own, and wait for all."""
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)

@@ -1,8 +1,10 @@
 """Cancelling: at any moment, once, and the money and the goods go back to where they belong."""
 
+import threading
 from unittest.mock import MagicMock
 
 import pytest
+from django.db import connection, transaction
 from pytest_mock import MockerFixture
 
 from orders import claims, effects
@@ -10,7 +12,8 @@ from orders.models import Order, OrderTransition
 from orders.services import CannotCancel, OrderService, cancel_order
 from outbox.testing import clear, staged
 from payments.gateway import CardDeclined
-from tests.orders.conftest import place, units
+from tests.orders.conftest import place, run_all, units
+from tests.support.locks import wait_until_blocked
 
 
 def test_pending_order_is_cancelled_at_once_and_its_stock_is_free(shop: None, charge: MagicMock) -> None:
@@ -99,3 +102,35 @@ def test_cancellation_without_its_event_is_rolled_back(shop: None, mocker: Mocke
     order.refresh_from_db()
     assert order.status == "pending"
     assert units() == (before[0] - 1, before[1] + 1, 0)
+
+
+def test_cancellation_waits_for_a_completion_that_is_being_committed(busy_shop: None) -> None:
+    """Both change one row: what read the order before the other's commit would undo it."""
+    order = place()
+    clear()
+    held = claims.claim(order_id=order.id, owner="a")
+    assert held is not None
+    completed = threading.Event()
+
+    def complete() -> None:
+        try:
+            with transaction.atomic():
+                assert claims.complete(held, payment_id="pi_1")
+                completed.set()
+                wait_until_blocked(1)
+        finally:
+            connection.close()
+
+    def cancel() -> None:
+        try:
+            assert completed.wait(30)
+            cancel_order(order_id=order.id)
+        finally:
+            connection.close()
+
+    run_all([complete, cancel])
+    order.refresh_from_db()
+    assert (order.status, order.processing_count, order.payment_id) == ("cancelled", 1, "pi_1")
+    assert len(staged("payments.tasks.refund_order")) == 1
+    steps = OrderTransition.objects.filter(order=order).values_list("from_status", "to_status")
+    assert list(steps)[-2:] == [("processing", "completed"), ("completed", "cancelled")]

@@ -11,7 +11,7 @@ from orders.models import Order, OrderItem, Price, Product
 from orders.services import PlacementError, place_order
 from outbox.models import OutboxMessage
 from outbox.testing import staged
-from tests.orders.conftest import place, units
+from tests.orders.conftest import place, run_all, units
 
 
 def test_order_its_reservation_and_its_messages_exist_together(shop: None) -> None:
@@ -155,13 +155,3 @@ def test_out_of_stock_names_the_product_and_stores_nothing(shop: None, mocker: M
 def test_illegal_states_are_refused_by_the_database(shop: None, wrong: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Order.objects.create(customer_id=1, **wrong)
-
-
-def run_all(jobs: list[Any]) -> None:
-    """Run each job in a thread of its own, and wait for all."""
-    threads = [threading.Thread(target=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
