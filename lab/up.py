@@ -40,7 +40,7 @@ def _run(port: int) -> int:
     try:
         stack.start()
         if port_is_busy("127.0.0.1", port):
-            raise StackError(f"port {port} is busy: stop what listens there, or choose another one: make up PORT=8001")
+            raise StackError(f"port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}")
         stack.update_environment(PORT=str(port), SANDBOX_DATA=str(VAR / "sandbox"))
         prepared = prepare(stack.environment, log=stack.directory / "log" / "prepare.log")
         fleet = Fleet(stack.process_environment(), console())

@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     sandbox.start()
     if options.url_file:
         _write(options.url_file, sandbox.url + "\n")
-    print(f"ready {sandbox.url}/ smtp {sandbox.smtp[0]}:{sandbox.smtp[1]}", flush=True)
+    print(f"sandbox at {sandbox.url}/ smtp {sandbox.smtp[0]}:{sandbox.smtp[1]}", flush=True)
     try:
         stop.wait()
     finally:

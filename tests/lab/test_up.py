@@ -1,0 +1,172 @@
+"""`make up` and `make demo` as a user runs them, in a checkout of their own: how they start, end and heal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.stack import Stack
+from lab.stack.processes import free_port, leftovers
+from lab.stack.stack import ROOT
+from lab.stack.state import read_pairs
+
+pytestmark = pytest.mark.slow
+
+NOT_OURS = shutil.ignore_patterns(".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
+# The servers of this test run, which would win over the ones that are to be started.
+INHERITED = (
+    *("DATABASE_URL", "BROKER_URL", "REDIS_URL", "SECRET_KEY", "STRIPE_API_BASE", "STRIPE_API_KEY"),
+    *("STRIPE_WEBHOOK_SECRET", "WAREHOUSE_URL", "CRM_URL", "EMAIL_URL", "SANDBOX_PORT", "SANDBOX_SMTP_PORT"),
+    "DJANGO_SETTINGS_MODULE",
+)
+
+
+class Checkout:
+    """A copy of this checkout, with its own var/."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.var = path / "var"
+        self.log = path.parent / "output.txt"
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name not in INHERITED}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        with self.log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.path,
+                env={**self.environment(), **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def wait_for(self, words: str, process: subprocess.Popen[bytes], seconds: float = 90.0) -> str:
+        """The first line that begins with these words."""
+        give_up_at = time.monotonic() + seconds
+        while True:
+            text = self.log.read_text(errors="replace")
+            for line in text.splitlines():
+                if line.startswith(words):
+                    return line
+            assert process.poll() is None, text
+            assert time.monotonic() < give_up_at, text
+            time.sleep(0.05)
+
+    def left(self) -> list[int]:
+        postgres = Stack(self.var, title="test", env_file=None)._postgres_home()
+        return leftovers(self.var.resolve()) + leftovers(postgres)
+
+
+@pytest.fixture
+def checkout() -> Iterator[Checkout]:
+    parent = Path(tempfile.mkdtemp(prefix="hf-up-"))
+    shutil.copytree(ROOT, parent / "holdfast", ignore=NOT_OURS)
+    checkout = Checkout(parent / "holdfast")
+    yield checkout
+    for process in checkout.started:
+        process.kill()
+        process.wait()
+    left = checkout.left()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    Stack(checkout.var, title="test", env_file=None).erase()
+    Stack(checkout.var / "demo", title="test", env_file=None).erase()
+    shutil.rmtree(parent)
+    assert left == [], "processes were left behind"
+
+
+def test_up_serves_heals_after_kill_and_leaves_nothing(checkout: Checkout) -> None:
+    port = free_port()
+    first = checkout.start("-m", "lab.up", PORT=str(port))
+    assert checkout.wait_for("ready ", first) == f"ready http://127.0.0.1:{port}/"
+    assert "admin  user `admin`, password " in checkout.log.read_text()
+    assert (checkout.var / "demo-api-key").stat().st_mode & 0o077 == 0
+    sandbox = (checkout.var / "sandbox-url").read_text().strip()
+    assert urllib.request.urlopen(f"{sandbox}/healthz", timeout=10).status == 200
+    key = (checkout.var / "demo-api-key").read_text()
+
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    second = checkout.start("-m", "lab.up", PORT=str(port))
+    checkout.wait_for("ready ", second)
+    assert "admin " not in checkout.log.read_text(), "the password is shown once"
+    assert (checkout.var / "demo-api-key").read_text() == key
+    assert (checkout.var / "sandbox-url").read_text().strip() == sandbox, "webhook subscriptions point there"
+
+    output = checkout.log.read_bytes()
+    third = checkout.start("-m", "lab.demo", ORDERS="1")
+    assert third.wait(timeout=30) == 1
+    assert f"in use by `make up` (pid {second.pid}): stop it first" in checkout.log.read_text()
+    checkout.log.write_bytes(output)
+
+    os.kill(second.pid, signal.SIGTERM)
+    assert second.wait(timeout=60) == 0
+    assert checkout.left() == []
+    assert not (checkout.var / "stack.env").exists()
+    assert not (checkout.var / "sandbox-url").exists()
+
+
+def test_up_on_a_busy_port_is_one_line_and_exit_1(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = checkout.start("-m", "lab.up", PORT=str(port))
+        assert process.wait(timeout=60) == 1
+    assert checkout.log.read_text() == (
+        f"up: port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}\n"
+    )
+    assert checkout.left() == []
+
+
+def test_up_refuses_a_port_that_is_none(checkout: Checkout) -> None:
+    process = checkout.start("-m", "lab.up", PORT="http")
+    assert process.wait(timeout=60) == 1
+    assert checkout.log.read_text() == "up: PORT must be a port number, not 'http'\n"
+
+
+def test_a_small_demo_holds_after_one_that_was_killed(checkout: Checkout) -> None:
+    killed = checkout.start("-m", "lab.demo", ORDERS="50")
+    checkout.wait_for("ready ", killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+
+    process = checkout.start("-m", "lab.demo", ORDERS="5")
+    assert process.wait(timeout=150) == 0, checkout.log.read_text()
+    report = checkout.log.read_text()
+    assert "orders    completed 5  failed 0" in report
+    assert "invariants hold" in report
+    assert checkout.left() == []
+
+
+def test_manage_stack_needs_no_settings_and_serves_other_terminals(checkout: Checkout) -> None:
+    stack = checkout.start("manage.py", "stack")
+    checkout.wait_for("ready", stack)
+    checked = subprocess.run(
+        [sys.executable, "manage.py", "check", "--database", "default"],
+        cwd=checkout.path,
+        env=checkout.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "DATABASE_URL" in read_pairs(checkout.var / "stack.env")
+    stack.send_signal(signal.SIGINT)
+    assert stack.wait(timeout=30) == 0
+    assert not (checkout.var / "stack.env").exists()
