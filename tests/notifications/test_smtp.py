@@ -143,6 +143,20 @@ def test_a_sender_killed_after_its_claim_delays_the_mail_by_its_lease_and_no_lon
     assert sandbox_settings.summary("mail")["copies"] == 1
 
 
+def test_a_sender_frozen_past_its_lease_takes_nothing_from_its_successor(sandbox_settings):
+    key = {"key": "receipt-order-1", "message_id": "<receipt-order-1@holdfast.example>"}
+    mail = {"template_name": "receipt", "to": "ann@example.com", "subject": "x", "user_id": None}
+    frozen = EmailLog.claim(**key, **mail)
+    EmailLog.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    successor = EmailLog.claim(**key, **mail)
+
+    frozen.release(error="woke up")
+    assert EmailLog.objects.get().lease_token == successor.lease_token
+
+    frozen.mark_sent()  # but if the server did take its mail, that counts
+    assert EmailLog.objects.get().status == "sent"
+
+
 def test_a_goodbye_that_fails_does_not_make_a_taken_mail_look_lost(sandbox_settings, mocker):
     def interrupted(server: smtplib.SMTP) -> None:
         server.close()
