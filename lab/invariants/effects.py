@@ -1,0 +1,62 @@
+"""Effects of a completed order outside of it: receipt, invoice, shipment, CRM record, webhooks; each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lab.invariants.books import Books
+from lab.invariants.finding import Finding, none, same
+
+
+def one_receipt_per_completed_order(books: Books) -> Finding:
+    finding = same("one receipt (Message-ID) per completed order", books.completed_once(), books.receipts)
+    if books.receipt_copies > len(books.receipts):
+        copies = books.receipt_copies - len(books.receipts)
+        # Not a violation: SMTP cannot tell a lost answer from a lost mail, and mail programs fold equal Message-IDs.
+        return replace(finding, outside=f"{finding.outside} (+{copies} copies)")
+    return finding
+
+
+def one_invoice_per_completed_order(books: Books) -> Finding:
+    return same(
+        "one invoice per completed order", books.invoices, books.completed_once(), sides=("{} invoices", "{} orders")
+    )
+
+
+def one_shipment_per_completed_order(books: Books) -> Finding:
+    # An order that was cancelled after its completion may have been shipped before that, once, or not at all.
+    undone = {order.id for order in books.orders if order.was_completed and order.status == "cancelled"}
+    shipped = list(books.shipments)
+    for order_id in undone & set(shipped):
+        shipped.remove(order_id)
+    return same("one shipment per completed order", [order.id for order in books.in_status("completed")], shipped)
+
+
+def one_crm_record_per_completed_order(books: Books) -> Finding:
+    return same("one CRM record per completed order", books.completed_once(), books.crm_records)
+
+
+def webhooks_take_effect_once(books: Books) -> Finding:
+    finding = same("one webhook per (event, merchant), signature valid", books.deliveries, books.webhooks)
+    if books.unverified_webhooks:
+        return replace(finding, holds=False, difference=f"{books.unverified_webhooks} not verified")
+    return finding
+
+
+def webhooks_arrive_in_order(books: Books) -> Finding:
+    """A merchant sees events first in the order in which they were committed; what was replayed comes when it comes."""
+    place = {pair: number for number, pair in enumerate(books.webhooks_enqueued)}
+
+    def wrong() -> Iterator[str]:
+        last: dict[str, tuple[str, str]] = {}
+        for pair in books.webhooks:
+            if pair not in place:
+                continue
+            before = last.get(pair[1])
+            if before is not None and place[before] > place[pair]:
+                yield f"merchant {pair[1]} got {before[0]} before {pair[0]}"
+            else:
+                last[pair[1]] = pair
+
+    return none("webhooks arrive in order, per subscription", f"{len(place):,} deliveries", wrong())

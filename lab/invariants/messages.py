@@ -1,0 +1,136 @@
+"""Messages: each is in exactly one state and in exactly one place, none is missing, none is left, all is bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+
+from lab.invariants.books import ENDED, OPEN, Books, LetterLine, MessageLine
+from lab.invariants.finding import Finding, none
+
+#: What the transaction that accepted an order wrote, and what the one that completed it wrote: once each.
+AT_ACCEPTANCE = ("orders.tasks.process_order", "orders.tasks.send_confirmation")
+AT_COMPLETION = (
+    "orders.tasks.send_receipt",
+    "payments.tasks.create_invoice",
+    "orders.tasks.update_inventory",
+    "orders.tasks.notify_warehouse",
+    "orders.tasks.sync_to_crm",
+    "orders.tasks.track_analytics",
+)
+AT_EVERY_END = "webhooks.tasks.publish_event"
+
+
+def no_message_is_open(books: Books) -> Finding:
+    return Finding("no message is open", str(books.open_messages), "-", books.open_messages == 0)
+
+
+def no_dead_letter(books: Books) -> Finding:
+    return Finding("no dead letter", str(books.dead_letters), "-", books.dead_letters == 0)
+
+
+def every_message_exists_once(books: Books) -> Finding:
+    """Conservation: each order has exactly the messages that its transactions wrote, each in one known state."""
+    have: Counter[tuple[str, str]] = Counter((line.correlation_id, line.task) for line in books.messages)
+
+    def wrong() -> Iterator[str]:
+        for line in books.messages:
+            if line.status not in (*OPEN, *ENDED):
+                yield f"{line.message_id} is {line.status!r}"
+            if line.leased and line.status != "published":
+                yield f"{line.message_id} is {line.status} and still leased"
+        for order in books.orders:
+            story = f"order-{order.id}"
+            ends = order.was_completed + (order.status == "cancelled") + (order.status == "failed")
+            due = dict.fromkeys(AT_ACCEPTANCE, 1) | dict.fromkeys(AT_COMPLETION, int(order.was_completed))
+            for task, count in (due | {AT_EVERY_END: ends}).items():
+                if have[story, task] != count:
+                    yield f"{story} has {have[story, task]} of {count} {task}"
+
+    states = Counter(line.status for line in books.messages)
+    shown = ", ".join(f"{count:,} {status}" for status, count in states.most_common())
+    return none("every message exists once, in one state", shown or "0", wrong())
+
+
+def every_failure_has_one_place(books: Books) -> Finding:
+    """Retry scheduled, an unresolved letter, or resolved: never two of them, never none."""
+    letters = {letter.message_id: letter for letter in books.letters}
+
+    def wrong(line: MessageLine, letter: LetterLine | None) -> Iterator[str]:
+        if line.status == "dead" and (letter is None or letter.state != "open"):
+            yield f"{line.message_id} is dead, its letter is {letter.state if letter else 'missing'}"
+        if line.status in OPEN and letter is not None and letter.state == "open":
+            yield f"{line.message_id} is {line.status} and an open letter as well"
+        if line.status == "done" and letter is not None and letter.state != "resolved":
+            yield f"{line.message_id} is done, its letter is {letter.state}"
+
+    failed = sum(line.attempts > 0 for line in books.messages)
+    found = (text for line in books.messages for text in wrong(line, letters.get(line.message_id)))
+    return none("every failure has exactly one place", f"{failed:,} had failed", found)
+
+
+def only_garbage_is_left(books: Books) -> Finding:
+    """After the operator's replay the only unresolved letters are of what the experiment itself injected."""
+    left = [letter for letter in books.letters if letter.state in ("open", "replaying")]
+    strange = (
+        f"{letter.message_id} is {letter.state}"
+        for letter in left
+        if letter.generation is not None
+        # A broken message may have no id that can be read: then its letter is known by the digest of its bytes.
+        or (letter.message_id not in books.injected and not letter.message_id.startswith("sha256:"))
+    )
+    return none("no dead letter but injected garbage", f"{len(left):,} of {len(books.injected):,} injected", strange)
+
+
+def replays_are_runs_of_the_same_message(books: Books) -> Finding:
+    """Lineage: a row was replayed as often as its letter says, and each replay was a new generation of it."""
+    rows = {line.message_id: line for line in books.messages}
+
+    def wrong() -> Iterator[str]:
+        for letter in books.letters:
+            if letter.generation is None:
+                continue
+            row = rows.get(letter.message_id)
+            if row is None:
+                yield f"the letter of {letter.message_id} has no message"
+            elif row.replays != letter.replayed:
+                yield f"{letter.message_id}: {letter.replayed} replays were ordered, {row.replays} armed"
+            elif row.generation <= row.replays:
+                yield f"{letter.message_id}: generation {row.generation} after {row.replays} replays"
+            if letter.failures != 1 + letter.reopened:
+                yield f"{letter.message_id}: {letter.failures} failures, {letter.reopened} times reopened"
+
+    replayed = sum(letter.replayed for letter in books.letters)
+    return none("a replay is another run of the same message", f"{replayed:,} replays", wrong())
+
+
+def the_broker_stays_bounded(books: Books) -> Finding:
+    wrong = (
+        f"{queue} held {depth} of {sample.allowed} after {sample.at_s:.1f} s"
+        for sample in books.samples
+        for queue, depth in sample.depths.items()
+        if depth > sample.allowed
+    )
+    highest = max((depth for sample in books.samples for depth in sample.depths.values()), default=0)
+    allowed = min((sample.allowed for sample in books.samples), default=0)
+    return none("broker depth <= limit + relays x batch, always", f"{highest:,} of {allowed:,}", wrong)
+
+
+def every_slot_ran_once(books: Books) -> Finding:
+    """Beat: one message a slot, and no slot between the first and the last is missing."""
+    slots: dict[str, list[datetime]] = {}
+    for line in books.messages:
+        if line.slot:
+            schedule, _, moment = line.slot.partition(":")
+            slots.setdefault(schedule, []).append(datetime.fromisoformat(moment))
+
+    def wrong() -> Iterator[str]:
+        for schedule, moments in slots.items():
+            moments.sort()
+            for before, after in zip(moments, moments[1:], strict=False):
+                apart = (after - before).total_seconds()
+                if apart != books.slot_s.get(schedule, apart):
+                    yield f"{schedule}: {apart:g} s between {before:%H:%M:%S} and the next slot"
+
+    return none("every slot of the schedule has one message", f"{sum(map(len, slots.values())):,} slots", wrong())
