@@ -38,18 +38,19 @@ class OrderIn(_Strict):
     payment_method: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,255}$", examples=["pm_card_visa"])]
     items: Annotated[list[ItemIn], Field(min_length=1, max_length=MAX_LINES)]
     receipt_email: Annotated[
-        str,
+        str | None,
         Field(
-            default="",
+            default=None,
             max_length=254,
             examples=["ada@example.com"],
-            description="Where mails about this order go; the customer's own address when empty.",
+            description="Where mails about this order go; the customer's own address when left out.",
+            json_schema_extra={"format": "email"},
         ),
     ]
 
     @field_validator("receipt_email")
     @classmethod
-    def _is_an_address(cls, value: str) -> str:
+    def _is_an_address(cls, value: str | None) -> str | None:
         try:
             if value:
                 validate_email(value)
@@ -117,10 +118,10 @@ class OrderOut(BaseModel):
 
 
 class OrderPage(BaseModel):
-    """One page, newest first. `next_cursor` is null on the last one."""
+    """One page, newest first. `next_cursor` is the id of its last order, and null on the last page."""
 
     items: list[OrderOut]
-    next_cursor: str | None
+    next_cursor: int | None
 
 
 class TransitionOut(BaseModel):

@@ -54,12 +54,11 @@ class OrderService:
             if claims.fail(order, reason=str(error)):
                 return Outcome(status="failed", order_id=order_id)
             return _standing(order_id)
-        except claims.ClaimLost:
-            return _standing(order_id)
         except Exception:
             if claims.release(order):
                 raise
-            logger.warning("order %s was taken away during a charge that failed", order_id, exc_info=True)
+            # Cancelled or taken over meanwhile: what the charge said is no longer ours to report.
+            logger.warning("order %s was taken away during its charge", order_id, exc_info=True)
             return _standing(order_id)
         if claims.complete(order, payment_id=payment.id):
             return Outcome(status="completed", order_id=order_id)

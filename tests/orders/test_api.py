@@ -123,7 +123,7 @@ class TestReading:
             ({"limit": "many"}, "limit"),
             ({"cursor": "!!"}, "cursor"),
             ({"cursor": "\x00"}, "cursor"),
-            ({"cursor": "LTE"}, "cursor"),
+            ({"cursor": "-1"}, "cursor"),
             ({"status": "lost"}, "status"),
             ({"customer_id": "0"}, "customer_id"),
             ({"customer_id": "9" * 30}, "customer_id"),
@@ -227,7 +227,9 @@ class TestKeys:
 
 
 def test_reference_and_its_schema_are_served(api: Caller) -> None:
-    assert Client().get("/api/docs").status_code == 200
+    reference = Client().get("/api/docs")
+    assert reference.status_code == 200
+    assert b"//cdn." not in reference.content, "the reference must open without the internet"
     schema = Client().get("/api/openapi.json").json()
     operation = schema["paths"]["/api/orders"]["post"]
     assert set(operation["responses"]) == {"202", "400", "401", "409", "413", "422", "429", "503"}
