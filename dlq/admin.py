@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -32,7 +33,7 @@ MAX_REASONS = 5
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class DeadLetterAdmin(admin.ModelAdmin):
     """View only: a letter changes by its actions, each of which asks for its own permission."""
 
     list_display = ("what", "badge", "failed_replays", "failed_ago", "queue", "cause", "problem")
@@ -76,7 +77,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ),
         ("Group", {"fields": ("exception", "place", "same_problem")}),
     )
-    readonly_fields = tuple(name for _, options in fieldsets for name in options["fields"])
+    readonly_fields = tuple(str(name) for _, options in fieldsets for name in options["fields"])
 
     # --- what is shown ---------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "title": f"Discard {letters.count()} dead letters",
                 "letters": letters[:20],
                 "count": letters.count(),
-                "selected": request.POST.getlist(admin.helpers.ACTION_CHECKBOX_NAME),
+                "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
                 "select_across": request.POST.get("select_across", "0"),
                 "missing": "reason" in request.POST,
                 "opts": self.opts,

@@ -231,6 +231,7 @@ def cause_of(exception: BaseException | None) -> Cause:
     return {
         "TimeLimitExceeded": Cause.TIMEOUT,
         "WorkerLostError": Cause.LOST,
+        "PoisonMessage": Cause.LOST,
         "Terminated": Cause.REVOKED,
         "NotRegistered": Cause.UNKNOWN_TASK,
         "DecodeError": Cause.UNDECODABLE,

@@ -24,7 +24,7 @@ from dlq.shelf import shelf
 logger = logging.getLogger(__name__)
 
 
-class Consumer(celery_consumer.Consumer):  # type: ignore[misc]
+class Consumer(celery_consumer.Consumer):
     """Set as `worker_consumer`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

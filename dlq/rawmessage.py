@@ -88,7 +88,7 @@ def message_key(headers: dict[str, Any], digest: str) -> tuple[str, bool]:
     """The key that a message is recorded under, and whether it is the message's own id."""
     for own in (headers.get(REPLAY_HEADER), headers.get("id")):
         if is_id(own):
-            return own, True
+            return str(own), True
     return f"sha256:{digest}", False
 
 

@@ -37,7 +37,7 @@ class OutOfMemory(Exception):
     """The task raised MemoryError. Celery would raise it again in the parent and end the worker with it."""
 
 
-class Request(celery_request.Request):  # type: ignore[misc]
+class Request(celery_request.Request):
     """Set as `Task.Request`. Endings that are no failure (Ignore, Retry, requeued) stay Celery's."""
 
     _ended = False
@@ -56,7 +56,7 @@ class Request(celery_request.Request):  # type: ignore[misc]
             # An operator sent it again after it was revoked: the later word counts.
             celery_request.revoked_tasks.discard(self.id)
 
-    def maybe_expire(self) -> bool:
+    def maybe_expire(self) -> bool:  # type: ignore[override]
         """Celery also remembers the id as revoked, so that a replay without the expiry would never run."""
         return bool(self.expires and datetime.now(self.expires.tzinfo) > self.expires)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -74,7 +74,7 @@ class Group:
 def groups(letters: QuerySet[DeadLetter] | None = None) -> list[Group]:
     """The problems behind the unresolved letters, the largest first."""
     letters = DeadLetter.objects.filter(closed_at=None) if letters is None else letters
-    rows = (
+    rows: Iterable[Any] = (
         letters.order_by()
         .values("fingerprint", "task", "exception")
         .annotate(

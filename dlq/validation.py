@@ -120,7 +120,10 @@ def _is_time(value: Any) -> bool:
     if not isinstance(value, (str, datetime)):
         return False
     try:
-        aware = maybe_make_aware(maybe_iso8601(value), timezone.utc)
+        parsed = maybe_iso8601(value)
+        if parsed is None:
+            return False
+        aware = maybe_make_aware(parsed, timezone.utc)
         timezone.to_system(aware).timestamp()
     except (ValueError, OverflowError, TypeError, AttributeError):
         return False

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from pytest_django import DjangoDbBlocker
 
 from config.celery import app
 from tests.support import effects
-from tests.support.processes import Process, worker
+from tests.support.processes import Process, await_, worker
 
 
 @pytest.fixture(scope="module")
-def live(
-    request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: DjangoDbBlocker
-) -> Iterator[Process]:
+def live(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Process]:
     """A running worker with two processes on the queue `default`."""
     with django_db_blocker.unblock():
         app.control.purge()
-        failed_before = request.session.testsfailed
         with worker(concurrency=2, name="live") as process:
             yield process
-            if request.session.testsfailed > failed_before:
-                sys.stderr.write(process.output())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its worker said."""
+    report = yield
+    process = getattr(item, "funcargs", {}).get("live")
+    if report.failed and process is not None:
+        report.sections.append(("Log of the worker", process.output()[-20_000:]))
+    return report
 
 
 @pytest.fixture
-def tidy(transactional_db: None) -> None:
+def tidy(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[None]:
     """Committed data, no effects; the broker is left alone, because a worker is connected to it."""
     effects.clear()
+    yield
+    if "live" in request.fixturenames:
+        # What the worker's parent has still to say about this test's messages must not reach the next test.
+        await_(_is_idle, "the worker has ended everything")
+
+
+def _is_idle() -> bool:
+    replies = app.control.inspect(destination=["live@test"], timeout=2, limit=1).active()
+    return bool(replies) and not any(replies.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 from django.conf import settings
@@ -123,3 +124,15 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
         await_(lambda: DeadLetter.objects.count() == 4, "the letters")
         assert_healthy(process)
     assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
+
+
+def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_letter() -> None:
+    with worker() as process:
+        rawpublish.send("tests.support.tasks.slow", "cold", 60)
+        await_(lambda: effects.count("cold-begun") == 1, "it runs")
+        process.signal(signal.SIGQUIT)
+        await_(lambda: "soft shutdown" in process.output().lower(), "the shutdown begins")
+        process.signal(signal.SIGQUIT)
+        process.popen.wait(30)
+    assert not DeadLetter.objects.exists()
+    assert rawpublish.depth() == 1

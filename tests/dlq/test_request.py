@@ -83,6 +83,14 @@ def test_a_message_that_kills_its_process_runs_three_times_and_is_a_letter(live:
     assert_goes_on(live)
 
 
+def test_a_message_that_was_acknowledged_before_it_ran_is_a_letter_after_its_first_lost_run(
+    live: Process,
+) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}kills_its_process_acknowledged", "early"), within_s=60)
+    assert letter.cause == "lost"
+    assert effects.count("early") == 1
+
+
 def test_a_message_revoked_before_it_ran_is_a_letter(live: Process) -> None:
     message_id = str(uuid.uuid4())
     app.control.revoke(message_id)

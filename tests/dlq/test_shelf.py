@@ -45,9 +45,9 @@ def cpu_s(process: Process) -> float:
 
 
 def send_what_ends_badly() -> set[str]:
-    """More than the worker's two prefetch slots hold: what it can never read, and what fails in a child."""
-    ids = {rawpublish.send("no.such.task") for _ in range(3)}
-    return ids | {rawpublish.send("tests.support.tasks.wrong_without_database") for _ in range(3)}
+    """More than the worker's two prefetch slots hold: what it cannot read, what fails, what runs out of time."""
+    tasks = ["no.such.task", *(f"tests.support.tasks.{name}_without_database" for name in ("wrong", "hangs"))]
+    return {rawpublish.send(task) for task in tasks * 2}
 
 
 @pytest.mark.parametrize("away", ["refuse", "freeze"])

@@ -168,3 +168,14 @@ def wrong_until_told(name: str) -> None:
     if not effects.count(f"{name}-told"):
         raise LookupError("not told yet")
     effects.add(f"{name}-done")
+
+
+@shared_task(time_limit=1)
+def hangs_without_database() -> None:
+    time.sleep(60)
+
+
+@shared_task(acks_late=False)
+def kills_its_process_acknowledged(name: str) -> None:
+    effects.add(name)
+    os.kill(os.getpid(), signal.SIGKILL)

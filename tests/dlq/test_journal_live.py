@@ -1,0 +1,98 @@
+"""Messages that have a journal: it and the dead-letter desk tell one story about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from dlq import replay
+from dlq.models import DeadLetter, Happened, LetterEvent, State
+from outbox.models import OutboxMessage
+from tests.support import effects, tasks
+from tests.support.processes import Process, await_, relay
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy", "relaying")]
+
+
+@pytest.fixture(scope="module")
+def relaying(live: Process, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A relay beside the worker."""
+    with django_db_blocker.unblock(), relay():
+        yield
+
+
+def the_letter(message_id: str, within_s: float = 30.0) -> DeadLetter:
+    await_(lambda: DeadLetter.objects.filter(state=State.OPEN).exists(), "an open letter", within_s)
+    letter = DeadLetter.objects.get()
+    assert letter.message_id == message_id
+    row = OutboxMessage.objects.get(message_id=message_id)
+    assert (row.status, row.generation) == ("dead", letter.generation)
+    return letter
+
+
+def story() -> list[str]:
+    return list(LetterEvent.objects.values_list("what", flat=True))
+
+
+def test_a_hard_time_limit_is_one_letter_and_a_dead_row(live: Process) -> None:
+    letter = the_letter(tasks.over_the_hard_limit.delay("over").id)
+    assert letter.cause == "timeout"
+    assert story() == [Happened.FAILED]
+    assert letter.message is not None, "the message is kept as it was received"
+
+
+def test_a_message_that_kills_its_process_is_a_letter_when_its_deliveries_are_spent(live: Process) -> None:
+    letter = the_letter(tasks.kills_its_process.delay("poison").id, within_s=60)
+    assert letter.cause == "lost"
+    assert effects.count("poison") == tasks.kills_its_process.max_deliveries
+    assert story() == [Happened.FAILED]
+
+
+def test_memory_error_is_one_letter(live: Process) -> None:
+    letter = the_letter(tasks.out_of_memory.delay("oom").id)
+    assert story() == [Happened.FAILED]
+    assert "MemoryError" in letter.traceback
+    assert live.alive()
+
+
+def test_a_task_renamed_by_a_deploy_is_one_letter_and_a_dead_row(live: Process) -> None:
+    message_id = tasks.note.apply_async(("a",), countdown=3600).id
+    row = OutboxMessage.objects.filter(message_id=message_id)
+    row.update(task="tests.support.tasks.renamed", status="pending")
+    letter = the_letter(message_id)
+    assert letter.cause == "unknown task"
+    assert letter.args == ["a"]
+    assert story() == [Happened.FAILED]
+
+
+def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolves_the_letter(
+    live: Process,
+) -> None:
+    message_id = tasks.wrong_until_told.delay("mend").id
+    letter = the_letter(message_id)
+    assert replay.replay(letter.pk) == message_id
+    await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again")
+    letter = the_letter(message_id)
+    effects.add("mend-told")
+    replay.replay(letter.pk)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    assert story() == [
+        Happened.FAILED,
+        Happened.REPLAYED,
+        Happened.REOPENED,
+        Happened.REPLAYED,
+        Happened.RESOLVED,
+    ]
+    assert OutboxMessage.objects.get(message_id=message_id).status == "done"
+
+
+def test_a_discarded_letter_releases_the_group_that_waits_behind_it(live: Process) -> None:
+    message_id = str(tasks.ordered.apply_async(("head", True), ordering_key="group"))
+    tasks.ordered.apply_async(("next",), ordering_key="group")
+    letter = the_letter(message_id)
+    assert effects.count("next") == 0
+    replay.discard(letter.pk, reason="the customer left", actor="alice")
+    await_(lambda: effects.count("next") == 1, "the group moves on")
+    assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"
