@@ -56,12 +56,14 @@ class _ReadOnlyInline(admin.TabularInline):
 
 class ItemInline(_ReadOnlyInline):
     model = OrderItem
-    fields = readonly_fields = ["product", "quantity", "unit_price_cents"]
+    fields = ("product", "quantity", "unit_price_cents")
+    readonly_fields = fields
 
 
 class TransitionInline(_ReadOnlyInline):
     model = OrderTransition
-    fields = readonly_fields = ["at", "from_status", "to_status", "note", "message_id"]
+    fields = ("at", "from_status", "to_status", "note", "message_id")
+    readonly_fields = fields
 
 
 @admin.register(Order)

@@ -23,7 +23,7 @@ def generate(*, report_id: int) -> Report:
     end = datetime.combine(report.last_day, time.min, tzinfo=timezone.get_default_timezone()) + timedelta(
         days=1
     )
-    days: Iterable[dict[str, Any]] = (
+    days: Iterable[Any] = (
         Order.objects.filter(created_at__gte=start, created_at__lt=end)
         .annotate(day=TruncDate("created_at"))
         .values("day", "currency")

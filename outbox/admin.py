@@ -10,7 +10,7 @@ from outbox import journal
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnlyAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

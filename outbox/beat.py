@@ -92,6 +92,6 @@ def next_slot(when: BaseSchedule, after: datetime) -> datetime:
     if isinstance(when, schedule) and type(when) is schedule:
         every = max(when.run_every.total_seconds(), 1.0)
         return datetime.fromtimestamp((after.timestamp() // every + 1) * every, tz=UTC)
-    last, delta, _ = when.remaining_delta(after)  # type: ignore[attr-defined]
+    last, delta, _ = when.remaining_delta(after)
     slot = (last + delta).astimezone(UTC)
     return slot if slot > after else slot + timedelta(minutes=1)

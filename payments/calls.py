@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import stripe
+from django.conf import settings
 
 from payments import transport
 from payments.errors import GatewayBusy, GatewayUnavailable, translated
@@ -26,7 +27,7 @@ def _is_outage(_kind: type[Exception], error: Exception) -> bool:
 #: Around each HTTP call and not around a whole charge: a charge makes up to four calls, so at a given error
 #: rate it fails far more often than the gateway does, and would open the circuit of a gateway that mostly
 #: works.
-breaker = Breaker(5, 30, expected_exception=_is_outage, name="payment-gateway")
+breaker = Breaker(5, 30 * settings.RETRY_SCALE, expected_exception=_is_outage, name="payment-gateway")
 
 
 def call(operation: Callable[[stripe.StripeClient], T]) -> T:

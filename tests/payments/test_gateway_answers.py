@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from circuitbreaker import CircuitBreakerError
 
+from payments import calls
 from payments.errors import (
     CardDeclined,
     GatewayBusy,
@@ -80,7 +81,11 @@ def test_a_rate_limit_says_when_to_come_back_and_leaves_the_circuit_closed(
         assert caught.value.retry_after == 7.0
 
 
-def test_five_outages_open_the_circuit_and_nothing_more_is_sent(sandbox_settings: RunningSandbox) -> None:
+def test_five_outages_open_the_circuit_and_nothing_more_is_sent(
+    sandbox_settings: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tests' short delays would half-open it between two calls.
+    monkeypatch.setattr(calls.breaker, "_recovery_timeout", 30)
     sandbox_settings.faults(gateway={"error_rate": 1})
     for _ in range(5):
         with pytest.raises(GatewayUnavailable):
