@@ -103,7 +103,7 @@ class OutboxTask(Task):
         signature = self.signature(args=args, kwargs=kwargs, **given)
         return EnqueuedResult(enqueue(signature))
 
-    def retry(  # type: ignore[override]
+    def retry(
         self,
         args: Any = None,
         kwargs: Any = None,
