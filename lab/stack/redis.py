@@ -85,6 +85,17 @@ class Redis:
             processes.stop(self._process, [(signal.SIGTERM, 10.0)])
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL, as a machine that loses its power; `start` brings it back on the same port."""
+        self.signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server, SIGSTOP to freeze it for one."""
+        assert self._process is not None, "it is not started"
+        self._process.send_signal(number)
+
     def _configure(self) -> Path:
         # In a file, not on the command line: there the password would be visible to every user in `ps`.
         path = self.directory / "redis.conf"
