@@ -35,7 +35,15 @@ class Variable:
 
 VARIABLES: dict[str, Variable] = {
     "DATABASE_URL": Variable(None, "PostgreSQL, for example postgres://user:password@host:5432/holdfast"),
-    "BROKER_URL": Variable(None, "broker: redis://…, sentinel://… or amqp://… (RabbitMQ)"),
+    "BROKER_URL": Variable(
+        None, "broker: redis://…, amqp://… (RabbitMQ), or sentinel://host:26379/0;sentinel://…"
+    ),
+    "BROKER_MASTER_NAME": Variable(
+        "mymaster", "with sentinel://…: the name of the master that the sentinels watch"
+    ),
+    "BROKER_CONSUMER_TIMEOUT": Variable(
+        "1800", "RabbitMQ's consumer_timeout in seconds; checked against the tasks' time limits"
+    ),
     "REDIS_URL": Variable(None, "Redis for locks, rate limits and the cache"),
     "SECRET_KEY": Variable(None, "Django's signing key; at least 50 random characters"),
     "DEBUG": Variable("0", "1 shows tracebacks in the browser; never in production"),

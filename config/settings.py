@@ -7,7 +7,7 @@ import dj_database_url
 import dj_email_url
 
 from config.env import BASE_DIR, Env
-from config.queues import DEFAULT_QUEUE, TIERS, declare
+from config.queues import DEFAULT_QUEUE, TIERS, declare, transport_options
 
 env = Env()
 
@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "ninja",  # serves the API reference's scripts from here instead of from a CDN
     "outbox",
     "dlq",
     "monitoring",
@@ -131,6 +132,7 @@ OUTBOX_BATCH = env.integer("OUTBOX_BATCH")
 OUTBOX_RETENTION = env.number("OUTBOX_RETENTION")
 OUTBOX_MARGIN = env.number("OUTBOX_MARGIN")
 OUTBOX_WORKER_TIMEOUT = env.number("OUTBOX_WORKER_TIMEOUT")
+OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
 OUTBOX_ON_DEAD = "dlq.capture.on_dead"
 OUTBOX_ON_RESOLVED = "dlq.capture.on_resolved"
 OUTBOX_EVENTS = {
@@ -173,10 +175,13 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_CONSUMER = "dlq.consumer:Consumer"
+CELERY_WORKER_CONSUMER = "config.consumer:Consumer"
 # An outage longer than Celery's default of 100 tries must not end the worker.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A channel that the broker closed (RabbitMQ: a message held longer than its consumer_timeout, a deleted queue;
+# Redis: out of memory) must not end the worker either.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # On Redis, cancelling tasks on a lost connection acknowledges them: the work would be lost.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -186,20 +191,10 @@ CELERY_TASK_TIME_LIMIT = 360
 # Keeps the database connection between tasks; Celery's Django fixup closes it twice a task otherwise.
 CELERY_DB_REUSE_MAX = 10_000
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
-        "visibility_timeout": env.number("VISIBILITY_TIMEOUT"),
-        # kombu looks for overdue messages on every tenth pass only, which makes a short timeout long.
-        "unacked_restore_throttle": 1,
-        "unacked_restore_limit": 100,
-        # Without these a broker that accepts and never answers hangs publisher and worker for ever.
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "health_check_interval": 25,
-    }
-    if CELERY_BROKER_URL.startswith(("redis", "sentinel", "unix"))
-    else {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
+CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
+    CELERY_BROKER_URL,
+    visibility_timeout_s=env.number("VISIBILITY_TIMEOUT"),
+    master_name=env.text("BROKER_MASTER_NAME"),
 )
 CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
