@@ -51,6 +51,7 @@ class Relay:
                 if time.monotonic() >= sweep_at:
                     sweep_at = time.monotonic() + SWEEP_EVERY_S
                     self._sweeper.run_once()
+                self._publisher.keep_alive()
                 if not self.run_once():
                     self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
                 backoff_s = 0.0
@@ -87,8 +88,8 @@ class Relay:
             return 0
         try:
             refused = self._publisher.publish(batch)
-        except BrokerAway:
-            dispatch.revert(batch)
+        except BrokerAway as away:
+            dispatch.revert([message for message in batch if message.id not in away.confirmed])
             raise
         for message in batch:
             if message.id in refused:

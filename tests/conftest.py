@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import redis
-from django.conf import settings
-from django.core.cache import cache
 
-from tests.support import effects
+from tests.support import brokers, effects
 
-pytest_plugins = ["tests.lab.sandbox_fixture"]
+pytest_plugins = ["tests.lab.sandbox_fixture", "tests.support.broker_fixture"]
 
 
 @pytest.fixture(scope="session")
@@ -21,19 +18,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
 
 
 @pytest.fixture
-def clean(transactional_db: None) -> None:
+def clean(transactional_db: None, broker: str) -> None:
     """For tests with committed data and real processes: starts without effects and with an empty broker."""
     effects.clear()
-    flush_redis()
+    brokers.empty()
 
 
-def flush_redis() -> None:
-    """Empty the test run's own Redis: broker, locks and cache."""
-    for url in {settings.REDIS_URL, settings.CELERY_BROKER_URL}:
-        if url.startswith(("redis", "unix")):
-            with redis.Redis.from_url(url.replace("redis+socket", "unix")) as client:
-                client.flushall()
-    cache.clear()
+#: For tests in which the broker forgets everything.
+flush_redis = brokers.empty
 
 
 _FIGURES = pytest.StashKey[list[str]]()

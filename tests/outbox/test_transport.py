@@ -1,0 +1,252 @@
+"""Publishers on real brokers: what they send is what kombu would, and every outage is told as one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from kombu import Consumer
+
+from config.celery import app
+from outbox.producer import MAX_HEADERS_BYTES
+from outbox.transport import BrokerAway, Publisher, publisher_for
+from outbox.wire import Outgoing
+from tests.support import brokers
+from tests.support.brokers import on_both_brokers, on_rabbitmq, private_redis
+
+
+def outgoing(number: int = 1, *, queue: str = "default", headers: dict[str, Any] | None = None) -> Outgoing:
+    return Outgoing(
+        id=number,
+        message_id=str(uuid.uuid4()),
+        generation=1,
+        publish_count=1,
+        published_at=time.time(),
+        task="tests.support.tasks.note",
+        args=json.dumps([f"m{number} ü"]),
+        kwargs="{}",
+        headers=json.dumps(headers or {}),
+        correlation_id="c",
+        queue=queue,
+    )
+
+
+def batch(size: int, first: int = 1) -> list[Outgoing]:
+    return [outgoing(number) for number in range(first, first + size)]
+
+
+@pytest.fixture
+def publisher(broker: str) -> Iterator[Publisher]:
+    brokers.empty()
+    publisher = publisher_for(app)
+    yield publisher
+    publisher.close()
+
+
+def received(count: int, queue: str = "default") -> list[Any]:
+    """What an ordinary kombu consumer gets."""
+    messages: list[Any] = []
+    with app.connection_for_read() as connection:
+        declared = app.amqp.queues[queue]
+
+        def take(message: Any) -> None:
+            messages.append(message)
+            message.ack()
+
+        with Consumer(connection, [declared], on_message=take, accept=["json"], prefetch_count=500):
+            while len(messages) < count:
+                connection.drain_events(timeout=10)
+    return messages
+
+
+@on_both_brokers
+def test_an_ordinary_consumer_reads_what_was_published_in_order(publisher: Publisher) -> None:
+    sent = [outgoing(n, headers={"traceparent": "00-ab-cd-01"}) for n in range(1, 51)]
+    assert publisher.publish(sent) == {}
+    messages = received(50)
+    for expected, message in zip(sent, messages, strict=True):
+        assert message.decode()[:2] == [json.loads(expected.args), {}]
+        assert message.headers["id"] == expected.message_id
+        assert message.headers["outbox"] == expected.identity()
+        assert message.headers["traceparent"] == "00-ab-cd-01"
+        assert message.properties["correlation_id"] == expected.message_id
+        assert message.properties["delivery_mode"] == 2
+        assert message.delivery_info["routing_key"] == "default"
+
+
+@on_both_brokers
+def test_what_was_published_is_what_celery_itself_publishes(publisher: Publisher) -> None:
+    """Same envelope, and every header that Celery's protocol has; only the outbox's own are more."""
+    from tests.support.tasks import note
+
+    publisher.publish([outgoing()])
+    with app.connection_for_write() as connection:
+        app.amqp.send_task_message(
+            app.amqp.Producer(connection),
+            note.name,
+            app.amqp.create_task_message(str(uuid.uuid4()), note.name, ("m1 ü",), {}, ignore_result=True),
+            queue="default",
+        )
+    ours, celerys = received(2)
+    assert ours.decode() == [list(celerys.decode()[0]), *celerys.decode()[1:]]
+    assert (ours.content_type, ours.content_encoding) == (celerys.content_type, celerys.content_encoding)
+    optional = {"shadow", "group_index", "replaced_task_nesting", "stamped_headers", "stamps"}
+    assert celerys.headers.keys() - ours.headers.keys() <= optional
+    assert ours.headers.keys() - celerys.headers.keys() == {"outbox", "correlation"}
+
+
+@on_both_brokers
+def test_the_depth_is_the_number_of_ready_messages_of_each_queue(publisher: Publisher) -> None:
+    publisher.publish([*batch(7), outgoing(8, queue="low")])
+    assert publisher.depths(["default", "low", "critical"]) == {"default": 7, "low": 1, "critical": 0}
+
+
+def test_the_key_prefix_of_a_shared_redis_is_honoured() -> None:
+    with private_redis(global_keyprefix="shop:") as server:
+        publisher = publisher_for(app)
+        publisher.publish(batch(3))
+        with redis.Redis.from_url(server.url(0)) as client:
+            assert client.llen("shop:default") == 3
+        assert publisher.depths(["default"]) == {"default": 3}
+        assert [message.headers["task"] for message in received(3)] == ["tests.support.tasks.note"] * 3
+        publisher.close()
+
+
+@on_rabbitmq
+def test_ten_thousand_messages_are_confirmed_batch_by_batch(publisher: Publisher) -> None:
+    for first in range(1, 10_001, 500):
+        assert publisher.publish(batch(500, first)) == {}
+        assert not publisher._unconfirmed  # type: ignore[attr-defined]
+    assert publisher.depths(["default"]) == {"default": 10_000}
+
+
+@on_rabbitmq
+def test_a_message_without_a_queue_is_refused_by_its_row_and_the_others_are_published(
+    publisher: Publisher,
+) -> None:
+    refused = publisher.publish(
+        [outgoing(1), outgoing(2, queue="nowhere"), outgoing(3), outgoing(4, queue="nowhere")]
+    )
+    assert refused.keys() == {2, 4}
+    assert refused[2] == "unroutable: the broker has no queue 'nowhere'"
+    assert publisher.depths(["default"]) == {"default": 2}
+    assert publisher.publish(batch(3)) == {}, "the connection is sound"
+
+
+@on_rabbitmq
+def test_a_message_that_amqp_cannot_say_is_refused_and_the_others_are_published(publisher: Publisher) -> None:
+    assert publisher.publish([outgoing(1), outgoing(2, headers={"big": 2**70}), outgoing(3)]).keys() == {2}
+    assert publisher.depths(["default"]) == {"default": 2}
+
+
+@on_rabbitmq
+def test_the_largest_headers_that_may_be_enqueued_fit_into_a_frame(publisher: Publisher) -> None:
+    """A longer one would not be refused: the broker would cut the connection, with every batch that it is in."""
+    longest_in_amqp = {"n": [1] * ((MAX_HEADERS_BYTES - len('{"n": []}')) // len("1, "))}
+    widest_in_amqp = {"n": [{}] * ((MAX_HEADERS_BYTES - len('{"n": []}')) // len("{}, "))}
+    for headers in (longest_in_amqp, widest_in_amqp):
+        assert MAX_HEADERS_BYTES - 8 < len(json.dumps(headers)) <= MAX_HEADERS_BYTES
+        assert publisher.publish([outgoing(headers=headers)]) == {}
+
+
+@on_rabbitmq
+def test_a_deleted_queue_is_declared_again_by_the_next_connection(publisher: Publisher) -> None:
+    publisher.publish(batch(3))
+    brokers.empty()
+    with pytest.raises(BrokerAway, match="NOT_FOUND"):
+        publisher.depths(["default"])
+    assert publisher.depths(["default"]) == {"default": 0}
+    assert publisher.publish(batch(2)) == {}
+    assert publisher.depths(["default"]) == {"default": 2}
+
+
+@on_rabbitmq
+def test_a_queue_that_is_full_refuses_as_an_outage_and_says_what_it_took(publisher: Publisher) -> None:
+    """A nack is no fault of the message: it must not use up the tries that a bad message has."""
+    with app.connection_for_write() as connection:
+        arguments = {"x-queue-type": "quorum", "x-max-length": 5, "x-overflow": "reject-publish"}
+        connection.default_channel.queue_declare(
+            "small", durable=True, auto_delete=False, arguments=arguments
+        )
+        try:
+            sent = [outgoing(number, queue="small") for number in range(1, 301)]
+            with pytest.raises(BrokerAway, match="nack") as away:
+                publisher.publish(sent)
+            assert publisher.depths(["small"])["small"] == len(away.value.confirmed) < 300
+        finally:
+            connection.default_channel.queue_delete("small")
+    assert publisher.publish(batch(1)) == {}
+
+
+@pytest.mark.proof
+@on_rabbitmq
+def test_heartbeats_keep_an_idle_connection_and_without_them_the_broker_cuts_it(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app.conf, "broker_heartbeat", 1)
+    monkeypatch.setattr("outbox.transport.TEND_EVERY_S", 0.1)
+    publisher.publish(batch(1))
+    channel = publisher._channel
+    until = time.monotonic() + 4  # RabbitMQ gives up after two silent intervals
+    while time.monotonic() < until:
+        publisher.keep_alive()
+        time.sleep(0.1)
+    assert publisher._channel is channel, "the connection was dropped"
+    assert publisher.publish(batch(1)) == {}
+    time.sleep(4)
+    publisher.keep_alive()
+    assert publisher._channel is None, "nobody noticed that the broker had cut it"
+    assert publisher.publish(batch(1)) == {}, "and yet no batch is lost"
+    assert publisher.depths(["default"]) == {"default": 3}
+
+
+def test_a_redis_that_dies_in_the_middle_of_a_batch_is_away_and_the_next_one_is_reached() -> None:
+    with private_redis() as server:
+        publisher = publisher_for(app)
+        publisher.publish(batch(1))
+        server.signal(signal.SIGSTOP)
+        killer = threading.Timer(0.5, server.kill)
+        killer.start()
+        with pytest.raises(BrokerAway) as away:
+            publisher.publish(batch(500))
+        killer.join()
+        assert away.value.confirmed == frozenset()
+        with pytest.raises(BrokerAway, match="refused"):
+            publisher.depths(["default"])
+        server.start()
+        assert publisher.publish(batch(2)) == {}
+        assert publisher.depths(["default"]) == {"default": 2}
+        publisher.close()
+
+
+def test_a_redis_that_accepts_and_never_answers_is_away_after_the_socket_timeout() -> None:
+    with private_redis(socket_timeout=1) as server:
+        publisher = publisher_for(app)
+        publisher.publish(batch(1))
+        server.signal(signal.SIGSTOP)
+        for attempt in ("on the connection that it knew", "on a new connection"):
+            began = time.monotonic()
+            with pytest.raises(BrokerAway):
+                publisher.publish(batch(500))
+            assert time.monotonic() - began < 3, attempt
+        server.signal(signal.SIGCONT)
+        assert publisher.publish(batch(1)) == {}
+        publisher.close()
+
+
+def test_a_redis_that_is_full_is_away_and_no_message_is_at_fault() -> None:
+    with private_redis() as server, redis.Redis.from_url(server.url(0)) as client:
+        publisher = publisher_for(app)
+        client.config_set("maxmemory", 1)
+        with pytest.raises(BrokerAway, match="maxmemory"):
+            publisher.publish(batch(3))
+        client.config_set("maxmemory", 0)
+        assert publisher.publish(batch(3)) == {}
+        publisher.close()
