@@ -73,7 +73,7 @@ def test_it_ends_with_its_parent_even_if_that_is_killed(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        url = parent.stdout.readline().split()[1].rstrip("/")
+        url = parent.stdout.readline().split()[2].rstrip("/")
         assert answers(url)
         parent.kill()
         parent.wait(timeout=5)
