@@ -1,4 +1,4 @@
-"""`make demo`: ORDERS orders over HTTP while 30 % of all calls to the outside world fail, and a check of the outcome."""
+"""`make demo`: ORDERS orders over HTTP while 30 % of calls to the outside world fail, and a check of the outcome."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def main() -> int:
 
 
 def _run(orders: int) -> Run:
-    print(f"Holdfast demo: {orders:,} orders, {FAILURE_RATE:.0%} of all calls to the outside world fail", flush=True)
+    print(
+        f"Holdfast demo: {orders:,} orders, {FAILURE_RATE:.0%} of all calls to the outside world fail",
+        flush=True,
+    )
     stack = Stack(VAR / "demo", title="make demo", owner=VAR, fresh=True)
     fleet: Fleet | None = None
     shoppers: Shoppers | None = None
@@ -78,7 +81,9 @@ def _run(orders: int) -> Run:
     try:
         stack.start()
         port = free_port()
-        stack.update_environment(PORT=str(port), SANDBOX_DATA=str(stack.directory / "sandbox"), **DEMO_SETTINGS)
+        stack.update_environment(
+            PORT=str(port), SANDBOX_DATA=str(stack.directory / "sandbox"), **DEMO_SETTINGS
+        )
         logs = VAR / "log"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
@@ -171,19 +176,26 @@ def _report(run: Run, findings: list[Finding]) -> None:
         if finding.difference:
             print(f"\n{finding.promise}: {finding.difference}")
     if run.shoppers.refused:
-        print(f"\n{len(run.shoppers.refused)} orders were not accepted, for example: {run.shoppers.refused[0]}")
+        print(
+            f"\n{len(run.shoppers.refused)} orders were not accepted, for example: {run.shoppers.refused[0]}"
+        )
     if not run.settled:
         print(f"\nnothing moves any more; the logs are in {VAR / 'log'}")
     for count, what in run.dead_letters:
         print(f"\ndead letters: {count:,} x {what}")
     broken = sum(not finding.holds for finding in findings)
-    print(f"\n{f'{broken} of {len(findings)} invariants BROKEN' if broken else f'all {len(findings)} invariants hold'}")
+    print(
+        f"\n{f'{broken} of {len(findings)} invariants BROKEN' if broken else f'all {len(findings)} invariants hold'}"
+    )
 
 
 def _table(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
     return [
         ("invariant", "database", "outside world", ""),
-        *((each.promise, each.database, each.outside, "holds" if each.holds else "BROKEN") for each in findings),
+        *(
+            (each.promise, each.database, each.outside, "holds" if each.holds else "BROKEN")
+            for each in findings
+        ),
     ]
 
 

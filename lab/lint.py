@@ -20,7 +20,11 @@ STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("mypy", [str(BIN / "mypy")], {}),
     ("import rules", [str(BIN / "lint-imports"), "--no-cache"], {}),
     ("migrations are complete", [sys.executable, "manage.py", "makemigrations", "--check", "--dry-run"], {}),
-    ("deployment checks", [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"], PRODUCTION),
+    (
+        "deployment checks",
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        PRODUCTION,
+    ),
 )
 
 

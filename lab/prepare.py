@@ -75,5 +75,7 @@ def introduce_merchants(sandbox: Sandbox) -> None:
     """Give every merchant of the sandbox the secrets of its subscription, so that it checks our signatures."""
     from webhooks.models import Subscription
 
-    for customer_id, secret in Subscription.objects.filter(is_active=True).values_list("customer_id", "secret"):
+    for customer_id, secret in Subscription.objects.filter(is_active=True).values_list(
+        "customer_id", "secret"
+    ):
         sandbox.introduce_merchant(customer_id, secret)

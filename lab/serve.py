@@ -11,7 +11,7 @@ from lab.stack.stack import STACK_ENV
 
 
 def main() -> int:
-    """Run the servers in the foreground. Returns the exit code: 0 after a stop, 1 with one line when they cannot run."""
+    """Run the servers until told to stop. Returns 0 after a stop, 1 with one line when they cannot run."""
     raise_on_stop()
     stack = Stack(title="manage.py stack")
     try:

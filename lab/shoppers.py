@@ -1,4 +1,4 @@
-"""Clients that place orders over HTTP as a careful integrator would: one Idempotency-Key per order, retried until answered."""
+"""Clients that place orders over HTTP with care: one Idempotency-Key per order, sent again until it is answered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRY_AGAIN = {409, 425, 429, 500, 502, 503, 504}
 
 @dataclass
 class Shoppers:
-    """Places ``orders`` orders with ``threads`` threads. ``accepted`` holds the ids answered 202, ``refused`` the rest."""
+    """Places ``orders`` orders from ``threads`` threads; ``accepted``: the ids answered 202, ``refused``: the rest."""
 
     base_url: str
     api_key: str

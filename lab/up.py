@@ -40,7 +40,9 @@ def _run(port: int) -> int:
     try:
         stack.start()
         if port_is_busy("127.0.0.1", port):
-            raise StackError(f"port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}")
+            raise StackError(
+                f"port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}"
+            )
         stack.update_environment(PORT=str(port), SANDBOX_DATA=str(VAR / "sandbox"))
         prepared = prepare(stack.environment, log=stack.directory / "log" / "prepare.log")
         fleet = Fleet(stack.process_environment(), console())
@@ -48,7 +50,9 @@ def _run(port: int) -> int:
         wait_until_ready(port, watch=lambda: _watch(fleet, stack))
         introduce_merchants(Sandbox(stack.environment["STRIPE_API_BASE"]))
         if prepared.admin_password is not None:
-            print(f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True)
+            print(
+                f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True
+            )
         print(f"key    {DEMO_KEY} holds the Bearer key of the API", flush=True)
         print(f"ready http://127.0.0.1:{port}/", flush=True)
         while True:

@@ -60,7 +60,9 @@ def find_installation() -> Path:
 
 
 def _major(installation: Path) -> int:
-    version = subprocess.run([installation / "bin" / "postgres", "--version"], capture_output=True, text=True, check=False)
+    version = subprocess.run(
+        [installation / "bin" / "postgres", "--version"], capture_output=True, text=True, check=False
+    )
     found = re.search(r"(\d+)", version.stdout)
     return int(found.group(1)) if found else 0
 
@@ -72,7 +74,16 @@ class Postgres:
     checkout under /root) is kept in a directory of its own under /var/tmp, whose name is remembered in ``directory``.
     """
 
-    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True, port: int = 0):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        password: str,
+        log: Path,
+        env: dict[str, str],
+        durable: bool = True,
+        port: int = 0,
+    ):
         self.directory = directory
         self.password = password
         self.log = log
@@ -176,7 +187,9 @@ class Postgres:
         data.mkdir(mode=0o700)
         if self._user is not None:
             os.chown(data, *self._user)
-        identity = {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
+        identity = (
+            {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
+        )
         with tempfile.NamedTemporaryFile("w", prefix="holdfast-") as password_file:  # mode 0600
             password_file.write(f"{self.password}\n")
             password_file.flush()
@@ -200,7 +213,12 @@ class Postgres:
 
     def _connect(self, database: str) -> psycopg2.extensions.connection:
         return psycopg2.connect(
-            host="127.0.0.1", port=self.port, user=NAME, password=self.password, dbname=database, connect_timeout=5
+            host="127.0.0.1",
+            port=self.port,
+            user=NAME,
+            password=self.password,
+            dbname=database,
+            connect_timeout=5,
         )
 
     def _answers(self) -> bool:
@@ -229,7 +247,9 @@ def _unprivileged_user() -> tuple[int, int]:
         except KeyError:
             continue
         return entry.pw_uid, entry.pw_gid
-    raise StackError("PostgreSQL refuses to run as root and there is no user `postgres` or `nobody` to run it as")
+    raise StackError(
+        "PostgreSQL refuses to run as root and there is no user `postgres` or `nobody` to run it as"
+    )
 
 
 def _can_reach(path: Path, uid: int) -> bool:

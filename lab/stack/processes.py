@@ -103,7 +103,12 @@ def stop(process: subprocess.Popen[bytes], steps: Iterable[tuple[int, float]]) -
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes], ready: Callable[[], bool], *, name: str, log: Path, seconds: float = 30.0
+    process: subprocess.Popen[bytes],
+    ready: Callable[[], bool],
+    *,
+    name: str,
+    log: Path,
+    seconds: float = 30.0,
 ) -> None:
     """Poll ``ready`` until it is true; StackError with the end of the log when the server died or time is up."""
     give_up_at = time.monotonic() + seconds

@@ -181,4 +181,8 @@ def _outside_world(ports: dict[str, int]) -> dict[str, str]:
 
 def _given_or(values: dict[str, str]) -> dict[str, str]:
     """The same names, with what the environment already says in place of our value."""
-    return {name: os.environ.get(name) or value for name, value in values.items() if not name.endswith("_PASSWORD")}
+    return {
+        name: os.environ.get(name) or value
+        for name, value in values.items()
+        if not name.endswith("_PASSWORD")
+    }

@@ -83,5 +83,7 @@ def load_secrets(path: Path) -> dict[str, str]:
     known = read_pairs(path)
     complete = {name: known.get(name) or make() for name, make in SECRETS.items()}
     if complete != known:
-        write_pairs(path, complete, title="Made by the embedded stack; delete the whole directory to start afresh.")
+        write_pairs(
+            path, complete, title="Made by the embedded stack; delete the whole directory to start afresh."
+        )
     return complete

@@ -1,4 +1,4 @@
-"""Dockerfile and docker-compose.yml, without an engine: valid by compose's own program, and every name in them exists."""
+"""Dockerfile and docker-compose.yml, without an engine: compose itself accepts them, and every name in them exists."""
 
 from __future__ import annotations
 
@@ -141,7 +141,11 @@ def test_optional_services_are_behind_their_profiles(services: dict[str, dict[st
 
 def test_the_dockerfile_copies_every_production_package_and_only_what_exists() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
-    copied = {word for line in re.findall(r"^COPY (.+) \S+$", dockerfile, flags=re.MULTILINE) for word in line.split()}
+    copied = {
+        word
+        for line in re.findall(r"^COPY (.+) \S+$", dockerfile, flags=re.MULTILINE)
+        for word in line.split()
+    }
     assert all((ROOT / name).exists() for name in copied)
     packages = {app for app in settings.INSTALLED_APPS if (ROOT / app).is_dir()} | {"config", "resilience"}
     assert packages <= copied
@@ -150,7 +154,10 @@ def test_the_dockerfile_copies_every_production_package_and_only_what_exists() -
 
 
 def test_the_images_programs_exist() -> None:
-    commands = [json.loads(line) for line in re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)]
+    commands = [
+        json.loads(line)
+        for line in re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    ]
     web, sandbox = commands
     assert web[0] == "gunicorn"
     assert callable(import_module(web[1]).application)

@@ -87,7 +87,11 @@ def interpreter_for_others() -> str | None:
 
 def hold_a_stack(directory: Path) -> subprocess.Popen[str]:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(directory)], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", HOLD, str(directory)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "ready\n"
@@ -132,7 +136,9 @@ def test_a_second_start_in_one_directory_is_refused_in_one_line_that_names_the_f
     try:
         with pytest.raises(StackError, match=rf"in use by `test` \(pid {holder.pid}\): stop it first"):
             open_stack(directory).start()
-        assert query(read_pairs(directory / "stack.env")["DATABASE_URL"], "SELECT 1") == 1, "the first was disturbed"
+        assert query(read_pairs(directory / "stack.env")["DATABASE_URL"], "SELECT 1") == 1, (
+            "the first was disturbed"
+        )
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
         holder.wait()
@@ -204,7 +210,9 @@ def test_urls_in_the_environment_win_and_then_no_server_is_started(
     for name in SERVER_URLS:
         monkeypatch.setenv(name, f"given://{name.lower()}")
     with open_stack(directory) as stack:
-        assert [stack.environment[name] for name in SERVER_URLS] == [f"given://{name.lower()}" for name in SERVER_URLS]
+        assert [stack.environment[name] for name in SERVER_URLS] == [
+            f"given://{name.lower()}" for name in SERVER_URLS
+        ]
         assert leftovers(directory.resolve()) == []
         assert not (directory / "postgres").exists()
 
@@ -279,7 +287,11 @@ def test_a_busy_port_is_avoided(directory: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         server = Postgres(
-            directory / "postgres", password="x" * 8, log=directory / "postgres.log", env=dict(os.environ), durable=False
+            directory / "postgres",
+            password="x" * 8,
+            log=directory / "postgres.log",
+            env=dict(os.environ),
+            durable=False,
         )
         directory.mkdir(parents=True)
         server.port = taken.getsockname()[1]
