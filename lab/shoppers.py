@@ -8,6 +8,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 
@@ -54,7 +55,7 @@ class Shoppers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _place(self, body: dict[str, object]) -> None:
+    def _place(self, body: dict[str, Any]) -> None:
         key = str(uuid.uuid4())
         give_up_at = time.monotonic() + self.patience_s
         problem = "stopped"
@@ -85,7 +86,7 @@ class Shoppers:
             self.refused.append(problem)
 
 
-def _order(dice: random.Random) -> dict[str, object]:
+def _order(dice: random.Random) -> dict[str, Any]:
     customer = dice.choice(CUSTOMERS)
     skus = dice.sample(SKUS, dice.randint(1, len(SKUS)))
     return {

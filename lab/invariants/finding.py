@@ -32,8 +32,10 @@ def same(
         for label, extra in (("only left:", ours - theirs), ("only right:", theirs - ours))
         if extra
     ]
-    figures = [side.format(f"{book.total():,}") for side, book in zip(sides, (ours, theirs), strict=True)]
-    return Finding(promise, *figures, holds=ours == theirs, difference="; ".join(parts))
+    database, outside = (
+        side.format(f"{book.total():,}") for side, book in zip(sides, (ours, theirs), strict=True)
+    )
+    return Finding(promise, database, outside, holds=ours == theirs, difference="; ".join(parts))
 
 
 def none(promise: str, looked_at: str, violations: Iterable[str]) -> Finding:
