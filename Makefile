@@ -12,7 +12,7 @@ PORT ?= 8000
 ORDERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test proof lint
+.PHONY: help demo up test proof chaos lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -28,6 +28,11 @@ test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
 
 proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
 	@$(BIN)/python -m pytest -m proof $(ARGS)
+
+# A chaos run that is not told how many orders to place takes as many as its minutes are good for, not the demo's.
+chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))
+chaos: $(LAB) ## faults under load: MINUTES=10 ORDERS= SEED= BROKER=redis|rabbitmq NAIVE=1
+	@$(BIN)/python -m lab.chaos
 
 lint: $(DEV) ## ruff, mypy, import rules, migrations, deployment checks
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Collects the books of both sides: the app's database (read here, through the ORM) and the sandbox's ledger (over HTTP)."""
+"""Collects both books: the app's database (read here, through the ORM) and the sandbox's ledger (over HTTP)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,11 @@ class Sandbox:
 
     def faults_bitten(self) -> int:
         """How many calls failed because the dials said so, since they were last turned."""
-        return sum(count for dials in self._get("/faults/bitten").values() for count in dials.values())
+        return sum(count for dials in self.bitten().values() for count in dials.values())
+
+    def bitten(self) -> dict[str, dict[str, int]]:
+        """The same by service and dial."""
+        return self._get("/faults/bitten")
 
     def ledger(self, name: str) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = self._get(f"/ledger/{name}")["data"]
@@ -122,10 +126,15 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
     now = progress()
     shipments, mail, webhooks = sandbox.ledger("shipments"), sandbox.ledger("mail"), sandbox.ledger("webhooks")
     receipts = [(int(found.group(1)), entry["copies"]) for entry in mail if (found := _RECEIPT.match(entry["message_id"]))]
-    orders = Order.objects.values_list("id", "status", "currency", "total_cents", "processing_count")
+    columns = ("id", "status", "currency", "total_cents", "processing_count", "stock_shipped_at")
+    orders = [
+        OrderLine(*order, units=tuple(units.get(order[0], ())), is_shipped=shipped_at is not None)
+        for *order, shipped_at in Order.objects.values_list(*columns)
+    ]
+    cancelled = {order.id for order in orders if order.status == "cancelled"}
     return Books(
         accepted=list(accepted),
-        orders=[OrderLine(*order, units=tuple(units.get(order[0], ()))) for order in orders],
+        orders=orders,
         invoices=list(Invoice.objects.values_list("order_id", flat=True)),
         deliveries=[
             (event_id, urlsplit(endpoint).path.split("/")[2])
@@ -140,7 +149,12 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
         captures=_movements(sandbox.ledger("charges")),
         refunds=_movements(sandbox.ledger("refunds")),
         shipments=[int(entry["order_id"]) for entry in shipments],
-        shipped_units=[(item["sku"], item["quantity"]) for entry in shipments for item in entry["items"]],
+        shipped_units=[
+            (item["sku"], item["quantity"])
+            for entry in shipments
+            if int(entry["order_id"]) not in cancelled
+            for item in entry["items"]
+        ],
         crm_records=[int(entry["order_id"]) for entry in sandbox.ledger("crm")],
         receipts=[order_id for order_id, _ in receipts],
         receipt_copies=sum(copies for _, copies in receipts),

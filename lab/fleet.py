@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from honcho.colour import get_colours
@@ -74,22 +74,55 @@ class _Program:
     failed_starts: int = 0
     last_line: str = ""
     reader: threading.Thread | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 class Fleet:
     """The processes of one Procfile, with ``environment``, writing to ``sink``.
 
+    ``own`` adds variables for single programs. ``patient``: what cannot start is started for ever, as a supervisor does
+    whose database may be away for a while.
+
     Not thread-safe, and to be used from the main thread: the kernel ends a process when the *thread* that started it
     ends.
     """
 
-    def __init__(self, environment: Mapping[str, str], sink: Sink, *, procfile: Path = ROOT / "Procfile"):
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        sink: Sink,
+        *,
+        procfile: Path = ROOT / "Procfile",
+        own: Mapping[str, Mapping[str, str]] | None = None,
+        patient: bool = False,
+    ):
         # The tools of this interpreter's environment come first, whatever is on PATH.
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
         self._environment = {**environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
         self._sink = sink
+        self.patient = patient
         parsed = parse_procfile(procfile.read_text())
         self._programs = {name: _Program(name, command) for name, command in parsed.processes.items()}
+        for name, variables in (own or {}).items():
+            self._programs[name].environment.update(variables)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._programs)
+
+    def pid(self, name: str) -> int | None:
+        """The pid of a program that runs now."""
+        process = self._programs[name].process
+        return process.pid if process is not None and process.returncode is None else None
+
+    def set_variables(self, name: str, variables: Mapping[str, str | None]) -> None:
+        """From the program's next start on; None takes a variable away."""
+        own = self._programs[name].environment
+        for variable, value in variables.items():
+            if value is None:
+                own.pop(variable, None)
+            else:
+                own[variable] = value
 
     def start(self) -> None:
         for program in self._programs.values():
@@ -109,11 +142,11 @@ class Fleet:
             self._end_group(program, signal.SIGKILL)
             failed = code > 0 and now - program.started_at < FAILED_START_SECONDS
             program.failed_starts = program.failed_starts + 1 if failed else 0
-            if program.failed_starts >= FAILED_STARTS:
+            if program.failed_starts >= FAILED_STARTS and not self.patient:
                 self._join(program)
                 raise StackError(f"{program.name} keeps stopping (exit {code}): {program.last_line}")
             program.process = None
-            program.start_at = now + 0.5 * 2**program.failed_starts
+            program.start_at = now + 0.5 * 2 ** min(program.failed_starts, FAILED_STARTS)
             self._sink(program.name, f"stopped (exit {code}), starting again")
 
     def stop(self) -> None:
@@ -141,7 +174,7 @@ class Fleet:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env=self._environment,
+            env={**self._environment, **program.environment},
             # Its own group: a Ctrl-C at the terminal reaches only us, and we decide who stops when.
             start_new_session=True,
             preexec_fn=die_with_parent(signal.SIGKILL),

@@ -132,7 +132,9 @@ class Books:
     samples: Sequence[Sample] = ()
     messages: Sequence[MessageLine] = ()
     letters: Sequence[LetterLine] = ()
-    webhooks_enqueued: Sequence[Pair] = ()  # (event id, merchant) in commit order, without those that were replayed
+    webhooks_enqueued: Sequence[
+        Pair
+    ] = ()  # (event id, merchant) in commit order, without those that were replayed
     injected: frozenset[str] = frozenset()  # ids of garbage that the experiment itself put into the broker
     slot_s: Mapping[str, float] = field(default_factory=dict)  # schedule -> seconds between two slots
 

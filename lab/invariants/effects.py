@@ -20,7 +20,10 @@ def one_receipt_per_completed_order(books: Books) -> Finding:
 
 def one_invoice_per_completed_order(books: Books) -> Finding:
     return same(
-        "one invoice per completed order", books.invoices, books.completed_once(), sides=("{} invoices", "{} orders")
+        "one invoice per completed order",
+        books.invoices,
+        books.completed_once(),
+        sides=("{} invoices", "{} orders"),
     )
 
 
@@ -30,7 +33,9 @@ def one_shipment_per_completed_order(books: Books) -> Finding:
     shipped = list(books.shipments)
     for order_id in undone & set(shipped):
         shipped.remove(order_id)
-    return same("one shipment per completed order", [order.id for order in books.in_status("completed")], shipped)
+    return same(
+        "one shipment per completed order", [order.id for order in books.in_status("completed")], shipped
+    )
 
 
 def one_crm_record_per_completed_order(books: Books) -> Finding:

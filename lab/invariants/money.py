@@ -36,4 +36,7 @@ def captured_money_is_completed_money(books: Books) -> Finding:
 
 
 def _money(sums: Counter[str]) -> str:
-    return ", ".join(f"{sums[currency] / 100:,.2f} {currency}" for currency in sorted(sums) if sums[currency]) or "0"
+    return (
+        ", ".join(f"{sums[currency] / 100:,.2f} {currency}" for currency in sorted(sums) if sums[currency])
+        or "0"
+    )

@@ -54,13 +54,20 @@ def clients_and_database_agree(books: Books) -> Finding:
 
 def every_order_is_final(books: Books) -> Finding:
     final = [order.id for order in books.orders if order.status in FINAL]
-    return same("every order is final", final, [order.id for order in books.orders], sides=("{} final", "of {}"))
+    return same(
+        "every order is final", final, [order.id for order in books.orders], sides=("{} final", "of {}")
+    )
 
 
 def orders_complete_once(books: Books) -> Finding:
     done = [order for order in books.orders if order.was_completed]
     runs = [order.id for order in done for _ in range(order.processing_count)]
-    return same("every completed order was completed once", runs, [order.id for order in done], sides=("{} times", "{} orders"))
+    return same(
+        "every completed order was completed once",
+        runs,
+        [order.id for order in done],
+        sides=("{} times", "{} orders"),
+    )
 
 
 def orders_move_as_their_log_may(books: Books) -> Finding:

@@ -34,11 +34,19 @@ def what_left_the_shelf_was_shipped(books: Books) -> Finding:
             if order.status == "completed":
                 sold[sku] += quantity
             elif order.is_shipped:
-                shelves[sku] -= quantity  # cancelled after its units had left: the warehouse may know of it or not
+                shelves[sku] -= (
+                    quantity  # cancelled after its units had left: the warehouse may know of it or not
+                )
     shipped: Counter[str] = Counter()
     for sku, quantity in books.shipped_units:
         shipped[sku] += quantity
     held = sum(shelf.reserved for shelf in books.shelves)
     holds = +shelves == +sold == +shipped and held == 0
     difference = "" if holds else f"sold {sold.total()}, still reserved {held}"
-    return Finding("units shipped, none still reserved", f"{shelves.total():,}", f"{shipped.total():,}", holds, difference)
+    return Finding(
+        "units shipped, none still reserved",
+        f"{shelves.total():,}",
+        f"{shipped.total():,}",
+        holds,
+        difference,
+    )

@@ -1,0 +1,100 @@
+"""The longer books of a chaos run: transition logs, messages, letters, and the order of webhooks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from lab.books import Sandbox, read_books
+from lab.invariants import Books, ClientRequest, LetterLine, MessageLine, Pair, Sample
+
+DELIVER = "webhooks.tasks.deliver"
+BEAT = "beat:"
+
+
+def read_chaos_books(
+    sandbox: Sandbox,
+    *,
+    at_start: Mapping[str, int],
+    requests: Sequence[ClientRequest],
+    samples: Sequence[Sample],
+    injected: frozenset[str],
+) -> Books:
+    """Everything, once the system is quiet."""
+    from orders.models import Order, OrderTransition
+
+    accepted = [request.order_id for request in requests if request.order_id is not None]
+    books = read_books(sandbox, accepted=accepted, at_start=at_start)
+    moves: dict[int, list[Pair]] = {}
+    for order_id, before, after in OrderTransition.objects.order_by("id").values_list(
+        "order_id", "from_status", "to_status"
+    ):
+        moves.setdefault(order_id, []).append((before, after))
+    marks = {pk: (tag, fence) for pk, tag, fence in Order.objects.values_list("pk", "receipt_email", "fence")}
+    orders = [
+        replace(order, tag=marks[order.id][0], fence=marks[order.id][1], moves=tuple(moves.get(order.id, ())))
+        for order in books.orders
+    ]
+    return replace(
+        books,
+        orders=orders,
+        requests=list(requests),
+        samples=list(samples),
+        messages=_messages(),
+        letters=_letters(),
+        webhooks_enqueued=_webhooks_enqueued(),
+        injected=injected,
+        slot_s={
+            name: float(getattr(entry["schedule"], "total_seconds", lambda entry=entry: entry["schedule"])())
+            for name, entry in settings.CELERY_BEAT_SCHEDULE.items()
+        },
+    )
+
+
+def _messages() -> list[MessageLine]:
+    from outbox.models import OutboxMessage
+
+    columns = (
+        *("message_id", "task", "status", "correlation_id", "generation", "attempts", "replays"),
+        *("lease_token", "dedup_key"),
+    )
+    return [
+        MessageLine(
+            str(message_id),
+            *rest,
+            leased=token is not None,
+            slot=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
+        )
+        for message_id, *rest, token, key in OutboxMessage.objects.values_list(*columns)
+    ]
+
+
+def _letters() -> list[LetterLine]:
+    from dlq.models import DeadLetter, LetterEvent
+
+    events = Counter(LetterEvent.objects.values_list("letter_id", "what"))
+    columns = ("pk", "message_id", "state", "generation", "failures")
+    return [
+        LetterLine(*rest, replayed=events[pk, "replayed"], reopened=events[pk, "reopened"])
+        for pk, *rest in DeadLetter.objects.values_list(*columns)
+    ]
+
+
+def _webhooks_enqueued() -> list[Pair]:
+    """Deliveries in the order in which they were enqueued for each merchant, without what an operator replayed."""
+    from outbox.models import OutboxMessage
+    from webhooks.models import Delivery
+
+    deliveries = {
+        pk: (event, endpoint)
+        for pk, event, endpoint in Delivery.objects.values_list("pk", "event_id", "endpoint")
+    }
+    messages = (
+        OutboxMessage.objects.filter(task=DELIVER, replays=0).order_by("id").values_list("args", flat=True)
+    )
+    found = [deliveries[args[0]] for args in messages if args and args[0] in deliveries]
+    return [(event, urlsplit(endpoint).path.split("/")[2]) for event, endpoint in found]

@@ -1,0 +1,36 @@
+"""Faults of the transport: messages that come twice, in another order, or were never ours."""
+
+from __future__ import annotations
+
+import random
+
+from lab.chaos.brokers import QUEUES, garbage
+from lab.chaos.faults.kinds import Hit, kind
+from lab.chaos.system import System
+
+
+@kind("messages delivered twice", "broker content")
+def duplicate(system: System, dice: random.Random) -> Hit | None:
+    copies = system.broker.copy(dice, most=10)
+    if not copies:
+        return None
+    system.added_to_broker(copies)
+    return Hit(copies)
+
+
+@kind("messages reordered", "broker content")
+def reorder(system: System, dice: random.Random) -> Hit | None:
+    moved = system.broker.reorder(dice)
+    return Hit(moved) if moved else None
+
+
+@kind("garbage in the queues", "broker content")
+def inject_garbage(system: System, dice: random.Random) -> Hit | None:
+    if not system.in_broker():
+        return None
+    broken = garbage(dice)
+    for message_id, body, headers, content_type in broken:
+        system.injected.add(message_id)
+        system.broker.inject(body, headers, content_type, dice.choice(QUEUES))
+    system.added_to_broker(len(broken))
+    return Hit(len(broken))
