@@ -1,0 +1,76 @@
+"""`python -m lab.bench [NAME …]`: runs the benchmarks on servers of their own and prints their table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from lab.bench.figures import Figure, fsync_ms, keep
+from lab.stack import Stack, StackError
+from lab.stack.stack import VAR
+
+BENCHMARKS = ("relay", "confirms", "latency", "throughput", "recovery", "idle", "notify", "tables")
+DIRECTORY = VAR / "bench"
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        print(f"bench: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    try:
+        # Durable, unlike the servers of the tests: a benchmark without fsync would flatter everybody.
+        with Stack(DIRECTORY / "stack", title="make bench", env_file=None, fresh=True) as stack:
+            environment = {**stack.process_environment(), "DJANGO_SETTINGS_MODULE": "lab.bench.settings"}
+            # Relays inside this process are measured without a worker: the valve would stop them.
+            os.environ.update({**environment, "OUTBOX_DEPTH_LIMIT": "1000000"})
+            figures = _run(names or list(BENCHMARKS), environment)
+    except StackError as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 1
+    return 0 if all(figure.met for figure in figures) else 3
+
+
+def _run(names: list[str], environment: dict[str, str]) -> list[Figure]:
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from lab.bench.world import World
+
+    call_command("migrate", verbosity=0)
+    world = World(DIRECTORY, environment)
+    everything = []
+    machine = _machine()
+    print(f"{machine['cores']} cores, load {machine['load']}, fsync {machine['fsync_ms']:.3f} ms", flush=True)
+    for name in names:
+        began = time.monotonic()
+        world.empty()
+        figures = importlib.import_module(f"lab.bench.{name}").run(world)
+        machine = _machine()
+        keep(DIRECTORY, name, figures, machine)
+        print(f"\n{name}: {time.monotonic() - began:.0f} s; load {machine['load']}, fsync {machine['fsync_ms']:.3f} ms")
+        for figure in figures:
+            print(f"  {figure.line()}", flush=True)
+        everything += figures
+    print(f"\nevery turn of every figure: {DIRECTORY.relative_to(Path.cwd())}/*.json")
+    return everything
+
+
+def _machine() -> dict[str, object]:
+    """What a figure must be read beside."""
+    return {
+        "cores": os.cpu_count(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "fsync_ms": fsync_ms(DIRECTORY),
+        "python": sys.version.split()[0],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

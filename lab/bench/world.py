@@ -1,0 +1,161 @@
+"""What benchmarks stand on: the servers, the processes under test, and rows made by the thousand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import redis
+from django.db import connection
+
+from lab.bench import effects
+from lab.stack.processes import die_with_parent
+from lab.stack.stack import ROOT
+
+START_TIMEOUT_S = 90.0
+
+_STAGE = """
+INSERT INTO outbox_outboxmessage (message_id, task, args, kwargs, headers, queue, status, published_at, done_at)
+SELECT gen_random_uuid(), %(task)s, jsonb_build_array(n), '{}', '{}', 'default', %(status)s,
+       CASE WHEN %(status)s = 'done' THEN clock_timestamp() END, CASE WHEN %(status)s = 'done' THEN clock_timestamp() END
+FROM generate_series(1, %(count)s) n
+"""
+_OPEN = "SELECT count(*) FROM outbox_outboxmessage WHERE status IN ('scheduled', 'blocked', 'pending', 'published')"
+
+
+def stage(count: int, *, task: str = "lab.bench.tasks.noop", status: str = "pending") -> None:
+    """Commit that many messages at once."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STAGE, {"task": task, "count": count, "status": status})
+
+
+def open_messages() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_OPEN)
+        return int(cursor.fetchone()[0])
+
+
+def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 120.0, every_s: float = 0.02) -> None:
+    """Wait until the condition holds. Raises RuntimeError that says what did not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what}: not within {seconds:g} s")
+        time.sleep(every_s)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This process on one core; servers and others keep the rest."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Process:
+    """A process under test, in a group of its own, its output in a file."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], log: Path) -> None:
+        self.popen = popen
+        self.log = log
+
+    def kill(self) -> None:
+        """SIGKILL to it and its children at once."""
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def cpu_s(self) -> float:
+        """The CPU time that it and its living children have used."""
+        return sum(_cpu_s(pid) for pid in self._pids())
+
+    def _pids(self) -> list[int]:
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "-g", str(self.popen.pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+
+def _cpu_s(pid: int) -> float:
+    with suppress(OSError):
+        # Behind the name in brackets, which may hold anything, come state, ppid, …; user and system time are 14 and 15.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+class World:
+    """The servers of one run and the processes that work on them."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self.directory = directory
+        self._environment = dict(environment)
+
+    def empty(self) -> None:
+        """No message, no effect, an empty broker."""
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE outbox_outboxmessage, outbox_worker, outbox_relayprocess")
+        effects.clear()
+        with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
+            client.flushall()
+
+    @contextmanager
+    def process(
+        self, arguments: Sequence[str], *, ready: str, env: Mapping[str, str] | None = None
+    ) -> Iterator[Process]:
+        """Run `python arguments…` until the block ends; begins when its output holds `ready`."""
+        with tempfile.NamedTemporaryFile(dir=self.directory, suffix=".log", delete=False) as log:
+            popen = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**self._environment, "PYTHONUNBUFFERED": "1", **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509
+            )
+        process = Process(popen, Path(log.name))
+
+        def started() -> bool:
+            output = process.log.read_text(errors="replace")
+            if ready not in output and popen.poll() is not None:
+                raise RuntimeError(f"{' '.join(arguments)} ended with {popen.returncode}:\n{output[-3000:]}")
+            return ready in output
+
+        try:
+            wait_until(started, f"{ready!r} from {' '.join(arguments)}", seconds=START_TIMEOUT_S)
+            yield process
+        finally:
+            if popen.poll() is None:
+                popen.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    popen.wait(20)
+            with suppress(ProcessLookupError):
+                os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()
+            process.log.unlink(missing_ok=True)
+
+    @contextmanager
+    def worker(
+        self, *, concurrency: int = 2, app: str = "config", env: Mapping[str, str] | None = None
+    ) -> Iterator[Process]:
+        """A prefork worker on the queue `default`, as the Procfile starts it."""
+        arguments = ["-m", "celery", "-A", app, "worker", "--loglevel", "INFO", "--queues", "default"]
+        arguments += ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
+        with self.process(arguments, ready=" ready.", env=env) as process:
+            yield process
+
+    @contextmanager
+    def relay(self, *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+        with self.process(["manage.py", "outbox_relay"], ready="relay: running", env=env) as process:
+            yield process
