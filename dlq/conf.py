@@ -15,6 +15,7 @@ closes
     the letter.
 `DLQ_HANDLERS`: queue -> callable that replays a letter which was added without a task. `DLQ_MAX_LOST_RUNS`:
 runs of a message without a journal that may take their process down before it is dead (3).
+`DLQ_UNDELIVERABLE`: the queue to which RabbitMQ's dead-letter exchange sends what it gives up.
 """
 
 from __future__ import annotations

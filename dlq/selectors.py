@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Min, Q, QuerySet, Value
+from django.db.models import Count, Max, Min, Q, QuerySet, Sum, Value
 from django.db.models.functions import Now
 
 from dlq.masking import masked, masked_text
@@ -23,7 +23,7 @@ def stats() -> dict[str, Any]:
     `open`, `replaying`: letters in that state; `by_queue`: [{"queue", "task", "state", "count"}] of the
     unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
     under replay are not counted: nobody can act on them); `dead_lettered`: [{"task", "exception", "count"}]
-    and `replays`: {outcome: count}, both over all letters on record.
+    and `replays`: {outcome: count}, both over all letters on record, a message that died twice counted twice.
     """
     unresolved = DeadLetter.objects.filter(closed_at=None)
     by_queue = list(
@@ -45,7 +45,7 @@ def stats() -> dict[str, Any]:
         "by_queue": by_queue,
         "oldest_age_s": None if oldest is None else oldest.total_seconds(),
         "dead_lettered": list(
-            DeadLetter.objects.order_by().values("task", "exception").annotate(count=Count("pk"))
+            DeadLetter.objects.order_by().values("task", "exception").annotate(count=Sum("failures"))
         ),
         "replays": {
             "sent": replays.get(Happened.REPLAYED, 0),

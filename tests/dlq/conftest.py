@@ -8,15 +8,15 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from config.celery import app
-from tests.support import effects
+from tests.support import brokers, effects
 from tests.support.processes import Process, await_, worker
 
 
 @pytest.fixture(scope="module")
-def live(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Process]:
+def live(broker: str, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Process]:
     """A running worker with two processes on the queue `default`."""
     with django_db_blocker.unblock():
-        app.control.purge()
+        brokers.empty()
         with worker(concurrency=2, name="live") as process:
             yield process
 

@@ -11,9 +11,10 @@ from django.conf import settings
 from dlq.models import DeadLetter, State
 from tests.dlq.corpus import TASK, Broken, corpus
 from tests.support import effects, rawpublish
+from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_, worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
 
 
 def applicable() -> list[Broken]:

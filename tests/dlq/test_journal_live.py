@@ -11,9 +11,10 @@ from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from outbox.models import OutboxMessage
 from tests.support import effects, tasks
+from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_, relay
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy", "relaying")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy", "relaying"), on_rabbitmq_in_proof]
 
 
 @pytest.fixture(scope="module")

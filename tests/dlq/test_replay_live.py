@@ -11,9 +11,10 @@ from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from dlq.replay import NotReplayable
 from tests.support import effects, rawpublish
+from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_proof]
 TASKS = "tests.support.tasks."
 
 

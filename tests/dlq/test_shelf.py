@@ -16,10 +16,11 @@ from config.celery import app
 from dlq.models import DeadLetter
 from tests.dlq.corpus import TASK
 from tests.support import effects, rawpublish
+from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_, worker
 from tests.support.proxy import Proxy, proxied
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
 
 
 @pytest.fixture
@@ -45,8 +46,8 @@ def cpu_s(process: Process) -> float:
 
 
 def send_what_ends_badly() -> set[str]:
-    """More than the worker's two prefetch slots hold: what it cannot read, what fails, what runs out of time."""
-    tasks = ["no.such.task", *(f"tests.support.tasks.{name}_without_database" for name in ("wrong", "hangs"))]
+    """More than the worker's two prefetch slots hold: what runs out of time, what fails, what it cannot read."""
+    tasks = [*(f"tests.support.tasks.{name}_without_database" for name in ("hangs", "wrong")), "no.such.task"]
     return {rawpublish.send(task) for task in tasks * 2}
 
 

@@ -31,7 +31,8 @@ def publish_all(messages: list[tuple[bytes | str, dict[str, Any], Any, Any]], *,
         channel = connection.default_channel
         for body, headers, content_type, content_encoding in messages:
             message = channel.prepare_message(
-                body,
+                # As bytes: the client library would encode a text by the content encoding that is under test.
+                body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass"),
                 content_type=content_type,
                 content_encoding=content_encoding,
                 headers=headers,

@@ -1,0 +1,5 @@
+"""Celery looks for tasks in modules of this name."""
+
+from dlq.undeliverable import collect
+
+__all__ = ["collect"]

@@ -1,0 +1,137 @@
+"""The shelf's own rules, with a database that refuses on command and the timer that workers have."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+from django.db import OperationalError, connection
+from kombu.asynchronous.timer import Timer
+
+from dlq import shelf as shelf_module
+from dlq.shelf import CONNECT_TIMEOUT_S, FIRST_DELAY_S, MAX_DELAY_S, Shelf, impatient_connection
+from tests.support.proxy import proxied
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Record:
+    """Counts how often it is asked to record, and fails with `error` while it has one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked = 0
+        self.acknowledged = 0
+
+    def __call__(self) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+    def acknowledge(self) -> None:
+        assert self.error is None, "acknowledged although it is not recorded"
+        self.acknowledged += 1
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    shelf = Shelf()
+    shelf.use_timer(Timer())
+    return shelf
+
+
+def test_what_can_be_recorded_is_recorded_and_acknowledged_at_once(shelf: Shelf) -> None:
+    record = Record()
+    shelf.put(record, record.acknowledge)
+    assert (record.asked, record.acknowledged, len(shelf)) == (1, 1, 0)
+
+
+def test_while_one_waits_the_next_is_not_tried(shelf: Shelf) -> None:
+    """Each try may hold up the event loop for the connect timeout; the outage must not cost one per message."""
+    first, second = Record(OperationalError("away")), Record()
+    shelf.put(first, first.acknowledge)
+    shelf.put(second, second.acknowledge)
+    assert (first.asked, second.asked, len(shelf)) == (1, 0, 2)
+    shelf.retry()
+    assert (first.asked, second.asked) == (2, 0)
+    first.error = None
+    shelf.retry()
+    shelf.retry()
+    assert (first.acknowledged, second.acknowledged, len(shelf)) == (1, 1, 0)
+
+
+def test_a_record_that_is_refused_for_ever_does_not_hold_up_the_others(shelf: Shelf) -> None:
+    refused, fine = Record(ValueError("cannot be stored")), Record()
+    shelf.put(refused, refused.acknowledge)
+    shelf.put(fine, fine.acknowledge)
+    for _ in range(3):
+        shelf.retry()
+    assert (fine.acknowledged, refused.acknowledged, len(shelf)) == (1, 0, 1)
+
+
+def test_the_delay_grows_up_to_its_limit_and_starts_anew_after_the_outage(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+    monkeypatch.setattr(shelf, "_call_after", lambda delay, action: delays.append(delay))
+    record = Record(OperationalError("away"))
+    shelf.put(record, record.acknowledge)
+    for _ in range(10):
+        shelf.retry()
+    assert all(later > earlier for earlier, later in pairwise(delays[:5]))
+    assert max(delays) <= MAX_DELAY_S * 1.2
+    record.error = None
+    shelf.retry()
+    again = Record(OperationalError("away again"))
+    shelf.put(again, again.acknowledge)
+    assert delays[-1] <= FIRST_DELAY_S * 1.2
+
+
+def test_the_shelf_records_with_a_connection_that_gives_up(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf_module, "STATEMENT_TIMEOUT_MS", 50)
+    shelf.put(lambda: connection.cursor().execute("SELECT pg_sleep(20)"), lambda: pytest.fail("acknowledged"))
+    assert len(shelf) == 1
+
+
+def test_a_database_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, port = connection.settings_dict["HOST"], int(connection.settings_dict["PORT"])
+    with proxied(host, port) as proxy:
+        proxy.freeze()
+        monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        monkeypatch.setitem(connection.settings_dict, "PORT", proxy.port)
+        began = time.monotonic()
+        with pytest.raises(OperationalError), impatient_connection():
+            connection.cursor()
+        assert time.monotonic() - began < CONNECT_TIMEOUT_S + 1
+
+
+def test_a_statement_that_the_database_does_not_answer_in_time_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shelf_module, "STATEMENT_TIMEOUT_MS", 50)
+    with pytest.raises(OperationalError, match="statement timeout"), impatient_connection():
+        connection.cursor().execute("SELECT pg_sleep(20)")
+
+
+def test_a_lock_that_somebody_else_holds_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf_module, "LOCK_TIMEOUT_MS", 50)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(4711)")
+        with pytest.raises(OperationalError, match="lock timeout"), impatient_connection():
+            connection.cursor().execute("SELECT pg_advisory_lock(4711)")
+        cursor.execute("SELECT pg_advisory_unlock(4711)")
+
+
+def test_the_ordinary_connection_is_put_back_with_its_own_limits() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')")
+        before = cursor.fetchone()
+    with impatient_connection(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')")
+        assert cursor.fetchone()[0] != before[0]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), current_setting('statement_timeout')")
+        assert cursor.fetchone() == before

@@ -1,0 +1,86 @@
+"""What RabbitMQ gives up itself is a dead letter, whole, and no message of it is left on the broker."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+import outbox
+from config.celery import app
+from config.queues import DELIVERY_LIMIT, UNDELIVERABLE
+from dlq.models import DeadLetter
+from dlq.undeliverable import collect
+from outbox.models import OutboxMessage
+from outbox.relay import Relay
+from tests.support import rawpublish, tasks
+from tests.support.brokers import on_rabbitmq
+from tests.support.processes import await_
+
+pytestmark = [on_rabbitmq, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+def declare_queues() -> None:
+    """As the relay does when it connects."""
+    relay = Relay(app)
+    relay._publisher.depths(["default"])
+    relay._publisher.close()
+
+
+def give_up(queue: str = "default") -> None:
+    """Receive the message as often as RabbitMQ allows, each time by a consumer that dies with it."""
+    with app.connection_for_read() as connection:
+        for _ in range(DELIVERY_LIMIT + 1):
+            channel = connection.channel()
+            await_(lambda channel=channel: channel.basic_get(queue), "the message comes back", 10)
+            channel.close()
+        put_aside = connection.channel()
+        await_(
+            lambda: put_aside.queue_declare(UNDELIVERABLE, passive=True).message_count, "it is put aside", 10
+        )
+
+
+def test_a_message_that_ends_every_worker_becomes_one_letter_that_keeps_it_as_it_was_sent() -> None:
+    declare_queues()
+    headers = rawpublish.task_headers("orders.of.another.shop")
+    rawpublish.publish(json.dumps([[7], {"a": "b"}, None]), headers)
+    give_up()
+    assert collect() == 1
+    assert collect() == 0
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.task, letter.queue) == (
+        headers["id"],
+        "orders.of.another.shop",
+        "default",
+    )
+    assert (letter.args, letter.kwargs, letter.cause) == ([7], {"a": "b"}, "lost")
+    assert letter.error == "RabbitMQ gave it up (delivery limit) in queue 'default'"
+    assert letter.message is not None
+    assert letter.message.headers == headers
+    assert letter.message.body == json.dumps([[7], {"a": "b"}, None]).encode()
+
+
+def test_a_message_of_the_outbox_is_buried_with_its_row() -> None:
+    message_id = outbox.enqueue(tasks.note.s("a"))
+    relay = Relay(app)
+    relay.run_once()
+    give_up()
+    assert collect() == 1
+    assert OutboxMessage.objects.get(message_id=message_id).status == "dead"
+    assert DeadLetter.objects.get().message_id == str(message_id)
+    relay._publisher.close()
+
+
+def test_what_cannot_be_decoded_is_kept_all_the_same() -> None:
+    declare_queues()
+    rawpublish.publish(b"\x00\xff", {"id": str(uuid.uuid4())}, content_type="application/x-odd")
+    give_up()
+    assert collect() == 1
+    letter = DeadLetter.objects.get()
+    assert letter.message is not None
+    assert letter.message.body == b"\x00\xff"
+
+
+def test_without_the_queue_there_is_nothing_to_collect() -> None:
+    assert collect() == 0
