@@ -157,6 +157,11 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         task = current_app.tasks.get(str(signature.task))
     if task is None:
         raise EnqueueError(f"task {signature.task!r} is not registered")
+    try:
+        # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter at night.
+        task.__header__(*signature.args, **signature.kwargs)
+    except TypeError as error:
+        raise EnqueueError(f"{task.name}: {error}") from None
     name = options.get("queue") or task.queue or settings.CELERY_TASK_DEFAULT_QUEUE
     if name not in settings.OUTBOX_QUEUES:
         raise UnknownQueue(name, settings.OUTBOX_QUEUES)
@@ -178,7 +183,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     if run:
         headers["causation_id"] = str(run.message_id)
     return {
-        "message_id": uuid.UUID(str(options["task_id"])) if "task_id" in options else uuid.uuid4(),
+        "message_id": _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4(),
         "task": task.name,
         "args": _json(task.name, "args", list(signature.args)),
         "kwargs": _json(task.name, "kwargs", dict(signature.kwargs)),
@@ -190,6 +195,13 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         "dedup_key": dedup_key,
         "delay": _seconds(task.name, options.get("countdown", 0.0)),
     }
+
+
+def _message_id(task: str, value: Any) -> uuid.UUID:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        raise EnqueueError(f"{task}: task_id must be a UUID, not {value!r}") from None
 
 
 def _seconds(task: str, value: Any) -> float:

@@ -10,7 +10,8 @@ import pytest
 import outbox
 from outbox.models import OutboxMessage
 from outbox.testing import wait_until_settled
-from tests.support import effects, tasks
+from tests.support import brokers, effects, tasks
+from tests.support.brokers import on_both_brokers, on_rabbitmq_in_proof
 from tests.support.processes import await_, relay, worker
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
@@ -26,6 +27,7 @@ def statuses() -> dict[str, int]:
     return found
 
 
+@on_both_brokers
 def test_every_message_past_many_batches_has_its_effect_once() -> None:
     names = [f"m{n}" for n in range(500)]
     outbox.enqueue_many([tasks.note_once.s(name) for name in names])
@@ -34,19 +36,19 @@ def test_every_message_past_many_batches_has_its_effect_once() -> None:
     assert sorted(effects.names()) == sorted(names)
 
 
-def test_flushall_loses_no_message() -> None:
+@on_rabbitmq_in_proof
+def test_a_broker_that_forgets_everything_loses_no_message() -> None:
     names = [f"m{n}" for n in range(200)]
     outbox.enqueue_many([tasks.note_once.s(name) for name in names])
     with relay(env=QUICK):
         await_(lambda: statuses().get("published") == 200, "all are published")
-        from tests.conftest import flush_redis
-
-        flush_redis()
+        brokers.empty()
         with worker(env=QUICK):
             wait_until_settled(60)
     assert sorted(effects.names()) == sorted(names)
 
 
+@on_both_brokers
 @pytest.mark.parametrize("task", [tasks.slow, tasks.slow_transactional])
 def test_a_killed_worker_loses_no_work(task: object) -> None:
     outbox.enqueue(task.s("a", 3))  # type: ignore[attr-defined]
@@ -63,6 +65,7 @@ def test_a_killed_worker_loses_no_work(task: object) -> None:
     assert effects.count(ended) == 1
 
 
+@on_rabbitmq_in_proof
 @pytest.mark.parametrize("task", [tasks.kills_its_process, tasks.kills_its_process_in_transaction])
 def test_a_poison_message_is_dead_after_max_deliveries_and_the_worker_lives(task: object) -> None:
     poison = outbox.enqueue(task.s("poison"))  # type: ignore[attr-defined]
@@ -76,6 +79,7 @@ def test_a_poison_message_is_dead_after_max_deliveries_and_the_worker_lives(task
     assert effects.count("poison") in (0, 3)
 
 
+@on_rabbitmq_in_proof
 @pytest.mark.parametrize("task", [tasks.over_the_hard_limit, tasks.exits, tasks.out_of_memory])
 def test_an_ending_that_celery_hides_is_one_dead_letter_and_the_next_message_runs(task: object) -> None:
     from dlq.models import DeadLetter
@@ -89,3 +93,12 @@ def test_an_ending_that_celery_hides_is_one_dead_letter_and_the_next_message_run
     assert OutboxMessage.objects.get(message_id=bad).status == "dead"
     assert DeadLetter.objects.filter(message_id=str(bad)).count() == 1
     assert effects.count("good") == 1
+
+
+def test_a_return_value_that_is_no_json_is_no_failure() -> None:
+    """Celery would call the task failed, after its effect."""
+    message_id = outbox.enqueue(tasks.returns_no_json.s("a"))
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK):
+        wait_until_settled(30)
+    assert OutboxMessage.objects.get(message_id=message_id).status == "done"
+    assert effects.names() == ["a"]

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -183,3 +184,21 @@ def test_an_ordering_keys_messages_stay_in_order_through_retries_relays_and_kill
         wait_until_settled(240)
     for key in range(keys):
         assert effects.names(f"k{key}:") == [f"k{key}:{n:03}" for n in range(each)]
+
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed (apt install libfaketime)")
+def test_a_worker_whose_clock_is_two_hours_ahead_repeats_nothing() -> None:
+    """On Redis it takes what others hold for overdue; its copies find the claims taken, by the database's clock."""
+    ahead = {**QUICK, "LD_PRELOAD": str(FAKETIME), "FAKETIME": "+2h"}
+    names = [f"m{n}" for n in range(300)]
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK, name="right"):
+        outbox.enqueue_many([tasks.slow.s(f"slow{n}", 4) for n in range(2)])
+        await_(lambda: effects.count("slow0-begun") == 1, "the right worker holds a message")
+        with worker(concurrency=1, env=ahead, name="ahead") as skewed:
+            enqueue_names(names)
+            wait_until_settled(90)
+            assert skewed.alive()
+    assert_each_once([*names, "slow0-begun", "slow0-ended", "slow1-begun", "slow1-ended"])

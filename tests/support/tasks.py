@@ -71,6 +71,12 @@ def retries_itself(self: Any, name: str) -> None:
 
 
 @shared_task
+def returns_no_json(name: str) -> object:
+    effects.add(name)
+    return object()
+
+
+@shared_task
 def parent_of_two(name: str, fail: bool = False) -> None:
     note.delay(f"{name}-child-1")
     note.delay(f"{name}-child-2")
