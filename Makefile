@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 # Stamps: newer than the requirements means that they are installed. The demo does not wait for linters.
 LAB := $(VENV)/installed-lab
 DEV := $(VENV)/installed-dev
+PEERS := $(VENV)/installed-bench
 
 export PORT ORDERS
 PORT ?= 8000
 ORDERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test proof chaos lint
+.PHONY: help demo up test proof chaos bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -34,6 +35,9 @@ chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))
 chaos: $(LAB) ## faults under load: MINUTES=10 ORDERS= SEED= BROKER=redis|rabbitmq NAIVE=1
 	@$(BIN)/python -m lab.chaos
 
+bench: $(LAB) $(PEERS) ## the benchmarks, side by side with peers; make bench ARGS="relay idle" runs a part
+	@$(BIN)/python -m lab.bench $(ARGS)
+
 lint: $(DEV) ## ruff, mypy, import rules, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,4 +54,11 @@ $(LAB) $(DEV):
 	@echo "installing $(@:$(VENV)/installed-%=requirements-%.txt) into $(VENV) ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -r $(@:$(VENV)/installed-%=requirements-%.txt)
+	@touch $@
+
+# The peers of the benchmarks have a venv of their own: they bring psycopg 3, for which Django would leave psycopg2.
+$(PEERS): requirements.txt requirements-bench.txt | $(LAB)
+	@echo "installing requirements-bench.txt into $(VENV)/peers ..."
+	@test -x $(VENV)/peers/bin/pip || $(BIN)/python -m venv --clear $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r requirements-bench.txt
 	@touch $@

@@ -19,7 +19,10 @@ DIRECTORY = VAR / "bench"
 def main(names: list[str]) -> int:
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
-        print(f"bench: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(
+            f"bench: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}",
+            file=sys.stderr,
+        )
         return 2
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     try:
@@ -54,7 +57,9 @@ def _run(names: list[str], environment: dict[str, str]) -> list[Figure]:
         figures = importlib.import_module(f"lab.bench.{name}").run(world)
         machine = _machine()
         keep(DIRECTORY, name, figures, machine)
-        print(f"\n{name}: {time.monotonic() - began:.0f} s; load {machine['load']}, fsync {machine['fsync_ms']:.3f} ms")
+        print(
+            f"\n{name}: {time.monotonic() - began:.0f} s; load {machine['load']}, fsync {machine['fsync_ms']:.3f} ms"
+        )
         for figure in figures:
             print(f"  {figure.line()}", flush=True)
         everything += figures

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from django.db import connection
 
-TABLE = "CREATE TABLE IF NOT EXISTS bench_effect (id bigserial PRIMARY KEY, number bigint NOT NULL, at float8)"
+TABLE = """
+CREATE TABLE IF NOT EXISTS bench_effect (
+    id bigserial PRIMARY KEY, number bigint NOT NULL, at float8, written_at timestamptz DEFAULT clock_timestamp())
+"""
 
 
 def write(number: int, at: float | None = None) -> None:

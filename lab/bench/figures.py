@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+        return (self.least is None or self.value >= self.least) and (
+            self.most is None or self.value <= self.most
+        )
 
     @property
     def goal(self) -> str:
@@ -39,9 +43,9 @@ class Figure:
         return f"{self.name:<72} {self.value:>9.4g} {self.unit:<6} {self.goal:<8} {verdict}"
 
 
-def take_turns(repetitions: int, sides: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+def take_turns(repetitions: int, sides: dict[str, Callable[[], T]]) -> dict[str, list[T]]:
     """Run every side once a turn; the order rotates, so that none always follows the same other."""
-    turns: dict[str, list[float]] = {name: [] for name in sides}
+    turns: dict[str, list[T]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(repetitions):
         shift = turn % len(names)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from config.celery import app
+from lab.bench import cpu
 from lab.bench.figures import Figure, ratio, take_turns
-from lab.bench.peers import celery_outbox
 from lab.bench.world import World, one_core, stage
-from lab.stack.stack import ROOT
 from outbox.relay import Relay
 from outbox.transport import Publisher, RedisPublisher
 from outbox.wire import Outgoing
 
 BATCH = 500
-ROWS = 10_000
+ROWS = 5_000
 REPETITIONS = 5
 
 
@@ -33,46 +31,65 @@ class Nowhere(Publisher):
         return dict.fromkeys(queues, 0)
 
 
-def pass_rate(world: World, publisher: Publisher, *, rows: int = ROWS) -> float:
-    """Messages a second of a relay that finds `rows` of them."""
+@dataclass(frozen=True)
+class Pass:
+    """What a relay did: messages a second, and the CPU microseconds of one, its database session's included."""
+
+    rate: float
+    cpu_us: float
+
+
+def measure(world: World, publisher: Publisher, *, rows: int = ROWS) -> Pass:
+    """A relay that finds `rows` messages."""
     world.empty()
     relay = Relay(app, publisher=publisher, batch=BATCH)
     stage(BATCH + rows)
     with one_core():
         relay.run_once()  # Connects.
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), cpu.with_session_us()
         while relay.run_once():
             pass
-        taken = time.perf_counter() - began
+        done = Pass(rows / (time.perf_counter() - began), (cpu.with_session_us() - cpu_began) / rows)
     publisher.close()
-    return rows / taken
+    return done
 
 
-def peer_rate(world: World) -> float:
+def measure_peer(world: World) -> Pass:
     """The same of django-celery-outbox, in a process with its own settings."""
     world.empty()
-    done = subprocess.run(
-        [sys.executable, "-m", celery_outbox.__name__, str(ROWS), str(BATCH)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return float(answer["rate"])
+    printed = world.peer(["-m", "lab.bench.peers.celery_outbox", str(ROWS), str(BATCH)])
+    return Pass(**json.loads(printed.splitlines()[-1]))
 
 
 def run(world: World) -> list[Figure]:
     turns = take_turns(
         REPETITIONS,
         {
-            "redis": lambda: pass_rate(world, RedisPublisher(app)),
-            "nowhere": lambda: pass_rate(world, Nowhere(app)),
-            "django-celery-outbox": lambda: peer_rate(world),
+            "redis": lambda: measure(world, RedisPublisher(app)),
+            "nowhere": lambda: measure(world, Nowhere(app)),
+            "django-celery-outbox": lambda: measure_peer(world),
         },
     )
-    rate = sorted(turns["redis"])[REPETITIONS // 2]
+    rates = {side: [each.rate for each in passes] for side, passes in turns.items()}
+    costs = {side: [each.cpu_us for each in passes] for side, passes in turns.items()}
+    peer = "django-celery-outbox"
     return [
-        Figure("relay on one core, batch 500, Redis", rate, "msg/s"),
-        Figure("… / django-celery-outbox 0.4", ratio(turns, "redis", "django-celery-outbox"), "x", least=10, turns=turns),
-        Figure("… / itself with publishing replaced by nothing", ratio(turns, "redis", "nowhere") * 100, "%", least=40),
+        Figure(
+            "relay on one core, batch 500, Redis", statistics.median(rates["redis"]), "msg/s", turns=rates
+        ),
+        Figure(f"… / {peer} 0.4", ratio(rates, "redis", peer), "x", least=10),
+        Figure(
+            "… / itself with publishing replaced by nothing",
+            ratio(rates, "redis", "nowhere") * 100,
+            "%",
+            least=40,
+        ),
+        Figure(
+            "CPU time of a message, with its session",
+            statistics.median(costs["redis"]),
+            "µs",
+            turns=costs,
+        ),
+        Figure(f"… {peer} / it", ratio(costs, peer, "redis"), "x"),
+        Figure("… of it what is left without publishing", ratio(costs, "nowhere", "redis") * 100, "%"),
     ]

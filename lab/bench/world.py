@@ -15,7 +15,7 @@ from pathlib import Path
 import redis
 from django.db import connection
 
-from lab.bench import effects
+from lab.bench import cpu, effects
 from lab.stack.processes import die_with_parent
 from lab.stack.stack import ROOT
 
@@ -24,7 +24,7 @@ START_TIMEOUT_S = 90.0
 _STAGE = """
 INSERT INTO outbox_outboxmessage (message_id, task, args, kwargs, headers, queue, status, published_at, done_at)
 SELECT gen_random_uuid(), %(task)s, jsonb_build_array(n), '{}', '{}', 'default', %(status)s,
-       CASE WHEN %(status)s = 'done' THEN clock_timestamp() END, CASE WHEN %(status)s = 'done' THEN clock_timestamp() END
+       CASE %(status)s WHEN 'done' THEN clock_timestamp() END, CASE %(status)s WHEN 'done' THEN clock_timestamp() END
 FROM generate_series(1, %(count)s) n
 """
 _OPEN = "SELECT count(*) FROM outbox_outboxmessage WHERE status IN ('scheduled', 'blocked', 'pending', 'published')"
@@ -42,7 +42,9 @@ def open_messages() -> int:
         return int(cursor.fetchone()[0])
 
 
-def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 120.0, every_s: float = 0.02) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, *, seconds: float = 120.0, every_s: float = 0.02
+) -> None:
     """Wait until the condition holds. Raises RuntimeError that says what did not happen."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -76,7 +78,7 @@ class Process:
 
     def cpu_s(self) -> float:
         """The CPU time that it and its living children have used."""
-        return sum(_cpu_s(pid) for pid in self._pids())
+        return sum(cpu.of_process_s(pid) for pid in self._pids())
 
     def _pids(self) -> list[int]:
         found = subprocess.run(
@@ -85,20 +87,14 @@ class Process:
         return [int(pid) for pid in found.stdout.split()]
 
 
-def _cpu_s(pid: int) -> float:
-    with suppress(OSError):
-        # Behind the name in brackets, which may hold anything, come state, ppid, …; user and system time are 14 and 15.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
-
-
 class World:
     """The servers of one run and the processes that work on them."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory
         self._environment = dict(environment)
+        #: The Python that has the peers. A venv of their own: beside psycopg 3, Django would leave psycopg2.
+        self.peers = os.environ.get("BENCH_PEERS") or str(ROOT / ".venv" / "peers" / "bin" / "python")
 
     def empty(self) -> None:
         """No message, no effect, an empty broker."""
@@ -110,19 +106,24 @@ class World:
 
     @contextmanager
     def process(
-        self, arguments: Sequence[str], *, ready: str, env: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        *,
+        ready: str,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> Iterator[Process]:
         """Run `python arguments…` until the block ends; begins when its output holds `ready`."""
         with tempfile.NamedTemporaryFile(dir=self.directory, suffix=".log", delete=False) as log:
             popen = subprocess.Popen(
-                [sys.executable, *arguments],
+                [python, *arguments],
                 cwd=ROOT,
                 env={**self._environment, "PYTHONUNBUFFERED": "1", **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509
+                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         process = Process(popen, Path(log.name))
 
@@ -147,10 +148,15 @@ class World:
 
     @contextmanager
     def worker(
-        self, *, concurrency: int = 2, app: str = "config", env: Mapping[str, str] | None = None
+        self,
+        *,
+        concurrency: int = 2,
+        app: str = "config",
+        queue: str = "default",
+        env: Mapping[str, str] | None = None,
     ) -> Iterator[Process]:
-        """A prefork worker on the queue `default`, as the Procfile starts it."""
-        arguments = ["-m", "celery", "-A", app, "worker", "--loglevel", "INFO", "--queues", "default"]
+        """A prefork worker, as the Procfile starts it."""
+        arguments = ["-m", "celery", "-A", app, "worker", "--loglevel", "INFO", "--queues", queue]
         arguments += ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
         with self.process(arguments, ready=" ready.", env=env) as process:
             yield process
@@ -159,3 +165,13 @@ class World:
     def relay(self, *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
         with self.process(["manage.py", "outbox_relay"], ready="relay: running", env=env) as process:
             yield process
+
+    def peer(self, arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
+        """Run the peers' Python to its end; returns what it printed. Raises RuntimeError with its last words."""
+        done = subprocess.run(
+            [self.peers, *arguments],
+            cwd=ROOT, env={**self._environment, **(env or {})}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        return done.stdout

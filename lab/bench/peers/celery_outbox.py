@@ -28,6 +28,8 @@ def main(rows: int, batch: int) -> None:
     from django_celery_outbox.models import CeleryOutbox
     from django_celery_outbox.relay import Relay, RelayConfig
 
+    from lab.bench import cpu
+
     call_command("migrate", "django_celery_outbox", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE celery_outbox")
@@ -37,10 +39,11 @@ def main(rows: int, batch: int) -> None:
     relay = Relay(app, RelayConfig.init(batch_size=batch, idle_time=0.0))
     # One step of its loop, so that the clock starts when it has its connections.
     relay._processing()
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), cpu.with_session_us()
     while CeleryOutbox.objects.exists():
         relay._processing()
-    print(json.dumps({"rate": rows / (time.perf_counter() - began)}))
+    taken, computed_us = time.perf_counter() - began, cpu.with_session_us() - cpu_began
+    print(json.dumps({"rate": rows / taken, "cpu_us": computed_us / rows}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+"""Plain Celery: late acknowledgement and nothing else. `celery -A lab.bench.peers.plain worker`."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+app = Celery("plain", broker=os.environ.get("BROKER_URL", ""))
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_ignore_result=True,
+    task_default_queue="plain",
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task
+def noop(number: int) -> None:
+    """Nothing."""

@@ -1,0 +1,130 @@
+"""The cost of a message beside a million others: a relay's pass, and a worker's claim and settlement."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import django
+from django.db import connection
+
+from lab.bench import cpu
+from lab.bench.figures import Figure, ratio, take_turns
+from lab.bench.world import World, stage
+from lab.stack.stack import ROOT
+
+MANY = 1_000_000
+FEW = 1_000
+MESSAGES = 2_000
+REPETITIONS = 5
+#: Database -> (rows that are done, rows that are pending).
+TABLES = {"few": (FEW, FEW), "many_done": (MANY, FEW), "many_pending": (FEW, MANY)}
+
+
+def run(world: World) -> list[Figure]:
+    with ExitStack() as ending:
+        probes = {name: ending.enter_context(probe(name, *rows)) for name, rows in TABLES.items()}
+        figures = []
+        for what, title in (("pass", "a relay's pass"), ("settle", "claim and settlement")):
+            # A rate's reciprocal is the cost, so that few / many is how many times more it costs beside many.
+            turns = take_turns(REPETITIONS, {name: _asking(ask, what) for name, ask in probes.items()})
+            for name in ("many_done", "many_pending"):
+                cost = ratio(turns, name, "few")
+                label = f"{title}, with {MANY:,} {name.removeprefix('many_')} rows / with {FEW:,}"
+                figures.append(Figure(label, cost, "x", most=1.2, turns=turns))
+    return figures
+
+
+def _asking(ask: Callable[[str], float], what: str) -> Callable[[], float]:
+    return lambda: ask(what)
+
+
+@contextmanager
+def probe(name: str, done: int, pending: int) -> Iterator[Callable[[str], float]]:
+    """A process on a database of its own with that many rows; asked, it tells the CPU µs of one message."""
+    url = urlsplit(os.environ["DATABASE_URL"])
+    database = f"bench_{name}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        cursor.execute(f"CREATE DATABASE {database}")
+    env = {**os.environ, "DATABASE_URL": urlunsplit(url._replace(path=f"/{database}"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(done), str(pending)],
+        cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    to, answers = process.stdin, process.stdout
+
+    def ask(what: str) -> float:
+        to.write(f"{what}\n")
+        to.flush()
+        return float(json.loads(answers.readline() or "null"))
+
+    try:
+        answers.readline()
+        yield ask
+    finally:
+        process.communicate()
+
+
+def serve(done: int, pending: int) -> None:
+    """Make the rows, then answer questions from standard input until it ends."""
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", "outbox", verbosity=0)
+    stage(done, status="done")
+    stage(pending)
+    with connection.cursor() as cursor:
+        # Autovacuum would come at a time of its own choosing, and to the large tables only.
+        cursor.execute("ALTER TABLE outbox_outboxmessage SET (autovacuum_enabled = off)")
+        cursor.execute("VACUUM (ANALYZE) outbox_outboxmessage")
+        cursor.execute("CHECKPOINT")
+    answers = {"pass": relay_pass, "settle": claim_and_settle}
+    print("ready", flush=True)
+    for line in sys.stdin:
+        stage(MESSAGES)
+        print(json.dumps(answers[line.strip()]()), flush=True)
+        with connection.cursor() as cursor:
+            # Every turn finds the same table, without the dead rows of the one before.
+            cursor.execute("DELETE FROM outbox_outboxmessage WHERE status = 'published'")
+            cursor.execute("VACUUM outbox_outboxmessage")
+
+
+def relay_pass() -> float:
+    """CPU microseconds of one message in passes of a relay that publishes to nowhere."""
+    from config.celery import app
+    from lab.bench.relay import BATCH, Nowhere
+    from outbox.relay import Relay
+
+    relay = Relay(app, publisher=Nowhere(app), batch=BATCH)
+    began, published = cpu.with_session_us(), 0
+    while published < MESSAGES:
+        published += relay.run_once()
+    return (cpu.with_session_us() - began) / published
+
+
+def claim_and_settle() -> float:
+    """CPU microseconds of one message that a worker claims with a lease and settles."""
+    from outbox import dispatch, journal
+
+    batch = dispatch.mark("default", MESSAGES)
+    began = cpu.with_session_us()
+    for message in batch:
+        claimed = journal.claim(
+            uuid.UUID(message.message_id), message.generation, lease_s=60, worker="", max_deliveries=5
+        )
+        assert isinstance(claimed, journal.Claimed)
+        assert journal.settle(claimed)
+    return (cpu.with_session_us() - began) / len(batch)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))
