@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 
 import pytest
@@ -84,47 +83,6 @@ def test_all_malformed_messages_at_once_are_each_recorded_once_and_the_worker_li
 
 def _bodies_as_kept(messages: list[Broken]) -> list[bytes]:
     return [broken.body_bytes for broken in messages]
-
-
-def test_a_renamed_tasks_message_keeps_what_a_replay_needs() -> None:
-    with worker():
-        message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
-        await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
-    letter = DeadLetter.objects.get()
-    assert (letter.task, letter.args, letter.kwargs) == (
-        "tests.support.tasks.renamed",
-        ["a"],
-        {"password": "hunter2"},
-    )
-
-
-def test_two_different_messages_with_one_id_are_two_letters() -> None:
-    headers = rawpublish.task_headers("no.such.task")
-    with worker():
-        for name in ("first", "second"):
-            rawpublish.publish(json.dumps([[name], {}, None]), headers)
-        await_(lambda: DeadLetter.objects.count() == 2, "both letters")
-    assert sorted(letter.args[0] for letter in DeadLetter.objects.all()) == ["first", "second"]
-
-
-def test_an_expired_message_is_recorded_and_does_not_run() -> None:
-    with worker() as process:
-        message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
-        await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
-        assert_healthy(process)
-    assert DeadLetter.objects.get().cause == "expired"
-    assert effects.count("late") == 0
-    assert rawpublish.depth() == 0
-
-
-def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the_pool() -> None:
-    """Whatever a later Celery does with one message; KeyError is what kombu takes for a lost connection."""
-    with worker(concurrency=2) as process:
-        for _ in range(4):
-            rawpublish.send("tests.support.tasks.breaks_the_handler")
-        await_(lambda: DeadLetter.objects.count() == 4, "the letters")
-        assert_healthy(process)
-    assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
 
 
 def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_letter() -> None:

@@ -1,0 +1,59 @@
+"""Messages that are refused for what they are, by a worker that has other work to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dlq.models import DeadLetter
+from tests.dlq.corpus import TASK
+from tests.support import effects, rawpublish
+from tests.support.brokers import on_rabbitmq_in_proof
+from tests.support.processes import Process, await_
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_proof]
+
+
+def assert_goes_on(live: Process) -> None:
+    """The next good message runs in every slot of the pool."""
+    for number in range(4):
+        rawpublish.send("tests.support.tasks.slow", f"good-{number}", 0.05)
+    await_(lambda: len(effects.names("good-")) == 8, "the good messages run")
+    assert live.alive()
+
+
+def test_a_renamed_tasks_message_keeps_what_a_replay_needs(live: Process) -> None:
+    message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+    letter = DeadLetter.objects.get()
+    assert (letter.task, letter.args, letter.kwargs) == (
+        "tests.support.tasks.renamed",
+        ["a"],
+        {"password": "hunter2"},
+    )
+
+
+def test_two_different_messages_with_one_id_are_two_letters(live: Process) -> None:
+    headers = rawpublish.task_headers("no.such.task")
+    for name in ("first", "second"):
+        rawpublish.publish(json.dumps([[name], {}, None]), headers)
+    await_(lambda: DeadLetter.objects.count() == 2, "both letters")
+    assert sorted(letter.args[0] for letter in DeadLetter.objects.all()) == ["first", "second"]
+
+
+def test_an_expired_message_is_recorded_and_does_not_run(live: Process) -> None:
+    message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+    assert_goes_on(live)
+    assert DeadLetter.objects.get().cause == "expired"
+    assert effects.count("late") == 0
+
+
+def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the_pool(live: Process) -> None:
+    """Whatever a later Celery does with one message; KeyError is what kombu takes for a lost connection."""
+    for _ in range(4):
+        rawpublish.send("tests.support.tasks.breaks_the_handler")
+    await_(lambda: DeadLetter.objects.count() == 4, "the letters")
+    assert_goes_on(live)
+    assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
