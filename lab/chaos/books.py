@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from lab.books import Sandbox, read_books
+from lab.chaos.damage import Outcome
 from lab.invariants import Books, ClientRequest, LetterLine, MessageLine, Pair, Sample
 
 DELIVER = "webhooks.tasks.deliver"
 BEAT = "beat:"
+FINAL = ("completed", "failed", "cancelled")
 
 
 def read_chaos_books(
@@ -98,3 +100,20 @@ def _webhooks_enqueued() -> list[Pair]:
     )
     found = [deliveries[args[0]] for args in messages if args and args[0] in deliveries]
     return [(event, urlsplit(endpoint).path.split("/")[2]) for event, endpoint in found]
+
+
+def outcomes(books: Books) -> list[Outcome]:
+    """The orders as the count of damage wants them. A copy of a mail with an equal Message-ID is the same receipt."""
+    receipts = Counter(books.receipts)
+    return [
+        Outcome(
+            id=order.id,
+            tag=order.tag,
+            ended=order.status in FINAL,
+            completed=order.status == "completed",
+            total_cents=order.total_cents,
+            due_cents=order.total_cents,  # a constraint of the table keeps it the sum of its parts
+            receipts=receipts[order.id],
+        )
+        for order in books.orders
+    ]

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import redis
 
-QUEUES = ("critical", "high", "default", "low")
-
 
 class Broker(Protocol):
     """The broker of the run, reached past the proxy. Methods raise `OSError` or the client's error while it is away."""
+
+    queues: tuple[str, ...]
 
     def depths(self) -> dict[str, int]:
         """Messages that are ready, per queue."""
@@ -37,21 +37,23 @@ class Broker(Protocol):
 class RedisBroker:
     """The lists and hashes of kombu's Redis transport, directly."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, queues: tuple[str, ...]):
+        self.queues = queues
         self._redis = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._directory: Path | None = None
 
     def depths(self) -> dict[str, int]:
         pipeline = self._redis.pipeline(transaction=False)
-        for queue in QUEUES:
+        for queue in self.queues:
             pipeline.llen(queue)
-        return dict(zip(QUEUES, pipeline.execute(), strict=True))
+        return dict(zip(self.queues, pipeline.execute(), strict=True))
 
     def in_hand(self) -> int:
         return int(self._redis.hlen("unacked"))
 
     def copy(self, dice: random.Random, most: int) -> int:
         found: list[tuple[str, bytes]] = []
-        for queue in QUEUES:
+        for queue in self.queues:
             found += [(queue, raw) for raw in self._redis.lrange(queue, 0, 50)]
         # What a worker holds: the copy is then delivered while the first one runs.
         for held in self._redis.hvals("unacked"):
@@ -66,7 +68,7 @@ class RedisBroker:
 
     def reorder(self, dice: random.Random) -> int:
         moved = 0
-        for queue in QUEUES:
+        for queue in self.queues:
             items = self._redis.lrange(queue, 0, 200)
             if len(items) < 2:
                 continue
@@ -105,9 +107,10 @@ class RedisBroker:
 
     def journal(self) -> Path | None:
         """The append-only file that is being written."""
-        settings = self._redis.config_get("*")
-        directory = Path(settings["dir"]) / settings.get("appenddirname", "")
-        files = sorted(directory.glob("*.incr.aof")) or sorted(Path(settings["dir"]).glob("*.aof"))
+        if self._directory is None:
+            self._directory = Path(self._redis.config_get("dir")["dir"])
+        # Before Redis 7 it is one file, since then one of several in a directory.
+        files = sorted(self._directory.glob("*/*.incr.aof")) or sorted(self._directory.glob("*.aof"))
         return files[-1] if files else None
 
 

@@ -1,8 +1,8 @@
 """A TCP proxy between the processes and their servers, to cut, freeze and slow down what one role has with one server.
 
 Each route has a listener of its own, so that a fault can take the database from the relay and from nobody else. What a
-kernel would notice (a peer that is gone) it does not imitate: a frozen route keeps its connections established and says
-nothing, which is the failure that keepalives do not find.
+kernel would notice (a peer that is gone) it does not imitate: a frozen route keeps its connections established and
+says nothing, which is the failure that keepalives do not find.
 """
 
 from __future__ import annotations
@@ -11,18 +11,10 @@ import asyncio
 import random
 import socket
 import threading
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-CHUNK = 65_536
-
-
-@dataclass(eq=False)
-class _Link:
-    client: asyncio.StreamWriter
-    server: asyncio.StreamWriter | None = None
-    #: A request went to the server and no byte has come back since.
-    awaiting: bool = False
+from typing import Any
 
 
 @dataclass(eq=False)
@@ -38,7 +30,7 @@ class Route:
     deaf: bool = False  # requests pass, answers do not
     delay_s: float = 0.0
     opened: int = 0
-    links: set[_Link] = field(default_factory=set)
+    links: set[Link] = field(default_factory=set)
 
     @property
     def is_calm(self) -> bool:
@@ -48,6 +40,92 @@ class Route:
     def awaiting(self) -> int:
         """Connections on which a request is under way."""
         return sum(link.awaiting for link in tuple(self.links))
+
+
+class Link:
+    """One connection through a route: the client's end and the server's. What is held back is lost with it."""
+
+    def __init__(self, route: Route):
+        self.route = route
+        self.client: asyncio.Transport | None = None
+        self.server: asyncio.Transport | None = None
+        self.early: list[bytes] = []  # said by the client before the server was connected
+        self._due = {
+            True: 0.0,
+            False: 0.0,
+        }  # per direction: when the last chunk that was held back is to be written
+        #: A request went to the server and no byte has come back since.
+        self.awaiting = False
+
+    def passed(self, data: bytes, *, asking: bool) -> None:
+        """Hand on what one end has said, unless the route is not to."""
+        route = self.route
+        if asking:
+            self.awaiting = True
+        if route.frozen or (route.deaf and not asking):
+            return  # never healed, only reset: see FaultProxy.heal
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not route.delay_s and self._due[asking] <= now:
+            self._write(data, asking)
+            return
+        # Never before what came first, also when the delay ends in between: a stream out of order is no slow stream.
+        self._due[asking] = max(now + route.delay_s, self._due[asking] + 0.0001)
+        loop.call_at(self._due[asking], self._write, data, asking)
+
+    def _write(self, data: bytes, asking: bool) -> None:
+        if not asking:
+            self.awaiting = False
+        sink = self.server if asking else self.client
+        if sink is not None:
+            sink.write(data)
+        elif asking:
+            self.early.append(data)
+
+    def reset(self) -> None:
+        for end in (self.client, self.server):
+            if end is not None:
+                end.abort()
+        self.route.links.discard(self)
+
+
+class _End(asyncio.Protocol):
+    def __init__(self, link: Link, *, asking: bool):
+        self._link = link
+        self._asking = asking
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        link = self._link
+        if not self._asking:
+            link.server = transport
+            transport.writelines(link.early)
+            return
+        link.client = transport
+        link.route.opened += 1
+        if link.route.refusing:
+            transport.abort()
+            return
+        link.route.links.add(link)
+        if not link.route.frozen:
+            self._connecting = asyncio.ensure_future(self._connect())
+
+    def data_received(self, data: bytes) -> None:
+        self._link.passed(data, asking=self._asking)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # What was written before is still sent: the last answer before a server closes is an answer.
+        other = self._link.client if not self._asking else self._link.server
+        if other is not None:
+            other.close()
+        self._link.route.links.discard(self._link)
+
+    async def _connect(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: _End(self._link, asking=False), *self._link.route.target)
+        except OSError:
+            self._link.reset()  # the server is down: the client learns it as it would without us
 
 
 class FaultProxy:
@@ -64,10 +142,7 @@ class FaultProxy:
         route = Route(role, server, target)
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         route.port = int(listener.getsockname()[1])
-        asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(lambda reader, writer: self._serve(route, reader, writer), sock=listener),
-            self._loop,
-        ).result(10)
+        self._wait_for(self._loop.create_server(lambda: _End(Link(route), asking=True), sock=listener))
         self.routes[role, server] = route
         return route.port
 
@@ -79,11 +154,12 @@ class FaultProxy:
         links = list(route.links)
         if share < 1.0 and dice is not None:
             links = [link for link in links if dice.random() < share] or links[:1]
-        self._loop.call_soon_threadsafe(self._reset, links)
+        for link in links:
+            self._loop.call_soon_threadsafe(link.reset)
         return len(links)
 
     def heal(self, route: Route) -> None:
-        """Forward again. Connections that were frozen or lost answers are reset: their peers have given up on them."""
+        """Forward again. Connections that were frozen or lost answers are reset: their streams have holes."""
         broken = route.frozen or route.deaf
         route.frozen = route.refusing = route.deaf = False
         route.delay_s = 0.0
@@ -96,53 +172,6 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
-    @staticmethod
-    def _reset(links: list[_Link]) -> None:
-        for link in links:
-            for end in (link.client, link.server):
-                if end is not None:
-                    end.transport.abort()
-
-    async def _serve(self, route: Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        route.opened += 1
-        link = _Link(writer)
-        if route.refusing:
-            writer.transport.abort()
-            return
-        route.links.add(link)
-        try:
-            while route.frozen:  # accepted, and never answered until the route heals and resets it
-                await asyncio.sleep(0.05)
-            answers, link.server = await asyncio.open_connection(*route.target)
-            await asyncio.gather(
-                self._pump(route, link, reader, link.server, asking=True),
-                self._pump(route, link, answers, writer, asking=False),
-            )
-        except OSError:
-            pass  # either side is gone; the other learns it below
-        finally:
-            route.links.discard(link)
-            self._reset([link])
-
-    async def _pump(
-        self,
-        route: Route,
-        link: _Link,
-        source: asyncio.StreamReader,
-        sink: asyncio.StreamWriter,
-        *,
-        asking: bool,
-    ) -> None:
-        while data := await source.read(CHUNK):
-            if asking:
-                link.awaiting = True
-            if route.delay_s:
-                await asyncio.sleep(route.delay_s)
-            while route.frozen or (route.deaf and not asking):
-                await asyncio.sleep(0.05)
-            sink.write(data)
-            await sink.drain()
-            if not asking:
-                link.awaiting = False
-        with suppress(OSError):
-            sink.close()
+    def _wait_for(self, work: Coroutine[Any, Any, Any]) -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run_coroutine_threadsafe(work, self._loop).result(10)

@@ -39,9 +39,10 @@ def faults(run: Run) -> list[list[str]]:
     return rows
 
 
-def verdict(run: Run, findings: Sequence[Finding]) -> list[str]:
+def verdict(run: Run) -> list[str]:
     """Reasons for which the run fails, in sentences; empty when it passed."""
-    reasons = [f"BROKEN: {each.promise}: {each.difference}" for each in findings if not each.holds]
+    reasons = [f"BROKEN: {each.promise}: {each.difference}" for each in run.findings if not each.holds]
+    reasons += [f"DAMAGE: {what}: {count:,}" for what, count in run.damage.items() if count]
     if not run.quiet:
         reasons.append("the system did not come to rest")
     reasons += [f"a client was surprised: {text}" for text in run.clients.surprises[:5]]
@@ -50,7 +51,7 @@ def verdict(run: Run, findings: Sequence[Finding]) -> list[str]:
     return reasons
 
 
-def figures(run: Run, findings: Sequence[Finding], reasons: Sequence[str]) -> dict[str, Any]:
+def figures(run: Run, reasons: Sequence[str]) -> dict[str, Any]:
     """The run as data."""
     struck = run.director.struck
     return {
@@ -70,8 +71,9 @@ def figures(run: Run, findings: Sequence[Finding], reasons: Sequence[str]) -> di
             "found_nothing_to_hit": Counter(planned.kind.name for planned in run.director.missed),
             "skipped": SKIPPED,
         },
-        "invariants": [vars(finding) for finding in findings],
-        "violations": sum(not finding.holds for finding in findings),
+        "invariants": [vars(finding) for finding in run.findings],
+        "violations": sum(not finding.holds for finding in run.findings),
+        "damage": run.damage,
         "passed": not reasons,
         "reasons": list(reasons),
         "timeline": [
@@ -90,7 +92,7 @@ def figures(run: Run, findings: Sequence[Finding], reasons: Sequence[str]) -> di
 
 def write(run: Run, content: dict[str, Any]) -> tuple[Path, Path]:
     """The JSON report and the picture, under var/chaos."""
-    name = f"{'naive' if run.options.naive else 'holdfast'}-{run.options.broker}-seed-{run.options.seed}"
+    name = f"{run.subject.name}-{run.options.broker}-seed-{run.options.seed}"
     report, picture = HOME / f"{name}.json", HOME / f"{name}.svg"
     report.write_text(json.dumps(content, indent=1) + "\n")
     marks = [
@@ -106,4 +108,19 @@ def invariants(findings: Sequence[Finding]) -> list[list[str]]:
     rows = [["invariant", "database", "outside world", ""]]
     return rows + [
         [each.promise, each.database, each.outside, "holds" if each.holds else "BROKEN"] for each in findings
+    ]
+
+
+def side_by_side(run: Run) -> list[list[str]]:
+    """The damage beside that of the other application under the same schedule, if its report is there."""
+    ours, other = run.subject.name, "holdfast" if run.options.naive else "naive"
+    path = HOME / f"{other}-{run.options.broker}-seed-{run.options.seed}.json"
+    theirs: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    comparable = (
+        theirs.get("minutes") == run.options.minutes and theirs["orders"]["placed"] == run.clients.placed
+    )
+    head = ["damage", ours, *([other] if comparable else [])]
+    return [head] + [
+        [what, f"{count:,}", *([f"{theirs['damage'].get(what, 0):,}"] if comparable else [])]
+        for what, count in run.damage.items()
     ]

@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import secrets
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from lab.books import Sandbox, shelves_at_start
-from lab.chaos.books import read_chaos_books
-from lab.chaos.brokers import Broker, RedisBroker
+from lab.books import Sandbox
+from lab.chaos.brokers import RedisBroker
 from lab.chaos.clients import Clients
 from lab.chaos.director import Director
 from lab.chaos.faults import KINDS
 from lab.chaos.options import Options
 from lab.chaos.proxy import FaultProxy
+from lab.chaos.rabbit import RabbitBroker
 from lab.chaos.schedule import draw
+from lab.chaos.subject import Subject, let_go_of_the_database, subject
 from lab.chaos.system import AWAY, Database, System, address, through
 from lab.chaos.watch import Watch
 from lab.fleet import Fleet, files
-from lab.invariants import Books
-from lab.prepare import configure, introduce_merchants
+from lab.invariants import Finding
 from lab.stack import Stack, StackError
-from lab.stack.processes import free_port
-from lab.stack.stack import ROOT, VAR
+from lab.stack.processes import OWNER, free_port
+from lab.stack.rabbitmq import RabbitMQ
+from lab.stack.stack import VAR
 from lab.up import READY_SECONDS, wait_until_ready
 
 HOME = VAR / "chaos"
 TICK_S = 0.02
 LINE_S = 5.0
 
-DEPTH_LIMIT, BATCH, RELAYS, SLOTS = 200, 50, 2, 12
-#: Limits small enough to be reached, waits short enough for ten minutes to see their ends.
-SETTINGS = {
-    "DJANGO_SETTINGS_MODULE": "lab.chaos.settings",
-    "OUTBOX_DEPTH_LIMIT": str(DEPTH_LIMIT),
-    "OUTBOX_BATCH": str(BATCH),
-    "OUTBOX_WORKER_TIMEOUT": "4",
-    "OUTBOX_MARGIN": "4",
-    "RETRY_SCALE": "0.03",
-    "DATABASE_CONNECTIONS": "80",
-    "WEB_THREADS": "16",
-    "LOG_LEVEL": "WARNING",
-}
 #: Nothing has changed for this long: the run hangs. Longer than the longest wait that is in order, which is the claim
 #: of a task with a hard limit of 90 s.
 STILL_S = 130.0
@@ -57,11 +45,13 @@ class Run:
     """What the report is about."""
 
     options: Options
+    subject: Subject
     begun_at: float
     director: Director
     watch: Watch
     clients: Clients
-    books: Books | None = None
+    findings: list[Finding] = field(default_factory=list)
+    damage: dict[str, int] = field(default_factory=dict)
     quiet: bool = False
     seconds: float = 0.0
     replayed: str = ""
@@ -69,29 +59,40 @@ class Run:
 
 
 def run(options: Options, say: Callable[[str], None]) -> Run:
-    """Start everything, let the faults strike, heal, replay, collect the books. Raises StackError."""
-    os.environ.update(SETTINGS)
+    """Start everything, let the faults strike, heal, replay, judge. Raises StackError."""
+    tested: Subject = subject(naive=options.naive)
+    os.environ.update(tested.settings)
     stack = Stack(HOME / "stack", title="make chaos", owner=HOME, env_file=None, fresh=True)
     fleet: Fleet | None = None
     system: System | None = None
     proxy = FaultProxy()
+    rabbitmq = _rabbitmq() if options.broker == "rabbitmq" else None
     try:
+        if rabbitmq is not None:
+            say("starting RabbitMQ")
+            rabbitmq.start(wipe=True)
+            os.environ["BROKER_URL"] = rabbitmq.url
         stack.start()
         logs = HOME / "log"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         port = free_port()
-        stack.update_environment(PORT=str(port), SANDBOX_DATA=str(stack.directory / "sandbox"), **SETTINGS)
-        api_key = _prepare(stack)
-        fleet = _fleet(stack, proxy, files(logs))
-        sandbox = Sandbox(stack.environment["STRIPE_API_BASE"])
+        stack.update_environment(
+            PORT=str(port), SANDBOX_DATA=str(stack.directory / "sandbox"), **tested.settings
+        )
+        api_key = tested.prepare(stack, logs / "prepare.log")
+        fleet = _fleet(stack, proxy, files(logs), tested.procfile)
         system = System(
             fleet=fleet,
             proxy=proxy,
             database=Database(stack.environment["DATABASE_URL"]),
-            broker=_broker(stack),
-            redis=RedisBroker(stack.environment["REDIS_URL"]),
-            sandbox=sandbox,
+            broker=(
+                RabbitBroker(rabbitmq, tested.queues)
+                if rabbitmq is not None
+                else RedisBroker(stack.environment["BROKER_URL"], tested.queues)
+            ),
+            redis=RedisBroker(stack.environment["REDIS_URL"], ()),
+            sandbox=Sandbox(stack.environment["STRIPE_API_BASE"]),
             clients=Clients(
                 f"http://127.0.0.1:{port}",
                 api_key,
@@ -102,99 +103,80 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
         )
         fleet.start()
         wait_until_ready(port, watch=fleet.watch)
-        _await_daemons(system)
+        _await_daemons(tested, system)
         fleet.patient = True
-        introduce_merchants(sandbox)
-        _let_go_of_the_database()
-        return _Conductor(options, stack, system, say).conduct()
+        tested.begin(system)
+        return _Conductor(options, tested, stack, system, say).conduct()
     finally:
         if system is not None:
             system.clients.stop()
-            Director(system, []).heal_all()
+            system.thaw()
         if fleet is not None:
             fleet.stop()
         proxy.close()
-        _let_go_of_the_database()
+        let_go_of_the_database()
         stack.stop()
+        if rabbitmq is not None:
+            rabbitmq.stop()
 
 
-def _prepare(stack: Stack) -> str:
-    """Tables, demo data and a Bearer key."""
-    configure(stack.environment)
-    from django.core.management import call_command
-
-    from orders.models import ApiKey
-    from orders.seed import seed_demo as seed_orders
-    from webhooks.seed import seed_demo as seed_webhooks
-
-    with (HOME / "log" / "prepare.log").open("a") as output:
-        call_command("migrate", interactive=False, stdout=output)
-    seed_orders()
-    seed_webhooks(f"{stack.environment['STRIPE_API_BASE']}/merchants/{{customer_id}}/webhooks")
-    return ApiKey.issue("chaos")[1]
+def _rabbitmq() -> RabbitMQ:
+    return RabbitMQ(
+        HOME / "rabbitmq",
+        password=secrets.token_hex(16),
+        log=HOME / "rabbitmq.log",
+        env={**os.environ, OWNER: str(HOME)},
+    )
 
 
-def _fleet(stack: Stack, proxy: FaultProxy, sink: Callable[[str, str], None]) -> Fleet:
+def _fleet(stack: Stack, proxy: FaultProxy, sink: Callable[[str, str], None], procfile: Path) -> Fleet:
     """The processes, each with routes of its own to its servers."""
     environment = stack.process_environment()
-    procfile = ROOT / "lab" / "chaos" / "Procfile"
     fleet = Fleet(environment, sink, procfile=procfile)
     for name in fleet.names:
         if name == "sandbox":
             continue
         database = proxy.add(name, "postgres", address(environment["DATABASE_URL"]))
-        broker = proxy.add(name, "broker", address(environment["BROKER_URL"]))
+        broker = redis = proxy.add(name, "broker", address(environment["BROKER_URL"]))
+        if address(environment["REDIS_URL"]) != address(environment["BROKER_URL"]):
+            redis = proxy.add(name, "redis", address(environment["REDIS_URL"]))
         fleet.set_variables(
             name,
             {
                 "DATABASE_URL": through(environment["DATABASE_URL"], database),
                 "BROKER_URL": through(environment["BROKER_URL"], broker),
+                "REDIS_URL": through(environment["REDIS_URL"], redis),
             },
         )
     return fleet
 
 
-def _await_daemons(system: System) -> None:
-    """Until every worker and relay has said that it is there: faults before that would hit nothing."""
+def _await_daemons(tested: Subject, system: System) -> None:
+    """Until every daemon has said that it is there: faults before that would hit nothing."""
     give_up_at = time.monotonic() + READY_SECONDS
-    wanted = (len(system.programs("worker")), len(system.programs("relay")))
-    while system.database.rows(
-        "SELECT (SELECT count(*) FROM outbox_worker), (SELECT count(*) FROM outbox_relayprocess)"
-    ) != [wanted]:
+    while not tested.is_ready(system):
         if time.monotonic() > give_up_at:
-            raise StackError(
-                f"workers and relays did not start within {READY_SECONDS:.0f} s: see {HOME / 'log'}"
-            )
+            raise StackError(f"workers did not start within {READY_SECONDS:.0f} s: see {HOME / 'log'}")
         system.fleet.watch()
         time.sleep(0.1)
-
-
-def _broker(stack: Stack) -> Broker:
-    return RedisBroker(stack.environment["BROKER_URL"])
-
-
-def _let_go_of_the_database() -> None:
-    # The server will be killed under this connection; the next use makes a new one.
-    from django.db import connections
-
-    with contextlib.suppress(Exception):
-        connections.close_all()
 
 
 class _Conductor:
     """The phases of a run, all in the main thread: what it starts ends with the thread that started it."""
 
-    def __init__(self, options: Options, stack: Stack, system: System, say: Callable[[str], None]):
+    def __init__(
+        self, options: Options, tested: Subject, stack: Stack, system: System, say: Callable[[str], None]
+    ):
+        # Every kind is drawn, also one whose role this application has not: the same seed is the same schedule.
         kinds = [kind for kind in KINDS.values() if options.broker in kind.brokers]
         self._options = options
         self._stack = stack
         self._system = system
         self._say = say
         self._line_at = 0.0
-        self._at_start = shelves_at_start()
         director = Director(system, draw(kinds, seconds=options.seconds, seed=options.seed))
-        watch = Watch(system, depth_limit=DEPTH_LIMIT, relays=RELAYS, batch=BATCH, slots=SLOTS)
-        self.run = Run(options, time.time(), director, watch, system.clients)
+        self._tested = tested
+        self.run = Run(options, tested, time.time(), director, Watch(system, tested), system.clients)
 
     def conduct(self) -> Run:
         begun = time.monotonic()
@@ -212,13 +194,13 @@ class _Conductor:
         while not (director.heal_all() and self._calm()):
             self._tick()
         self._until_quiet()
-        self.run.replayed = self._replay()
+        self.run.replayed = self._tested.replay(self._stack, self._system)
         if self.run.replayed:
             self._say(f"dead letters: {self.run.replayed}")
             self._until_quiet()
         self.run.seconds = self._now()
-        self.run.books = self._read()
-        self.run.completed_at_s = self._completions()
+        self.run.findings, self.run.damage = self._tested.judge(self._system, self.run.watch.samples)
+        self.run.completed_at_s = [at - self.run.begun_at for at in self._tested.completions(self._system)]
         return self.run
 
     def _now(self) -> float:
@@ -226,6 +208,9 @@ class _Conductor:
 
     def _tick(self) -> None:
         self._stack.watch()
+        broker = self._system.broker
+        if isinstance(broker, RabbitBroker) and broker.server.died():
+            broker.server.start()
         self._system.fleet.watch()
         self.run.watch.tick(self._now())
         self._show()
@@ -249,50 +234,18 @@ class _Conductor:
             self._tick()
             watch, clients = self.run.watch, self._system.clients
             try:
-                events = self._system.sandbox.events_due()
+                left = self._tested.work_left(self._system)
             except AWAY:
                 continue
             sample = watch.samples[-1]
             fewest = min(fewest, sample.open_messages)
-            figures = (watch.completed, watch.open_orders, fewest, len(clients.log), events)
+            figures = (watch.completed, watch.open_orders, fewest, len(clients.log), left)
             if figures != last:
                 last, moved_at = figures, time.monotonic()
-            seen = bool(sample.units) and bool(sample.depths)
-            self.run.quiet = (
-                seen and clients.placed == len(clients.log) and events == sample.open_messages == 0
-            )
-            if self.run.quiet and (watch.open_orders == 0 or time.monotonic() - moved_at > 10):
+            answered = clients.placed == len(clients.log)
+            self.run.quiet = watch.sees and answered and left == sample.open_messages == 0
+            if self.run.quiet and (watch.open_orders == 0 or time.monotonic() - moved_at > 15):
                 return
-
-    def _replay(self) -> str:
-        """What an operator does the morning after: send every open letter again, once."""
-        if not self._system.database.number("SELECT count(*) FROM dlq_deadletter WHERE state = 'open'"):
-            return ""
-        done = subprocess.run(
-            [sys.executable, "manage.py", "dlq", "replay", "--all"],
-            cwd=ROOT,
-            env=self._stack.process_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
-
-    def _read(self) -> Books:
-        return read_chaos_books(
-            self._system.sandbox,
-            at_start=self._at_start,
-            requests=self._system.clients.log,
-            samples=self.run.watch.samples,
-            injected=frozenset(self._system.injected),
-        )
-
-    def _completions(self) -> list[float]:
-        """Seconds after the start at which orders were completed."""
-        rows = self._system.database.rows(
-            "SELECT extract(epoch FROM completed_at)::float8 FROM orders_order WHERE completed_at IS NOT NULL ORDER BY 1"
-        )
-        return [at - self.run.begun_at for (at,) in rows]
 
     def _show(self) -> None:
         if time.monotonic() < self._line_at:

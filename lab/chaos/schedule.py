@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lab.chaos.faults import Kind
 
 #: Faults a minute: ten minutes bring each kind at least five times, and more than a hundred kill -9.
-PER_MINUTE = 30
+PER_MINUTE = 32
 #: The system shall have work in flight before the first fault, and come to an end after the last.
 CALM_S = 3.0
 

@@ -102,14 +102,25 @@ class System:
     def pid(self, name: str) -> int:
         return self.fleet.pid(name) or 0
 
+    def children(self, name: str) -> list[int]:
+        return children(self.pid(name))
+
     def busy_children(self, name: str) -> list[int]:
         """Children of a worker that have a task in hand."""
         return [pid for pid in children(self.pid(name)) if is_busy(pid)]
 
+    def thaw(self) -> None:
+        """Let every process go on that a fault has stopped, so that it can end."""
+        for name in self.fleet.names:
+            for pid in [self.pid(name), *self.children(name)]:
+                if pid:
+                    kill(pid, signal.SIGCONT)
+
     # What is in flight.
 
     def running_messages(self) -> int:
-        return self.database.number("SELECT count(*) FROM outbox_outboxmessage WHERE lease_token IS NOT NULL")
+        """Tasks that run at this moment."""
+        return sum(len(self.busy_children(name)) for name in self.programs("worker"))
 
     def moving_messages(self) -> int:
         """Messages that a relay has marked a moment ago, or is about to."""
@@ -127,7 +138,8 @@ class System:
         return [pid for (pid,) in rows]
 
     def in_broker(self) -> int:
-        return sum(self.broker.depths().values()) + self.broker.in_hand()
+        """Messages that are ready, or that somebody has in hand."""
+        return sum(self.broker.depths().values()) + max(self.broker.in_hand(), self.running_messages())
 
     # Bookkeeping.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 
 from lab.invariants.books import ENDED, OPEN, Books, LetterLine, MessageLine
 from lab.invariants.finding import Finding, none
@@ -130,7 +131,7 @@ def every_slot_ran_once(books: Books) -> Finding:
     def wrong() -> Iterator[str]:
         for schedule, moments in slots.items():
             moments.sort()
-            for before, after in zip(moments, moments[1:], strict=False):
+            for before, after in pairwise(moments):
                 apart = (after - before).total_seconds()
                 if apart != books.slot_s.get(schedule, apart):
                     yield f"{schedule}: {apart:g} s between {before:%H:%M:%S} and the next slot"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from lab.chaos.brokers import QUEUES, garbage
+from lab.chaos.brokers import garbage
 from lab.chaos.faults.kinds import Hit, kind
 from lab.chaos.system import System
 
@@ -31,6 +31,6 @@ def inject_garbage(system: System, dice: random.Random) -> Hit | None:
     broken = garbage(dice)
     for message_id, body, headers, content_type in broken:
         system.injected.add(message_id)
-        system.broker.inject(body, headers, content_type, dice.choice(QUEUES))
+        system.broker.inject(body, headers, content_type, dice.choice(system.broker.queues))
     system.added_to_broker(len(broken))
     return Hit(len(broken))

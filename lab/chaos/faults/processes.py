@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lab.chaos import SLOT_S
 from lab.chaos.faults.kinds import KINDS, Hit, kind
-
 from lab.chaos.system import System, children, kill
 
 #: Longer than OUTBOX_WORKER_TIMEOUT of the run (see lab.chaos.run): others take over what the frozen one holds.
@@ -27,7 +26,7 @@ def _busy_worker(system: System, dice: random.Random) -> tuple[str, list[int]] |
     return None
 
 
-@kind("kill -9 worker child", "worker", times=5, kills=True)
+@kind("kill -9 worker child", "worker", times=7, kills=True)
 def kill_child(system: System, dice: random.Random) -> Hit | None:
     found = _busy_worker(system, dice)
     if found is None:

@@ -1,4 +1,4 @@
-"""Faults of PostgreSQL and Redis themselves: killed, wiped, a second of the disk lost, transactions ended, no connection left."""
+"""Faults of the servers themselves: killed, wiped, a second of the disk lost, transactions ended, no connection left."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import psycopg2
 
 from lab.chaos.brokers import RedisBroker
 from lab.chaos.faults.kinds import Hit, kind
+from lab.chaos.rabbit import RabbitBroker
 from lab.chaos.system import System, children, kill
 
 ONLY_REDIS = ("redis",)
+ONLY_RABBITMQ = ("rabbitmq",)
 
 
 @kind("kill -9 PostgreSQL", "postgres", kills=True)
@@ -126,3 +128,19 @@ def flush(system: System, dice: random.Random) -> Hit | None:
         return None
     redis.wipe()
     return Hit(in_flight)
+
+
+@kind("kill -9 RabbitMQ", "rabbitmq", kills=True, brokers=ONLY_RABBITMQ)
+def kill_rabbitmq(system: System, dice: random.Random) -> Hit | None:
+    assert isinstance(system.broker, RabbitBroker)
+    in_flight = system.in_broker()
+    if not in_flight:
+        return None
+    system.broker.kill()
+    return Hit(in_flight)
+
+
+@kind("queues purged", "rabbitmq", brokers=ONLY_RABBITMQ)
+def purge(system: System, dice: random.Random) -> Hit | None:
+    assert isinstance(system.broker, RabbitBroker)
+    return Hit(gone) if (gone := system.broker.purge()) else None
