@@ -16,7 +16,7 @@ from payments.errors import (
     GatewayUnavailable,
     InvalidRequest,
 )
-from payments.gateway import PaymentGateway
+from payments.gateway import PAGE_TRIES, PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.payer import DECLINED_CARD, Payer, captures, commit_then
 
@@ -125,3 +125,12 @@ def test_the_list_of_intents_goes_past_its_first_page(sandbox_settings: RunningS
     listed = [intent.id for intent in PaymentGateway.intents_since(datetime.now(UTC) - timedelta(hours=1))]
     assert len(listed) == 101
     assert set(listed) == paid
+
+
+def test_a_page_that_fails_is_asked_for_again_before_the_whole_reading_is_given_up(
+    sandbox_settings: RunningSandbox,
+) -> None:
+    sandbox_settings.faults(gateway={"error_rate": 1})
+    with pytest.raises(GatewayUnavailable):
+        list(PaymentGateway.intents_since(datetime.now(UTC) - timedelta(hours=1)))
+    assert sandbox_settings.bitten("gateway", "error_rate") == PAGE_TRIES
