@@ -8,6 +8,9 @@ import sys
 import time
 from dataclasses import dataclass
 
+import requests
+from django.db import DatabaseError
+
 from lab.books import Progress, Sandbox, dead_letter_kinds, progress, read_books, shelves_at_start
 from lab.fleet import Fleet, files
 from lab.invariants import Books, Finding, check
@@ -61,8 +64,8 @@ def main() -> int:
     except Stopped as stopped:
         print("\nstopped", file=sys.stderr)
         return stopped.exit_code
-    except StackError as problem:
-        print(f"demo: {problem}", file=sys.stderr)
+    except (StackError, DatabaseError, requests.RequestException) as problem:
+        print(f"\ndemo: {' '.join(str(problem).split())}; the logs are in {VAR / 'log'}", file=sys.stderr)
         return 1
     findings = check(run.books)
     _report(run, findings)
