@@ -7,7 +7,7 @@ import dj_database_url
 import dj_email_url
 
 from config.env import BASE_DIR, Env
-from config.queues import DEFAULT_QUEUE, TIERS, declare, transport_options
+from config.queues import DEFAULT_QUEUE, TIERS, UNDELIVERABLE, declare, is_rabbitmq, transport_options
 
 env = Env()
 
@@ -155,6 +155,7 @@ DLQ_PUBLISHER = "config.wiring.republish"
 DLQ_DISCARDER = "config.wiring.discard"
 DLQ_JOURNAL = "config.wiring.worker_failure"
 DLQ_GENERATION_HEADER = "outbox.generation"
+DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
 RESILIENCE_ENQUEUE = "config.wiring.enqueue_unique"
 MONITORING_SOURCES = {"outbox": "outbox.selectors.stats", "dlq": "dlq.selectors.stats"}
@@ -201,6 +202,12 @@ CELERY_BEAT_SCHEDULE = {
     "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},
     "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},
 }
+if is_rabbitmq(CELERY_BROKER_URL):
+    CELERY_BEAT_SCHEDULE["undeliverable"] = {
+        "task": "dlq.undeliverable.collect",
+        "schedule": 60.0,
+        "options": {"queue": "low"},
+    }
 
 LOGGING = {
     "version": 1,
