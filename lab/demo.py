@@ -64,7 +64,10 @@ def main() -> int:
     except Stopped as stopped:
         print("\nstopped", file=sys.stderr)
         return stopped.exit_code
-    except (StackError, DatabaseError, requests.RequestException) as problem:
+    except StackError as problem:
+        print(f"demo: {problem}", file=sys.stderr)
+        return 1
+    except (DatabaseError, requests.RequestException) as problem:
         print(f"\ndemo: {' '.join(str(problem).split())}; the logs are in {VAR / 'log'}", file=sys.stderr)
         return 1
     findings = check(run.books)
