@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.stack import StackError
+from lab.stack.stack import VAR
 
 BROKERS = ("redis", "rabbitmq")
 ORDERS_PER_MINUTE = 600
@@ -20,7 +22,9 @@ class Options:
     orders: int
     seed: int
     broker: str
-    naive: bool
+    naive: bool = False
+    #: Where servers, logs and reports of the run are; one run at a time in a directory.
+    home: Path = VAR / "chaos"
 
     @property
     def seconds(self) -> float:

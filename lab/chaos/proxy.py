@@ -11,10 +11,7 @@ import asyncio
 import random
 import socket
 import threading
-from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(eq=False)
@@ -133,6 +130,7 @@ class FaultProxy:
 
     def __init__(self) -> None:
         self.routes: dict[tuple[str, str], Route] = {}
+        self._servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._thread.start()
@@ -142,7 +140,8 @@ class FaultProxy:
         route = Route(role, server, target)
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         route.port = int(listener.getsockname()[1])
-        self._wait_for(self._loop.create_server(lambda: _End(Link(route), asking=True), sock=listener))
+        listening = self._loop.create_server(lambda: _End(Link(route), asking=True), sock=listener)
+        self._servers.append(asyncio.run_coroutine_threadsafe(listening, self._loop).result(10))
         self.routes[role, server] = route
         return route.port
 
@@ -167,11 +166,16 @@ class FaultProxy:
             self.cut(route)
 
     def close(self) -> None:
-        for route in self.routes.values():
-            self.cut(route)
+        """Reset every connection, listen no more, end the thread."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
-    def _wait_for(self, work: Coroutine[Any, Any, Any]) -> None:
-        with suppress(asyncio.CancelledError):
-            asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        for route in self.routes.values():
+            for link in tuple(route.links):
+                link.reset()
+        await asyncio.sleep(0.05)  # transports close in the loop's next turns

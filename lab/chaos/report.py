@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.chaos.faults import KINDS, SKIPPED
 from lab.chaos.plot import timeline
-from lab.chaos.run import HOME, Run
+from lab.chaos.run import Run
 from lab.invariants import Finding
 
 
@@ -93,7 +93,8 @@ def figures(run: Run, reasons: Sequence[str]) -> dict[str, Any]:
 def write(run: Run, content: dict[str, Any]) -> tuple[Path, Path]:
     """The JSON report and the picture, under var/chaos."""
     name = f"{run.subject.name}-{run.options.broker}-seed-{run.options.seed}"
-    report, picture = HOME / f"{name}.json", HOME / f"{name}.svg"
+    home = run.options.home
+    report, picture = home / f"{name}.json", home / f"{name}.svg"
     report.write_text(json.dumps(content, indent=1) + "\n")
     marks = [
         (each.at_s, each.hit.lasts_s, each.kind.role, each.kind.name, each.kind.kills)
@@ -114,7 +115,7 @@ def invariants(findings: Sequence[Finding]) -> list[list[str]]:
 def side_by_side(run: Run) -> list[list[str]]:
     """The damage beside that of the other application under the same schedule, if its report is there."""
     ours, other = run.subject.name, "holdfast" if run.options.naive else "naive"
-    path = HOME / f"{other}-{run.options.broker}-seed-{run.options.seed}.json"
+    path = run.options.home / f"{other}-{run.options.broker}-seed-{run.options.seed}.json"
     theirs: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     comparable = (
         theirs.get("minutes") == run.options.minutes and theirs["orders"]["placed"] == run.clients.placed

@@ -28,10 +28,8 @@ from lab.invariants import Finding
 from lab.stack import Stack, StackError
 from lab.stack.processes import OWNER, free_port
 from lab.stack.rabbitmq import RabbitMQ
-from lab.stack.stack import VAR
 from lab.up import READY_SECONDS, wait_until_ready
 
-HOME = VAR / "chaos"
 TICK_S = 0.02
 LINE_S = 5.0
 
@@ -62,18 +60,18 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
     """Start everything, let the faults strike, heal, replay, judge. Raises StackError."""
     tested: Subject = subject(naive=options.naive)
     os.environ.update(tested.settings)
-    stack = Stack(HOME / "stack", title="make chaos", owner=HOME, env_file=None, fresh=True)
+    stack = Stack(options.home / "stack", title="make chaos", owner=options.home, env_file=None, fresh=True)
     fleet: Fleet | None = None
     system: System | None = None
     proxy = FaultProxy()
-    rabbitmq = _rabbitmq() if options.broker == "rabbitmq" else None
+    rabbitmq = _rabbitmq(options.home) if options.broker == "rabbitmq" else None
     try:
         if rabbitmq is not None:
             say("starting RabbitMQ")
             rabbitmq.start(wipe=True)
             os.environ["BROKER_URL"] = rabbitmq.url
         stack.start()
-        logs = HOME / "log"
+        logs = options.home / "log"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         port = free_port()
@@ -103,7 +101,7 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
         )
         fleet.start()
         wait_until_ready(port, watch=fleet.watch)
-        _await_daemons(tested, system)
+        _await_daemons(tested, system, logs)
         fleet.patient = True
         tested.begin(system)
         return _Conductor(options, tested, stack, system, say).conduct()
@@ -120,12 +118,12 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
             rabbitmq.stop()
 
 
-def _rabbitmq() -> RabbitMQ:
+def _rabbitmq(home: Path) -> RabbitMQ:
     return RabbitMQ(
-        HOME / "rabbitmq",
+        home / "rabbitmq",
         password=secrets.token_hex(16),
-        log=HOME / "rabbitmq.log",
-        env={**os.environ, OWNER: str(HOME)},
+        log=home / "rabbitmq.log",
+        env={**os.environ, OWNER: str(home.resolve())},
     )
 
 
@@ -151,12 +149,12 @@ def _fleet(stack: Stack, proxy: FaultProxy, sink: Callable[[str, str], None], pr
     return fleet
 
 
-def _await_daemons(tested: Subject, system: System) -> None:
+def _await_daemons(tested: Subject, system: System, logs: Path) -> None:
     """Until every daemon has said that it is there: faults before that would hit nothing."""
     give_up_at = time.monotonic() + READY_SECONDS
     while not tested.is_ready(system):
         if time.monotonic() > give_up_at:
-            raise StackError(f"workers did not start within {READY_SECONDS:.0f} s: see {HOME / 'log'}")
+            raise StackError(f"workers did not start within {READY_SECONDS:.0f} s: see {logs}")
         system.fleet.watch()
         time.sleep(0.1)
 
@@ -182,7 +180,7 @@ class _Conductor:
         begun = time.monotonic()
         self._begun = begun
         self._say(
-            f"faults for {self._options.minutes:g} minutes, seed {self._options.seed}; logs in {HOME / 'log'}"
+            f"faults for {self._options.minutes:g} minutes, seed {self._options.seed}; logs in {self._options.home / 'log'}"
         )
         clients, director = self._system.clients, self.run.director
         clients.start()

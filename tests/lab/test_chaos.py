@@ -1,0 +1,297 @@
+"""The chaos run's own parts: a seed is a schedule, a fault that hits nothing is seen, the proxy does what it says."""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lab.chaos.damage import Outcome, damage
+from lab.chaos.director import PATIENCE_S, Director
+from lab.chaos.faults import KINDS, Hit, Kind
+from lab.chaos.plot import timeline
+from lab.chaos.proxy import FaultProxy, Route
+from lab.chaos.schedule import Planned, draw
+from lab.chaos.system import is_busy, through
+from lab.invariants import ClientRequest
+from tests.support.processes import await_
+
+REDIS = [kind for kind in KINDS.values() if "redis" in kind.brokers]
+
+
+# The schedule.
+
+
+def test_one_seed_is_one_schedule() -> None:
+    assert draw(REDIS, seconds=600, seed=7) == draw(REDIS, seconds=600, seed=7)
+    assert draw(REDIS, seconds=600, seed=7) != draw(REDIS, seconds=600, seed=8)
+
+
+def test_ten_minutes_bring_every_kind_five_times_and_a_hundred_kills() -> None:
+    plan = draw(REDIS, seconds=600, seed=1)
+    times = Counter(planned.kind.name for planned in plan)
+    assert min(times[kind.name] for kind in REDIS) >= 5
+    assert sum(planned.kind.kills for planned in plan) >= 100
+    assert len(plan) >= 200
+    assert len(times) >= 20
+    assert len({kind.role for kind in REDIS}) >= 7
+
+
+# The director.
+
+
+class _Fault:
+    """A kind whose strikes the test decides."""
+
+    def __init__(self, *answers: Any, lasts_s: float = 0.0):
+        self.answers = list(answers)
+        self.healed = 0
+        self.lasts_s = lasts_s
+
+    def strike(self, system: Any, dice: random.Random) -> Hit | None:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer and Hit(answer, lasts_s=self.lasts_s, places=("here",), heal=self.heal)
+
+    def heal(self) -> int:
+        self.healed += 1
+        return 5
+
+
+def directed(fault: _Fault) -> tuple[Director, Any]:
+    system = SimpleNamespace(held=set(), keep_dials=lambda: None)
+    return Director(system, [Planned(1.0, Kind("a", "b", fault.strike), "seed")]), system  # type: ignore[arg-type]
+
+
+def test_a_fault_waits_for_work_in_flight_and_says_how_much_it_hit() -> None:
+    director, system = directed(fault := _Fault(None, OSError("away"), 3, lasts_s=2.0))
+    for now_s in (0.5, 1.0, 1.1):
+        director.tick(now_s)
+        assert director.struck == []
+    director.tick(1.2)
+    assert (director.struck[0].in_flight, system.held) == (3, {"here"})
+    director.tick(3.1)
+    assert fault.healed == 0
+    director.tick(3.3)
+    assert (director.struck[0].in_flight, system.held) == (8, set())
+
+
+def test_a_fault_that_finds_nothing_to_hit_is_not_counted_as_struck() -> None:
+    director, _ = directed(_Fault(None))
+    director.tick(1.0)
+    director.tick(1.1 + PATIENCE_S)
+    assert director.struck == []
+    assert [planned.kind.name for planned in director.missed] == ["a"]
+
+
+def test_healing_ends_what_lasts_and_strikes_no_more() -> None:
+    director, _ = directed(fault := _Fault(1, lasts_s=99.0))
+    director.tick(1.0)
+    assert director.heal_all()
+    assert fault.healed == 1
+
+
+# What a process is at.
+
+
+def test_a_pool_process_without_a_task_is_known_by_its_pipe() -> None:
+    waiting = "import sys; print('up', flush=True); sys.stdin.readline(); print('on', flush=True); import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", waiting], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            process.stdout.readline()
+            await_(lambda: not is_busy(process.pid), "blocked in its pipe")
+            process.stdin.write("\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            await_(lambda: is_busy(process.pid), "asleep in its task")
+        finally:
+            process.kill()
+
+
+def test_a_process_that_is_gone_is_not_busy() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert not is_busy(process.pid)
+
+
+# The proxy.
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[str, int]]:
+    """A server that answers what it hears, in capitals."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve(peer: socket.socket) -> None:
+        with peer, suppress(OSError):
+            while data := peer.recv(1024):
+                peer.sendall(data.upper())
+
+    def accept() -> None:
+        while True:
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(peer,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield server.getsockname()
+    server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+    server.close()
+
+
+@pytest.fixture
+def proxy() -> Iterator[FaultProxy]:
+    made = FaultProxy()
+    yield made
+    made.close()
+
+
+Connection = tuple[Route, socket.socket]
+Dial = Callable[[int], socket.socket]
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Connections that the test need not close."""
+    with ExitStack() as opened:
+        yield lambda port: opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+
+
+@pytest.fixture
+def connection(proxy: FaultProxy, echo: tuple[str, int], dial: Dial) -> tuple[Route, socket.socket]:
+    """A route, and a connection through it that works."""
+    client = dial(proxy.add("relay", "echo", echo))
+    client.sendall(b"hello")
+    assert client.recv(100) == b"HELLO"
+    return proxy.routes["relay", "echo"], client
+
+
+def is_cut(client: socket.socket) -> bool:
+    try:
+        return client.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_cut_connection_is_reset_and_the_next_one_works(
+    proxy: FaultProxy, connection: Connection, dial: Dial
+) -> None:
+    route, client = connection
+    assert proxy.cut(route) == 1
+    assert is_cut(client)
+    again = dial(route.port)
+    again.sendall(b"again")
+    assert again.recv(100) == b"AGAIN"
+
+
+def test_a_frozen_route_accepts_and_never_answers_until_it_is_healed(
+    proxy: FaultProxy, connection: Connection, dial: Dial
+) -> None:
+    route, old = connection
+    route.frozen = True
+    new = dial(route.port)
+    for client in (old, new):
+        client.settimeout(0.2)
+        client.sendall(b"anybody?")
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+    assert route.awaiting == 2
+    proxy.heal(route)
+    old.settimeout(5)
+    assert is_cut(old)
+
+
+def test_a_deaf_route_lets_the_request_act_and_loses_its_answer(
+    proxy: FaultProxy, connection: Connection, dial: Dial
+) -> None:
+    route, client = connection
+    route.deaf = True
+    client.settimeout(0.2)
+    client.sendall(b"act")
+    with pytest.raises(TimeoutError):
+        client.recv(100)
+    proxy.heal(route)
+    client.settimeout(5)
+    assert is_cut(client)
+
+
+def test_a_slow_route_keeps_the_order_of_bytes_also_when_it_is_healed(
+    proxy: FaultProxy, connection: Connection, dial: Dial
+) -> None:
+    route, client = connection
+    route.delay_s = 0.2
+    client.sendall(b"first ")
+    await_(lambda: route.awaiting == 1, "the first chunk is under way")
+    proxy.heal(route)
+    client.sendall(b"second")
+    heard = b""
+    while len(heard) < 12:
+        heard += client.recv(100)
+    assert heard == b"FIRST SECOND"
+
+
+def test_a_refusing_route_resets_who_connects(proxy: FaultProxy, connection: Connection, dial: Dial) -> None:
+    route, _ = connection
+    route.refusing = True
+    assert is_cut(dial(route.port))
+
+
+def test_a_url_through_the_proxy_keeps_all_but_the_address() -> None:
+    url = "postgres://me:p%40ss@db.example:5432/shop?sslmode=require"
+    assert through(url, 99) == "postgres://me:p%40ss@127.0.0.1:99/shop?sslmode=require"
+
+
+# The count of damage.
+
+GOOD = Outcome(1, "a", ended=True, completed=True, total_cents=5, due_cents=5, receipts=1)
+ASKED = [ClientRequest("a", "ok", 1)]
+
+
+def test_a_good_day_has_no_damage() -> None:
+    assert set(damage(ASKED, [GOOD], [1], [1]).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("requests", "outcomes", "charged", "what"),
+    [
+        ([*ASKED, ClientRequest("b", "ok", 2)], [GOOD], [1], "accepted orders that never ended"),
+        (
+            ASKED,
+            [GOOD, Outcome(2, "a", True, False, 5, 5, 0)],
+            [1],
+            "customers with two orders for one request",
+        ),
+        (ASKED, [GOOD], [1, 1], "orders charged more than once"),
+        (ASKED, [GOOD], [1, 1, 1], "captures too many"),
+        (ASKED, [GOOD, Outcome(2, "b", False, False, 5, 5, 0)], [1, 2], "orders charged and not completed"),
+        (ASKED, [GOOD], [], "completed orders that were not charged"),
+        (ASKED, [Outcome(1, "a", True, True, 6, 5, 1)], [1], "orders with a wrong total"),
+        (ASKED, [Outcome(1, "a", True, True, 5, 5, 0)], [1], "completed orders without a receipt"),
+        (ASKED, [Outcome(1, "a", True, True, 5, 5, 2)], [1], "customers with two receipts"),
+    ],
+)
+def test_each_damage_is_counted_by_name(
+    requests: list[ClientRequest], outcomes: list[Outcome], charged: list[int], what: str
+) -> None:
+    assert damage(requests, outcomes, charged, charged)[what] > 0
+
+
+def test_the_timeline_is_a_picture_with_a_mark_for_each_fault() -> None:
+    marks = [(1.0, 0.0, "worker", "kill -9 <child>", True), (2.0, 3.0, "relay", "freeze", False)]
+    picture = timeline([0.5, 1.5, 1.7], [(0.0, 0), (1.0, 9)], marks, seconds=5.0, title="run")
+    assert picture.count("<title>") == 2
+    assert "kill -9 &lt;child&gt;" in picture
