@@ -1,0 +1,173 @@
+"""`python -m lab.crashpoints`: explore, replay a point, list a trace."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.crashpoints import explorers
+from lab.crashpoints.boundaries import Point
+from lab.crashpoints.servers import environments
+
+EXPLORERS = 2
+PAIRED = {"process_order": 700, "relay": 400}
+SEED = 20_260_101
+#: Scenarios with more points than this are shared out, so that no explorer waits for the other at the end.
+PARTS = 4
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    points: int = 0
+    unreached: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    options.strike = options.strike or ["kill", "cut", "rival", "frozen"]
+    alone = options.point is not None or options.list
+    if alone and not options.scenario:
+        _parser().error("--point and --list need --scenario")
+    with environments(1 if alone else EXPLORERS) as found:
+        context = multiprocessing.get_context("spawn")
+        given = context.SimpleQueue()
+        for environment in found:
+            given.put(environment)
+        with ProcessPoolExecutor(
+            len(found), mp_context=context, initializer=explorers.begin, initargs=(given, options.bug)
+        ) as pool:
+            if options.list:
+                print("\n".join(map(str, pool.submit(explorers.trace, options.scenario[0]).result())))
+                return 0
+            if options.point:
+                outcome = pool.submit(
+                    explorers.strike, options.scenario[0], options.strike[0], options.point, options.second
+                ).result()
+                return _report_one(outcome)
+            return _explore(pool, options)
+
+
+def _explore(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    names = options.scenario or pool.submit(explorers.names).result()
+    without = pool.submit(explorers.missing).result()
+    jobs: dict[Future[Any], tuple[str, str]] = {}
+    for strike in options.strike:
+        for name in names:
+            for part in range(PARTS):
+                jobs[pool.submit(explorers.explore, name, strike, part, PARTS)] = (name, strike)
+    for name, wanted in PAIRED.items():
+        if options.pairs and name in names:
+            for part in range(PARTS):
+                jobs[pool.submit(explorers.pairs, name, wanted, SEED, part, PARTS)] = (name, "pair")
+    rows: defaultdict[tuple[str, str], Row] = defaultdict(Row)
+    failures: list[Any] = []
+    for job in as_completed(jobs):
+        row = rows[jobs[job]]
+        try:
+            outcomes, seconds = job.result()
+        except Exception as error:
+            failures.append(f"{' '.join(jobs[job])}: {error}")
+            row.failed += 1
+            continue
+        row.seconds += seconds
+        for outcome in outcomes:
+            row.points += 1
+            row.unreached += not outcome.struck
+            row.failed += bool(outcome.violations)
+            if outcome.violations:
+                failures.append(outcome)
+    seconds = time.monotonic() - began
+    _print_table(rows, seconds)
+    _print_failures(failures)
+    for name in without:
+        print(f"NO SCENARIO for {name}: add one to lab/crashpoints/scenarios.py")
+    if options.json:
+        Path(options.json).write_text(json.dumps(_summary(rows, failures, without, seconds), indent=1))
+    return 1 if failures or without else 0
+
+
+def _print_table(rows: dict[tuple[str, str], Row], seconds: float) -> None:
+    print(f"{'scenario':32} {'strike':8} {'points':>6} {'failed':>6} {'seconds':>8}")
+    for (name, strike), row in sorted(rows.items(), key=lambda item: (item[0][1], item[0][0])):
+        print(f"{name:32} {strike:8} {row.points:6} {row.failed:6} {row.seconds:8.1f}")
+    totals = _totals(rows)
+    print(", ".join(f"{count} {strike}" for strike, count in totals.items()), f"in {seconds:.0f} s")
+
+
+def _print_failures(failures: Iterable[Any]) -> None:
+    for failure in failures:
+        if isinstance(failure, str):
+            print(f"ERROR {failure}")
+        else:
+            print(
+                f"FAILED {failure.scenario} {failure.strike} {failure.point} {failure.second or ''} {failure.crossing}"
+            )
+            print(f"  {failure.replay()}")
+            for violation in failure.violations:
+                print(f"  {violation}")
+
+
+def _report_one(outcome: Any) -> int:
+    print(f"{outcome.replay()}: {'struck' if outcome.struck else 'NOT REACHED'}")
+    print("\n".join(outcome.violations) or "everything holds")
+    return 1 if outcome.violations else 0
+
+
+def _totals(rows: dict[tuple[str, str], Row]) -> dict[str, int]:
+    totals: defaultdict[str, int] = defaultdict(int)
+    for (_, strike), row in rows.items():
+        totals[strike] += row.points
+    return dict(totals)
+
+
+def _summary(
+    rows: dict[tuple[str, str], Row], failures: list[Any], without: list[str], seconds: float
+) -> dict[str, Any]:
+    return {
+        "points": _totals(rows),
+        "unreached": {" ".join(key): row.unreached for key, row in rows.items() if row.unreached},
+        "scenarios": len({name for name, _ in rows}),
+        "seconds": seconds,
+        "missing": without,
+        "failures": [
+            failure
+            if isinstance(failure, str)
+            else {"replay": failure.replay(), "crossing": failure.crossing, "violations": failure.violations}
+            for failure in failures
+        ],
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab.crashpoints", description=explorers.__doc__)
+    parser.add_argument("--scenario", action="append", help="only this one (may be repeated)")
+    parser.add_argument(
+        "--strike", action="append", choices=("kill", "cut", "rival", "frozen"), help="what happens there"
+    )
+    parser.add_argument("--point", type=Point.parse, help="replay one point: NUMBER:before or NUMBER:after")
+    parser.add_argument("--second", type=Point.parse, help="and a kill in the recovery from it")
+    parser.add_argument("--list", action="store_true", help="print the trace of the scenario")
+    parser.add_argument("--no-pairs", dest="pairs", action="store_false", help="no second crashes")
+    parser.add_argument("--bug", help="with this guard removed (lab.crashpoints.bugs)")
+    parser.add_argument("--json", help="write a summary to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Runs every scenario into every one of its I/O boundaries and crashes there; exit status 1 if anything is amiss."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+from lab.crashpoints.boundaries import Crossing, Point, install
+from lab.crashpoints.bugs import BUGS
+from lab.crashpoints.planting import plant
+
+_world: Any = None
+
+
+def begin(environments: Any, bug: str | None) -> None:
+    """Make this process an explorer: its own servers' settings, Django, hooks, and the seeded bug if there is one."""
+    global _world
+    os.environ.update(environments.get())
+    if bug:
+        plant(BUGS[bug].patches)
+    import django
+
+    django.setup()
+    logging.disable(logging.CRITICAL)
+    install()
+    from config.celery import app
+
+    app.loader.import_default_modules()  # as a worker does at its start
+    from lab.crashpoints.world import World
+
+    _world = World(os.environ["STRIPE_API_BASE"])
+    _world.found()
+
+
+def names() -> list[str]:
+    from lab.crashpoints.scenarios import SCENARIOS
+
+    return list(SCENARIOS)
+
+
+def missing() -> list[str]:
+    from lab.crashpoints import scenarios
+
+    return scenarios.missing()
+
+
+def trace(name: str) -> list[Crossing]:
+    return list(_explorer(name).trace())
+
+
+def strike(name: str, kind: str, point: Point, second: Point | None = None) -> Any:
+    return _explorer(name).strike(kind, point, second)
+
+
+def explore(name: str, kind: str, part: int, parts: int) -> tuple[list[Any], float]:
+    began = time.monotonic()
+    return list(_explorer(name).explore(kind, part=part, parts=parts)), time.monotonic() - began
+
+
+def pairs(name: str, wanted: int, seed: int, part: int, parts: int) -> tuple[list[Any], float]:
+    began = time.monotonic()
+    found = list(_explorer(name).pairs(wanted=wanted, seed=seed, part=part, parts=parts))
+    return found, time.monotonic() - began
+
+
+def hunt(name: str) -> tuple[str, str]:
+    """Explore with this bug planted until the check that it names fails; returns (violation, how to see it again).
+
+    Both are '' when nothing noticed; a violation by another name does not count.
+    """
+    from django.db import connection
+
+    bug = BUGS[name]
+    with connection.cursor() as cursor:
+        for without, _ in bug.without:
+            cursor.execute(without)
+    try:
+        return _hunt(bug)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(_world.wipe)
+            for _, again in bug.without:
+                cursor.execute(again)
+
+
+def _hunt(bug: Any) -> tuple[str, str]:
+    explorer = _explorer(bug.scenario)
+    crossings, found = explorer.undisturbed()
+    for violation in found:
+        if violation.startswith(bug.caught_by):
+            return violation, "undisturbed"
+    sides = ("after", "before") if bug.strike in ("kill", "cut") else ("before",)
+    for side in sides:
+        for crossing in crossings:
+            outcome = explorer.strike(bug.strike, Point(crossing.number, side), label=str(crossing))
+            for violation in outcome.violations:
+                if violation.startswith(bug.caught_by):
+                    return violation, f"{bug.scenario} {bug.strike} {outcome.point}"
+    return "", ""
+
+
+def _explorer(name: str) -> Any:
+    from lab.crashpoints.explorer import Explorer
+    from lab.crashpoints.scenarios import SCENARIOS
+
+    if name not in SCENARIOS:
+        raise LookupError(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+    return Explorer(_world, SCENARIOS[name])

@@ -1,0 +1,256 @@
+"""Passes of the processes around the tasks: relay, sweeper, beat, the worker's parent, and the dead-letter desk."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.test import override_settings
+
+from lab.crashpoints.scenario import (
+    Scenario,
+    State,
+    drop_fan_out,
+    place,
+    processed,
+    publish_only,
+    run,
+    staged,
+    waived_without,
+)
+from lab.crashpoints.world import World, model
+
+
+def _backlog(world: World) -> State:
+    """Pending in several queues, scheduled and due, and a group whose head must be promoted."""
+    processed(world)
+    run(world, "webhooks.tasks.publish_event")
+    place(customer_id=2)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled'"
+        )
+    return {}
+
+
+def _relay_pass(world: World, state: State) -> None:
+    # Small batches and a small depth limit, so that the pass meets the valve.
+    with override_settings(OUTBOX_DEPTH_LIMIT=3):
+        world.floor.relay.run_once()
+
+
+def _no_queue_is_too_deep(world: World, state: State) -> str:
+    return state.get("too_deep", "")
+
+
+def _look_at_the_depths(world: World, state: State) -> None:
+    depths = world.floor.publisher.depths(settings.OUTBOX_QUEUES)
+    # Of relays at once each may add what it saw as room.
+    if deep := {queue: depth for queue, depth in depths.items() if depth > 3 * state.get("relays", 2)}:
+        state["too_deep"] = f"depths {deep}"
+
+
+def _losses(world: World) -> State:
+    """A message that a run began and left, one that the broker lost, and workers that are gone."""
+    order = processed(world)
+    run(world, "webhooks.tasks.publish_event")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled'"
+        )
+    world.floor.relay.run_once()
+    world.floor.forget_everything()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 hour',"
+            " lease_token = gen_random_uuid(), lease_until = clock_timestamp() - interval '1 minute',"
+            " deliveries = 1 WHERE task = 'orders.tasks.send_receipt'"
+        )
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET published_at = published_at - interval '1 hour' WHERE status = 'published'"
+        )
+        cursor.execute(
+            "INSERT INTO outbox_worker (incarnation, hostname, pid, beat_at)"
+            " VALUES (gen_random_uuid(), 'gone', 1, clock_timestamp() - interval '1 hour')"
+        )
+    return {"order_id": order.pk}
+
+
+def _sweep(world: World, state: State) -> None:
+    world.floor.sweeper.run_once()
+
+
+def _cursors() -> dict[str, Any]:
+    return dict(model("outbox.Schedule").objects.values_list("name", "next_at"))
+
+
+def _slots(world: World) -> State:
+    """Beat was away for forty minutes."""
+    _beat(world, {})
+    model("outbox.OutboxMessage").objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE outbox_schedule SET next_at = next_at - interval '40 minutes'")
+    return {"cursors": _cursors()}
+
+
+def _beat(world: World, state: State) -> None:
+    from config.celery import app
+    from outbox.beat import Scheduler
+
+    Scheduler(app=app, lazy=False).run_once()
+
+
+def _each_slot_once(world: World, state: State) -> str:
+    for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
+        slots = round((_cursors()[name] - state["cursors"][name]).total_seconds() / entry["schedule"])
+        messages = model("outbox.OutboxMessage").objects.filter(task=entry["task"]).count()
+        if messages != slots:
+            return f"{name}: {slots} slots, {messages} messages"
+    return ""
+
+
+def _lost_child(world: World) -> State:
+    """A run began, and its process died: the worker's parent is about to say so."""
+    place()
+    message_id = staged("orders.tasks.process_order")
+    publish_only(world, message_id)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET started_at = clock_timestamp(), lease_token = gen_random_uuid(),"
+            " lease_until = clock_timestamp() + interval '1 hour', deliveries = 1 WHERE message_id = %s",
+            [message_id],
+        )
+    return {"message_id": str(message_id)}
+
+
+def _tell_of_the_lost_child(world: World, state: State) -> None:
+    from config.wiring import worker_failure
+
+    worker_failure(
+        message_id=state["message_id"],
+        generation=1,
+        exception=None,
+        error="WorkerLostError",
+        traceback="",
+        lost=True,
+    )
+
+
+def _about_to_be_processed(world: World) -> State:
+    order = place()
+    return {"order_id": order.pk, "queue": publish_only(world, staged("orders.tasks.process_order"))}
+
+
+def _process(world: World, state: State) -> None:
+    world.floor.take(state["queue"])
+
+
+def _cancel(world: World, state: State) -> None:
+    from orders.services import cancel_order
+
+    cancel_order(order_id=state["order_id"])
+
+
+def _dead(message_id: UUID) -> int:
+    """Bury a message; returns the id of its letter."""
+    from outbox import journal
+
+    assert journal.bury(message_id, 1, guard="true", error="seeded", exception=RuntimeError("seeded"))
+    return int(model("dlq.DeadLetter").objects.get(message_id=str(message_id)).pk)
+
+
+def _dead_order(world: World) -> State:
+    place()
+    return {"letter": _dead(staged("orders.tasks.process_order"))}
+
+
+def _dead_head(world: World) -> State:
+    """A dead head of an ordered group, and one that waits behind it."""
+    for _ in range(2):
+        processed(world)
+    for _ in range(2):
+        run(world, "webhooks.tasks.publish_event")
+    drop_fan_out()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE outbox_outboxmessage SET passes_over_dead = false")
+    return {"letter": _dead(staged("webhooks.tasks.deliver"))}
+
+
+def _replay(world: World, state: State) -> None:
+    from dlq import replay
+
+    replay.replay(state["letter"], actor="operator")
+
+
+def _replay_unless_done(world: World, state: State) -> None:
+    from dlq import replay
+
+    # The operator looks first, and the desk refuses a letter that is not open.
+    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
+        replay.replay(state["letter"], actor="operator")
+
+
+def _replay_as_a_second_operator(world: World, state: State) -> None:
+    from dlq import replay
+
+    try:
+        replay.replay(state["letter"], actor="another operator")
+    except replay.NotReplayable:
+        state["refused"] = True
+
+
+def _is_resolved(world: World, state: State) -> str:
+    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
+    replays = letter.events.filter(what="replayed").count()
+    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
+    holds = letter.state == "resolved" and replays == row.replays == 1
+    return (
+        "" if holds else f"letter {letter.state}, replayed {replays} times, its message {row.replays} times"
+    )
+
+
+def _discard(world: World, state: State) -> None:
+    from dlq import replay
+
+    replay.discard(state["letter"], reason="of no use any more", actor="operator")
+
+
+def _discard_unless_done(world: World, state: State) -> None:
+    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
+        _discard(world, state)
+
+
+def _is_discarded(world: World, state: State) -> str:
+    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
+    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
+    return (
+        ""
+        if letter.state == "discarded" and row.status == "cancelled"
+        else f"letter {letter.state}, message {row.status}"
+    )
+
+
+_DISCARDED: dict[str, Any] = {
+    **waived_without(),
+    "no delivery is open": "its message was discarded by an operator",
+    "webhooks arrive in order": "the discarded one never arrives",
+    "one webhook per (event, merchant), signature valid": "the discarded one is in neither book",
+}
+
+PASSES: tuple[Scenario, ...] = (
+    Scenario("relay", "relay pass", _backlog, _relay_pass, again=_look_at_the_depths, rival=_relay_pass,
+             proves=_no_queue_is_too_deep),
+    Scenario("sweeper", "sweeper pass", _losses, _sweep, rival=_sweep),
+    Scenario("beat", "beat pass", _slots, _beat, again=_beat, rival=_beat, proves=_each_slot_once,
+             waived={"nothing is enqueued twice": "each slot has a message of the same task"}),
+    # The customer cancels while the order is being charged.
+    Scenario("process_while_cancelled", "cancellation", _about_to_be_processed, _process, rival=_cancel,
+             waived=waived_without()),
+    Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, rival=_tell_of_the_lost_child),
+    Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
+             proves=_is_resolved),
+    Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
+             waived=_DISCARDED),
+)  # fmt: skip

@@ -1,0 +1,320 @@
+"""The table: for each task, endpoint and pass, a state to start from and what is cut off.
+
+Tasks are enumerated from Celery's registry and endpoints from the URL configuration; one without a scenario fails the
+run with its name (`missing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+import outbox
+from lab.crashpoints.endpoints import ENDPOINTS
+from lab.crashpoints.passes import PASSES
+from lab.crashpoints.scenario import (
+    Scenario,
+    State,
+    drop_fan_out,
+    message,
+    place,
+    processed,
+    run,
+    staged,
+    waived_without,
+)
+from lab.crashpoints.witness import WITNESSES
+from lab.crashpoints.world import World, model
+
+
+def _first(task: str, **arguments: Any) -> Callable[[World], Any]:
+    def stage(world: World) -> Any:
+        place(**arguments)
+        return staged(task)
+
+    return stage
+
+
+def _following(task: str) -> Callable[[World], Any]:
+    def stage(world: World) -> Any:
+        processed(world)
+        drop_fan_out(but=task)
+        return staged(task)
+
+    return stage
+
+
+def _cancelled_before_its_turn(world: World) -> Any:
+    from orders.services import cancel_order
+
+    order = place()
+    cancel_order(order_id=order.pk)
+    return staged("orders.tasks.process_order")
+
+
+def _two_deliveries(world: World) -> Any:
+    for _ in range(2):
+        processed(world)
+    for _ in range(2):
+        run(world, "webhooks.tasks.publish_event")
+    drop_fan_out()
+    return staged("webhooks.tasks.deliver")
+
+
+def _cancelled_after_completion(world: World) -> Any:
+    from orders.services import cancel_order
+
+    order = processed(world)
+    drop_fan_out()
+    cancel_order(order_id=order.pk)
+    drop_fan_out()  # The event of the cancellation.
+    return staged("payments.tasks.refund_order")
+
+
+def _event_of_a_cancelled_order(world: World) -> Any:
+    _cancelled_after_completion(world)
+    order = model("orders.Order").objects.get()
+    event_id = "evt_of_the_crashpoints"
+    model("webhooks.IncomingEvent").objects.create(
+        event_id=event_id,
+        event_type="payment_intent.succeeded",
+        payload={
+            "id": event_id,
+            "type": "payment_intent.succeeded",
+            "data": {"object": {"id": order.payment_intent_id}},
+        },
+    )
+    outbox.emit("gateway.event_received", event_id=event_id)
+    return staged("payments.tasks.apply_gateway_event")
+
+
+def _bill(world: World) -> Any:
+    from payments.tasks import bill_customer
+
+    order = processed(world)
+    drop_fan_out(but="payments.tasks.create_invoice")
+    month_ago = order.completed_at.replace(day=1) - timedelta(days=3)
+    model("orders.Order").objects.filter(pk=order.pk).update(completed_at=month_ago)
+    return outbox.enqueue(bill_customer.s(1, f"{month_ago:%Y-%m}"))
+
+
+def _one_bill(world: World, state: State) -> str:
+    totals = list(model("payments.CustomerBillTotal").objects.values_list("total_cents", flat=True))
+    orders = [order.total_cents for order in model("orders.Order").objects.all()]
+    return "" if totals == orders else f"bills over {totals}, orders over {orders}"
+
+
+def _capture_without_refund(world: World) -> Any:
+    from payments import reconcile, tasks
+
+    # A fresh difference counts as being worked on for ten minutes; here it is old enough.
+    assert reconcile.reconcile.__kwdefaults__ is not None
+    reconcile.reconcile.__kwdefaults__["grace"] = timedelta(0)
+    _cancelled_after_completion(world)
+    model("outbox.OutboxMessage").objects.filter(task="payments.tasks.refund_order").delete()
+    return outbox.enqueue(tasks.reconcile.s())
+
+
+def _refunded(world: World, state: State) -> str:
+    return "" if len(world.sandbox.ledger("refunds")) == 1 else "the difference was not mended by one refund"
+
+
+_HEADING = "customer_id,currency,payment_method,items,receipt_email"
+_ROW = "1,usd,pm_card_visa,WIDGET:1,"
+
+
+def _file(world: World) -> Any:
+    from orders import importer, tasks
+
+    importer.BATCH_ROWS = 2  # Three rows are two batches: there is a point between them.
+    content = "\n".join([_HEADING, _ROW, _ROW, _ROW])
+    file = model("orders.ImportFile").objects.create(name="orders.csv", content=content)
+    return outbox.enqueue(tasks.process_large_file.s(file.pk)), {"rows": 3}
+
+
+def _row(world: World) -> Any:
+    from orders import tasks
+
+    file = model("orders.ImportFile").objects.create(name="orders.csv", content="", rows_staged=1)
+    record = dict(zip(_HEADING.split(","), _ROW.split(","), strict=True))
+    row = model("orders.ImportRow").objects.create(file=file, number=1, record=record)
+    return outbox.enqueue(tasks.import_row.s(row.pk)), {"rows": 1}
+
+
+def _each_row_is_one_order(world: World, state: State) -> str:
+    imported = model("orders.ImportRow").objects.filter(status="imported").count()
+    orders = model("orders.Order").objects.count()
+    return (
+        ""
+        if imported == orders == state["rows"]
+        else f"{imported} rows imported, {orders} orders, {state['rows']} rows"
+    )
+
+
+def _report(world: World) -> Any:
+    from orders import tasks
+
+    day = processed(world).created_at.date()
+    drop_fan_out()
+    report = model("orders.Report").objects.create(first_day=day, last_day=day)
+    return outbox.enqueue(tasks.generate_report.s(report.pk))
+
+
+def _report_is_ready(world: World, state: State) -> str:
+    report = model("orders.Report").objects.get()
+    return (
+        ""
+        if report.status == "ready" and ",usd,1," in report.content
+        else f"{report.status}: {report.content}"
+    )
+
+
+def _notification(world: World) -> Any:
+    from notifications.tasks import send_notification
+
+    context = {"order_id": 1, "customer_name": "Ada", "total": "1.00 USD"}
+    return outbox.enqueue(
+        send_notification.s(model("auth.User").objects.get(username="ada").pk, "receipt", context)
+    )
+
+
+def _password_reset(world: World) -> Any:
+    from notifications.tasks import send_password_reset
+
+    return outbox.enqueue(send_password_reset.s("ada@example.com"))
+
+
+def _prune(world: World) -> Any:
+    from outbox.retention import prune
+
+    processed(world)
+    drop_fan_out()
+    model("outbox.OutboxMessage").objects.filter(status="done").update(done_at="2001-01-01T00:00:00Z")
+    return outbox.enqueue(prune.s()), {}
+
+
+def _collect(world: World) -> Any:
+    from dlq.undeliverable import collect
+
+    # Redis gives nothing up; what it does on RabbitMQ is proven in tests/dlq against a real one.
+    return outbox.enqueue(collect.s())
+
+
+def _pruned(world: World, state: State) -> str:
+    old = model("outbox.OutboxMessage").objects.filter(done_at__lt="2002-01-01T00:00:00Z").count()
+    return f"{old} old messages are left" if old else ""
+
+
+_O, _P, _N, _W = "orders.tasks", "payments.tasks", "notifications.tasks", "webhooks.tasks"
+
+MESSAGES: tuple[Scenario, ...] = (
+    message("process_order", f"{_O}.process_order", _first(f"{_O}.process_order")),
+    message(
+        "process_order_declined",
+        f"{_O}.process_order",
+        _first(f"{_O}.process_order", card="pm_card_visa_chargeDeclined"),
+    ),
+    message(
+        "process_order_reply_lost",
+        f"{_O}.process_order",
+        _first(f"{_O}.process_order"),
+        faults={"gateway": {"drop_reply_rate": 1.0}},
+    ),
+    message("process_order_cancelled", f"{_O}.process_order", _cancelled_before_its_turn),
+    message("send_confirmation", f"{_O}.send_confirmation", _first(f"{_O}.send_confirmation")),
+    *(
+        message(name, f"{app}.{name}", _following(f"{app}.{name}"), waived=waived_without(f"{app}.{name}"))
+        for app, name in (
+            (_O, "send_receipt"),
+            (_O, "update_inventory"),
+            (_O, "notify_warehouse"),
+            (_O, "sync_to_crm"),
+            (_O, "track_analytics"),
+            (_P, "create_invoice"),
+            (_W, "publish_event"),
+        )
+    ),
+    message(
+        "notify_warehouse_reply_lost",
+        f"{_O}.notify_warehouse",
+        _following(f"{_O}.notify_warehouse"),
+        faults={"warehouse": {"drop_reply_rate": 1.0}},
+        waived=waived_without(f"{_O}.notify_warehouse"),
+    ),
+    message("deliver", f"{_W}.deliver", _two_deliveries, waived=waived_without()),
+    message("refund_order", f"{_P}.refund_order", _cancelled_after_completion, waived=waived_without()),
+    message(
+        "apply_gateway_event",
+        f"{_P}.apply_gateway_event",
+        _event_of_a_cancelled_order,
+        waived=waived_without(),
+    ),
+    message(
+        "bill_customer",
+        f"{_P}.bill_customer",
+        _bill,
+        proves=_one_bill,
+        waived=waived_without(f"{_P}.create_invoice"),
+    ),
+    message(
+        "reconcile", f"{_P}.reconcile", _capture_without_refund, proves=_refunded, waived=waived_without()
+    ),
+    message("process_large_file", f"{_O}.process_large_file", _file, proves=_each_row_is_one_order),
+    message("import_row", f"{_O}.import_row", _row, proves=_each_row_is_one_order),
+    message(
+        "generate_report", f"{_O}.generate_report", _report, proves=_report_is_ready, waived=waived_without()
+    ),
+    message("send_notification", f"{_N}.send_notification", _notification),
+    message("send_password_reset", f"{_N}.send_password_reset", _password_reset),
+    message("collect_undeliverable", "dlq.undeliverable.collect", _collect),
+    message("prune", "outbox.retention.prune", _prune, proves=_pruned, waived=waived_without()),
+)
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario for scenario in (*MESSAGES, *WITNESSES, *ENDPOINTS, *PASSES)
+}
+
+#: What changes nothing, or is a page for people over the services that have scenarios of their own.
+_NOT_EXPLORED = ("/admin/", "/api/docs", "/api/openapi.json")
+_ROOT = "GET /api/"  # ninja's own: leads to the documentation
+
+
+def missing() -> list[str]:
+    """Tasks and endpoints of the project that no scenario covers."""
+    covered = {scenario.covers for scenario in SCENARIOS.values()}
+    return sorted({*_tasks(), *_endpoints(get_resolver().url_patterns, "/")} - covered - {_ROOT})
+
+
+def _tasks() -> Iterator[str]:
+    from config.celery import app
+
+    app.loader.import_default_modules()
+    yield from (name for name in app.tasks if not name.startswith("celery."))
+
+
+def _endpoints(patterns: list[Any], prefix: str) -> Iterator[str]:
+    for pattern in patterns:
+        path = prefix + str(pattern.pattern)
+        if path.startswith(_NOT_EXPLORED):
+            continue
+        if isinstance(pattern, URLResolver):
+            yield from _endpoints(pattern.url_patterns, path)
+        elif isinstance(pattern, URLPattern):
+            yield from (f"{method} {path}" for method in _methods(pattern.callback) or {"GET"})
+
+
+def _methods(view: Any, depth: int = 4) -> set[str]:
+    """What a view takes: by ninja's operations of its path, or by what `require_http_methods` has closed over."""
+    found: set[str] = set()
+    for cell in getattr(view, "__closure__", None) or ():
+        inside = cell.cell_contents
+        if isinstance(inside, list) and all(isinstance(item, str) and item.isupper() for item in inside):
+            found.update(set(inside) - {"HEAD"})
+        elif operations := getattr(inside, "operations", None):
+            found.update(method for operation in operations for method in operation.methods)
+        elif callable(inside) and depth:
+            found |= _methods(inside, depth - 1)
+    return found

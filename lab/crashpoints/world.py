@@ -1,0 +1,213 @@
+"""The world of one explorer: its database, broker and sandbox, how to make them new, and how to run a part in a child."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from django.apps import apps
+from django.db import connection
+from django.test import Client
+
+from lab.books import Sandbox
+from lab.crashpoints.boundaries import Crossing, Watch, watching
+from lab.crashpoints.floor import Floor
+
+#: What is not an effect of any scenario, and so stays: schema, accounts, catalogue, subscriptions, templates.
+_KEPT = ("django_", "auth_", "orders_customer", "orders_apikey", "orders_product", "orders_price")
+_KEPT_TOO = ("webhooks_subscription", "notifications_emailtemplate")
+CUSTOMERS = (1, 2)
+STOCK = 1_000
+#: Longest that a child may take; a scenario takes a tenth of a second.
+CHILD_TIMEOUT_S = 120.0
+
+
+class KeptSandbox(Sandbox):
+    """The sandbox's control side on one connection, with each ledger read once until `forget`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._base = url
+        self._session = requests.Session()
+        self._pid = os.getpid()
+        self._read: dict[str, dict[str, Any]] = {}
+        self._calm = False
+
+    def forget(self) -> None:
+        """What was read may be out of date."""
+        self._read = {}
+
+    def set_faults(self, faults: Mapping[str, Any]) -> None:
+        if faults or not self._calm:
+            self._call("PUT", "/faults", json=faults)
+        self._calm = not faults
+
+    def introduce_merchant(self, customer_id: int, secret: str) -> None:
+        self._call("PUT", f"/merchants/{customer_id}", json={"secret": secret})
+
+    def erase(self) -> None:
+        """An empty ledger."""
+        self._call("DELETE", "/ledger")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        if path not in self._read:
+            self._read[path] = self._call("GET", path).json()
+        return self._read[path]
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        if self._pid != os.getpid():  # A forked child must not talk on its parent's connection.
+            self._session, self._pid = requests.Session(), os.getpid()
+        answer = self._session.request(method, f"{self._base}{path}", timeout=60, **kwargs)
+        answer.raise_for_status()
+        return answer
+
+
+@dataclass(frozen=True)
+class ChildReport:
+    """How a child ended: `killed` by its own SIGKILL, or with `error` (a traceback, '' for none)."""
+
+    killed: bool
+    crossings: list[Crossing] = field(default_factory=list)
+    error: str = ""
+
+
+class World:
+    """Everything that a scenario touches. One per explorer process."""
+
+    def __init__(self, sandbox_url: str) -> None:
+        self.sandbox = KeptSandbox(sandbox_url)
+        self._url = sandbox_url
+        self._floor: Floor | None = None
+        self._abandoned: list[Any] = []
+        self.wipe = ""
+        self._secrets: dict[int, str] = {}
+        self.api_key = ""
+
+    def found(self) -> None:
+        """Seed what stays, once per database."""
+        from django.contrib.auth.models import User
+
+        from lab.crashpoints.witness import create_table
+        from orders.models import ApiKey, Product
+        from orders.seed import seed_demo as seed_orders
+        from webhooks.seed import seed_demo as seed_webhooks
+
+        create_table()
+        seed_orders()
+        seed_webhooks(f"{self._url}/merchants/{{customer_id}}/webhooks", customer_ids=CUSTOMERS)
+        Product.objects.update(stock=STOCK, reserved=0, shipped=0)
+        User.objects.update_or_create(
+            username="ada", defaults={"email": "ada@example.com", "password": "md5$a$b"}
+        )
+        _, self.api_key = ApiKey.issue("crashpoints")
+        tables = [
+            table
+            for table in connection.introspection.table_names()
+            if not table.startswith(_KEPT) and table not in _KEPT_TOO
+        ]
+        # Constraints between the tables wait until all are empty.
+        self.wipe = (
+            "SET session_replication_role = replica; "
+            + "; ".join(f"DELETE FROM {table}" for table in tables)
+            + f"; UPDATE orders_product SET stock = {STOCK}, reserved = 0, shipped = 0"
+            + "; UPDATE webhooks_subscription SET is_active = true, disabled_reason = ''"
+            + "; SET session_replication_role = origin"
+        )
+
+    def renew(self) -> None:
+        """Everything as it was before the first order, on all sides."""
+        from resilience.breaker import reset_all
+        from webhooks.models import Subscription
+
+        with connection.cursor() as cursor:
+            cursor.execute(self.wipe)
+        self.sandbox.erase()
+        self.sandbox.set_faults({})
+        if not self._secrets:
+            self._secrets = dict(Subscription.objects.values_list("customer_id", "secret"))
+        for customer_id, secret in self._secrets.items():
+            self.sandbox.introduce_merchant(customer_id, secret)
+        self.floor.two_heads.clear()
+        self.floor.forget_everything()
+        self.floor.forget_locks()
+        reset_all()
+
+    @property
+    def floor(self) -> Floor:
+        if self._floor is None:
+            self._floor = Floor()
+        return self._floor
+
+    def client(self) -> Client:
+        """An API client with the key that sees all."""
+        return Client(raise_request_exception=False, headers={"Authorization": f"Bearer {self.api_key}"})
+
+    def at_start(self) -> dict[str, int]:
+        from orders.models import Product
+
+        return dict.fromkeys(Product.objects.values_list("sku", flat=True), STOCK)
+
+    def child(self, body: Callable[[], None], watch: Callable[[], Watch] = Watch) -> ChildReport:
+        """Run `body` in a forked child, watched; returns how it ended."""
+        pid, reader = self.start_child(body, watch)
+        return self.end_child(pid, reader)
+
+    def start_child(self, body: Callable[[], None], watch: Callable[[], Watch] = Watch) -> tuple[int, int]:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(writer)
+            return pid, reader
+        try:
+            os.close(reader)
+            signal.alarm(
+                int(CHILD_TIMEOUT_S)
+            )  # Its default action ends the process: seen as not killed by us.
+            self._leave_parents_connections()
+            connection.ensure_connection()
+            self.floor  # noqa: B018  # connects now, unwatched
+            watcher = watch()
+            error = ""
+            try:
+                with watching(watcher):
+                    body()
+            except Exception:
+                error = traceback.format_exc()
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(pickle.dumps((watcher.crossings, error)))
+        finally:
+            os._exit(0)
+
+    def end_child(self, pid: int, reader: int) -> ChildReport:
+        with os.fdopen(reader, "rb") as pipe:
+            content = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            return ChildReport(killed=True)
+        if not content:
+            return ChildReport(killed=False, error=f"the child ended with status {status} and said nothing")
+        crossings, error = pickle.loads(content)
+        return ChildReport(killed=False, crossings=crossings, error=error)
+
+    def _leave_parents_connections(self) -> None:
+        """Forget, but do not close: a farewell on the shared socket would end the parent's session."""
+        self._abandoned += [connection.connection, self._floor]
+        connection.connection = None
+        self._floor = None
+        # What Django remembers of the connection it no longer has.
+        connection.closed_in_transaction = False
+        connection.in_atomic_block = False
+        connection.savepoint_ids, connection.atomic_blocks = [], []
+        connection.needs_rollback = False
+        connection.run_on_commit = []
+
+
+def model(label: str) -> Any:
+    """The model `app.Name`: scenarios look at every app, as an operator's SQL would."""
+    return apps.get_model(label)
