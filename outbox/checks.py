@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import current_app
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connection
@@ -14,20 +15,38 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     problems: list[CheckMessage] = []
     if settings.OUTBOX_DEPTH_LIMIT < 1 or settings.OUTBOX_BATCH < 1:
         problems.append(Error("OUTBOX_DEPTH_LIMIT and OUTBOX_BATCH must be at least 1", id="outbox.E001"))
-    visibility = settings.CELERY_BROKER_TRANSPORT_OPTIONS.get("visibility_timeout")
-    if visibility is not None and visibility <= settings.CELERY_TASK_TIME_LIMIT:
-        problems.append(
-            Error(
-                f"VISIBILITY_TIMEOUT ({visibility:g} s) must be longer than the hard time limit of a task"
-                f" ({settings.CELERY_TASK_TIME_LIMIT} s): Redis would hand out messages that are still running",
-                id="outbox.E002",
-            )
-        )
+    problems += _overrunning("CELERY_TASK_TIME_LIMIT", settings.CELERY_TASK_TIME_LIMIT)
     if not settings.CELERY_TASK_ACKS_LATE:
         problems.append(
             Error("CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work", id="outbox.E003")
         )
     return problems
+
+
+@register(Tags.compatibility, deploy=True)
+def check_time_limits(**_: Any) -> list[CheckMessage]:
+    """No task may run longer than the broker waits for its acknowledgement."""
+    current_app.loader.import_default_modules()
+    tasks = sorted(current_app.tasks.items())
+    return [
+        problem for name, task in tasks if task.time_limit for problem in _overrunning(name, task.time_limit)
+    ]
+
+
+def _overrunning(what: str, time_limit_s: float) -> list[CheckMessage]:
+    """Errors if a run of `time_limit_s` outlasts the broker's patience with an unacknowledged message."""
+    if settings.CELERY_BROKER_URL.startswith(("amqp", "pyamqp")):
+        # RabbitMQ tells nobody what it is set to. It closes the channel, and everything on it runs again.
+        variable, patience_s = "BROKER_CONSUMER_TIMEOUT", settings.OUTBOX_CONSUMER_TIMEOUT
+        consequence = "RabbitMQ (consumer_timeout) would cut off a worker that is still running"
+    else:
+        variable = "VISIBILITY_TIMEOUT"
+        patience_s = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+        consequence = "Redis would hand out messages that are still running"
+    if time_limit_s < patience_s:
+        return []
+    text = f"{variable} ({patience_s:g} s) must be longer than the hard time limit of {what} ({time_limit_s:g} s)"
+    return [Error(f"{text}: {consequence}", id="outbox.E002")]
 
 
 @register(Tags.database, deploy=True)
