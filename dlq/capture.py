@@ -50,10 +50,10 @@ def on_dead(
         generation=generation,
         values={
             "cause": cause_of(exception),
-            "task": text(task),
+            "task": text(task)[:255],
             "args": storable(args),
             "kwargs": storable(kwargs),
-            "queue": text(queue),
+            "queue": text(queue)[:255],
             "headers": storable(headers),
             "correlation_id": correlation_of(headers),
             "attempts": attempts,
@@ -194,7 +194,7 @@ def forget_lost_runs(message_key: str) -> None:
 def described(*, exception: BaseException | None, error: str, traceback: str, task: str) -> dict[str, str]:
     """The fields that say what went wrong, and which group that is."""
     name = type_name(exception)
-    error = text(error or exception or "")
+    error = text(error) if error else text(exception or "")
     traceback = text(traceback)
     if len(traceback) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2

@@ -18,7 +18,7 @@ from celery.worker import consumer as celery_consumer
 from dlq import validation
 from dlq.ending import Ending
 from dlq.models import Cause
-from dlq.rawmessage import RawMessage
+from dlq.rawmessage import RawMessage, text
 from dlq.shelf import shelf
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Consumer(celery_consumer.Consumer):
             raw=RawMessage.of(message),
             fields=fields,
             exception=exc,
-            error=str(exc),
+            error=text(exc),
             cause=cause,
             traceback="".join(traceback.format_exception(exc)),
             task=fields["task"] if isinstance(fields.get("task"), str) else "",

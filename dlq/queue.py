@@ -15,6 +15,7 @@ from dlq.masking import masked_text
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import storable, text
 
+MAX_KEY_LENGTH = 255
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -72,14 +73,16 @@ class DeadLetterQueue:
         """Put a failed job aside; a dict as payload becomes its keyword arguments, a list its arguments.
 
         The same `job_id` again reopens its letter, or changes nothing while it is open. Raises
-        `DeadLetterQueueFull`.
+        `DeadLetterQueueFull`, and `ValueError` for what cannot be a job id.
         """
         key = text(job_id)
+        if not 0 < len(key) <= MAX_KEY_LENGTH:
+            raise ValueError(f"a job id has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
         keyword = isinstance(payload, dict)
         arguments = list(payload) if isinstance(payload, (list, tuple)) else [payload]
         values = {
             "cause": Cause.ADDED,
-            "queue": text(queue),
+            "queue": text(queue)[:255],
             "args": None if keyword else storable(arguments),
             "kwargs": storable(payload) if keyword else None,
             **capture.described(exception=None, error=error, traceback="", task=""),

@@ -98,8 +98,12 @@ def is_id(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """`value` as text that PostgreSQL stores: no NUL and no lone surrogate."""
-    return str(value).replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    """`value` as text that PostgreSQL stores: no NUL and no lone surrogate. Never raises, whatever `value` does."""
+    try:
+        shown = str(value)
+    except Exception:
+        shown = f"({type(value).__name__} that cannot be shown)"
+    return shown.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def storable(value: Any, depth: int = 0) -> Any:

@@ -8,7 +8,6 @@ ending is recorded first and acknowledged after, and what cannot be recorded is 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -16,11 +15,12 @@ from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker import request as celery_request
 from celery.worker import state
+from kombu.utils.encoding import safe_repr
 
 from dlq.capture import cause_of
 from dlq.ending import Ending
 from dlq.models import Cause
-from dlq.rawmessage import REPLAY_HEADER, RawMessage
+from dlq.rawmessage import REPLAY_HEADER, RawMessage, text
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +53,9 @@ class Request(celery_request.Request):
             # hard limit, below everybody's soft limit, would run without any.
             self.time_limits = (hard, hard)
         if REPLAY_HEADER in self.request_dict:
-            # An operator sent it again after it was revoked: the later word counts.
+            # An operator sent it again after it was revoked or had expired (Celery remembers the ids of both as
+            # revoked): the later word counts.
             celery_request.revoked_tasks.discard(self.id)
-
-    def maybe_expire(self) -> bool:  # type: ignore[override]
-        """Celery also remembers the id as revoked, so that a replay without the expiry would never run."""
-        return bool(self.expires and datetime.now(self.expires.tzinfo) > self.expires)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The task raised, or its process died; called by the pool, and from `on_success` for what it
@@ -78,7 +75,7 @@ class Request(celery_request.Request):
         if isinstance(exception, (SystemExit, KeyboardInterrupt)):
             exc_info = self._worker_lost_info(exception)
         elif isinstance(exception, MemoryError):
-            exc_info = _info(OutOfMemory(str(exception) or "MemoryError"), traceback=exc_info.traceback)
+            exc_info = _info(OutOfMemory(text(exception) or "MemoryError"), traceback=exc_info.traceback)
         exception = _unwrapped(exc_info.exception)
         self._end(exception, traceback=exc_info.traceback, lost=isinstance(exception, WorkerLostError))
         self._report(exc_info, return_ok=return_ok)
@@ -125,7 +122,7 @@ class Request(celery_request.Request):
             raw=RawMessage.of(self.message),
             fields=self.request_dict,
             exception=exception,
-            error=str(exception),
+            error=text(exception),
             cause=cause or cause_of(exception),
             traceback=traceback or "",
             task=self.type,
@@ -141,12 +138,12 @@ class Request(celery_request.Request):
         if return_ok:
             return
         exception = _unwrapped(exc_info.exception)
-        logger.error("Task %s[%s] ended: %r", self.name, self.id, exception)
+        logger.error("Task %s[%s] ended: %s", self.name, self.id, safe_repr(exception))
         signals.task_failure.send(
             sender=self.task, task_id=self.id, exception=exception, args=self.args, kwargs=self.kwargs,
             traceback=exc_info.tb, einfo=exc_info,
         )  # fmt: skip
-        self.send_event("task-failed", exception=repr(exception), traceback=exc_info.traceback)
+        self.send_event("task-failed", exception=safe_repr(exception), traceback=exc_info.traceback)
 
 
 def _unwrapped(exception: Any) -> Any:

@@ -28,7 +28,7 @@ def pytest_runtest_makereport(
     """A failed test shows what its worker said."""
     report = yield
     process = getattr(item, "funcargs", {}).get("live")
-    if report.failed and process is not None:
+    if report.failed and process is not None and process.log.exists():
         report.sections.append(("Log of the worker", process.output()[-20_000:]))
     return report
 

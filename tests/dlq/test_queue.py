@@ -105,6 +105,12 @@ def test_the_queue_is_bounded_and_says_so() -> None:
     queue.add(job_id="c", queue="orders", payload={}, error="x")
 
 
+@pytest.mark.parametrize("job_id", ["", "x" * 256])
+def test_what_cannot_be_a_job_id_is_refused(job_id: str) -> None:
+    with pytest.raises(ValueError, match="1 to 255 characters"):
+        add(job_id)
+
+
 def test_a_purge_needs_a_reason_and_keeps_the_record() -> None:
     add("a")
     add("b")

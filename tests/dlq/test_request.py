@@ -53,6 +53,12 @@ def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process
     assert_goes_on(live)
 
 
+def test_an_exception_that_cannot_be_shown_is_a_letter_all_the_same(live: Process) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}fails_unspeakably"))
+    assert letter.exception.endswith("Unspeakable")
+    assert_goes_on(live)
+
+
 def test_wrong_arguments_are_a_letter_at_once(live: Process) -> None:
     letter = the_letter(rawpublish.send(f"{TASKS}note", 1, 2, 3))
     assert letter.exception == "TypeError"
@@ -65,6 +71,12 @@ def test_a_hard_time_limit_is_one_letter_although_celery_reports_it_twice(live: 
     assert_goes_on(live)
     assert DeadLetter.objects.count() == 1
     assert effects.count("over") == 1
+
+
+def test_a_hard_limit_below_the_soft_one_holds(live: Process) -> None:
+    """Celery starts the clock of the hard limit when the soft one has passed."""
+    letter = the_letter(rawpublish.send(f"{TASKS}slow", "limited", 60, _headers={"timelimit": [1, 300]}))
+    assert letter.cause == "timeout"
 
 
 def test_memory_error_is_a_letter_and_the_worker_lives(live: Process) -> None:

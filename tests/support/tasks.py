@@ -156,6 +156,20 @@ def breaks_the_handler() -> None:
     """Celery's handler for this task takes a slot of the pool and raises."""
 
 
+class Unspeakable(Exception):
+    """An exception that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("cannot be shown")
+
+    __repr__ = __str__
+
+
+@shared_task
+def fails_unspeakably() -> None:
+    raise Unspeakable
+
+
 @shared_task
 def wrong_without_database() -> None:
     raise LookupError("nothing here needs the database")
