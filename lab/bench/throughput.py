@@ -92,10 +92,12 @@ def write_rate(world: World) -> float:
 
 def procrastinate_rate(world: World) -> float:
     env = {"DJANGO_SETTINGS_MODULE": "lab.bench.peers.procrastinate_settings"}
+    stage_them = ["-m", "lab.bench.peers.procrastinate_stage"]
     world.empty()
-    world.peer(["-m", "lab.bench.peers.procrastinate_tasks", "0"], env=env)
-    with _processes(world, ["-m", "django", "procrastinate", "worker"], ready="Starting worker", env=env):
-        world.peer(["-m", "lab.bench.peers.procrastinate_tasks", str(WRITES)], env=env)
+    world.peer([*stage_them, "0"], env=env)
+    with _processes(world, ["-m", "django", "procrastinate", "worker"], ready="", env=env):
+        wait_until(lambda: _count("procrastinate_workers") == WORKERS, "procrastinate's workers")
+        world.peer([*stage_them, str(WRITES)], env=env)
         return _rate_of_effects()
 
 
@@ -123,3 +125,9 @@ def _rate_of_effects() -> float:
             "SELECT extract(epoch FROM max(written_at) - min(written_at))::float8 FROM bench_effect"
         )
         return (WRITES - 1) / float(cursor.fetchone()[0])
+
+
+def _count(table: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        return int(cursor.fetchone()[0])
