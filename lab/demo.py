@@ -80,7 +80,8 @@ def _run(orders: int) -> Run:
         f"Holdfast demo: {orders:,} orders, {FAILURE_RATE:.0%} of all calls to the outside world fail",
         flush=True,
     )
-    stack = Stack(VAR / "demo", title="make demo", owner=VAR, fresh=True)
+    logs = VAR / "log"
+    stack = Stack(VAR / "demo", title="make demo", owner=VAR, fresh=True, logs=logs)
     fleet: Fleet | None = None
     shoppers: Shoppers | None = None
     begun = time.monotonic()
@@ -90,9 +91,6 @@ def _run(orders: int) -> Run:
         stack.update_environment(
             PORT=str(port), SANDBOX_DATA=str(stack.directory / "sandbox"), **DEMO_SETTINGS
         )
-        logs = VAR / "log"
-        shutil.rmtree(logs, ignore_errors=True)
-        logs.mkdir(parents=True)
         prepared = prepare(stack.environment, log=logs / "prepare.log")
         fleet = Fleet(stack.process_environment(), files(logs))
         fleet.start()

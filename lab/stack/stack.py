@@ -31,7 +31,7 @@ class Stack:
     ``directory`` holds the data; ``owner`` is the directory that only one stack may use at a time (they differ for the
     demo, which keeps its data apart but shares var/ with ``make up``). ``env_file`` is where other terminals find the
     settings; None writes none. ``durable=False`` trades safety for speed, for tests. ``fresh=True`` erases the data of
-    earlier runs first.
+    earlier runs first. ``logs`` is where the servers' logs go, if not into the directory.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Stack:
         env_file: Path | None = STACK_ENV,
         durable: bool = True,
         fresh: bool = False,
+        logs: Path | None = None,
     ):
         self.directory = directory.resolve()
         self.owner = (owner or directory).resolve()
@@ -52,6 +53,7 @@ class Stack:
         self._env_file = env_file
         self._durable = durable
         self._fresh = fresh
+        self._logs = logs or self.directory / "log"
         self._postgres: Postgres | None = None
         self._redis: Redis | None = None
 
@@ -61,6 +63,7 @@ class Stack:
             processes.end_leftovers([self.owner, self._postgres_home()])
             if self._fresh:
                 self.erase()
+                shutil.rmtree(self._logs, ignore_errors=True)
             self._start_servers()
             self._write_environment()
         except BaseException:
@@ -68,7 +71,7 @@ class Stack:
             raise
 
     def _start_servers(self) -> None:
-        logs = self.directory / "log"
+        logs = self._logs
         logs.mkdir(parents=True, exist_ok=True)
         secrets = load_secrets(self.directory / "secrets.env")
         # The ports of the last run are taken again if they are free: addresses that the database remembers (webhook
