@@ -14,7 +14,6 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker import request as celery_request
-from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
 from dlq.capture import cause_of
@@ -63,8 +62,9 @@ class Request(celery_request.Request):
         """
         exception = _unwrapped(exc_info.exception)
         interrupted = isinstance(exception, (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt))
-        if interrupted and self._is_ours_to_give_back():
-            # Cold shutdown or a lost broker connection: unacknowledged, the broker offers it again.
+        if interrupted and (self._already_cancelled or self._already_revoked):
+            # Its process ended on our word. Cancelled (cold shutdown, lost broker connection): it stays
+            # unacknowledged and the broker offers it again. Revoked: that was recorded when it was.
             celery_request.task_ready(self)
             return
         given_back = isinstance(exception, Reject) and exception.requeue
@@ -106,11 +106,6 @@ class Request(celery_request.Request):
         celery_request.send_revoked(
             self.task, request=self._context, terminated=terminated, signum=signum, expired=expired
         )
-
-    def _is_ours_to_give_back(self) -> bool:
-        if self._already_cancelled or self._already_revoked:
-            return True
-        return state.should_terminate is not None and state.should_terminate is not False
 
     def _end(
         self, exception: BaseException, *, traceback: str, lost: bool, cause: Cause | None = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from dlq import capture
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import RawMessage
+from tests.dlq.concurrency import at_once
 
 
 def die(message_id: str = "m-1", **changes: Any) -> DeadLetter:
@@ -169,23 +169,14 @@ def test_illegal_states_are_refused_by_the_database() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_that_record_the_same_message_at_once_open_one_letter() -> None:
-    barrier = threading.Barrier(4)
-    errors: list[BaseException] = []
-
-    def record() -> None:
-        try:
-            barrier.wait()
-            receive()
-        except BaseException as exc:
-            errors.append(exc)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=record) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    at_once(4, receive)
     assert DeadLetter.objects.count() == 1
     assert happened() == [Happened.FAILED]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_second_death_reported_from_several_places_at_once_is_one_failure() -> None:
+    die()
+    at_once(4, lambda: die(generation=2))
+    assert DeadLetter.objects.get().failures == 2
+    assert happened() == [Happened.FAILED, Happened.REOPENED]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 from pytest_mock import MockerFixture
@@ -16,6 +13,7 @@ from dlq import replay
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from dlq.replay import NotDiscardable, NotReplayable
+from tests.dlq.concurrency import at_once
 from tests.dlq.test_capture import die, receive
 
 sent: list[str] = []
@@ -155,25 +153,3 @@ def test_of_a_replay_and_a_discard_at_once_one_is_done() -> None:
     outcomes = at_once(2, lambda: replay.replay(letter.pk), lambda: replay.discard(letter.pk, reason="r"))
     assert len([outcome for outcome in outcomes if isinstance(outcome, Exception)]) == 1
     assert len(sent) + len(released) == 1
-
-
-def at_once(threads: int, *actions: Callable[[], object]) -> list[object]:
-    """Run the actions in threads, each with its own connection, and return what they returned or raised."""
-    barrier = threading.Barrier(threads)
-    outcomes: list[object] = []
-
-    def run(action: Callable[[], object]) -> None:
-        barrier.wait()
-        try:
-            outcomes.append(action())
-        except Exception as exc:
-            outcomes.append(exc)
-        finally:
-            connection.close()
-
-    started = [threading.Thread(target=run, args=(actions[n % len(actions)],)) for n in range(threads)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-    return outcomes
