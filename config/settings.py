@@ -87,6 +87,10 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     keepalives_count=3,
     tcp_user_timeout=20_000,
 )
+# The same the other way round: a process that is frozen inside a transaction, or whose machine is gone, must not
+# hold its row locks for the two hours in which the server's kernel notices. Nothing of ours waits for anything but
+# the database while a transaction is open; transactional tasks set their own.
+DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=30000")
 REDIS_URL = env.text("REDIS_URL")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
