@@ -6,7 +6,7 @@ import sys
 
 from lab.chaos import report
 from lab.chaos.options import options
-from lab.chaos.run import abort_unless_linux, run
+from lab.chaos.run import abort_unless_linux, forget, run
 from lab.signals import Stopped, raise_on_stop
 from lab.stack import StackError
 
@@ -41,6 +41,8 @@ def main() -> int:
         print(f"skipped: {name}: {why}")
     for path in report.write(finished, content):
         print(f"written: {path}")
+    if not reasons:
+        forget(asked)
     for reason in reasons:
         print(f"\n{reason}")
     print(

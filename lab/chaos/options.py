@@ -16,7 +16,7 @@ ORDERS_PER_MINUTE = 600
 
 @dataclass(frozen=True)
 class Options:
-    """MINUTES= of faults, ORDERS= placed evenly over them, SEED= of all dice, BROKER=, NAIVE=1."""
+    """MINUTES= of faults, ORDERS= placed evenly over them, SEED= of all dice, BROKER=, NAIVE=1, CHAOS_DIRECTORY=."""
 
     minutes: float
     orders: int
@@ -49,7 +49,8 @@ def options() -> Options:
         raise StackError(f"BROKER must be one of {', '.join(BROKERS)}, not {broker!r}")
     # Not given: a new one each time, which the report names so that the run can be repeated.
     seed = int(_number("SEED", random.SystemRandom().randrange(1_000_000)))
-    return Options(minutes, int(orders), seed, broker, os.environ.get("NAIVE") == "1")
+    home = Path(os.environ.get("CHAOS_DIRECTORY") or VAR / "chaos")
+    return Options(minutes, int(orders), seed, broker, os.environ.get("NAIVE") == "1", home)
 
 
 def _number(name: str, default: float) -> float:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import amqp
 
+from lab.stack.errors import StackError
 from lab.stack.rabbitmq import RabbitMQ
 
 T = TypeVar("T")
@@ -113,6 +116,43 @@ class RabbitBroker:
         )
         connection.connect()
         return connection
+
+
+class Keeper(threading.Thread):
+    """Starts the server and starts it again when it was killed, which takes Erlang so long that nobody can wait for it.
+
+    One thread for the whole run: the kernel ends the server with the thread that started it.
+    """
+
+    def __init__(self, server: RabbitMQ):
+        super().__init__(name="rabbitmq-keeper", daemon=True)
+        self._server = server
+        self._ready = threading.Event()
+        self._enough = threading.Event()
+        self._problem: StackError | None = None
+
+    def begin(self) -> None:
+        """Start it and wait until it answers. Raises StackError."""
+        self.start()
+        self._ready.wait()
+        if self._problem is not None:
+            raise self._problem
+
+    def end(self) -> None:
+        self._enough.set()
+        self.join()
+
+    def run(self) -> None:
+        try:
+            self._server.start(wipe=True)
+        except StackError as problem:
+            self._problem = problem
+        self._ready.set()
+        while self._problem is None and not self._enough.wait(0.2):
+            if self._server.died():
+                with contextlib.suppress(StackError):  # too slow on a busy machine: once more
+                    self._server.start()
+        self._server.stop()
 
 
 def _again(message: Any) -> amqp.Message:

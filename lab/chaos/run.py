@@ -18,7 +18,7 @@ from lab.chaos.director import Director
 from lab.chaos.faults import KINDS
 from lab.chaos.options import Options
 from lab.chaos.proxy import FaultProxy
-from lab.chaos.rabbit import RabbitBroker
+from lab.chaos.rabbit import Keeper, RabbitBroker
 from lab.chaos.schedule import draw
 from lab.chaos.subject import Subject, let_go_of_the_database, subject
 from lab.chaos.system import AWAY, Database, System, address, through
@@ -65,12 +65,14 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
     system: System | None = None
     proxy = FaultProxy()
     rabbitmq = _rabbitmq(options.home) if options.broker == "rabbitmq" else None
+    keeper: Keeper | None = None
     try:
+        stack.start()
         if rabbitmq is not None:
             say("starting RabbitMQ")
-            rabbitmq.start(wipe=True)
-            os.environ["BROKER_URL"] = rabbitmq.url
-        stack.start()
+            keeper = Keeper(rabbitmq)
+            keeper.begin()
+            stack.update_environment(BROKER_URL=rabbitmq.url)
         logs = options.home / "log"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
@@ -114,8 +116,14 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
         proxy.close()
         let_go_of_the_database()
         stack.stop()
-        if rabbitmq is not None:
-            rabbitmq.stop()
+        if keeper is not None:
+            keeper.end()
+
+
+def forget(options: Options) -> None:
+    """Remove the servers' data; a run that failed keeps it for whoever wants to know why."""
+    Stack(options.home / "stack", title="make chaos", owner=options.home, env_file=None).erase()
+    shutil.rmtree(options.home / "rabbitmq", ignore_errors=True)
 
 
 def _rabbitmq(home: Path) -> RabbitMQ:
@@ -206,9 +214,6 @@ class _Conductor:
 
     def _tick(self) -> None:
         self._stack.watch()
-        broker = self._system.broker
-        if isinstance(broker, RabbitBroker) and broker.server.died():
-            broker.server.start()
         self._system.fleet.watch()
         self.run.watch.tick(self._now())
         self._show()

@@ -206,6 +206,9 @@ def is_busy(pid: int) -> bool:
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> bool:
+    """Signal a process; False when it is gone. A pid of 0 (a program that is just down) would be our own group."""
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
