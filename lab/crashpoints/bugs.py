@@ -23,7 +23,7 @@ _OUTBOX = (
          ("outbox.journal", "          AND (lease_token IS NULL OR lease_until < clock_timestamp())\n        RETURNING attempts", "        RETURNING attempts")),
     _bug("the row lock of a transactional claim is not taken", "witness_once", "rival", "witness_once",
          ("outbox.journal", "WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
-         ("outbox.journal", "WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s\n            RETURNING id", "WHERE message_id = %(id)s\n            RETURNING id")),
+         ("outbox.execution", "    if not settled:", "    if False:")),
     _bug("a late copy's generation is not checked", "witness_flaky", "kill", "witness_flaky",
          ("outbox.journal", '_MINE = "message_id = %(id)s AND generation = %(generation)s AND status', '_MINE = "message_id = %(id)s AND status')),
     _bug("a retry keeps its generation", "witness_flaky", "kill", "each run has its generation",

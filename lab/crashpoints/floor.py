@@ -59,10 +59,10 @@ class Floor:
             self._run(self._channel.basic_get(queue), queue)
         return True
 
-    def peek(self, queue: str) -> dict[str, Any]:
+    def peek(self, queue: str) -> dict[str, Any] | None:
         """The next message of the queue as it lies in the broker."""
-        content: dict[str, Any] = json.loads(self._redis.lrange(queue, -1, -1)[0])
-        return content
+        next_one = self._redis.lrange(queue, -1, -1)
+        return json.loads(next_one[0]) if next_one else None
 
     def put(self, queue: str, raw: dict[str, Any]) -> None:
         """One more copy of a message, to be taken next."""

@@ -144,6 +144,14 @@ class World:
             self._floor = Floor()
         return self._floor
 
+    def floor_of_this_process(self, use: Callable[[Floor], object]) -> Callable[[], None]:
+        """`use` with the floor of whichever process calls it: a forked child has one of its own."""
+
+        def call() -> None:
+            use(self.floor)
+
+        return call
+
     def client(self) -> Client:
         """An API client with the key that sees all."""
         return Client(raise_request_exception=False, headers={"Authorization": f"Bearer {self.api_key}"})
