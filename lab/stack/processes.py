@@ -145,7 +145,8 @@ def leftovers(directory: Path) -> list[int]:
         if not entry.name.isdigit() or int(entry.name) in spared:
             continue
         with contextlib.suppress(OSError):
-            in_data = (entry / "cwd").resolve().is_relative_to(directory) and _is_server(entry)
+            stands_in = (entry / "cwd").resolve()
+            in_data = directory in (stands_in, *stands_in.parents) and _is_server(entry)
             if in_data or marker in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
