@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -23,13 +23,23 @@ _PASSING = ("08", "40", "57P", "25P03", "53300")
 
 def is_passing(error: BaseException) -> bool:
     """Whether this database error says nothing about the work itself, so that the work may be run again."""
-    if not isinstance(error, (OperationalError, InterfaceError)):
-        return False
     if isinstance(error, InterfaceError):
         return True
+    if not isinstance(error, OperationalError) and not _is_nameless(error):
+        return False
     code = getattr(error.__cause__, "pgcode", None)
     # Without a code, the server never answered: the connection broke or could not be made.
     return code is None or code.startswith(_PASSING)
+
+
+def _is_nameless(error: BaseException) -> bool:
+    """Whether the driver raised the root of its errors, of no class and without a code.
+
+    So it reports a connection whose reset arrived before the statement was sent: one that was idle while its server
+    crashed. Django raises the same class for reasons of its own, but then no driver's error is the cause.
+    """
+    cause = error.__cause__
+    return type(error) is DatabaseError and cause is not None and getattr(cause, "pgcode", "") is None
 
 
 def patiently(step: Callable[[], T]) -> T:
@@ -42,7 +52,7 @@ def patiently(step: Callable[[], T]) -> T:
     while True:
         try:
             return step()
-        except (OperationalError, InterfaceError) as error:
+        except (DatabaseError, InterfaceError) as error:
             if not is_passing(error) or connection.in_atomic_block:
                 raise
             connection.close()

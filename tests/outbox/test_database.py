@@ -1,0 +1,57 @@
+"""Which database errors say nothing about the work, so that the work is run again instead of buried."""
+
+from __future__ import annotations
+
+import psycopg2
+import pytest
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
+
+from outbox.database import is_passing, patiently
+
+
+def caused(error: Exception, cause: Exception | None) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+LOST = "server closed the connection unexpectedly"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        caused(OperationalError(LOST), psycopg2.OperationalError(LOST)),
+        caused(InterfaceError("connection already closed"), psycopg2.InterfaceError("connection already closed")),
+        # What psycopg2 raises for a connection that was reset while it was idle.
+        caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST)),
+    ],
+    ids=["broken", "closed", "reset while idle"],
+)
+def test_a_lost_connection_says_nothing_about_the_work(error: Exception) -> None:
+    assert is_passing(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        caused(IntegrityError("duplicate key"), psycopg2.IntegrityError("duplicate key")),
+        # Django's own, for example of save(update_fields=...) that found no row.
+        DatabaseError("Save with update_fields did not affect any rows."),
+        ValueError("no error of the database at all"),
+    ],
+    ids=["integrity", "Django's own", "another"],
+)
+def test_an_error_of_the_statement_is_not_waited_out(error: Exception) -> None:
+    assert not is_passing(error)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_step_whose_idle_connection_was_reset_is_run_again() -> None:
+    failures = [caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST))]
+
+    def step() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert patiently(step) == "done"
