@@ -52,7 +52,9 @@ class Sandbox:
 
     def introduce_merchant(self, customer_id: int, secret: str) -> None:
         """Tell a merchant the secret of its subscription, so that it checks our signatures."""
-        requests.put(f"{self._url}/merchants/{customer_id}", json={"secret": secret}, timeout=10).raise_for_status()
+        requests.put(
+            f"{self._url}/merchants/{customer_id}", json={"secret": secret}, timeout=10
+        ).raise_for_status()
 
     def events_due(self) -> int:
         """Gateway events that are not yet delivered to the app."""
@@ -111,7 +113,10 @@ def shelves_at_start() -> dict[str, int]:
     """Units of each SKU before the first order."""
     from orders.models import Product
 
-    return {sku: stock + reserved + shipped for sku, stock, reserved, shipped in Product.objects.values_list("sku", *_UNITS)}
+    return {
+        sku: stock + reserved + shipped
+        for sku, stock, reserved, shipped in Product.objects.values_list("sku", *_UNITS)
+    }
 
 
 def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[str, int]) -> Books:
@@ -124,12 +129,22 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
     for order_id, sku, quantity in OrderItem.objects.values_list("order_id", F("product__sku"), "quantity"):
         units.setdefault(order_id, []).append((sku, quantity))
     now = progress()
-    shipments, mail, webhooks = sandbox.ledger("shipments"), sandbox.ledger("mail"), sandbox.ledger("webhooks")
-    receipts = [(int(found.group(1)), entry["copies"]) for entry in mail if (found := _RECEIPT.match(entry["message_id"]))]
+    shipments, mail, webhooks = (
+        sandbox.ledger("shipments"),
+        sandbox.ledger("mail"),
+        sandbox.ledger("webhooks"),
+    )
+    receipts = [
+        (int(found.group(1)), entry["copies"])
+        for entry in mail
+        if (found := _RECEIPT.match(entry["message_id"]))
+    ]
     columns = ("id", "status", "currency", "total_cents", "processing_count", "stock_shipped_at")
     orders = [
-        OrderLine(*order, units=tuple(units.get(order[0], ())), is_shipped=shipped_at is not None)
-        for *order, shipped_at in Order.objects.values_list(*columns)
+        OrderLine(
+            pk, status, currency, total, count, tuple(units.get(pk, ())), is_shipped=shipped_at is not None
+        )
+        for pk, status, currency, total, count, shipped_at in Order.objects.values_list(*columns)
     ]
     cancelled = {order.id for order in orders if order.status == "cancelled"}
     return Books(
@@ -138,7 +153,9 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
         invoices=list(Invoice.objects.values_list("order_id", flat=True)),
         deliveries=[
             (event_id, urlsplit(endpoint).path.split("/")[2])
-            for event_id, endpoint in Delivery.objects.filter(status="sent").values_list("event_id", "endpoint")
+            for event_id, endpoint in Delivery.objects.filter(status="sent").values_list(
+                "event_id", "endpoint"
+            )
         ],
         shelves=[
             Shelf(sku, at_start.get(sku, 0), stock, reserved, shipped)
@@ -165,4 +182,3 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
 
 def _movements(entries: Sequence[Mapping[str, Any]]) -> list[Movement]:
     return [Movement(int(entry["order_id"]), entry["currency"], entry["amount"]) for entry in entries]
-

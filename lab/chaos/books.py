@@ -66,12 +66,19 @@ def _messages() -> list[MessageLine]:
     )
     return [
         MessageLine(
-            str(message_id),
-            *rest,
+            message_id=str(message_id),
+            task=task,
+            status=status,
+            correlation_id=correlation_id,
+            generation=generation,
+            attempts=attempts,
+            replays=replays,
             leased=token is not None,
             slot=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
         )
-        for message_id, *rest, token, key in OutboxMessage.objects.values_list(*columns)
+        for message_id, task, status, correlation_id, generation, attempts, replays, token, key in (
+            OutboxMessage.objects.values_list(*columns)
+        )
     ]
 
 
@@ -81,8 +88,8 @@ def _letters() -> list[LetterLine]:
     events = Counter(LetterEvent.objects.values_list("letter_id", "what"))
     columns = ("pk", "message_id", "state", "generation", "failures")
     return [
-        LetterLine(*rest, replayed=events[pk, "replayed"], reopened=events[pk, "reopened"])
-        for pk, *rest in DeadLetter.objects.values_list(*columns)
+        LetterLine(message_id, state, generation, failures, events[pk, "replayed"], events[pk, "reopened"])
+        for pk, message_id, state, generation, failures in DeadLetter.objects.values_list(*columns)
     ]
 
 

@@ -39,7 +39,7 @@ class RedisBroker:
 
     def __init__(self, url: str, queues: tuple[str, ...]):
         self.queues = queues
-        self._redis = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._redis: Any = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
         self._directory: Path | None = None
 
     def depths(self) -> dict[str, int]:

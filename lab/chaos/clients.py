@@ -12,6 +12,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 
@@ -26,7 +27,7 @@ class _Wish:
     """What one client wants, decided before the run so that a seed's orders do not depend on timing."""
 
     number: int
-    body: dict[str, object]
+    body: dict[str, Any]
     impatient: bool  # gives up after its first try: nobody knows whether the order exists
     repeats: bool  # sends the same request once more after it was accepted
     cancels_after_s: float | None
@@ -120,7 +121,7 @@ class Clients:
             self._post(f"/api/orders/{order_id}/cancel", {"reason": "changed my mind"}, None, timeout=6.0)
 
     def _post(
-        self, path: str, body: dict[str, object], key: str | None, *, timeout: float
+        self, path: str, body: dict[str, Any], key: str | None, *, timeout: float
     ) -> requests.Response | None:
         """One try; None when nobody can tell what became of it."""
         session = getattr(self._local, "session", None)

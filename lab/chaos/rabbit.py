@@ -84,7 +84,7 @@ class RabbitBroker:
         self.server.signal(signal.SIGKILL)
 
     def _take(self, channel: Any, most: int) -> list[tuple[str, Any]]:
-        taken = []
+        taken: list[tuple[str, Any]] = []
         for queue in self.queues:
             while len(taken) < most and (message := channel.basic_get(queue)) is not None:
                 taken.append((queue, message))
@@ -107,8 +107,8 @@ class RabbitBroker:
         url = urlsplit(self.server.url)
         connection = amqp.Connection(
             f"{url.hostname}:{url.port}",
-            userid=url.username,
-            password=url.password,
+            userid=url.username or "",
+            password=url.password or "",
             virtual_host=url.path.lstrip("/"),
             connect_timeout=2,
             read_timeout=5,
