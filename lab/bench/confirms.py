@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from config.celery import app
 from config.queues import declare, transport_options
 from lab.bench.figures import Figure, ratio, take_turns
-from lab.bench.relay import measure
+from lab.bench.relay import app, measure
 from lab.bench.world import World
 from lab.stack.rabbitmq import RabbitMQ
 from outbox.transport import AmqpPublisher

@@ -8,13 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from config.celery import app
+from celery.app import app_or_default
+
 from lab.bench import cpu
 from lab.bench.figures import Figure, ratio, take_turns
 from lab.bench.world import World, one_core, stage
 from outbox.relay import Relay
 from outbox.transport import Publisher, RedisPublisher
 from outbox.wire import Outgoing
+
+app = app_or_default()
 
 BATCH = 500
 ROWS = 5_000

@@ -79,7 +79,7 @@ def serve(done: int, pending: int) -> None:
     django.setup()
     from django.core.management import call_command
 
-    call_command("migrate", "outbox", verbosity=0)
+    call_command("migrate", verbosity=0)
     stage(done, status="done")
     stage(pending)
     with connection.cursor() as cursor:
@@ -100,8 +100,7 @@ def serve(done: int, pending: int) -> None:
 
 def relay_pass() -> float:
     """CPU microseconds of one message in passes of a relay that publishes to nowhere."""
-    from config.celery import app
-    from lab.bench.relay import BATCH, Nowhere
+    from lab.bench.relay import BATCH, Nowhere, app
     from outbox.relay import Relay
 
     relay = Relay(app, publisher=Nowhere(app), batch=BATCH)

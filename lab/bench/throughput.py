@@ -67,7 +67,6 @@ def plain_rate(world: World) -> float:
     from lab.bench.peers import plain
 
     world.empty()
-    plain.app.conf.broker_url = os.environ["BROKER_URL"]
     for number in range(NOOPS):
         plain.noop.apply_async((number,), queue="staged")
     with (

@@ -7,7 +7,7 @@ from procrastinate.contrib.django import app
 from lab.bench import effects
 
 
-@app.task(name="write")  # type: ignore[untyped-decorator]
+@app.task(name="write")
 def write(number: int) -> None:
     """One row."""
     effects.write(number)

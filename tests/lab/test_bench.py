@@ -1,0 +1,76 @@
+"""The benchmarks' own arithmetic, and one of them in small. Figures are not judged here: `make bench` does that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from config.celery import app
+from lab.bench import __main__ as bench
+from lab.bench.figures import Figure, fsync_ms, keep, percentile, ratio, take_turns
+from lab.bench.relay import Nowhere
+from lab.bench.world import open_messages, stage
+from outbox.relay import Relay
+
+
+def test_a_figure_is_met_on_its_goal_and_missed_beyond_it() -> None:
+    assert Figure("rate", 10, "x", least=10).met
+    assert not Figure("rate", 9.99, "x", least=10).met
+    assert Figure("wait", 15, "ms", most=15).met
+    assert "MISSED" in Figure("wait", 15.1, "ms", most=15).line()
+    assert "met" not in Figure("only shown", 1, "s").line()
+
+
+def test_sides_take_turns_in_a_rotating_order() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return 1.0
+
+    turns = take_turns(2, {"a": lambda: side("a"), "b": lambda: side("b")})
+
+    assert order == ["a", "b", "b", "a"]
+    assert turns == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+
+
+def test_a_ratio_is_the_median_of_the_turns_so_that_one_slow_turn_does_not_count() -> None:
+    assert ratio({"a": [20.0, 20.0, 1.0], "b": [10.0, 10.0, 10.0]}, "a", "b") == 2.0
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 50), (99, 99), (100, 100), (99.5, 100)])
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(
+    percent: float, expected: float
+) -> None:
+    assert percentile(list(range(100, 0, -1)), percent) == expected
+
+
+def test_figures_are_kept_with_all_their_turns_and_the_machine(tmp_path: Path) -> None:
+    path = keep(tmp_path, "relay", [Figure("rate", 2.0, "x", least=1, turns={"a": [1.0]})], {"fsync_ms": 0.1})
+
+    kept = json.loads(path.read_text())
+    assert kept["machine"] == {"fsync_ms": 0.1}
+    assert kept["figures"][0]["turns"] == {"a": [1.0]}
+    assert kept["figures"][0]["met"] is True
+
+
+def test_the_fsync_probe_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert fsync_ms(tmp_path, times=3) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_benchmark_is_named_together_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bench.main(["relay", "speed"]) == 2
+    assert "no benchmark speed; there are relay, confirms" in capsys.readouterr().err
+
+
+@pytest.mark.django_db(transaction=True)
+def test_staged_messages_are_what_a_relay_finds() -> None:
+    stage(3)
+
+    assert Relay(app, publisher=Nowhere(app), batch=2).run_once() == 2
+    assert open_messages() == 3
