@@ -118,20 +118,17 @@ def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed 
 
     `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{int(frozen_s * 1000)}"]
-        )
     row = _one(
         f"""
-        SELECT attempts, correlation_id, ordering_key, replays FROM outbox_outboxmessage
-        WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED
+        SELECT attempts, correlation_id, ordering_key, replays,
+               set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
+        FROM outbox_outboxmessage WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED
         """,
-        id=message_id, generation=generation,
+        id=message_id, generation=generation, frozen=f"{int(frozen_s * 1000)}",
     )  # fmt: skip
     if row is None:
         return refusal(message_id, generation)
-    return _claimed(message_id, generation, row, None)
+    return _claimed(message_id, generation, row[:4], None)
 
 
 def _claimed(
@@ -170,19 +167,12 @@ def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | Non
 
 def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bool:
     """The run ended well: done, with its children, in one transaction. False when the claim was lost meanwhile."""
+    if not (claimed.ordering_key or children or claimed.replays):
+        # Alone the statement is a transaction by itself: BEGIN and COMMIT, or a savepoint inside of the caller's
+        # transaction, would be two more round trips for every message.
+        return _done(claimed)
     with transaction.atomic():
-        row = _one(
-            f"""
-            UPDATE outbox_outboxmessage
-            SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
-                published_at = coalesce(published_at, clock_timestamp()),
-                started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
-            WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
-            RETURNING id
-            """,
-            id=claimed.message_id, generation=claimed.generation, token=claimed.token,
-        )  # fmt: skip
-        if row is None:
+        if not _done(claimed):
             return False
         if claimed.ordering_key:
             _promote_next(claimed.ordering_key)
@@ -191,6 +181,21 @@ def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bo
         if claimed.replays:
             _hook("OUTBOX_ON_RESOLVED", message_id=claimed.message_id)
     return True
+
+
+def _done(claimed: Claimed) -> bool:
+    row = _one(
+        f"""
+        UPDATE outbox_outboxmessage
+        SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
+            published_at = coalesce(published_at, clock_timestamp()),
+            started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
+        WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+        RETURNING id
+        """,
+        id=claimed.message_id, generation=claimed.generation, token=claimed.token,
+    )  # fmt: skip
+    return row is not None
 
 
 def retry(claimed: Claimed, *, delay_s: float, error: str) -> bool:

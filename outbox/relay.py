@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 #: Longest sleep of an idle relay: a message whose NOTIFY was missed waits this long at the most.
 POLL_S = 1.0
 SWEEP_EVERY_S = 1.0
+#: How often a relay whose valve is closed looks for room in the broker.
+ROOM_POLL_S = 0.1
 #: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
 MAX_BACKOFF_S = 15.0
@@ -42,6 +44,7 @@ class Relay:
         self._incarnation = uuid.uuid4()
         self._sweeper = Sweeper(self._publisher)
         self._idle_until = 0.0
+        self._waits_for_room = False
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set; waits out the loss of database or broker with capped, jittered backoff."""
@@ -52,7 +55,12 @@ class Relay:
                     sweep_at = time.monotonic() + SWEEP_EVERY_S
                     self._sweeper.run_once()
                 self._publisher.keep_alive()
-                if not self.run_once():
+                if self.run_once():
+                    pass
+                elif self._waits_for_room:
+                    # Not idle: a NOTIFY makes no room, and would cost every committer while the backlog grows.
+                    stop.wait(ROOM_POLL_S)
+                else:
                     self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
                 backoff_s = 0.0
             except (BrokerAway, OperationalError, InterfaceError) as error:
@@ -73,6 +81,7 @@ class Relay:
             moved += dispatch.promote_heads() if work.blocked else 0
             if moved:
                 work = dispatch.work(settings.OUTBOX_QUEUES)
+        self._waits_for_room = False
         if not work.queues:
             return 0
         depths = self._publisher.depths(work.queues)
@@ -80,6 +89,7 @@ class Relay:
         rooms = {
             queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue]) for queue in work.queues
         }
+        self._waits_for_room = max(rooms.values()) <= 0
         return sum(self._publish(queue, room) for queue, room in rooms.items() if room > 0)
 
     def _publish(self, queue: str, limit: int) -> int:

@@ -134,6 +134,25 @@ def test_an_idle_relay_is_woken_by_the_commit_and_a_busy_one_is_not_notified() -
     assert connection.connection.notifies == []
 
 
+def test_a_relay_that_waits_for_room_is_no_burden_for_those_who_commit(settings: LazySettings) -> None:
+    settings.OUTBOX_DEPTH_LIMIT = 1
+    broker, stop = Broker(), threading.Event()
+    broker.depth = 1
+    passes = []
+    broker.keep_alive = lambda: passes.append(1)  # type: ignore[method-assign]
+    outbox.enqueue(tasks.note.s("backlog"))
+    thread = threading.Thread(target=relay(broker).run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: len(passes) > 3, "passes before the closed valve")
+        assert not RelayProcess.objects.filter(idle=True).exists(), "each commit would send it a NOTIFY"
+        broker.depth = 0
+        await_(lambda: broker.sent, "the message, once there is room")
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_retention_deletes_old_settled_messages_in_batches_and_nothing_else() -> None:
     outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(12)])
     ids: list[Any] = list(OutboxMessage.objects.order_by("id").values_list("id", flat=True))
