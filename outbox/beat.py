@@ -12,8 +12,9 @@ from typing import Any
 
 from celery.beat import Scheduler as CelerySchedulerBase
 from celery.schedules import BaseSchedule, schedule
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
+from outbox.database import is_lost_connection
 from outbox.producer import enqueue
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ class Scheduler(CelerySchedulerBase):
         """One pass; returns seconds until the next. Waits out the loss of the database."""
         try:
             self.run_once()
-        except (OperationalError, InterfaceError) as error:
+        except (DatabaseError, InterfaceError) as error:
+            if not is_lost_connection(error):
+                raise
             log.warning("Database away (%s)", str(error).strip().split("\n")[0])
             connection.close()
         return MAX_SLEEP_S

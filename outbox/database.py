@@ -32,6 +32,11 @@ def is_passing(error: BaseException) -> bool:
     return code is None or code.startswith(_PASSING)
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """For a daemon's loop: whether to wait and begin anew, whatever the server said when it went away."""
+    return isinstance(error, (OperationalError, InterfaceError)) or _is_nameless(error)
+
+
 def _is_nameless(error: BaseException) -> bool:
     """Whether the driver raised the root of its errors, of no class and without a code.
 

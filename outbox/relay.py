@@ -15,9 +15,10 @@ import uuid
 
 from celery import Celery
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from outbox import dispatch, journal
+from outbox.database import is_lost_connection
 from outbox.sweeper import Sweeper
 from outbox.transport import BrokerAway, Publisher, publisher_for
 
@@ -63,7 +64,9 @@ class Relay:
                 else:
                     self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
                 backoff_s = 0.0
-            except (BrokerAway, OperationalError, InterfaceError) as error:
+            except (BrokerAway, DatabaseError, InterfaceError) as error:
+                if not isinstance(error, BrokerAway) and not is_lost_connection(error):
+                    raise
                 # Spends nothing: what was marked is reverted, or is the sweeper's.
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
                 log.warning("Pausing %.1f s: %s", backoff_s, describe(error))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import psycopg2
 import pytest
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
 
+from config.celery import app
+from outbox.beat import Scheduler
 from outbox.database import is_passing, patiently
+from outbox.relay import Relay
 
 
 def caused(error: Exception, cause: Exception | None) -> Exception:
@@ -21,7 +26,9 @@ LOST = "server closed the connection unexpectedly"
     "error",
     [
         caused(OperationalError(LOST), psycopg2.OperationalError(LOST)),
-        caused(InterfaceError("connection already closed"), psycopg2.InterfaceError("connection already closed")),
+        caused(
+            InterfaceError("connection already closed"), psycopg2.InterfaceError("connection already closed")
+        ),
         # What psycopg2 raises for a connection that was reset while it was idle.
         caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST)),
     ],
@@ -55,3 +62,39 @@ def test_a_step_whose_idle_connection_was_reset_is_run_again() -> None:
         return "done"
 
     assert patiently(step) == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "error", [caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST))], ids=["reset while idle"]
+)
+class TestADaemonWhoseIdleConnectionWasReset:
+    def test_the_relay_goes_on(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        stop, passes = threading.Event(), iter([error, None])
+
+        def run_once(self: Relay) -> int:
+            if failure := next(passes):
+                raise failure
+            stop.set()
+            return 1
+
+        monkeypatch.setattr(Relay, "run_once", run_once)
+        Relay(app).run(stop)
+        assert next(passes, "none left") == "none left"
+
+    def test_beat_goes_on(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run_once(self: Scheduler) -> int:
+            raise error
+
+        monkeypatch.setattr(Scheduler, "run_once", run_once)
+        assert Scheduler(app, lazy=True).tick() > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_daemon_does_not_wait_out_an_error_of_its_own_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_once(self: Relay) -> int:
+        raise caused(IntegrityError("duplicate key"), psycopg2.IntegrityError("duplicate key"))
+
+    monkeypatch.setattr(Relay, "run_once", run_once)
+    with pytest.raises(IntegrityError):
+        Relay(app).run(threading.Event())
