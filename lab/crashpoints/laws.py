@@ -195,6 +195,11 @@ def violations(world: World, *, accepted: list[int], waived: frozenset[str]) -> 
         name = law.__name__.replace("_", " ")
         if name not in waived and (difference := law(world)):
             found.append(f"{name}: {difference}")
+    if any(violation.startswith("no dead letter") for violation in found):
+        found += [
+            f"dead letter of {letter.task}: {letter.error}"
+            for letter in model("dlq.DeadLetter").objects.all()[:3]
+        ]
     if stuck := open_messages():
         found.append(f"nothing is stuck: {stuck}")
     return found

@@ -65,7 +65,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         if not mine:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         loader = _Loader(fullname, spec.origin)
         loader.patches = mine
         return importlib.util.spec_from_file_location(fullname, spec.origin, loader=loader)

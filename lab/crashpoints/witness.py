@@ -96,12 +96,12 @@ def _witness(
 
     def proves(world: World, state: State) -> str:
         seen = rows(name)
+        row = model("outbox.OutboxMessage").objects.get(task=task.name)
         allowed = at_most + (state.get("strike") in ("kill", "cut", "frozen") and not task.transactional)
         if not 1 <= len(seen) <= allowed:
-            return f"{len(seen)} runs, {allowed} allowed"
+            return f"{len(seen)} runs, {allowed} allowed {row.errors}"
         if stale := [pair for pair in seen if pair[0] != pair[1]]:
             return f"a copy of generation {stale[0][0]} ran in generation {stale[0][1]}"
-        row = model("outbox.OutboxMessage").objects.get(task=task.name)
         if effects is not None and len(rows("once")) != effects:
             return f"{len(rows('once'))} effects of its children, not {effects}"
         if name == "deferred" and row.attempts != 1:

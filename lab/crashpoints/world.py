@@ -205,6 +205,14 @@ class World:
 
     def _leave_parents_connections(self) -> None:
         """Forget, but do not close: a farewell on the shared socket would end the parent's session."""
+        from config.celery import app
+        from outbox import context
+
+        # A rival is another worker, which is not inside the task that the struck one is running.
+        context._current.set(None)
+        for task in app.tasks.values():
+            while task.request_stack is not None and task.request_stack.top is not None:
+                task.pop_request()
         self._abandoned += [connection.connection, self._floor]
         connection.connection = None
         self._floor = None
