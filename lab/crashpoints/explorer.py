@@ -18,7 +18,7 @@ from lab.crashpoints.world import ChildReport, World
 #: then it wakes up.
 STRIKES = ("kill", "cut", "rival", "frozen")
 #: A rival that needs a lock of the struck process cannot end before that goes on; the others need less than this.
-RIVAL_WAIT_S = 0.5
+RIVAL_WAIT_S = {"rival": 0.5, "frozen": 3.0}
 
 
 class Explorer:
@@ -111,7 +111,7 @@ class Explorer:
             others.append(
                 self._world.start_child(self._rival(state) if strike == "rival" else self._others(state))
             )
-            _wait_for_exit(others[-1][0], RIVAL_WAIT_S)
+            _wait_for_exit(others[-1][0], RIVAL_WAIT_S[strike])
 
         return self._world.child(body, lambda: Watch(point, meanwhile))
 

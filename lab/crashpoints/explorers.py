@@ -78,6 +78,9 @@ def hunt(name: str) -> tuple[str, str]:
             cursor.execute(without)
     try:
         return _hunt(bug)
+    except Exception as error:
+        # Told in words: an exception of an app cannot be unpickled where Django is not set up.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
     finally:
         with connection.cursor() as cursor:
             cursor.execute(_world.wipe)

@@ -47,8 +47,9 @@ def _no_queue_is_too_deep(world: World, state: State) -> str:
 
 def _look_at_the_depths(world: World, state: State) -> None:
     depths = world.floor.publisher.depths(settings.OUTBOX_QUEUES)
-    # Of relays at once each may add what it saw as room.
-    if deep := {queue: depth for queue, depth in depths.items() if depth > 3 * state.get("relays", 2)}:
+    # Of two relays at once each may add what it saw as room.
+    limit = 6 if state.get("strike") in ("rival", "frozen") else 3
+    if deep := {queue: depth for queue, depth in depths.items() if depth > limit}:
         state["too_deep"] = f"depths {deep}"
 
 
@@ -153,6 +154,26 @@ def _cancel(world: World, state: State) -> None:
     cancel_order(order_id=state["order_id"])
 
 
+def _two_webhooks(world: World) -> State:
+    """Two events for one customer: the first is about to be posted, the second waits behind it."""
+    for _ in range(2):
+        processed(world)
+    for _ in range(2):
+        run(world, "webhooks.tasks.publish_event")
+    drop_fan_out()
+    return {"queue": publish_only(world, staged("webhooks.tasks.deliver"))}
+
+
+def _whatever_is_due(world: World, state: State) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled'"
+        )
+    world.floor.relay.run_once()
+    while world.floor.take(state["queue"]):
+        pass
+
+
 def _dead(message_id: UUID) -> int:
     """Bury a message; returns the id of its letter."""
     from outbox import journal
@@ -247,6 +268,9 @@ PASSES: tuple[Scenario, ...] = (
              waived={"nothing is enqueued twice": "each slot has a message of the same task"}),
     # The customer cancels while the order is being charged.
     Scenario("process_while_cancelled", "cancellation", _about_to_be_processed, _process, rival=_cancel,
+             waived=waived_without()),
+    # Another worker runs whatever else may run, while the first webhook is on its way.
+    Scenario("deliver_in_order", "ordered group", _two_webhooks, _process, rival=_whatever_is_due,
              waived=waived_without()),
     Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, rival=_tell_of_the_lost_child),
     Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
