@@ -54,7 +54,8 @@ def using(url: str, **options: Any) -> Iterator[None]:
 def _configure(conf: dict[str, Any]) -> None:
     app.conf.update(conf)
     # What the application derived from the settings before.
-    app.__dict__.pop("amqp", None)
+    for derived in ("amqp", "control"):
+        app.__dict__.pop(derived, None)
     if app._pool is not None:
         app._pool.force_close_all()
         app._pool = None
