@@ -21,9 +21,10 @@ def read() -> list[tuple[int, float | None]]:
         return list(cursor.fetchall())
 
 
-def count() -> int:
+def count(number: int | None = None) -> int:
+    """How many rows there are, of this number or of all."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM bench_effect")
+        cursor.execute("SELECT count(*) FROM bench_effect WHERE number = coalesce(%s, number)", [number])
         return int(cursor.fetchone()[0])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from lab.bench import effects
 from lab.bench.figures import Figure, percentile
+from lab.bench.tasks import RELEASED
 from lab.bench.world import World, open_messages, stage, wait_until
 from lab.stack.rabbitmq import RabbitMQ
 
@@ -44,6 +45,7 @@ def once(world: World, env: Mapping[str, str]) -> float:
         stage(IN_FLIGHT, task="lab.bench.tasks.held")
         wait_until(lambda: effects.count() == 2, "both children at work")
         with world.worker(env=env):
+            effects.write(RELEASED)
             began = time.monotonic()
             doomed.kill()
             wait_until(lambda: open_messages() == 0, "recovery", seconds=120)

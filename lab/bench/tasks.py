@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from celery import shared_task
-from django.db import connection
 
 from lab.bench import effects
+
+RELEASED = -1
 
 
 @shared_task(transactional=True)
@@ -34,9 +35,7 @@ def stamp(number: int) -> None:
 
 @shared_task
 def held(number: int) -> None:
-    """Its first run never ends, any other at once: what a killed worker had in flight."""
+    """Never ends if it begins before `RELEASED` is written: what a killed worker had in flight."""
     effects.write(number)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM bench_effect WHERE number = %s", [number])
-        if cursor.fetchone()[0] == 1:
-            time.sleep(300)
+    if not effects.count(RELEASED):
+        time.sleep(300)
