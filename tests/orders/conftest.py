@@ -99,3 +99,17 @@ def run_all(jobs: list[Callable[[], None]]) -> None:
     for thread in threads:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.fixture
+def pending_order(shop: None) -> Order:
+    """As the documents make one."""
+    return Order.objects.create(customer_id=1, total_cents=9999, status="pending")
+
+
+def quiet(mocker: MockerFixture) -> None:
+    """Keep what follows an order away from the network."""
+    mocker.patch("notifications.services.EmailService.send_confirmation")
+    mocker.patch("notifications.services.EmailService.send_receipt")
+    mocker.patch("orders.warehouse.call_external_api", return_value={})
+    mocker.patch("orders.crm.SyncService.sync")

@@ -13,8 +13,7 @@ from orders.services import OrderService
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
 from payments.gateway import CardDeclined
-from tests.orders.conftest import Caller, body, place
-from tests.orders.test_processing import quiet
+from tests.orders.conftest import Caller, body, place, quiet
 
 
 def test_placed_order_is_answered_202_with_its_address(api: Caller) -> None:

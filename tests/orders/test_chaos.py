@@ -14,8 +14,7 @@ from orders.models import Order
 from orders.tasks import process_order
 from outbox.testing import drain
 from payments.gateway import GatewayUnavailable
-from tests.orders.conftest import place, units
-from tests.orders.test_processing import quiet
+from tests.orders.conftest import place, quiet, units
 
 
 def flaky(dice: random.Random, captured: Counter[str], lock: threading.Lock) -> Any:
