@@ -180,7 +180,9 @@ class Fleet:
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
         program.started_at = time.monotonic()
-        program.reader = threading.Thread(target=self._relay_output, args=(program, program.process), daemon=True)
+        program.reader = threading.Thread(
+            target=self._relay_output, args=(program, program.process), daemon=True
+        )
         program.reader.start()
 
     def _relay_output(self, program: _Program, process: subprocess.Popen[bytes]) -> None:

@@ -38,7 +38,16 @@ class Redis:
     ``durable=False`` switches persistence off (for tests).
     """
 
-    def __init__(self, directory: Path, *, password: str, log: Path, env: dict[str, str], durable: bool = True, port: int = 0):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        password: str,
+        log: Path,
+        env: dict[str, str],
+        durable: bool = True,
+        port: int = 0,
+    ):
         self.directory = directory
         self.password = password
         self.log = log
@@ -114,7 +123,10 @@ class Redis:
         return path
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as peer:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as peer,
+        ):
             peer.sendall(f"AUTH {self.password}\r\nPING\r\nQUIT\r\n".encode())
             # Anything but +PONG is "not yet": while it loads its append-only file Redis answers -LOADING.
             return b"+PONG" in b"".join(iter(lambda: peer.recv(256), b""))

@@ -90,7 +90,9 @@ def run_sandbox(directory: Path, *arguments: str) -> Iterator[RunningSandbox]:
         try:
             assert process.stdout is not None
             ready = process.stdout.readline()  # ends without a line if the process could not start
-            assert ready.startswith("sandbox at "), f"the sandbox did not start: {ready!r}, exit {process.poll()}"
+            assert ready.startswith("sandbox at "), (
+                f"the sandbox did not start: {ready!r}, exit {process.poll()}"
+            )
             url = ready.split()[2].rstrip("/")
             smtp = requests.get(f"{url}/healthz", timeout=10).json()["smtp"]
             yield RunningSandbox(url, smtp["host"], smtp["port"], process)

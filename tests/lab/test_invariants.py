@@ -46,11 +46,23 @@ def test_sound_books_hold() -> None:
     [
         ({"accepted": [1, 2, 3, 4]}, "every order answered 202 is in the database"),
         ({"orders": [COMPLETED, replace(FAILED, status="processing"), REFUNDED]}, "every order is final"),
-        ({"orders": [replace(COMPLETED, processing_count=2), FAILED, REFUNDED]}, "every completed order was completed once"),
-        ({"captures": [*SOUND.captures, Movement(1, "usd", 500)]}, "one capture per completed order, none for others"),
+        (
+            {"orders": [replace(COMPLETED, processing_count=2), FAILED, REFUNDED]},
+            "every completed order was completed once",
+        ),
+        (
+            {"captures": [*SOUND.captures, Movement(1, "usd", 500)]},
+            "one capture per completed order, none for others",
+        ),
         ({"captures": [Movement(3, "eur", 900)]}, "one capture per completed order, none for others"),
-        ({"captures": [*SOUND.captures, Movement(2, "usd", 700)]}, "one capture per completed order, none for others"),
-        ({"captures": [Movement(1, "usd", 499), Movement(3, "eur", 900)]}, "sum of completed orders = captured - refunded"),
+        (
+            {"captures": [*SOUND.captures, Movement(2, "usd", 700)]},
+            "one capture per completed order, none for others",
+        ),
+        (
+            {"captures": [Movement(1, "usd", 499), Movement(3, "eur", 900)]},
+            "sum of completed orders = captured - refunded",
+        ),
         ({"refunds": [Movement(3, "eur", 800)]}, "sum of completed orders = captured - refunded"),
         ({"receipts": []}, "one receipt (Message-ID) per completed order"),
         ({"receipts": [1, 1]}, "one receipt (Message-ID) per completed order"),
@@ -60,7 +72,10 @@ def test_sound_books_hold() -> None:
         ({"shipments": [2]}, "one shipment per completed order"),
         ({"crm_records": []}, "one CRM record per completed order"),
         ({"webhooks": []}, "one webhook per (event, merchant), signature valid"),
-        ({"webhooks": [("evt_1", "7"), ("evt_2", "7")]}, "one webhook per (event, merchant), signature valid"),
+        (
+            {"webhooks": [("evt_1", "7"), ("evt_2", "7")]},
+            "one webhook per (event, merchant), signature valid",
+        ),
         ({"unverified_webhooks": 1}, "one webhook per (event, merchant), signature valid"),
         ({"shelves": [Shelf("WIDGET", 10, 9, 0, 2)]}, "stock + reserved + shipped = units at the start"),
         ({"shelves": [Shelf("WIDGET", 10, 7, 1, 2)]}, "units shipped, none still reserved"),
@@ -76,7 +91,9 @@ def test_a_single_wrong_entry_breaks_its_promise(wrong: dict[str, Any], promise:
 def test_a_loss_cannot_hide_behind_a_duplicate() -> None:
     second = replace(COMPLETED, id=4)
     books = replace(SOUND, orders=[COMPLETED, second], shipments=[1, 1])
-    finding = next(finding for finding in check(books) if finding.promise == "one shipment per completed order")
+    finding = next(
+        finding for finding in check(books) if finding.promise == "one shipment per completed order"
+    )
     assert finding.database == finding.outside == "2"
     assert not finding.holds
     assert "4" in finding.difference

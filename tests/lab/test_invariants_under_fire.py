@@ -46,7 +46,9 @@ def messages_of(order: OrderLine, ends: int) -> list[MessageLine]:
 
 DEAD_ONCE = message("webhooks.tasks.deliver", 1, 90, generation=3, replays=1)
 SLOTS = [
-    MessageLine(f"s-{second}", "prune", "done", "", 1, 1, 0, False, slot=f"prune:2026-01-01T00:00:{second:02}+00:00")
+    MessageLine(
+        f"s-{second}", "prune", "done", "", 1, 1, 0, False, slot=f"prune:2026-01-01T00:00:{second:02}+00:00"
+    )
     for second in (0, 5, 10)
 ]
 MESSAGES = [*messages_of(COMPLETED, 1), *messages_of(UNDONE, 2), *messages_of(DECLINED, 1), DEAD_ONCE, *SLOTS]
@@ -127,9 +129,24 @@ def test_an_order_cancelled_after_completion_need_not_have_been_shipped() -> Non
         ({"requests": SOUND.requests[:2]}, CLIENTS),
         ({"orders": [COMPLETED, UNDONE, replace(DECLINED, tag="a")]}, CLIENTS),
         ({"orders": [replace(COMPLETED, fence=3), UNDONE, DECLINED]}, FENCING),
-        ({"orders": [replace(COMPLETED, moves=(*COMPLETED.moves, ("processing", "completed"))), UNDONE, DECLINED]}, FENCING),
+        (
+            {
+                "orders": [
+                    replace(COMPLETED, moves=(*COMPLETED.moves, ("processing", "completed"))),
+                    UNDONE,
+                    DECLINED,
+                ]
+            },
+            FENCING,
+        ),
         ({"orders": [COMPLETED, UNDONE, replace(DECLINED, moves=DECLINED.moves[:-1])]}, FENCING),
-        ({"captures": [*SOUND.captures, Movement(2, "eur", 900)], "refunds": [Movement(2, "eur", 900)] * 2}, CAPTURES),
+        (
+            {
+                "captures": [*SOUND.captures, Movement(2, "eur", 900)],
+                "refunds": [Movement(2, "eur", 900)] * 2,
+            },
+            CAPTURES,
+        ),
         ({"webhooks": [("evt_2", "7"), ("evt_1", "7")]}, ORDERING),
         ({"samples": [SAMPLE, replace(SAMPLE, units={"WIDGET": 9})]}, STOCK),
         ({"messages": without(MESSAGES[0])}, CONSERVATION),

@@ -12,8 +12,9 @@ MakeOrder = Callable[..., Order]
 
 
 @pytest.fixture(autouse=True)
-def _closed_circuit() -> Iterator[None]:
-    """One test's failures must not open another's circuit."""
+def _closed_circuit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One test's failures must not open another's circuit, and the tests' short delays must not half-open it."""
+    monkeypatch.setattr(calls.breaker, "_recovery_timeout", 30)
     calls.breaker.reset()
     yield
     calls.breaker.reset()

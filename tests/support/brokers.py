@@ -57,7 +57,8 @@ def _configure(conf: dict[str, Any]) -> None:
     for derived in ("amqp", "control"):
         app.__dict__.pop(derived, None)
     if app._pool is not None:
-        app._pool.force_close_all()
+        # Not the pool: kombu keeps one per URL for ever, and a closed one would be found again.
+        app._pool.force_close_all(close_pool=False)
         app._pool = None
 
 
