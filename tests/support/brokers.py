@@ -16,6 +16,7 @@ import redis
 from django.conf import settings
 from django.core.cache import cache
 from django.test import override_settings
+from kombu import pools
 
 from config.celery import app
 from config.queues import TIERS, UNDELIVERABLE, declare, is_rabbitmq, transport_options
@@ -56,10 +57,9 @@ def _configure(conf: dict[str, Any]) -> None:
     # What the application derived from the settings before.
     for derived in ("amqp", "control"):
         app.__dict__.pop(derived, None)
-    if app._pool is not None:
-        # Not the pool: kombu keeps one per URL for ever, and a closed one would be found again.
-        app._pool.force_close_all(close_pool=False)
-        app._pool = None
+    # kombu keeps one pool per URL, closed or not, and would hand out a closed one again.
+    app._pool = None
+    pools.reset()
 
 
 def empty() -> None:
