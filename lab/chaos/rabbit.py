@@ -148,10 +148,15 @@ class Keeper(threading.Thread):
         except StackError as problem:
             self._problem = problem
         self._ready.set()
+        is_up = True
         while self._problem is None and not self._enough.wait(0.2):
-            if self._server.died():
-                with contextlib.suppress(StackError):  # too slow on a busy machine: once more
-                    self._server.start()
+            if is_up and not self._server.died():
+                continue
+            is_up = False
+            # A boot after a kill may hang or be too slow on a busy machine; then it has been stopped: once more.
+            with contextlib.suppress(StackError):
+                self._server.start()
+                is_up = True
         self._server.stop()
 
 
