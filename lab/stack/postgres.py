@@ -40,6 +40,10 @@ SETTINGS = {
 # For tests: a crash of the machine may lose the data, a killed server may not (so synchronous_commit stays on).
 FAST_AND_VOLATILE = {"fsync": "off", "full_page_writes": "off"}
 
+#: Where data goes that its own directory cannot hold, because the server's user cannot reach it.
+MOVED_TO = Path("/var/tmp")
+MOVED_PREFIX = "holdfast-postgres-"
+
 
 def find_installation() -> Path:
     """The directory that holds bin/postgres; StackError that names the remedies when there is none."""
@@ -101,7 +105,11 @@ class Postgres:
         """Where the data really is: ``directory``, or the place outside that it names."""
         redirect = self.directory / "moved-to"
         if redirect.exists():
-            return Path(redirect.read_text().strip())
+            named = Path(redirect.read_text().strip())
+            # What is named here is erased, and the servers in it are ended. A run that was killed while it wrote the
+            # name leaves an empty file, which as a path is the current directory: only a home of ours counts.
+            if named.parent == MOVED_TO and named.name.startswith(MOVED_PREFIX):
+                return named
         return self.directory
 
     def start(self) -> None:
@@ -154,13 +162,15 @@ class Postgres:
     def _prepare_home(self) -> Path:
         self.directory.mkdir(parents=True, exist_ok=True)
         redirect = self.directory / "moved-to"
-        if redirect.exists() and self.home().is_dir():
+        if self.home() != self.directory and self.home().is_dir():
             return self.home()
         if self._user is None or _can_reach(self.directory, self._user[0]):
             return self.directory
-        home = Path(tempfile.mkdtemp(prefix="holdfast-postgres-", dir="/var/tmp"))
+        home = Path(tempfile.mkdtemp(prefix=MOVED_PREFIX, dir=MOVED_TO))
         home.chmod(0o711)
-        redirect.write_text(f"{home}\n")
+        unfinished = redirect.with_suffix(".new")
+        unfinished.write_text(f"{home}\n")
+        unfinished.replace(redirect)
         return home
 
     def _reachable_installation(self, home: Path) -> Path:

@@ -301,3 +301,14 @@ def test_a_busy_port_is_avoided(directory: Path) -> None:
         finally:
             server.stop()
             server.erase()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", ".", "/", "/var/tmp", "/var/tmp/other", "/var/tmp/holdfast-postgres-x/.."]
+)
+def test_what_a_killed_run_left_half_written_never_names_a_directory_that_is_not_ours(
+    tmp_path: Path, text: str
+) -> None:
+    """The named directory is erased and its servers are ended; an empty file would name the current one."""
+    (tmp_path / "moved-to").write_text(text)
+    assert Postgres(tmp_path, password="", log=tmp_path / "log", env={}).home() == tmp_path
