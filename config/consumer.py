@@ -1,22 +1,35 @@
-"""The worker's consumer, as `worker_consumer` names it: the dead-letter desk's, less a step of Celery's."""
+"""The worker's consumer, as `worker_consumer` names it: the dead-letter desk's, with two repairs of Celery's."""
 
 from typing import ClassVar
 
 from celery.worker import consumer as celery_consumer
+from kombu.common import ignore_errors
 
 from dlq import consumer
 
 
 class Consumer(consumer.Consumer):
-    """Without Celery's native delayed delivery.
+    """Survives the loss of Redis with work in hand, and declares no queues for delays.
 
-    On quorum queues it would declare 28 queues and exchanges for messages with an ETA. Here none reaches the
-    broker: delays are rows of the outbox.
+    Delays: on quorum queues Celery's native delayed delivery would declare 28 queues and exchanges for messages with
+    an ETA. Here none reaches the broker: delays are rows of the outbox.
     """
 
-    class Blueprint(celery_consumer.Consumer.Blueprint):  # type: ignore[misc, valid-type]
+    class Blueprint(celery_consumer.Consumer.Blueprint):  # type: ignore[misc]
         default_steps: ClassVar[list[str]] = [
             step
             for step in celery_consumer.Consumer.Blueprint.default_steps
             if not step.endswith(":DelayedDelivery")
         ]
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The broker is away: drop the connection, and connect again.
+
+        Celery closes the connection twice. On Redis the first attempt fails half way, in reading the answer that will
+        not come; it leaves the channel open and its transport dismantled. With a message in hand, which closing wants
+        to restore, the second attempt then raises AttributeError, and that ends the worker (Celery 5.7, kombu 5.7).
+        """
+        if self.connection.transport.driver_type == "redis":
+            # Both attempts at once, while the transport is whole. Every wait in it ends by `socket_timeout`.
+            ignore_errors(self.connection, self.connection.close)
+        super().on_connection_error_after_connected(exc)

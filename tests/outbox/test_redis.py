@@ -67,6 +67,21 @@ def test_a_redis_killed_and_restarted_empty_loses_no_message_in_flight() -> None
     assert {effects.count(f"s{n}-ended") for n in range(10)} == {1}
 
 
+def test_a_worker_with_work_in_hand_and_room_for_more_survives_the_death_of_redis() -> None:
+    """Celery's own consumer does not: it ends, and with it the running task."""
+    with private_redis() as server:
+        outbox.enqueue(tasks.slow.s("long", 3))
+        with relay(env=QUICK), worker(concurrency=2, env=QUICK) as process:
+            await_(lambda: effects.count("long-begun"), "it works")
+            server.kill()
+            await_(lambda: "Connection to broker lost" in process.output(), "it notices")
+            server.start()
+            outbox.enqueue(tasks.note_once.s("next"))
+            wait_until_settled(60)
+            assert process.alive()
+    assert effects.count("long-begun") == effects.count("long-ended") == effects.count("next") == 1
+
+
 def test_a_redis_that_accepts_and_never_answers_pauses_the_relay_which_goes_on_after_it() -> None:
     with private_redis(socket_timeout=1) as server, relaying():
         outbox.enqueue(tasks.note.s("before"))
