@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import amqp
@@ -53,20 +54,28 @@ def server_in(directory: Path, *, durable: bool = False) -> RabbitMQ:
     )
 
 
-def channel_of(server: RabbitMQ) -> amqp.Channel:
-    connection = amqp.Connection(
+@contextmanager
+def channel_of(server: RabbitMQ) -> Iterator[amqp.Channel]:
+    with amqp.Connection(
         f"127.0.0.1:{server.port}", userid="holdfast", password=server.password, virtual_host="holdfast"
-    )
-    connection.connect()
-    return connection.channel()
+    ) as connection:
+        yield connection.channel()
 
 
 def put(server: RabbitMQ) -> None:
-    channel = channel_of(server)
-    channel.queue_declare("q", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
-    channel.confirm_select()
-    channel.basic_publish_confirm(amqp.Message("kept"), routing_key="q")
-    channel.connection.close()
+    with channel_of(server) as channel:
+        channel.queue_declare("q", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
+        channel.confirm_select()
+        channel.basic_publish_confirm(amqp.Message("kept"), routing_key="q")
+
+
+def knows_the_queue(server: RabbitMQ) -> bool:
+    with channel_of(server) as channel:
+        try:
+            channel.queue_declare("q", passive=True)
+        except amqp.NotFound:
+            return False
+        return True
 
 
 def test_a_missing_server_is_one_line_that_says_what_to_install(
@@ -84,8 +93,7 @@ def test_two_side_by_side_share_nothing_and_leave_nothing(rabbitmq: RabbitMQ, di
     with_another = server_in(directory)
     with_another.start()
     try:
-        with pytest.raises(amqp.NotFound):
-            channel_of(with_another).queue_declare("q", passive=True)
+        assert not knows_the_queue(with_another)
         assert len(leftovers(directory)) >= 2, "the server and its port mapper"
     finally:
         with_another.stop()
@@ -102,11 +110,11 @@ def test_a_durable_one_keeps_its_messages_and_its_address_and_a_wiped_one_does_n
         server.stop()
         server.start()
         assert server.url == url
-        assert channel_of(server).basic_get("q", no_ack=False).body == "kept"
+        with channel_of(server) as channel:
+            assert channel.basic_get("q").body == "kept"
         server.kill()
         server.start(wipe=True)
-        with pytest.raises(amqp.NotFound):
-            channel_of(server).queue_declare("q", passive=True)
+        assert not knows_the_queue(server)
     finally:
         server.stop()
     eventually(lambda: leftovers(directory) == [])
