@@ -48,8 +48,16 @@ def test_a_broker_that_forgets_everything_loses_no_message() -> None:
     assert sorted(effects.names()) == sorted(names)
 
 
-@on_both_brokers
-@pytest.mark.parametrize("task", [tasks.slow, tasks.slow_transactional])
+@pytest.mark.parametrize(
+    ("broker", "task"),
+    [
+        ("redis", tasks.slow),
+        ("redis", tasks.slow_transactional),
+        ("rabbitmq", tasks.slow),
+        pytest.param("rabbitmq", tasks.slow_transactional, marks=pytest.mark.proof),
+    ],
+    indirect=["broker"],
+)
 def test_a_killed_worker_loses_no_work(task: object) -> None:
     outbox.enqueue(task.s("a", 3))  # type: ignore[attr-defined]
     with relay(env=QUICK):
