@@ -159,7 +159,7 @@ class AmqpPublisher(Publisher):
         self._nacked = 0
         self._tag = 0
         self._blocked = ""
-        # py-amqp's `read_timeout` ends no wait: it repeats a read that timed out in the middle of a frame.
+        # `read_timeout` does not end every wait: py-amqp repeats a read that timed out in the middle of a frame.
         channel.connection.transport.sock.settimeout(CONFIRM_TIMEOUT_S)
         channel.connection.on_blocked = self._on_blocked
         channel.connection.on_unblocked = self._on_unblocked

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -19,7 +20,8 @@ from outbox.producer import MAX_HEADERS_BYTES
 from outbox.transport import BrokerAway, Publisher, publisher_for
 from outbox.wire import Outgoing
 from tests.support import brokers
-from tests.support.brokers import on_both_brokers, on_rabbitmq, private_redis
+from tests.support.brokers import on_both_brokers, on_rabbitmq, private_redis, using
+from tests.support.proxy import proxied
 
 
 def outgoing(number: int = 1, *, queue: str = "default", headers: dict[str, Any] | None = None) -> Outgoing:
@@ -149,10 +151,12 @@ def test_a_message_that_amqp_cannot_say_is_refused_and_the_others_are_published(
 @on_rabbitmq
 def test_the_largest_headers_that_may_be_enqueued_fit_into_a_frame(publisher: Publisher) -> None:
     """A longer one would not be refused: the broker would cut the connection, with every batch that it is in."""
-    longest_in_amqp = {"n": [1] * ((MAX_HEADERS_BYTES - len('{"n": []}')) // len("1, "))}
-    widest_in_amqp = {"n": [{}] * ((MAX_HEADERS_BYTES - len('{"n": []}')) // len("{}, "))}
-    for headers in (longest_in_amqp, widest_in_amqp):
-        assert MAX_HEADERS_BYTES - 8 < len(json.dumps(headers)) <= MAX_HEADERS_BYTES
+    nested: list[Any] = []
+    for _ in range(49):
+        nested = [nested]  # two characters of JSON are five bytes of AMQP: nothing grows more
+    for widest in (1, 0.5, {}, nested):
+        headers = {"n": [widest] * ((MAX_HEADERS_BYTES - len('{"n": []}')) // len(json.dumps(widest) + ", "))}
+        assert len(json.dumps(headers)) <= MAX_HEADERS_BYTES
         assert publisher.publish([outgoing(headers=headers)]) == {}
 
 
@@ -183,6 +187,31 @@ def test_a_queue_that_is_full_refuses_as_an_outage_and_says_what_it_took(publish
         finally:
             connection.default_channel.queue_delete("small")
     assert publisher.publish(batch(1)) == {}
+
+
+@on_rabbitmq
+def test_a_broker_that_falls_silent_in_the_middle_of_a_frame_is_given_up(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.transport.CONFIRM_TIMEOUT_S", 1.0)
+    address = urlsplit(broker)
+    with proxied("127.0.0.1", address.port or 0) as proxy, using(broker.replace(str(address.port), str(proxy.port))):
+        publisher = publisher_for(app)
+        publisher.publish(batch(1))
+        proxy.stall(after_bytes=10)  # of an answer of some thirty
+        failure: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                publisher.depths(["default"])
+            except BaseException as error:
+                failure.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(10)
+        assert not asking.is_alive(), "it waits for ever"
+        assert isinstance(failure[0], BrokerAway)
 
 
 @pytest.mark.proof

@@ -17,6 +17,7 @@ class Proxy:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._links: list[tuple[socket.socket, socket.socket]] = []
         self._held: list[socket.socket] = []
+        self._allowance: int | None = None
         self.attempts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -34,9 +35,13 @@ class Proxy:
         self._mode = "freeze"
         self._cut()
 
+    def stall(self, *, after_bytes: int) -> None:
+        """Forward this much more of the server's answers, then nothing; the connections stay open."""
+        self._allowance = after_bytes
+
     def heal(self) -> None:
         """Forward again."""
-        self._mode = "pass"
+        self._mode, self._allowance = "pass", None
         self._cut()
 
     def close(self) -> None:
@@ -69,16 +74,19 @@ class Proxy:
                 server = socket.create_connection(self._target)
                 self._links.append((client, server))
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for end in (source, sink):
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+            while data := source.recv(65536):
+                if self._allowance is not None and (source, sink) not in self._links:
+                    # `_links` holds (client, server): this is an answer.
+                    data = data[: self._allowance]
+                    self._allowance -= len(data)
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
