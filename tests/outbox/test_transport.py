@@ -195,7 +195,10 @@ def test_a_broker_that_falls_silent_in_the_middle_of_a_frame_is_given_up(
 ) -> None:
     monkeypatch.setattr("outbox.transport.CONFIRM_TIMEOUT_S", 1.0)
     address = urlsplit(broker)
-    with proxied("127.0.0.1", address.port or 0) as proxy, using(broker.replace(str(address.port), str(proxy.port))):
+    with (
+        proxied("127.0.0.1", address.port or 0) as proxy,
+        using(broker.replace(str(address.port), str(proxy.port))),
+    ):
         publisher = publisher_for(app)
         publisher.publish(batch(1))
         proxy.stall(after_bytes=10)  # of an answer of some thirty
