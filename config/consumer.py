@@ -15,7 +15,7 @@ class Consumer(consumer.Consumer):
     an ETA. Here none reaches the broker: delays are rows of the outbox.
     """
 
-    class Blueprint(celery_consumer.Consumer.Blueprint):  # type: ignore[misc]
+    class Blueprint(celery_consumer.Consumer.Blueprint):  # type: ignore[valid-type,misc]
         default_steps: ClassVar[list[str]] = [
             step
             for step in celery_consumer.Consumer.Blueprint.default_steps
@@ -29,7 +29,8 @@ class Consumer(consumer.Consumer):
         not come; it leaves the channel open and its transport dismantled. With a message in hand, which closing wants
         to restore, the second attempt then raises AttributeError, and that ends the worker (Celery 5.7, kombu 5.7).
         """
-        if self.connection.transport.driver_type == "redis":
+        connection = self.connection
+        if connection is not None and connection.transport.driver_type == "redis":
             # Both attempts at once, while the transport is whole. Every wait in it ends by `socket_timeout`.
-            ignore_errors(self.connection, self.connection.close)
+            ignore_errors(connection, connection.close)
         super().on_connection_error_after_connected(exc)
