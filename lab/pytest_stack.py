@@ -1,7 +1,8 @@
 """pytest plugin: a private, real PostgreSQL and Redis for each test run (``-p lab.pytest_stack``).
 
 Django reads its settings when pytest-django starts, so the servers must be up, and their URLs in the environment,
-before that. URLs that are already in the environment win.
+before that. URLs that are already in the environment win. Of a run that pytest-xdist shares out, each process has servers
+of its own, since there are tests that empty, kill and restart them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import pytest
 from lab.stack import Stack, StackError
 
 _stack: Stack | None = None
+#: Names what this plugin added to the environment, for the processes of pytest-xdist, which inherit it.
+ADDED = "HOLDFAST_PYTEST_ADDED"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -26,6 +29,9 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
     global _stack
     # Under pytest a SIGTERM would end the process with no clean-up at all.
     signal.signal(signal.SIGTERM, _interrupt)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in os.environ.get(ADDED, "").split():
+            del os.environ[name]
     directory = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     directory.chmod(0o711)  # as root, the server runs as another user and must be able to pass
     _stack = Stack(directory, title="pytest", env_file=None, durable=False)
@@ -34,7 +40,8 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
     except StackError as problem:
         _discard()
         raise pytest.UsageError(str(problem)) from None
-    os.environ.update(_stack.environment)
+    added = {name: value for name, value in _stack.environment.items() if os.environ.get(name) != value}
+    os.environ.update(added, **{ADDED: " ".join(added)})
     try:
         return (yield)
     except BaseException:

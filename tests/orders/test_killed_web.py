@@ -18,7 +18,6 @@ from tests.support.processes import Process, await_, started
 
 KEYS = 30
 REPEATS = 4
-ANSWERS_PER_KILL = 10
 
 
 @pytest.mark.slow
@@ -31,7 +30,7 @@ def test_repeated_orders_under_kill_9_of_the_web_are_one_order_a_key(busy_shop: 
     with started(arguments, ready="Booting worker") as web:
         found = re.search(r"Listening at: (http://\S+)", web.output())
         assert found
-        url, killer = found.group(1), Killer(web)
+        url, killer = found.group(1), Killer(web, answers_per_kill=10)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda key: order(url, raw, key, killer), keys * REPEATS))
     assert killer.kills >= 3
@@ -47,14 +46,15 @@ class Killer:
     Counted in answers and not in seconds, so that on a slow machine a worker lives long enough to serve.
     """
 
-    def __init__(self, web: Process) -> None:
+    def __init__(self, web: Process, *, answers_per_kill: int) -> None:
         self.kills = 0
         self._web = web
+        self._answers_per_kill = answers_per_kill
         self._answers = itertools.count(1)
         self._one_at_a_time = threading.Lock()
 
     def answered(self) -> None:
-        if next(self._answers) % ANSWERS_PER_KILL:
+        if next(self._answers) % self._answers_per_kill:
             return
         # Between reading a pid and using it nobody else may end the process: the number could be another's by then.
         with self._one_at_a_time:
