@@ -88,12 +88,18 @@ def insert(rows: list[dict[str, Any]]) -> None:
         )
 
 
+def knows(message_id: uuid.UUID) -> bool:
+    """Whether there is a row for this message, whatever its status."""
+    return _one("SELECT true FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id) is not None
+
+
 def claim(
     message_id: uuid.UUID, generation: int, *, lease_s: float, worker: str, max_deliveries: int
 ) -> Claimed | Refused:
     """Take the message for this run, for `lease_s` seconds; counts a delivery before the body runs.
 
-    The count is what ends a poison message: a run that kills its process never comes to write anything.
+    The count is what ends a poison message: a run that kills its process never comes to write anything. A row that is
+    locked is running: to wait for it would jump the back-off of the run that fails meanwhile, and hide its failure.
     """
     token = uuid.uuid4()
     row = _one(
@@ -102,8 +108,11 @@ def claim(
         SET status = 'published', published_at = coalesce(published_at, clock_timestamp()),
             started_at = clock_timestamp(), lease_token = %(token)s, worker = %(worker)s,
             lease_until = clock_timestamp() + %(lease)s * interval '1 second', deliveries = deliveries + 1
-        WHERE {_MINE} AND deliveries < %(max)s
-          AND (lease_token IS NULL OR lease_until < clock_timestamp())
+        WHERE id = (
+            SELECT id FROM outbox_outboxmessage WHERE {_MINE} AND deliveries < %(max)s
+              AND (lease_token IS NULL OR lease_until < clock_timestamp())
+            FOR UPDATE SKIP LOCKED
+        )
         RETURNING attempts, correlation_id, ordering_key, replays
         """,
         id=message_id, generation=generation, token=token, worker=worker, lease=lease_s, max=max_deliveries,

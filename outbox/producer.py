@@ -182,8 +182,12 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     headers = dict(options.get("headers") or {})
     if run:
         headers["causation_id"] = str(run.message_id)
+    message_id = _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4()
+    if run and "task_id" in options and journal.knows(message_id):
+        # Found out by the settlement, it would kill a run that has done its work.
+        raise EnqueueError(f"{task.name}: there is a message {message_id} already")
     return {
-        "message_id": _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4(),
+        "message_id": message_id,
         "task": task.name,
         "args": _json(task.name, "args", list(signature.args)),
         "kwargs": _json(task.name, "kwargs", dict(signature.kwargs)),

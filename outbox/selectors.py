@@ -56,7 +56,8 @@ def stats() -> dict[str, Any]:
             SELECT queue, count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE status = 'dead'),
                    coalesce(avg(extract(epoch FROM done_at - created_at) * 1000)
                             FILTER (WHERE status = 'done'), 0)::float8
-            FROM outbox_outboxmessage WHERE done_at > clock_timestamp() - interval '60 seconds' GROUP BY 1
+            FROM outbox_outboxmessage WHERE done_at > (SELECT clock_timestamp()) - interval '60 seconds'
+            GROUP BY 1
             """
         )
         for queue, done_count, failed_count, latency_ms in cursor.fetchall():

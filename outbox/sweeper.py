@@ -23,7 +23,7 @@ class Sweeper:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._seeing_since = time.monotonic()
+        self._seeing_since = self._passed_at = time.monotonic()
 
     def blinded(self) -> None:
         """The database was away: heartbeats could not be written, so their absence proves nothing for a while."""
@@ -32,10 +32,21 @@ class Sweeper:
     def run_once(self) -> int:
         """One pass; returns how many messages were offered again. A broker that is away is no evidence of loss."""
         timeout_s, margin_s = settings.OUTBOX_WORKER_TIMEOUT, settings.OUTBOX_MARGIN
+        if time.monotonic() - self._passed_at > timeout_s / 2:
+            # This process stood still, or the database did: whatever it was may have kept the workers from writing, too.
+            self.blinded()
         offered = dispatch.offer_abandoned(
             worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
         )
-        queues = dispatch.unstarted_queues(margin_s)
+        queues = []
+        for queue in dispatch.unstarted_queues(margin_s):
+            if queue in settings.OUTBOX_QUEUES:
+                queues.append(queue)
+            else:
+                # Asked for its depth, RabbitMQ would close the channel, and no queue would be swept.
+                log.error(
+                    "Published messages wait in %r, which OUTBOX_QUEUES does not name (any more)", queue
+                )
         if queues:
             try:
                 depths = self._publisher.depths(queues)
@@ -44,6 +55,7 @@ class Sweeper:
             for queue, depth in depths.items():
                 offered += dispatch.offer_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
         dispatch.forget_processes(worker_timeout_s=timeout_s)
+        self._passed_at = time.monotonic()
         if offered:
             log.warning("Offered %d messages again: the broker lost them, or their worker died", offered)
         return offered

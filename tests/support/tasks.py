@@ -85,6 +85,11 @@ def parent_of_two(name: str, fail: bool = False) -> None:
 
 
 @shared_task
+def parent_of(task_id: str) -> None:
+    note.apply_async(args=["child"], task_id=task_id)
+
+
+@shared_task
 def slow(name: str, seconds: float) -> None:
     effects.add(f"{name}-begun")
     time.sleep(seconds)

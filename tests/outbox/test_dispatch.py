@@ -1,0 +1,180 @@
+"""The relay's statements wait for no running message, find their rows by an index, and keep a group's order."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from celery import current_app
+from django.conf import LazySettings
+from django.db import connection, transaction
+from django.utils import timezone
+
+import outbox
+from outbox import dispatch, execution, journal, sweeper
+from outbox.models import OutboxMessage, RelayProcess
+from outbox.relay import Relay
+from outbox.retention import prune_once
+from outbox.selectors import stats
+from outbox.testing import run_here
+from tests.outbox.test_interleavings import claim, elsewhere, published, row
+from tests.outbox.test_relay import Broker
+from tests.support import tasks
+from tests.support.processes import await_
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+@contextmanager
+def running(message_id: uuid.UUID) -> Iterator[None]:
+    """A transactional run of the message holds its row meanwhile, and is rolled back at the end."""
+    held, done = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with transaction.atomic():
+            assert isinstance(journal.lock(message_id, 1, frozen_s=60), journal.Claimed)
+            held.set()
+            assert done.wait(20)
+            transaction.set_rollback(True)
+
+    with elsewhere(run):
+        assert held.wait(20)
+        # Who waits for the row fails here instead of hanging.
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        try:
+            yield
+        finally:
+            done.set()
+            with connection.cursor() as cursor:
+                cursor.execute("RESET lock_timeout")
+
+
+def test_the_sweeper_does_not_wait_for_a_run_that_holds_its_row() -> None:
+    message_id, lost = published(tasks.note_once.s("a")), published(tasks.note_once.s("b"))
+    with running(message_id):
+        assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
+        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
+    assert (row(message_id).status, row(lost).status) == ("published", "pending")
+
+
+def test_a_revert_does_not_wait_for_a_run_that_holds_its_row() -> None:
+    outbox.enqueue_many([tasks.note_once.s("a"), tasks.note_once.s("b")])
+    batch = dispatch.mark("default", 10)
+    with running(uuid.UUID(batch[0].message_id)):
+        assert dispatch.revert(batch) == 1
+
+
+def test_a_redelivered_copy_does_not_wait_for_the_run_and_jump_its_back_off() -> None:
+    message_id = published(tasks.note_once.s("a"))
+    with running(message_id):
+        assert claim(message_id, worker="w2") == journal.Refused("leased")
+        redelivered = {"generation": 1, "publish": 2}
+        name = "tests.support.tasks.note_once"
+        assert run_here(str(message_id), wire=redelivered, task=name, queue="default") == execution.SKIPPED
+    assert row(message_id).attempts == 0
+
+
+def test_a_message_that_commits_late_does_not_pass_a_dead_one_of_its_group() -> None:
+    begun, commit = threading.Event(), threading.Event()
+    ids: list[uuid.UUID] = []
+
+    def late() -> None:
+        with transaction.atomic():
+            ids.append(outbox.enqueue(tasks.note.s("late"), ordering_key="g"))
+            begun.set()
+            assert commit.wait(20)
+
+    with elsewhere(late):
+        assert begun.wait(20)
+        first = outbox.enqueue(tasks.note.s("first"), ordering_key="g")
+        assert dispatch.promote_heads() == 1
+        dispatch.mark("default", 10)
+        assert journal.bury(first, 1, guard="lease_token IS NULL", error="a bug")
+        commit.set()
+    assert dispatch.promote_heads() == 0
+    assert row(ids[0]).status == "blocked"
+    assert journal.rearm(first)
+    assert dispatch.promote_heads() == 1
+
+
+def test_no_pass_reads_the_whole_table() -> None:
+    outbox.enqueue_many([tasks.note.s("a")] * 2_000, delay=3_600)
+    done(2_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE outbox_outboxmessage")
+    with transaction.atomic(), connection.cursor() as cursor:
+        dispatch.work(["default"])
+        assert dispatch.promote_due(500) == 0
+        assert prune_once(older_than_s=60) == 0
+        dispatch.unstarted_queues(5)
+        dispatch.offer_unstarted("default", seen_empty=True, margin_s=5)
+        cursor.execute(
+            "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox_outboxmessage'"
+        )
+        scans, fetched = cursor.fetchone()
+    assert scans == 0
+    assert fetched < 100
+    assert stats()["queues"]["default"]["scheduled"] == 2_000
+
+
+def done(count: int) -> None:
+    """Settled messages."""
+    now = timezone.now()
+    OutboxMessage.objects.bulk_create(
+        OutboxMessage(task="t", queue="default", status="done", done_at=now) for _ in range(count)
+    )
+
+
+def test_an_idle_relay_whose_connection_breaks_goes_on() -> None:
+    broker, stop, raw = Broker(), threading.Event(), []
+
+    def run() -> None:
+        relaying = Relay(current_app._get_current_object(), publisher=broker)
+        connection.ensure_connection()
+        raw.append(connection.connection)
+        relaying.run(stop)
+
+    with elsewhere(run):
+        try:
+            await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+            # As of a server that crashed: no word of farewell, which Django's own cursors would have translated.
+            with socket.fromfd(raw[0].fileno(), socket.AF_INET, socket.SOCK_STREAM) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+            outbox.enqueue(tasks.note.s("a"))
+            await_(lambda: broker.sent, "the relay publishes again")
+        finally:
+            stop.set()
+
+
+def test_a_relay_that_stood_still_calls_no_worker_dead(
+    monkeypatch: pytest.MonkeyPatch, settings: LazySettings
+) -> None:
+    settings.OUTBOX_WORKER_TIMEOUT = 0
+    clock = [1_000.0]
+    monkeypatch.setattr(sweeper.time, "monotonic", lambda: clock[0])
+    sweeping = sweeper.Sweeper(Broker())
+    message_id = published()
+    assert isinstance(claim(message_id), journal.Claimed)
+    settings.OUTBOX_WORKER_TIMEOUT = 6
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 minute'")
+    clock[0] += 60
+    assert sweeping.run_once() == 0
+    for _ in range(7):
+        clock[0] += 1
+        offered = sweeping.run_once()
+    assert offered == 1
+    assert row(message_id).status == "pending"
+
+
+def test_a_child_whose_id_is_taken_is_refused_before_its_parent_has_done_its_work() -> None:
+    taken = outbox.enqueue(tasks.note.s("a"))
+    parent = published(tasks.parent_of.s(str(taken)))
+    run_here(str(parent), wire={"generation": 1}, task="tests.support.tasks.parent_of", queue="default")
+    assert row(parent).status == "dead"
+    assert row(parent).errors[-1]["error"].startswith("EnqueueError")
