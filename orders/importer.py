@@ -7,6 +7,7 @@ several separated by semicolons, for example `WIDGET:2;GADGET:1`.
 
 import csv
 import io
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -38,11 +39,14 @@ def stage_file(*, file_id: int) -> dict[str, Any]:
 
     Each batch moves the file's cursor by compare-and-swap in the transaction that stages it. So a killed run
     repeats no row, and of two runs at once one stops at its next batch. A file that is no CSV of orders is
-    rejected whole.
+    rejected whole, wherever it breaks: it is read to its end before the first row is staged.
     """
     file = ImportFile.objects.get(pk=file_id)
     staged = file.rows_staged
     try:
+        if not staged:
+            # What is staged will be ordered: a file that breaks below its first batch must not get that far.
+            deque(_records(file.content), maxlen=0)
         records = islice(_records(file.content), staged, None)
         while batch := list(islice(records, BATCH_ROWS)):
             if not _stage(file_id, staged, batch):

@@ -155,6 +155,16 @@ def test_file_that_is_no_list_of_orders_is_rejected_whole(shop: None, heading: s
     assert not ImportRow.objects.exists()
 
 
+def test_file_that_breaks_after_its_first_batch_is_rejected_whole(shop: None, mocker: MockerFixture) -> None:
+    mocker.patch("orders.importer.BATCH_ROWS", 4)
+    file = upload(*good(9), '1,usd,pm_card_visa,"WIDGET:1,')
+    assert process_large_file(file.id)["status"] == "rejected"
+    file.refresh_from_db()
+    assert (file.status, file.rows_staged) == ("rejected", 0)
+    assert not ImportRow.objects.exists()
+    assert not staged()
+
+
 def dying_at(call: int, error: BaseException | None = None) -> Any:
     """A stand-in for outbox.enqueue_many that works until its nth call."""
     real, calls = outbox.enqueue_many, 0
