@@ -1,7 +1,8 @@
-"""Units of stock move between shelf, reservation and shipment, always by guarded updates in one order of
-SKUs.
+"""Units of stock move between shelf, reservation and shipment, always by guarded updates in the order of
+the products' ids.
 
-The fixed order is what makes two orders of the same products wait for each other instead of deadlocking.
+The fixed order is what makes two orders of the same products wait for each other instead of deadlocking. Not
+the order of SKUs: Python and a database with a linguistic collation sort those differently.
 """
 
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ class OutOfStock(Exception):
 
 def reserve(lines: Iterable[tuple[Product, int]]) -> None:
     """Take units from the shelf, in the caller's transaction; raises OutOfStock for one that is missing."""
-    for product, quantity in sorted(lines, key=lambda line: line[0].sku):
+    for product, quantity in sorted(lines, key=lambda line: line[0].pk):
         # The condition is in the UPDATE itself: a check before it would be stale when two orders race for the
         # last unit.
         taken = Product.objects.filter(pk=product.pk, stock__gte=quantity).update(
@@ -48,4 +49,4 @@ def ship(order_id: int) -> None:
 
 
 def _lines(order_id: int) -> Iterable[OrderItem]:
-    return OrderItem.objects.filter(order_id=order_id).order_by("product__sku")
+    return OrderItem.objects.filter(order_id=order_id).order_by("product_id")
