@@ -36,7 +36,7 @@ class CardDeclined(GatewayError):
     """The bank, or the state of the payment, said no. Final: nothing was captured and nothing will be.
 
     `decline_code` is the gateway's code, for example `insufficient_funds`, `authentication_required`,
-    `canceled`.
+    `canceled`; ours is `invalid_payment_method`, for one that the gateway does not know or cannot charge.
     """
 
     def __init__(self, message: str, decline_code: str = "") -> None:
@@ -123,7 +123,13 @@ def _translate(error: stripe.StripeError) -> GatewayError:
     if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):
         return GatewayMisconfigured(message)
     if isinstance(error, stripe.InvalidRequestError):
-        return (UnexpectedState if _moved_on(error.code) else InvalidRequest)(message)
+        if _moved_on(error.code):
+            return UnexpectedState(message)
+        if error.param == "payment_method":
+            # The customer named it, and not we: an order that cannot be paid ends, as with a declined card. As a
+            # dead letter it would hold its stock until a person looked, who could do nothing about it.
+            return CardDeclined(message, "invalid_payment_method")
+        return InvalidRequest(message)
     if isinstance(error, stripe.IdempotencyError):
         return InvalidRequest(message)
     # Connection errors, 5xx, bodies that are no JSON, statuses nobody documented: all of them are ambiguous.

@@ -18,6 +18,7 @@ from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
 from payments.gateway import CardDeclined, GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience.breaker import Breaker
+from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import place, quiet, units
 
 
@@ -121,6 +122,22 @@ def test_declined_card_fails_the_order_gives_the_stock_back_and_is_no_dead_lette
     published = OutboxMessage.objects.get(task="webhooks.tasks.publish_event")
     assert published.kwargs == {"event": "order.failed", "order_id": order.id}
     assert process_order(order.id)["status"] == "already_processed"
+
+
+def test_payment_method_that_the_gateway_does_not_know_fails_the_order_like_a_declined_card(
+    shop: None, sandbox_settings: RunningSandbox, mocker: MockerFixture
+) -> None:
+    quiet(mocker)
+    before = units()
+    order = place(quantity=3, payment_method="pm_nope")
+    drain()
+    order.refresh_from_db()
+    assert (order.status, order.payment_id) == ("failed", "")
+    assert "No such PaymentMethod: 'pm_nope'" in order.failure_reason
+    assert units() == before
+    assert not OutboxMessage.objects.filter(status="dead").exists()
+    published = OutboxMessage.objects.get(task="webhooks.tasks.publish_event")
+    assert published.kwargs == {"event": "order.failed", "order_id": order.id}
 
 
 def test_ambiguous_answer_is_retried_at_once_because_the_claim_was_released(

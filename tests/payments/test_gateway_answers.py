@@ -53,6 +53,12 @@ def test_a_card_that_asks_for_the_customer_is_declined_and_can_no_longer_be_capt
         payer.pay()
 
 
+def test_a_payment_method_that_does_not_exist_is_declined(sandbox_settings: RunningSandbox) -> None:
+    with pytest.raises(CardDeclined, match="No such PaymentMethod") as caught:
+        Payer(14, payment_method="pm_card_of_nobody").pay()
+    assert caught.value.decline_code == "invalid_payment_method"
+
+
 def test_a_stored_intent_over_another_amount_is_refused(sandbox_settings: RunningSandbox) -> None:
     payment = PaymentGateway.charge(1, 500)
     with pytest.raises(InvalidRequest, match="is for 500 usd, not 501 usd"):
@@ -62,8 +68,6 @@ def test_a_stored_intent_over_another_amount_is_refused(sandbox_settings: Runnin
 
 
 def test_what_asking_again_cannot_mend_is_permanent(sandbox_settings: RunningSandbox) -> None:
-    with pytest.raises(InvalidRequest):
-        PaymentGateway.charge(1, 500, payment_method="pm_card_of_nobody")
     with pytest.raises(InvalidRequest):
         PaymentGateway.charge(1, 500, payment_intent_id="pi_unknown")
     PaymentGateway.charge(1, 500, idempotency_key="order-13")
