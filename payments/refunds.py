@@ -41,19 +41,19 @@ def refund_order(order_id: int) -> Refund:
         raise RefundRefused(
             f"order {order_id} is {order.status}: only cancelled or failed orders are refunded"
         )
+    # A charge that was made without committing its id first is known only by the id of the payment.
+    intent_id = order.payment_intent_id or order.payment_id
     refund, _ = Refund.objects.get_or_create(
-        order_id=order_id, defaults={"payment_intent_id": order.payment_intent_id, "currency": order.currency}
+        order_id=order_id, defaults={"payment_intent_id": intent_id, "currency": order.currency}
     )
     if refund.status == Refund.Status.SUCCEEDED:
         return refund
-    if not order.payment_intent_id:
+    if not intent_id:
         # An intent is confirmed only after its id was committed on the order: no id, nothing captured.
         return _settle(refund, Refunded("", Refund.Status.VOIDED, 0))
     # `voided` is looked at again, on purpose: the gateway's word counts, not what we once thought.
-    done = PaymentGateway.refund(
-        order.payment_intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}"
-    )
-    return _settle(refund, done, payment_intent_id=order.payment_intent_id)
+    done = PaymentGateway.refund(intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}")
+    return _settle(refund, done, payment_intent_id=intent_id)
 
 
 def _settle(refund: Refund, done: Refunded, payment_intent_id: str = "") -> Refund:

@@ -10,9 +10,9 @@ from pytest_mock import MockerFixture
 from orders import claims, effects
 from orders.models import Order, OrderTransition
 from orders.services import CannotCancel, OrderService, cancel_order
-from outbox.testing import clear, staged
-from payments.gateway import CardDeclined
-from tests.orders.conftest import place, run_all, units
+from outbox.testing import clear, drain, staged
+from payments.gateway import CardDeclined, Refunded
+from tests.orders.conftest import place, quiet, run_all, units
 from tests.support.locks import wait_until_blocked
 
 
@@ -48,6 +48,19 @@ def test_completed_order_is_refunded_once(shop: None, charge: MagicMock) -> None
     (refund,) = staged("payments.tasks.refund_order")
     assert refund.kwargs["order_id"] == order.id
     assert refund.correlation_id == f"order-{order.id}"
+
+
+def test_refund_of_a_cancelled_order_names_the_payment_that_the_charge_returned(
+    shop: None, charge: MagicMock, mocker: MockerFixture
+) -> None:
+    quiet(mocker)
+    refund = mocker.patch("payments.gateway.PaymentGateway.refund")
+    refund.return_value = Refunded("re_1", "succeeded", 2164)
+    order = place()
+    drain()
+    cancel_order(order_id=order.id)
+    drain()
+    refund.assert_called_once_with("txn_123", order_id=order.id, idempotency_key=f"refund-order-{order.id}")
 
 
 def test_failed_order_cannot_be_cancelled(shop: None, charge: MagicMock) -> None:

@@ -107,6 +107,17 @@ def test_a_void_is_looked_at_again_and_becomes_a_refund_if_money_was_taken_after
     assert refund_order(charged.pk).status == "succeeded"
 
 
+def test_an_order_that_knows_its_payment_but_no_intent_is_refunded(
+    charged: Order, sandbox: RunningSandbox
+) -> None:
+    payment_id = charged.payment_intent_id
+    Order.objects.filter(pk=charged.pk).update(payment_intent_id="", payment_id=payment_id)
+    refund = refund_order(charged.pk)
+    assert (refund.status, refund.payment_intent_id) == ("succeeded", payment_id)
+    (given,) = sandbox.ledger("refunds", order_id=charged.pk)
+    assert given["amount"] == 9999
+
+
 @pytest.mark.parametrize("status", ["pending", "processing", "completed"])
 def test_an_order_whose_payment_is_ours_is_not_refunded(
     make_order: MakeOrder, sandbox_settings: RunningSandbox, status: str
