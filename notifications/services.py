@@ -22,6 +22,7 @@ from notifications.errors import (
 )
 from notifications.mailer import send_once
 from notifications.models import EmailTemplate, User
+from payments.money import money
 
 __all__ = [
     "EmailService",
@@ -123,7 +124,7 @@ def _send_about_order(template_name: str, order: OrderLike) -> dict[str, str]:
     context = {
         "order_id": order.id,
         "customer_name": order.customer.name,
-        "total": f"{order.total_cents // 100}.{order.total_cents % 100:02d} {order.currency.upper()}",
+        "total": money(order.total_cents, order.currency),
     }
     return send_once(
         key=f"{template_name}-order-{order.id}",

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from payments.models import CustomerBill, CustomerBillTotal, Finding, Invoice, Refund
-from payments.pdf import money
+from payments.money import money
 
 
 class ReadOnly:

@@ -118,7 +118,7 @@ class TestOrders:
         answers = [EmailService.send_receipt(self.ORDER) for _ in range(3)]
         (mail,) = mailoutbox
         assert mail.to == ["buyer@example.com"]
-        assert "1234.05 USD" in mail.body
+        assert "1,234.05 USD" in mail.body
         assert mail.extra_headers["Message-ID"] == "<receipt-order-42@holdfast.example>"
         assert [answer["status"] for answer in answers] == ["sent", "already_sent", "already_sent"]
 
@@ -129,6 +129,13 @@ class TestOrders:
             "<confirmation",
             "<receipt",
         ]
+
+    @pytest.mark.parametrize(
+        ("currency", "total"), [("jpy", "over 123,405 JPY."), ("kwd", "over 123.405 KWD.")]
+    )
+    def test_a_total_has_the_decimals_of_its_currency(self, mailoutbox, currency, total):
+        EmailService.send_confirmation(SimpleNamespace(**vars(self.ORDER) | {"currency": currency}))
+        assert total in mailoutbox[0].body
 
     def test_without_a_receipt_address_the_customers_is_used(self, mailoutbox):
         EmailService.send_receipt(SimpleNamespace(**vars(self.ORDER) | {"id": 43, "receipt_email": ""}))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from payments.pdf import Document, Line, money, printable, render
+from payments.pdf import Document, Line, printable, render
 
 INVOICE = Document(
     number="INV-00000042",
@@ -52,18 +52,3 @@ def test_many_lines_go_on_to_further_pages() -> None:
 )
 def test_accents_stay_or_are_dropped_and_the_rest_is_marked(text: str, printed: str) -> None:
     assert printable(text) == printed
-
-
-@pytest.mark.parametrize(
-    ("cents", "currency", "text"),
-    [
-        (1234567, "usd", "12,345.67 USD"),
-        (5, "eur", "0.05 EUR"),
-        (500, "jpy", "500 JPY"),
-        (1500, "kwd", "1.500 KWD"),
-        (-250, "usd", "-2.50 USD"),
-        (10**15 + 1, "usd", "10,000,000,000,000.01 USD"),
-    ],
-)
-def test_money_is_written_with_the_currencys_own_decimals(cents: int, currency: str, text: str) -> None:
-    assert money(cents, currency) == text
