@@ -16,6 +16,8 @@ from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import storable, text
 
 MAX_KEY_LENGTH = 255
+#: What is on record for letters that were purged without a word.
+PURGED = "purged with all open letters"
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -117,13 +119,14 @@ class DeadLetterQueue:
 
         Raises `NoSuchLetter`, or `dlq.replay.NotReplayable` with the reason.
         """
-        found = DeadLetter.objects.filter(message_id=str(job_id)).values_list("pk", flat=True).first()
+        # As `add` wrote it, and so that no id, whatever is in it, is more than an unknown one.
+        found = DeadLetter.objects.filter(message_id=text(job_id)).values_list("pk", flat=True).first()
         if found is None:
             raise NoSuchLetter(f"no dead letter has the job id {job_id!r}")
         return replay.replay(found, actor=actor, retries=retries)
 
     @_OnClassOrInstance
-    def purge(self: Any, reason: str, *, actor: str = "") -> int:
+    def purge(self: Any, reason: str = PURGED, *, actor: str = "") -> int:
         """Discard every open letter for this reason; they stay on record as discarded. Returns how many."""
         purged = 0
         for pk in list(DeadLetter.objects.filter(state=State.OPEN).values_list("pk", flat=True)):

@@ -28,8 +28,10 @@ class OrderService:
     """Order processing under the name that callers know it by."""
 
     @staticmethod
-    def process(*, order_id: int) -> Outcome:
+    def process(order_id: int) -> Outcome:
         """Charge and complete the order, once, however often and wherever this is called at the same time.
+
+        Takes its argument by position too: a dead letter may hold a job's arguments as a list.
 
         A declined card is an outcome (`failed`), not an error. Raises what the gateway raises when it cannot
         say whether it charged (the claim is released, call again), and Order.DoesNotExist.

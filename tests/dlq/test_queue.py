@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 from pytest_mock import MockerFixture
 
 from dlq.models import DeadLetter, State
 from dlq.queue import DeadLetterQueue, DeadLetterQueueFull, NoSuchLetter
 from dlq.replay import NotDiscardable, NotReplayable
+from orders.models import Customer, Order
 
 pytestmark = pytest.mark.django_db
 PROCESS = "orders.services.OrderService.process"
@@ -56,6 +59,29 @@ def test_a_job_can_be_replayed(mocker: MockerFixture) -> None:
     process.assert_called_once_with(order_id=42)
     assert DeadLetterQueue.all() == []
     assert DeadLetter.objects.get().state == State.RESOLVED
+
+
+def test_a_job_whose_arguments_are_a_list_can_be_replayed(mocker: MockerFixture) -> None:
+    charge = mocker.patch("payments.gateway.PaymentGateway.charge", return_value=MagicMock(id="txn_123"))
+    customer = Customer.objects.create(name="Ada", email="ada@example.com")
+    order = Order.objects.create(customer=customer, total_cents=9999)
+    add("positional", [order.pk])
+    add("by-name", {"order_id": order.pk})
+    for job_id in ("positional", "by-name"):
+        assert DeadLetterQueue.replay(job_id) == job_id
+    order.refresh_from_db()
+    assert (order.status, charge.call_count) == ("completed", 1)
+    assert DeadLetterQueue.all() == []
+
+
+@pytest.mark.parametrize("job_id", ["a\x00", "a\udcff"])
+def test_a_job_is_replayed_by_the_id_it_was_added_with(mocker: MockerFixture, job_id: str) -> None:
+    process = mocker.patch(PROCESS)
+    with pytest.raises(NoSuchLetter, match="a"):
+        DeadLetterQueue.replay(job_id)
+    add(job_id)
+    DeadLetterQueue.replay(job_id)
+    process.assert_called_once_with(order_id=1)
 
 
 def test_a_replay_is_retried_as_often_as_it_may(mocker: MockerFixture) -> None:
@@ -111,7 +137,13 @@ def test_what_cannot_be_a_job_id_is_refused(job_id: str) -> None:
         add(job_id)
 
 
-def test_a_purge_needs_a_reason_and_keeps_the_record() -> None:
+def test_a_purge_without_a_word_records_that_it_was_one() -> None:
+    add("a")
+    assert DeadLetterQueue.purge() == 1
+    assert DeadLetter.objects.get().discard_reason == "purged with all open letters"
+
+
+def test_a_purge_takes_no_empty_reason_and_keeps_the_record() -> None:
     add("a")
     add("b")
     with pytest.raises(NotDiscardable, match="needs a reason"):
