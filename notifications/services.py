@@ -135,7 +135,11 @@ def _send_about_order(template_name: str, order: OrderLike) -> dict[str, str]:
 
 
 def _template(name: str) -> EmailTemplate:
-    template = EmailTemplate.objects.filter(name=name).first()
+    try:
+        template = EmailTemplate.objects.filter(name=name).first()
+    except ValueError:
+        # NUL or half a surrogate pair: PostgreSQL's text holds neither, so no template has such a name.
+        template = None
     if template is None:
         raise UnknownTemplate(f"there is no mail template named {name!r}")
     return template

@@ -11,14 +11,24 @@ from orders import selectors as orders
 from payments import pdf
 from payments.models import Invoice
 
+MAX_PERIOD_LENGTH = 32
+
+
+class InvalidBillingPeriod(ValueError):
+    """The text cannot name a billing period. Permanent."""
+
 
 def create_invoice_for_order(order_id: int, billing_period: str) -> Invoice:
     """The order's invoice for this period: a new one with its PDF, or the one that is already there.
 
-    Amounts are copied from the order in minor units. Safe inside the caller's transaction. Raises what
-    `orders.selectors.get_order` raises for an unknown order.
+    Amounts are copied from the order in minor units. Safe inside the caller's transaction. Raises
+    InvalidBillingPeriod, and what `orders.selectors.get_order` raises for an unknown order.
     Source of the idea: database-level deduplication, a unique constraint and `except IntegrityError`.
     """
+    if not 0 < len(billing_period) <= MAX_PERIOD_LENGTH or not billing_period.isprintable():
+        raise InvalidBillingPeriod(
+            f"a billing period has 1 to {MAX_PERIOD_LENGTH} printable characters, not {billing_period[:40]!r}"
+        )
     existing = Invoice.objects.filter(order_id=order_id, billing_period=billing_period).first()
     if existing is not None:
         # Spares a redelivery the drawing and a number; the constraint below is the guarantee.

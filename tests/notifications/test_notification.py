@@ -38,6 +38,11 @@ class TestPerformNotification:
             perform_notification(user.id, "nonexistent", {})
         assert mailoutbox == []
 
+    @pytest.mark.parametrize("name", ["wel\x00come", "\udcff"])
+    def test_a_name_that_the_database_cannot_hold_is_an_unknown_template(self, user, name):
+        with pytest.raises(UnknownTemplate, match="no mail template named"):
+            perform_notification(user.id, name, {})
+
     def test_raises_for_an_unknown_user_and_names_it(self, template, mailoutbox):
         with pytest.raises(UnknownUser, match="-1"):
             perform_notification(-1, "welcome", {})

@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from orders.models import Order, OrderItem, Product
 from outbox.testing import drain
 from payments import invoices
-from payments.invoices import create_invoice_for_order
+from payments.invoices import InvalidBillingPeriod, create_invoice_for_order
 from payments.models import Invoice
 from payments.tasks import create_invoice
 from tests.payments.conftest import MakeOrder
@@ -24,6 +24,16 @@ def test_create_invoice_twice_returns_the_first_one(make_order: MakeOrder) -> No
     assert first == again
     assert Invoice.objects.count() == 1
     assert first.total_cents == 9999
+
+
+@pytest.mark.parametrize("period", ["", "2026-10\x00", "\udcff", "x" * 33])
+def test_a_text_that_can_name_no_period_is_refused_and_leaves_the_transaction_usable(
+    make_order: MakeOrder, period: str
+) -> None:
+    order = make_order()
+    with pytest.raises(InvalidBillingPeriod, match="1 to 32 printable characters"):
+        create_invoice_for_order(order.pk, period)
+    assert not Invoice.objects.exists()
 
 
 def test_another_period_is_another_invoice_with_another_number(make_order: MakeOrder) -> None:
