@@ -44,6 +44,7 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
     INSTALLED_APPS.append("lab")
 
 MIDDLEWARE = [
+    "orders.head.HeadAsGet",
     "orders.problems.ProblemDocuments",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -251,3 +251,12 @@ def problem(answer: Any, status: int) -> dict[str, Any]:
     assert document["status"] == status
     assert {"type", "title", "detail", "instance", "code"} <= set(document)
     return document
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/orders/{id}", "/api/orders/{id}/journey"])
+def test_head_is_answered_as_get_is_without_the_body(api: Caller, path: str) -> None:
+    path = path.format(id=place().id)
+    answer, full = api.client.head(path), api.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer["Content-Length"] == str(len(full.content))
+    assert answer["Content-Type"] == full["Content-Type"]

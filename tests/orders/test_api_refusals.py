@@ -130,20 +130,29 @@ def test_unknown_path_is_a_404(api: Caller, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "allowed"),
     [
-        ("PUT", "/api/orders"),
-        ("DELETE", "/api/orders/1"),
-        ("PATCH", "/api/orders/1"),
-        ("GET", "/api/orders/1/cancel"),
-        ("TRACE", "/api/orders"),
-        ("OPTIONS", "/api/orders"),
+        ("PUT", "/api/orders", {"GET", "HEAD", "POST"}),
+        ("DELETE", "/api/orders/1", {"GET", "HEAD"}),
+        ("PATCH", "/api/orders/1", {"GET", "HEAD"}),
+        ("GET", "/api/orders/1/cancel", {"POST"}),
+        ("TRACE", "/api/orders", {"GET", "HEAD", "POST"}),
+        ("OPTIONS", "/api/orders", {"GET", "HEAD", "POST"}),
     ],
 )
-def test_wrong_method_is_a_405_that_lists_the_right_ones(api: Caller, method: str, path: str) -> None:
+def test_wrong_method_is_a_405_that_lists_the_right_ones(
+    api: Caller, method: str, path: str, allowed: set[str]
+) -> None:
     answer = api.client.generic(method, path)
     problem(answer, 405)
-    assert answer["Allow"]
+    assert set(answer["Allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/orders/1/cancel", 405), ("/api/orders/999999", 404)])
+def test_head_is_refused_where_get_is(api: Caller, path: str, status: int) -> None:
+    answer = api.client.head(path)
+    assert (answer.status_code, answer.content) == (status, b"")
+    assert answer["Content-Type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("reason", ["\x00", "x" * 501, 7, None])
