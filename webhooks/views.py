@@ -10,7 +10,6 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import DataError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
 
 import outbox
 from webhooks.models import IncomingEvent
@@ -25,14 +24,18 @@ class BadEvent(ValueError):
 
 
 @csrf_exempt  # The signature is the proof of origin; the gateway has no session to forge.
-@require_POST
 def gateway(request: HttpRequest) -> HttpResponse:
     """Accept one event: 200 when it is stored, now or before; only then may the gateway forget it.
 
     Storing it and enqueueing its processing are one transaction, unique on the event's id, so a repeat (the
     gateway delivers at least once) is answered 200 and does nothing. 400 for a bad signature or body, 413
-    above the limit. A database that is away is a 500 on purpose: the gateway will come again.
+    above the limit, 405 for another method. A database that is away is a 500 on purpose: the gateway will
+    come again.
     """
+    if request.method != "POST":
+        problem = _problem(HTTPStatus.METHOD_NOT_ALLOWED, "events are sent by POST")
+        problem["Allow"] = "POST"
+        return problem
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise RequestDataTooBig

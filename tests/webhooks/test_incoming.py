@@ -152,5 +152,10 @@ def test_a_body_over_the_limit_is_413():
     assert not IncomingEvent.objects.exists()
 
 
-def test_only_post_is_allowed():
-    assert Client().get(PATH).status_code == 405
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_another_method_than_post_is_a_problem_document_that_says_so(method):
+    answer = Client().generic(method, PATH)
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert answer["Content-Type"] == "application/problem+json"
+    if method != "HEAD":
+        assert answer.json()["status"] == 405
