@@ -91,7 +91,13 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 # The same the other way round: a process that is frozen inside a transaction, or whose machine is gone, must not
 # hold its row locks for the two hours in which the server's kernel notices. Nothing of ours waits for anything but
 # the database while a transaction is open; transactional tasks set their own.
-DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=30000")
+# And a statement that waits for a lock gives up while its task has time left to be run again: no signal reaches a
+# process inside of libpq, so that a soft time limit would pass unheard and the hard one end the message. Below the
+# shortest soft limit, far above what a transaction of ours takes. A migration that cannot have its lock fails whole
+# and is started again, instead of holding up every statement that queues behind it.
+DATABASES["default"]["OPTIONS"].setdefault(
+    "options", "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
+)
 REDIS_URL = env.text("REDIS_URL")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000

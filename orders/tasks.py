@@ -99,7 +99,14 @@ def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
 
 
 # Two UPDATEs a product line; what takes longer than this waits for a lock that somebody forgot.
-@shared_task(queue="default", transactional=True, max_retries=5, soft_time_limit=20, time_limit=30)
+@shared_task(
+    queue="default",
+    transactional=True,
+    autoretry_for=(SoftTimeLimitExceeded,),
+    max_retries=5,
+    soft_time_limit=20,
+    time_limit=30,
+)
 def update_inventory(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Move the order's reserved units to shipped, exactly once: guard, effect and settlement are one
     transaction.
@@ -194,6 +201,7 @@ def process_large_file(file_id: int) -> dict[str, Any]:
 @shared_task(
     queue="low",
     transactional=True,
+    autoretry_for=(SoftTimeLimitExceeded,),
     permanent_errors=(ImportRow.DoesNotExist,),
     max_retries=5,
     soft_time_limit=20,

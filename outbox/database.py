@@ -16,9 +16,9 @@ T = TypeVar("T")
 #: The wait between two tries grows to this: long enough to spare a recovering server, short enough to notice it.
 MAX_WAIT_S = 5.0
 #: SQLSTATEs that speak of the connection or of a concurrent transaction, not of the statement: connection
-#: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeout of a
-#: transaction left idle, too many connections.
-_PASSING = ("08", "40", "57P", "25P03", "53300")
+#: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeouts of a
+#: transaction left idle and of a wait for a lock, too many connections.
+_PASSING = ("08", "40", "57P", "25P03", "55P03", "53300")
 
 
 def is_passing(error: BaseException) -> bool:

@@ -21,7 +21,15 @@ RETRY_SCHEDULE = (1, 2, 5, 15, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 129_
 PATIENCE = timedelta(days=3)
 
 
-@shared_task(queue="default", transactional=True)
+# One row and one more a subscription; what takes longer than this waits for a lock that somebody forgot.
+@shared_task(
+    queue="default",
+    transactional=True,
+    autoretry_for=(SoftTimeLimitExceeded,),
+    max_retries=5,
+    soft_time_limit=20,
+    time_limit=30,
+)
 def publish_event(event: str, order_id: int) -> dict[str, Any]:
     """Record that `event` happened to the order and stage one delivery to each subscription that asked for
     it.

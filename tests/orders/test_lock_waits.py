@@ -1,0 +1,111 @@
+"""A row that somebody else has locked costs time, never the message."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import MagicMock
+
+import psycopg2
+import pytest
+from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import connection
+from pytest_mock import MockerFixture
+
+import outbox
+from orders.services import OrderService
+from orders.tasks import update_inventory
+from outbox.models import OutboxMessage
+from outbox.testing import clear, drain
+from tests.orders.conftest import place, units
+from tests.support.locks import wait_until_blocked
+from tests.support.processes import await_
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def another_session() -> Iterator[Any]:
+    options = connection.get_connection_params()
+    for name in ("cursor_factory", "context"):
+        options.pop(name, None)
+    session = psycopg2.connect(**options)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def test_every_connection_of_ours_waits_for_a_lock_for_less_than_the_shortest_soft_time_limit() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setting::int / 1000 FROM pg_settings WHERE name = 'lock_timeout'")
+        (seconds,) = cursor.fetchone()
+    limits = [
+        task.soft_time_limit
+        for name, task in current_app.tasks.items()
+        if name.startswith(("orders.", "payments.", "webhooks.", "notifications."))
+    ]
+    assert 0 < seconds < min(limits)
+
+
+def test_a_task_that_cannot_have_a_lock_runs_again_and_its_effect_happens_once(
+    busy_shop: None, charge: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = place(quantity=2)
+    OrderService.process(order_id=order.pk)
+    clear()
+    message_id = outbox.enqueue(update_inventory.s(order.pk))
+    before = units()
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "options", "-c lock_timeout=300")
+    connection.close()
+    with another_session() as holder:
+        holder.cursor().execute("SELECT FROM orders_product WHERE sku = 'WIDGET' FOR UPDATE")
+        gave_up = threading.Event()
+
+        def release() -> None:
+            try:
+                wait_until_blocked(1)
+                waiting = blocked()
+                await_(lambda: not waiting & blocked(), "the first wait for the lock has ended", timeout_s=10)
+                gave_up.set()
+            finally:
+                connection.close()
+                holder.rollback()
+
+        thread = threading.Thread(target=release)
+        thread.start()
+        drain()
+        thread.join(20)
+    assert gave_up.is_set()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.attempts) == ("done", 1), message.errors
+    assert units() == (before[0], before[1] - 2, before[2] + 2)
+
+
+def blocked() -> set[int]:
+    """The sessions that wait for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_locks WHERE NOT granted")
+        return {pid for (pid,) in cursor.fetchall()}
+
+
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [
+        ("orders.tasks.update_inventory", "orders.effects.ship_stock"),
+        ("orders.tasks.import_row", "orders.importer.import_row"),
+        ("webhooks.tasks.publish_event", "webhooks.tasks.order_payload"),
+    ],
+)
+def test_a_task_that_its_soft_time_limit_stops_is_retried_before_it_is_dead(
+    mocker: MockerFixture, task: str, body: str
+) -> None:
+    mocker.patch(body, side_effect=SoftTimeLimitExceeded)
+    args = ["order.completed", 1] if task.endswith("publish_event") else [1]
+    message_id = outbox.enqueue(current_app.tasks[task].s(*args))
+    drain()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.attempts) == ("dead", 6)
