@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 import stripe
 
+from resilience.retry import RETRY_AFTER_MINIMUM_S
+
 #: A mistaken or hostile header must not park an order for days.
 RETRY_AFTER_MAX_SECONDS = 3600.0
 #: When the twin of a request that is in flight has probably ended.
@@ -84,12 +86,14 @@ def redact(text: str) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """The `Retry-After` header in seconds, within 0..3600; None if it is absent or not a number."""
+    """The `Retry-After` header in seconds, within 1..3600; None if it is absent or not a number."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS) if math.isfinite(seconds) else None
+    if not math.isfinite(seconds):
+        return None
+    return min(max(seconds, RETRY_AFTER_MINIMUM_S), RETRY_AFTER_MAX_SECONDS)
 
 
 @contextmanager

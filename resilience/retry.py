@@ -12,6 +12,9 @@ from email.utils import parsedate_to_datetime
 
 #: 2 ** 30 seconds is 34 years: beyond it the exponent only risks an overflow of float.
 _MAX_EXPONENT = 30
+#: The least wait that a foreign header can ask for. "0", or a date in the past, would otherwise let the other side
+#: choose a loop without a pause for us; and HTTP counts these times in whole seconds.
+RETRY_AFTER_MINIMUM_S = 1.0
 
 
 def backoff(
@@ -48,21 +51,24 @@ def parse_retry_after(
 
     `value` is the header: "120", or an HTTP date. `date` is the same answer's Date header; with it a wrong
     clock on either side does no harm, since the difference of two times of one clock is what counts. What
-    is missing or malformed gives `default`, what lies in the past 0.0, and `cap` bounds a server that says
-    "in a year".
+    is missing or malformed gives `default`, what says "now" or lies in the past `RETRY_AFTER_MINIMUM_S`, and
+    `cap` bounds a server that says "in a year".
     """
     if value is None:
         return default
     text = value.strip()
     if text.isascii() and text.isdigit():
         # int() refuses very long digit strings; they are beyond any cap anyway.
-        return cap if len(text) > 9 else min(cap, float(text))
+        return cap if len(text) > 9 else _within(float(text), cap)
     then = _http_date(text)
     if then is None:
         return default
     now = _http_date(date) if date else None
-    wait = (then - (now or datetime.now(UTC))).total_seconds()
-    return min(cap, max(0.0, wait))
+    return _within((then - (now or datetime.now(UTC))).total_seconds(), cap)
+
+
+def _within(seconds: float, cap: float) -> float:
+    return min(cap, max(RETRY_AFTER_MINIMUM_S, seconds))
 
 
 def _http_date(text: str) -> datetime | None:

@@ -8,7 +8,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.utils import timezone
 
 import outbox
-from webhooks.delivery import send_webhook
+from webhooks.delivery import RETRY_AFTER_DEFAULT_SECONDS, send_webhook
 from webhooks.errors import DeliveryInFlight, EndpointGone, EndpointRefused, WebhookDeliveryError
 from webhooks.models import Delivery, Event, Subscription
 from webhooks.payload import order_payload
@@ -95,5 +95,5 @@ def deliver(delivery_id: int) -> dict[str, Any]:
         raise outbox.Defer(error.retry_after or 1.0, str(error)) from error
     except WebhookDeliveryError as error:
         if error.status == 429 and timezone.now() - delivery.created_at < PATIENCE:
-            raise outbox.Defer(error.retry_after or 0.0, str(error)) from error
+            raise outbox.Defer(error.retry_after or RETRY_AFTER_DEFAULT_SECONDS, str(error)) from error
         raise

@@ -91,7 +91,7 @@ class TestCallingTheWarehouse:
         assert (message.status, message.attempts) == ("dead", 1)
         assert "no such SKU" in str(message.errors)
 
-    @pytest.mark.parametrize(("header", "wait_s"), [("7", 7.0), (None, 0.6)])
+    @pytest.mark.parametrize(("header", "wait_s"), [("7", 7.0), ("0", 1.0), (None, 0.6)])
     def test_429_is_deferred_for_as_long_as_it_asks_else_for_a_minute(
         self, completed: Order, mocker: MockerFixture, settings: Any, header: str | None, wait_s: float
     ) -> None:

@@ -11,7 +11,16 @@ from payments.errors import CardDeclined, GatewayBusy, redact, retry_after_secon
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("999999", 3600.0), ("nan", None), ("inf", None), ("soon", None)],
+    [
+        ("7", 7.0),
+        ("1.5", 1.5),
+        ("0", 1.0),
+        ("-3", 1.0),
+        ("999999", 3600.0),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+    ],
 )
 def test_retry_after_is_a_bounded_number_of_seconds_or_nothing(header: str, seconds: float | None) -> None:
     assert retry_after_seconds({"retry-after": header}) == seconds

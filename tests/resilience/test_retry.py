@@ -3,7 +3,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from resilience.retry import backoff, parse_retry_after, scheduled_delay
+from resilience.retry import RETRY_AFTER_MINIMUM_S, backoff, parse_retry_after, scheduled_delay
 
 
 def longest(low: float, high: float) -> float:
@@ -52,8 +52,9 @@ def test_retry_after_as_a_date_counts_from_the_servers_own_clock() -> None:
     assert wait == 30.0
 
 
-def test_a_date_in_the_past_means_now() -> None:
-    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+@pytest.mark.parametrize("value", ["0", "000", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_says_now_cannot_have_us_in_a_loop_without_a_pause(value: str) -> None:
+    assert parse_retry_after(value) == RETRY_AFTER_MINIMUM_S == 1.0
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", "-5", "1.5", "٣", "Wed, 99 Oct 2015"])

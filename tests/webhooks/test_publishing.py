@@ -143,6 +143,17 @@ def test_429_waits_and_spends_no_attempt(order, subscription, mocker):
     assert Delivery.objects.get().status == "sent"
 
 
+@pytest.mark.parametrize("header", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_receiver_cannot_ask_for_a_loop_without_a_pause(order, subscription, mocker, header):
+    mocker.patch("webhooks.transport.post", return_value=Response(429, {"Retry-After": header}))
+    tasks.publish_event("order.completed", order.pk)
+
+    with pytest.raises(outbox.Defer) as caught:
+        tasks.deliver(Delivery.objects.get().pk)
+
+    assert caught.value.seconds >= 1.0
+
+
 def test_a_receiver_that_says_429_for_days_ends_in_a_dead_letter_too(order, subscription, mocker):
     mocker.patch("webhooks.transport.post", return_value=Response(429))
     tasks.publish_event("order.completed", order.pk)
