@@ -21,7 +21,7 @@ from typing import Any
 
 from redis import Redis
 
-from .connection import get_redis
+from .connection import get_redis, run_script
 
 # KEYS: list. ARGV: limit, item. Answer: the new depth, or -1 when the list is full.
 _PUSH = """
@@ -57,7 +57,7 @@ class BoundedQueue:
 
     def push(self, item: Any) -> int:
         """Append a JSON value and return the depth after it; at the limit QueueFull, and nothing added."""
-        depth = self.client.eval(_PUSH, 1, self.key, self.limit, json.dumps(item))
+        depth = int(run_script(self.client, _PUSH, [self.key], self.limit, json.dumps(item)))
         if depth < 0:
             raise QueueFull(self.name, self.limit)
         return depth

@@ -1,19 +1,29 @@
-"""The Redis client that the patterns share: short timeouts, no hidden retries.
+"""The Redis client that the patterns share: short timeouts, no hidden retries, one name for "away".
 
 Reads `settings.REDIS_URL`, and `settings.RESILIENCE_REDIS_TIMEOUT` (seconds, default 1.0).
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import redis
 from django.conf import settings
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
 from redis.retry import Retry
 
-#: What "Redis is away" looks like: unreachable, frozen, loading, a replica after a failover, or full.
-#: Anything else (a wrong type, a bug in a script) is a defect, and is not swallowed by any pattern.
+#: What "Redis is away" looks like: unreachable, frozen, loading, a replica after a failover, full, or unable to
+#: save. Anything else (a wrong type, a bug in a script) is a defect, and is not swallowed by any pattern.
 UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
+
+#: A refusal that redis-py does not recognise: it knows a code at the start of an answer, and up to Redis 6.2 a script's
+#: answer is "ERR Error running script (…): -OOM command not allowed …". MISCONF (it takes no writes, since it cannot
+#: save them) redis-py does not know at all; to a caller it is a Redis that cannot be written to.
+_REFUSAL = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF)\b")
+_REFUSALS = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError, "MISCONF": ReadOnlyError}
 
 #: A pattern asks Redis on the way to real work. One second is far above a healthy answer (under 1 ms) and
 #: far below every lease and time limit, so that a frozen Redis slows a task down but never makes it lose
@@ -27,6 +37,24 @@ def get_redis() -> redis.Redis:
     The first command connects, and raises one of `UNAVAILABLE` after the timeout.
     """
     return _build(settings.REDIS_URL, getattr(settings, "RESILIENCE_REDIS_TIMEOUT", DEFAULT_TIMEOUT_S))
+
+
+def run_script(client: redis.Redis, script: str, keys: list[str], *arguments: Any) -> Any:
+    """Run a Lua script, and return its answer; a Redis that refuses to write raises one of `UNAVAILABLE`."""
+    with refusals_named():
+        return client.eval(script, len(keys), *keys, *arguments)
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """Raise a refusal of the whole server as one of `UNAVAILABLE`, also where redis-py does not recognise it."""
+    try:
+        yield
+    except ResponseError as error:
+        refusal = _REFUSAL.search(str(error))
+        if refusal is None or isinstance(error, UNAVAILABLE):
+            raise
+        raise _REFUSALS[refusal[1]](str(error)) from error
 
 
 @lru_cache(maxsize=4)

@@ -30,7 +30,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from redis import Redis
 
-from .connection import UNAVAILABLE, get_redis
+from .connection import UNAVAILABLE, get_redis, refusals_named, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ def is_duplicate(task_id: str, ttl: float = 3600, *, client: Redis | None = None
     it where that is acceptable (at most once), or call `release(seen_key(task_id))` when the work fails.
     """
     try:
-        return (client or get_redis()).set(seen_key(task_id), "1", nx=True, px=_milliseconds(ttl)) is None
+        with refusals_named():
+            return (client or get_redis()).set(seen_key(task_id), "1", nx=True, px=_milliseconds(ttl)) is None
     except UNAVAILABLE as error:
         logger.warning("dedup %s: Redis is away, treated as not seen: %s", task_id, error)
         return False
@@ -100,7 +101,8 @@ def seen_key(task_id: str) -> str:
 def release(key: str, *, client: Redis | None = None) -> bool:
     """Forget a `job_key` or `seen_key` before its ttl; true when there was one. Redis away: false."""
     try:
-        return bool((client or get_redis()).delete(key))
+        with refusals_named():
+            return bool((client or get_redis()).delete(key))
     except UNAVAILABLE as error:
         logger.warning("dedup %s was not released, its ttl will do it: %s", key, error)
         return False
@@ -108,7 +110,7 @@ def release(key: str, *, client: Redis | None = None) -> bool:
 
 def _window(client: Redis, key: str, ttl: float) -> str:
     try:
-        return str(client.eval(_OPEN_WINDOW, 1, key, secrets.token_hex(8), _milliseconds(ttl)))
+        return str(run_script(client, _OPEN_WINDOW, [key], secrets.token_hex(8), _milliseconds(ttl)))
     except UNAVAILABLE as error:
         logger.warning("dedup %s: Redis is away, unique until completion without a ttl: %s", key, error)
         return "open"

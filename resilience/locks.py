@@ -25,7 +25,7 @@ from contextlib import contextmanager
 
 from redis import Redis
 
-from .connection import UNAVAILABLE, get_redis
+from .connection import UNAVAILABLE, get_redis, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +97,12 @@ class TaskLock:
         then ends when it would have ended.
         """
         ttl = self.ttl if ttl is None else ttl
-        if not self._client.eval(_EXTEND, 1, self.key, self._token, _milliseconds(ttl)):
+        if not run_script(self._client, _EXTEND, [self.key], self._token, _milliseconds(ttl)):
             raise LockLost(f"{self.key} ran out before it was extended")
 
     def release(self) -> bool:
         """Give the lease back; false when it was no longer ours, and then it is left to its new holder."""
-        return bool(self._client.eval(_RELEASE, 1, self.key, self._token))
+        return bool(run_script(self._client, _RELEASE, [self.key], self._token))
 
 
 @contextmanager
@@ -128,8 +128,8 @@ def _acquire(client: Redis, kind: str, id: object, ttl: float) -> TaskLock:
     key = f"lock:{kind}:{id}"
     token = secrets.token_hex(16)
     try:
-        won, answer = client.eval(
-            _ACQUIRE, 2, key, f"fence:{kind}:{id}", token, _milliseconds(ttl), _FENCE_TTL_MS
+        won, answer = run_script(
+            client, _ACQUIRE, [key, f"fence:{kind}:{id}"], token, _milliseconds(ttl), _FENCE_TTL_MS
         )
     except UNAVAILABLE as error:
         raise LockUnavailable(key, RETRY_AFTER_CAP_S) from error

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from .connection import UNAVAILABLE, get_redis
+from .connection import UNAVAILABLE, get_redis, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +92,8 @@ class TokenBucket:
             raise ValueError(f"n must be between 1 and the burst of {self.burst:g}: {n}")
         client = self._client or get_redis()
         try:
-            allowed, wait_ms = client.eval(
-                _ACQUIRE, 1, f"ratelimit:{name}", self.max_per_second, self.burst, n
+            allowed, wait_ms = run_script(
+                client, _ACQUIRE, [f"ratelimit:{name}"], self.max_per_second, self.burst, n
             )
         except UNAVAILABLE as error:
             logger.warning(
