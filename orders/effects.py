@@ -1,10 +1,13 @@
-"""Effects of a completed order inside our own tables: stock leaves the house, the day's totals grow."""
+"""Effects of a completed order inside our own tables: stock leaves the house, the day's totals grow, and what the CRM
+refused is written down.
+"""
 
 from django.db import connection, transaction
 
+import outbox
 from orders import stock
 from orders.clock import ClockTimestamp
-from orders.models import DailyTotals, Order
+from orders.models import DailyTotals, Order, SyncErrorLog
 
 
 @transaction.atomic
@@ -49,3 +52,15 @@ def add_to_totals(order: Order) -> None:
             " revenue_cents = totals.revenue_cents + EXCLUDED.revenue_cents",
             [order.completed_at, order.currency, order.total_cents],
         )
+
+
+def log_refused_data(*, entity_type: str, entity_id: int, error: str) -> None:
+    """Tell a person what another system refused; once a message, also when it runs again after a crash."""
+    message = outbox.current()
+    row = SyncErrorLog(
+        entity_type=entity_type,
+        entity_id=entity_id,
+        error=error,
+        message_id=message.message_id if message else None,
+    )
+    SyncErrorLog.objects.bulk_create([row], ignore_conflicts=True)

@@ -1,15 +1,21 @@
 """Reading orders: what other apps and the API may ask."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from django.db.models import Count, Q, QuerySet
 
+from orders.clock import ClockTimestamp
 from orders.models import ImportFile, ImportRow, Order
 
 
 def get_order(order_id: int) -> Order:
     """The order with its customer; raises Order.DoesNotExist."""
     return Order.objects.select_related("customer").get(pk=order_id)
+
+
+def completed_within(order_id: int, age: timedelta) -> bool:
+    """Whether the order was completed no longer ago than that."""
+    return Order.objects.filter(pk=order_id, completed_at__gt=ClockTimestamp() - age).exists()
 
 
 def order_by_payment_intent(payment_intent_id: str) -> Order | None:

@@ -5,6 +5,7 @@ counted as a lost delivery. Both stay under what the task holds (an order's leas
 of its own timeouts.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import requests
@@ -17,9 +18,9 @@ from notifications.services import EmailService, MailNotSent, PermanentMailError
 from orders import crm, effects, importer, reports, warehouse
 from orders.claims import lease_left_s
 from orders.clock import scaled
-from orders.models import ImportRow, Order, Report, SyncErrorLog
+from orders.models import ImportRow, Order, Report
 from orders.outbound import RateLimited, Refused
-from orders.selectors import get_order
+from orders.selectors import completed_within, get_order
 from orders.services import OrderService
 from orders.services.processing import Outcome
 from payments.gateway import GatewayBusy, GatewayUnavailable, InvalidRequest
@@ -140,8 +141,8 @@ def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
     return {"status": "notified", "order_id": order_id, "answer": answer}
 
 
-#: A CRM that is away is asked once a minute for a day before a person has to look.
-CRM_AWAY_RETRIES = 24 * 60
+#: So long after an order's completion a CRM that is away costs no attempt; then a person has to look.
+CRM_PATIENCE = timedelta(days=1)
 
 
 @shared_task(
@@ -156,19 +157,24 @@ CRM_AWAY_RETRIES = 24 * 60
 def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str, Any]:
     """Copy the order into the CRM.
 
-    Away: retried in 60 s, or when the CRM asked for. Data that it refuses: logged for a person and done,
-    because the same data will be refused again. Anything else is raised and retried by the schedule: 1 min, 5
-    min, 30 min, 2 h, 8 h.
+    Away, or too slow: again in 60 s, or when the CRM asked for; inside a message this spends no attempt for
+    `CRM_PATIENCE`. Data that it refuses: logged for a person and done, because the same data will be refused
+    again. Anything else is raised and retried by the schedule: 1 min, 5 min, 30 min, 2 h, 8 h.
     """
     try:
         crm.SyncService.sync("order", order_id)
-    except crm.ServiceUnavailable as error:
-        wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after
+    except (crm.ServiceUnavailable, SoftTimeLimitExceeded) as error:
+        asked = getattr(error, "retry_after", None)
+        wait_s = scaled(LATER_S) if asked is None else asked
+        if outbox.current() is not None:
+            if not completed_within(order_id, CRM_PATIENCE):
+                raise
+            raise outbox.Defer(wait_s, f"the CRM is away: {error}") from error
         # `retry` raises by itself; what follows is reached only where somebody has patched it.
-        self.retry(exc=error, countdown=wait_s, max_retries=CRM_AWAY_RETRIES)
+        self.retry(exc=error, countdown=wait_s)
         return {"status": "retry_scheduled", "order_id": order_id}
     except crm.InvalidDataError as error:
-        SyncErrorLog.objects.create(entity_type="order", entity_id=order_id, error=str(error))
+        effects.log_refused_data(entity_type="order", entity_id=order_id, error=str(error))
         return {"status": "invalid", "order_id": order_id}
     return {"status": "synced", "order_id": order_id}
 

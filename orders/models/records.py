@@ -26,6 +26,9 @@ class SyncErrorLog(models.Model):
     entity_type = models.CharField(max_length=50)
     entity_id = models.BigIntegerField()
     error = models.TextField()
+    message_id = models.UUIDField(
+        null=True, unique=True, help_text="The message that met the refusal; none for a direct call."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

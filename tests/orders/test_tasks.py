@@ -2,12 +2,15 @@
 deserves.
 """
 
+from datetime import timedelta
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
+from django.utils import timezone
 from pytest_mock import MockerFixture
 
 import outbox
@@ -15,7 +18,7 @@ from orders import crm, effects
 from orders.models import DailyTotals, Order, SyncErrorLog
 from orders.services import OrderService, cancel_order
 from orders.tasks import (
-    CRM_AWAY_RETRIES,
+    CRM_PATIENCE,
     notify_warehouse,
     send_confirmation,
     send_receipt,
@@ -23,6 +26,7 @@ from orders.tasks import (
     track_analytics,
     update_inventory,
 )
+from outbox.dispatch import offer_abandoned
 from outbox.models import OutboxMessage
 from outbox.testing import clear, drain, staged
 from tests.lab.sandbox_fixture import RunningSandbox
@@ -141,11 +145,37 @@ class TestSyncingToTheCrm:
         task = current_app.tasks["orders.tasks.sync_to_crm"]
         assert task.retry_schedule == (60, 300, 1800, 7200, 28800)
 
-    def test_crm_that_is_away_for_long_loses_nothing(self, completed: Order, mocker: MockerFixture) -> None:
-        away = [crm.ServiceUnavailable("503")] * 100
-        mocker.patch("orders.crm.SyncService.sync", side_effect=[*away, None])
-        assert settle(sync_to_crm, completed.id).status == "done"
-        assert CRM_AWAY_RETRIES > 100
+    def test_crm_that_is_away_spends_none_of_the_attempts_that_other_errors_have(
+        self, completed: Order, mocker: MockerFixture
+    ) -> None:
+        away = [crm.ServiceUnavailable("503"), SoftTimeLimitExceeded()] * 50
+        odd = [RuntimeError("odd")] * 5
+        mocker.patch("orders.crm.SyncService.sync", side_effect=[*away, *odd, *away, None])
+        message = settle(sync_to_crm, completed.id)
+        assert (message.status, message.attempts) == ("done", 6)
+
+    def test_crm_that_is_away_for_days_is_a_dead_letter(
+        self, completed: Order, mocker: MockerFixture
+    ) -> None:
+        Order.objects.update(completed_at=timezone.now() - CRM_PATIENCE - timedelta(minutes=1))
+        mocker.patch("orders.crm.SyncService.sync", side_effect=crm.ServiceUnavailable("503"))
+        assert settle(sync_to_crm, completed.id).status == "dead"
+
+    def test_refusal_is_logged_once_though_its_run_dies_before_it_is_settled(
+        self, completed: Order, mocker: MockerFixture
+    ) -> None:
+        mocker.patch("orders.crm.SyncService.sync", side_effect=crm.InvalidDataError("Missing name"))
+        message_id = outbox.enqueue(sync_to_crm.s(completed.id))
+        killed = mocker.patch("outbox.journal.settle", side_effect=KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            drain()
+        assert SyncErrorLog.objects.count() == 1
+        mocker.stop(killed)
+        OutboxMessage.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
+        offer_abandoned(worker_timeout_s=60, judge_workers=False)
+        drain()
+        assert OutboxMessage.objects.get(message_id=message_id).status == "done"
+        assert SyncErrorLog.objects.count() == 1
 
     def test_crm_has_the_order_in_the_end(self, completed: Order, sandbox_settings: RunningSandbox) -> None:
         sandbox_settings.faults(crm={"error_rate": 0.5}, seed=3)
