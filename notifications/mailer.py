@@ -17,6 +17,7 @@ from django.core.validators import validate_email
 
 from notifications.errors import InvalidRecipient, MailNotSent, MailRefused
 from notifications.models import EmailLog, RenderedEmail
+from outbox.database import patiently
 
 # Becomes the left side of a Message-ID (RFC 5322 dot-atom).
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -77,7 +78,8 @@ def _send(log: EmailLog, mail: RenderedEmail) -> None:
         connection.open()
         try:
             message.send()
-            log.mark_sent()
+            # A database that restarted meanwhile must not have the mail sent again while we are here to tell it.
+            patiently(log.mark_sent)
         finally:
             with contextlib.suppress(OSError):  # SMTPException is one, too.
                 connection.close()

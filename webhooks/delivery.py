@@ -18,6 +18,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from outbox.database import patiently
 from resilience.retry import parse_retry_after
 from webhooks import transport
 from webhooks.errors import (
@@ -73,7 +74,8 @@ def send_webhook(
     except Exception as error:
         delivery.release(error=str(error) or repr(error), http_status=getattr(error, "status", None))
         raise
-    delivery.mark_sent(http_status=http_status)
+    # A database that restarted meanwhile must not have the event posted again while we are here to tell it.
+    patiently(lambda: delivery.mark_sent(http_status=http_status))
     return {"status": "sent", "http_status": http_status, "idempotency_key": key}
 
 

@@ -13,6 +13,7 @@ from notifications.errors import MailInFlight, MailNotSent, MailRefused
 from notifications.mailer import send_once
 from notifications.models import EmailLog, RenderedEmail
 from tests.lab.sandbox_fixture import RunningSandbox
+from tests.support.database import lose_connection
 from tests.support.locks import wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,6 +98,23 @@ def test_no_database_transaction_is_open_while_the_mail_server_works(sandbox_set
     mocker.patch.object(smtplib.SMTP, "sendmail", spy)
     send()
     assert seen == [False]
+
+
+def test_a_mail_that_was_taken_is_sent_once_though_the_database_restarts_before_it_is_marked(
+    sandbox_settings, mocker
+):
+    original = smtplib.SMTP.sendmail
+
+    def taken(self: smtplib.SMTP, *args: object, **kwargs: object) -> object:
+        answer = original(self, *args, **kwargs)  # type: ignore[arg-type]
+        lose_connection()
+        return answer
+
+    mocker.patch.object(smtplib.SMTP, "sendmail", taken)
+    assert send()["status"] == "sent"
+    assert EmailLog.objects.get().status == "sent"
+    assert send()["status"] == "already_sent"
+    assert sandbox_settings.summary("mail")["copies"] == 1
 
 
 def test_a_temporary_refusal_is_retried_and_leaves_no_claim(sandbox_settings: RunningSandbox):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 from unittest.mock import MagicMock
 
-import psycopg2
 import pytest
 from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
@@ -21,22 +17,11 @@ from orders.tasks import update_inventory
 from outbox.models import OutboxMessage
 from outbox.testing import clear, drain
 from tests.orders.conftest import place, units
+from tests.support.database import another_session
 from tests.support.locks import wait_until_blocked
 from tests.support.processes import await_
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@contextmanager
-def another_session() -> Iterator[Any]:
-    options = connection.get_connection_params()
-    for name in ("cursor_factory", "context"):
-        options.pop(name, None)
-    session = psycopg2.connect(**options)
-    try:
-        yield session
-    finally:
-        session.close()
 
 
 def test_every_connection_of_ours_waits_for_a_lock_for_less_than_the_shortest_soft_time_limit() -> None:

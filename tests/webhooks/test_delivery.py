@@ -9,6 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from tests.lab.sandbox_fixture import RunningSandbox
+from tests.support.database import lose_connection
 from tests.support.locks import wait_until_blocked
 from webhooks.delivery import (
     DeliveryInFlight,
@@ -130,6 +131,19 @@ class TestWithoutANetwork:
             Delivery.objects.create(event_id="evt_1", endpoint=URL, event_type="order.created")
         with pytest.raises(IntegrityError), transaction.atomic():
             Delivery.objects.update(status="sent")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_was_taken_is_posted_once_though_the_database_restarts_before_it_is_marked(mocker):
+    def taken(*args: object, **kwargs: object) -> Response:
+        lose_connection()
+        return Response(200)
+
+    post = mocker.patch("webhooks.transport.post", side_effect=taken)
+    assert send_webhook(URL, "order.created", {}, "evt_1")["status"] == "sent"
+    assert Delivery.objects.get().status == "sent"
+    assert send_webhook(URL, "order.created", {}, "evt_1")["status"] == "already_sent"
+    assert post.call_count == 1
 
 
 @pytest.mark.django_db(transaction=True)
