@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import requests
+from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
 from django.conf import settings
 
@@ -17,9 +18,9 @@ RECOVERY_TIMEOUT_S = 30
 
 
 def _is_outage(kind: type[Exception], _error: Exception) -> bool:
-    # A refusal or a 429 is the answer of a warehouse that is up: it must not cut off everybody else. The soft
-    # time limit is not here: its exception says only that this task took long.
-    return issubclass(kind, (requests.RequestException, OSError))
+    # A refusal or a 429 is the answer of a warehouse that is up: it must not cut off everybody else. A soft time
+    # limit that rings inside of the call is no answer at all, and must not close a circuit that is open.
+    return issubclass(kind, (requests.RequestException, OSError, SoftTimeLimitExceeded))
 
 
 @breaker.circuit(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import stripe
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 
 from payments import transport
@@ -20,7 +21,10 @@ KEY_SERIES = 8
 
 
 def _is_outage(_kind: type[Exception], error: Exception) -> bool:
-    # A declined card, a refused request, a 429, a stored 500 played back are answers of a gateway that is up.
+    # A declined card, a refused request, a 429, a stored 500 played back are answers of a gateway that is up. A soft
+    # time limit that rings inside of the call is no answer at all, and must not close a circuit that is open.
+    if isinstance(error, SoftTimeLimitExceeded):
+        return True
     return isinstance(error, GatewayUnavailable) and not isinstance(error, GatewayBusy) and not error.replayed
 
 

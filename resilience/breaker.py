@@ -54,7 +54,7 @@ class Breaker(CircuitBreaker):
     raise CircuitBreakerError (or return the fallback's result) at once for `recovery_timeout` seconds.
     Half-open: one call goes through as a probe; its success closes the circuit, its failure opens it for
     another period. Other exceptions are answers of a working service and count as success (a declined card
-    is no outage).
+    is no outage); so what interrupts a call from outside, such as a task's time limit, belongs to the expected.
     """
 
     def __init__(
