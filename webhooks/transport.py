@@ -33,10 +33,20 @@ TOTAL_TIMEOUT_SECONDS = 15.0
 # Keeps the unique index on (event_id, endpoint) far below PostgreSQL's 2704 bytes an entry.
 MAX_URL_LENGTH = 1024
 MAX_BODY_BYTES = 2048  # Of an unsuccessful answer only: enough for the receiver's reason, too little to hurt.
-# IPv6 addresses that carry an IPv4 address, which a gateway or the kernel would reach: mapped, NAT64, 6to4, Teredo.
-# No real receiver lives there.
-_IPV4_IN_DISGUISE = tuple(
-    ipaddress.IPv6Network(text) for text in ("::ffff:0:0/96", "64:ff9b::/32", "2002::/16", "2001::/32")
+# What `ipaddress` calls global, in one version of Python or another, and where no real receiver lives.
+_NEVER_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        # IPv6 addresses that carry an IPv4 address, which a gateway or the kernel would reach.
+        "::/96",  # compatible
+        "::ffff:0:0/96",  # mapped
+        "::ffff:0:0:0/96",  # translated
+        "64:ff9b::/32",  # NAT64
+        "2002::/16",  # 6to4
+        "2001::/32",  # Teredo
+        "fec0::/10",  # site-local, the private networks of IPv6 before fc00::/7
+        "192.0.0.0/24",  # protocol assignments, some of them inside of the provider's network
+    )
 )
 
 
@@ -100,9 +110,8 @@ def check_url(url: str) -> SplitResult:
 def is_public(address: str) -> bool:
     """Whether an IP address is on the public internet, and not a disguise of one that is not."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and any(ip in network for network in _IPV4_IN_DISGUISE):
-        return False
-    return ip.is_global and not ip.is_multicast
+    # Of the other version an address is in no network.
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NEVER_PUBLIC)
 
 
 def _private_allowed() -> bool:
