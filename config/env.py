@@ -6,10 +6,14 @@ stack, so that `manage.py` in a second terminal talks to the same servers), else
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 STACK_ENV = BASE_DIR / "var" / "stack.env"
@@ -23,6 +27,13 @@ class MissingSetting(SystemExit):
             f"{name} is not set ({meaning}). Set it in the environment, or start the embedded stack "
             "with `make up` (or `manage.py stack`), which provides it."
         )
+
+
+class BadSetting(SystemExit):
+    """A variable has a value that cannot be used. It ends the process with one line instead of a traceback."""
+
+    def __init__(self, name: str, wanted: str) -> None:
+        super().__init__(f"{name} must be {wanted} ({VARIABLES[name].meaning}).")
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,8 @@ VARIABLES: dict[str, Variable] = {
     "STRIPE_API_KEY": Variable("", "secret key of the payment gateway"),
     "STRIPE_WEBHOOK_SECRET": Variable("", "signing secret of the gateway's events"),
     "EMAIL_URL": Variable(
-        "smtp://localhost:25", "mail server: smtp://user:password@host:port, smtps or smtp+tls"
+        "smtp://localhost:25",
+        "mail server: smtp://user:password@host:port; submission://… for STARTTLS, smtp://…?ssl=1 for TLS",
     ),
     "DEFAULT_FROM_EMAIL": Variable("orders@holdfast.example", "sender of every mail"),
     "PASSWORD_RESET_URL": Variable(
@@ -106,20 +118,51 @@ class Env:
             raise MissingSetting(name, row.meaning)
         return value
 
-    def number(self, name: str) -> float:
-        value = self.text(name)
+    def number(self, name: str, *, least: float | None = None) -> float:
+        """A finite number: above 0, or at least `least`."""
+        text = self.text(name)
+        wanted = "above 0" if least is None else f"of at least {least:g}"
         try:
-            return float(value)
+            value = float(text)
         except ValueError:
-            raise SystemExit(f"{name} must be a number, not {value!r} ({VARIABLES[name].meaning}).") from None
+            value = math.nan
+        if not math.isfinite(value) or not (value > 0 if least is None else value >= least):
+            raise BadSetting(name, f"a number {wanted}, not {text!r}")
+        return value
 
-    def integer(self, name: str) -> int:
-        return int(self.number(name))
+    def integer(self, name: str, *, least: int = 1) -> int:
+        value = self.number(name, least=least)
+        if not value.is_integer():
+            raise BadSetting(name, f"a whole number, not {self.text(name)!r}")
+        return int(value)
+
+    def url(self, name: str, *schemes: str, parse: Callable[[str], Any] = str) -> Any:
+        """A URL of one of the schemes, as `parse` reads it; empty where that is the default.
+
+        The line that refuses it does not show it: there is a password in most.
+        """
+        text = self.text(name)
+        if not text:
+            return text
+        try:
+            # Of sentinels, and of brokers that replace each other, there are several.
+            parts = [urlsplit(part) for part in re.split(r";(?=[a-z+]+://)", text)]
+            if all(part.scheme in schemes and (part.port is None or part.port > 0) for part in parts):
+                return parse(text)
+        except ValueError:
+            pass
+        raise BadSetting(name, f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}")
+
+    def choice(self, name: str, *choices: str) -> str:
+        value = self.text(name)
+        if value not in choices:
+            raise BadSetting(name, f"one of {', '.join(choices)}, not {value!r}")
+        return value
 
     def flag(self, name: str) -> bool:
         value = self.text(name).lower()
         if value not in {"0", "1", "true", "false", "yes", "no", "on", "off"}:
-            raise SystemExit(f"{name} must be 0 or 1, not {value!r} ({VARIABLES[name].meaning}).")
+            raise BadSetting(name, f"0 or 1, not {value!r}")
         return value in {"1", "true", "yes", "on"}
 
     def items(self, name: str) -> list[str]:

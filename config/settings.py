@@ -1,6 +1,8 @@
 """Django and Celery settings. Everything that differs between machines comes from `config.env`."""
 
+import logging
 import sys
+from functools import partial
 from typing import Any
 
 import dj_database_url
@@ -76,7 +78,11 @@ TEMPLATES = [
 # --- Stores -------------------------------------------------------------------------------------------
 
 DATABASES: dict[str, Any] = {
-    "default": dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=600, conn_health_checks=True)
+    "default": env.url(
+        "DATABASE_URL",
+        *("postgres", "postgresql", "pgsql"),
+        parse=partial(dj_database_url.parse, conn_max_age=600, conn_health_checks=True),
+    )
 }
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     # Without these a worker's parent would wait for ever on a database that is gone but whose
@@ -98,7 +104,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 DATABASES["default"]["OPTIONS"].setdefault(
     "options", "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
 )
-REDIS_URL = env.text("REDIS_URL")
+REDIS_URL = env.url("REDIS_URL", "redis", "rediss", "unix")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 AUTH_PASSWORD_VALIDATORS = [
@@ -117,13 +123,13 @@ if env.flag("SECURE"):
 
 # --- The outside world --------------------------------------------------------------------------------
 
-STRIPE_API_BASE = env.text("STRIPE_API_BASE")
+STRIPE_API_BASE = env.url("STRIPE_API_BASE", "https", "http")
 STRIPE_API_KEY = env.text("STRIPE_API_KEY")
 STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET")
-WAREHOUSE_URL = env.text("WAREHOUSE_URL")
-CRM_URL = env.text("CRM_URL")
+WAREHOUSE_URL = env.url("WAREHOUSE_URL", "https", "http")
+CRM_URL = env.url("CRM_URL", "https", "http")
 WEBHOOKS_ALLOW_PRIVATE = env.flag("WEBHOOKS_ALLOW_PRIVATE")
-vars().update(dj_email_url.parse(env.text("EMAIL_URL")))
+vars().update(env.url("EMAIL_URL", *dj_email_url.SCHEMES, parse=dj_email_url.parse))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL")
 PASSWORD_RESET_URL = env.text("PASSWORD_RESET_URL")
@@ -131,8 +137,8 @@ PASSWORD_RESET_URL = env.text("PASSWORD_RESET_URL")
 # --- Patterns -----------------------------------------------------------------------------------------
 
 RETRY_SCALE = env.number("RETRY_SCALE")
-RETRY_MINIMUM = env.integer("RETRY_MINIMUM")
-ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG")
+RETRY_MINIMUM = env.integer("RETRY_MINIMUM", least=0)
+ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG", least=0)
 ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
 DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS")
 WEB_THREADS = env.integer("WEB_THREADS")
@@ -140,7 +146,7 @@ WEB_THREADS = env.integer("WEB_THREADS")
 OUTBOX_QUEUES = tuple(TIERS)
 OUTBOX_DEPTH_LIMIT = env.integer("OUTBOX_DEPTH_LIMIT")
 OUTBOX_BATCH = env.integer("OUTBOX_BATCH")
-OUTBOX_RETENTION = env.number("OUTBOX_RETENTION")
+OUTBOX_RETENTION = env.number("OUTBOX_RETENTION", least=0)
 OUTBOX_MARGIN = env.number("OUTBOX_MARGIN")
 OUTBOX_WORKER_TIMEOUT = env.number("OUTBOX_WORKER_TIMEOUT")
 OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
@@ -173,7 +179,9 @@ MONITORING_SOURCES = {"outbox": "outbox.selectors.stats", "dlq": "dlq.selectors.
 
 # --- Celery -------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = env.text("BROKER_URL")
+CELERY_BROKER_URL = env.url(
+    "BROKER_URL", "redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp"
+)
 CELERY_TASK_QUEUES = declare(CELERY_BROKER_URL)
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
 CELERY_TASK_CREATE_MISSING_QUEUES = False
@@ -225,5 +233,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL")},
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", *logging.getLevelNamesMapping())},
 }
