@@ -1,8 +1,9 @@
 """Prometheus exposition at /metrics: every figure is read from the database at the scrape.
 
 Every web process gives the same answer, a deployment resets nothing, and workers need no port of their own.
-Each series that can be named beforehand is there with 0 from the first scrape on, because `increase()` does
-not see a counter that appears with 1. No id and no fingerprint is ever a label: each would be a series for
+Each series that can be named beforehand is there with 0 from the first scrape on, because neither a rule nor
+`delta()` sees a rise to 1 of what was not there before. Nothing is a counter: rows are pruned and purged, and
+what falls would be read as a restart. No id and no fingerprint is ever a label: each would be a series for
 ever.
 
 When a source fails, the scrape still answers, with `monitoring_source_up 0` and without that source's
@@ -16,7 +17,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -115,13 +116,14 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
         "Age of the oldest dead letter that can be acted on",
         snapshot.oldest_dead_letter_age_s,
     )
-    died = CounterMetricFamily("dlq_dead_lettered", "Messages that died", labels=["task", "exception"])
+    # Sums over the letters that are kept: a purge makes them fall, and that is no counter.
+    died = GaugeMetricFamily("dlq_dead_lettered", "Deaths of the kept", labels=["task", "exception"])
     deaths = {("", ""): 0}
     deaths |= {(row["task"], row["exception"]): row["count"] for row in figures.get("dead_lettered", ())}
     for died_of, count in deaths.items():
         died.add_metric(list(died_of), count)
     yield died
-    replays = CounterMetricFamily("dlq_replays", "Replays by what came of them", labels=["outcome"])
+    replays = GaugeMetricFamily("dlq_replays", "Replays of the kept, by outcome", labels=["outcome"])
     for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():
         replays.add_metric([outcome], count)
     yield replays

@@ -1,6 +1,8 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitoring.metrics import registry
+
 QUEUES = ("critical", "high", "default", "low")
 
 
@@ -38,9 +40,13 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     letter = (("queue", "critical"), ("state", "open"), ("task", "orders.tasks.process_order"))
     assert samples["dlq_messages", letter] == 2
     assert samples["dlq_oldest_unresolved_age_seconds", ()] == 3600
-    assert samples["dlq_replays_total", (("outcome", "failed"),)] == 1
+    assert samples["dlq_replays", (("outcome", "failed"),)] == 1
     died = (("exception", "ValueError"), ("task", "orders.tasks.process_order"))
-    assert samples["dlq_dead_lettered_total", died] == 6
+    assert samples["dlq_dead_lettered", died] == 6
+
+
+def test_nothing_that_a_purge_or_pruning_makes_fall_is_called_a_counter(outbox_figures, dlq_figures) -> None:
+    assert {family.type for family in registry.collect()} == {"gauge"}
 
 
 def test_every_series_is_there_with_zero_before_anything_has_happened(
@@ -54,7 +60,7 @@ def test_every_series_is_there_with_zero_before_anything_has_happened(
         assert samples["jobs_error_ratio", (("queue", queue),)] == 0
         for state in ("open", "replaying"):
             assert samples["dlq_messages", (("queue", queue), ("state", state), ("task", ""))] == 0
-    assert samples["dlq_replays_total", (("outcome", "succeeded"),)] == 0
+    assert samples["dlq_replays", (("outcome", "succeeded"),)] == 0
     assert samples["outbox_runs_repeated", ()] == 0
     assert {value for name, value in samples.items() if name[0] == "alert_firing"} == {0}
 
