@@ -81,7 +81,7 @@ def complete(order: Order, *, payment_id: str) -> bool:
         )
         if won:
             log_transition(order.pk, Status.PROCESSING, Status.COMPLETED)
-            announce("order.completed", order.pk)
+            announce("order.completed", order.pk, customer_id=order.customer_id)
         return bool(won)
 
 
@@ -92,7 +92,7 @@ def fail(order: Order, *, reason: str) -> bool:
         if won:
             stock.release(order)
             log_transition(order.pk, Status.PROCESSING, Status.FAILED, note=reason)
-            announce("order.failed", order.pk)
+            announce("order.failed", order.pk, customer_id=order.customer_id)
         return bool(won)
 
 
@@ -134,9 +134,19 @@ def log_transition(order_id: int, before: str, after: str, *, note: str = "") ->
     )
 
 
-def announce(event: str, order_id: int) -> None:
-    """Emit an event of the order, in the caller's transaction, findable by the order's correlation id."""
-    outbox.emit(event, correlation_id=correlation_id(order_id), event=event, order_id=order_id)
+def announce(event: str, order_id: int, *, customer_id: int | None = None) -> None:
+    """Emit an event of the order, in the caller's transaction, findable by the order's correlation id.
+
+    What tells a customer's own systems about it runs in the order of that customer's events; everything else
+    that follows from it waits for nothing.
+    """
+    outbox.emit(
+        event,
+        ordering_key="" if customer_id is None else f"customer-{customer_id}",
+        correlation_id=correlation_id(order_id),
+        event=event,
+        order_id=order_id,
+    )
 
 
 def correlation_id(order_id: int) -> str:

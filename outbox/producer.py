@@ -101,14 +101,20 @@ def emit(
 ) -> list[uuid.UUID]:
     """Enqueue one message for each task that `OUTBOX_EVENTS` names for this event, with these arguments.
 
+    `ordering_key` is for those of the tasks that are `ordered`: the others of the event run side by side.
+
     Raises EnqueueError when the setting does not know the event, so that a misspelt one is not lost.
     """
     try:
         names: Sequence[str] = settings.OUTBOX_EVENTS[event]
     except KeyError:
         raise EnqueueError(f"event {event!r} is not in OUTBOX_EVENTS") from None
-    signatures = [current_app.signature(name, kwargs=kwargs) for name in names]
-    return enqueue_many(signatures, ordering_key=ordering_key, correlation_id=correlation_id)
+    signatures = []
+    for name in names:
+        task = _registered(name)
+        given = {"ordering_key": ordering_key} if ordering_key and task.ordered else {}
+        signatures.append(task.signature(kwargs=kwargs, **given))
+    return enqueue_many(signatures, correlation_id=correlation_id)
 
 
 def adopt(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s: float) -> None:
@@ -148,15 +154,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     lost = sorted(set(options) - _OPTIONS)
     if lost:
         raise EnqueueError(f"{signature.task}: the outbox does not know {', '.join(lost)}")
-    task = current_app.tasks.get(str(signature.task))
-    if task is None:
-        # Only workers import all tasks at their start. A web process or a command may name one that it never saw.
-        # Celery imports them once; a thread that asks meanwhile is told that it is done, and would find no task.
-        with _importing:
-            current_app.loader.import_default_modules()
-        task = current_app.tasks.get(str(signature.task))
-    if task is None:
-        raise EnqueueError(f"task {signature.task!r} is not registered")
+    task = _registered(str(signature.task))
     try:
         # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter at night.
         task.__header__(*signature.args, **signature.kwargs)
@@ -199,6 +197,19 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         "dedup_key": dedup_key,
         "delay": _seconds(task.name, options.get("countdown", 0.0)),
     }
+
+
+def _registered(name: str) -> Task:
+    task = current_app.tasks.get(name)
+    if task is None:
+        # Only workers import all tasks at their start. A web process or a command may name one that it never saw.
+        # Celery imports them once; a thread that asks meanwhile is told that it is done, and would find no task.
+        with _importing:
+            current_app.loader.import_default_modules()
+        task = current_app.tasks.get(name)
+    if task is None:
+        raise EnqueueError(f"task {name!r} is not registered")
+    return task
 
 
 def _message_id(task: str, value: Any) -> uuid.UUID:

@@ -33,6 +33,8 @@ class OutboxTask(Task):
     transactional: ClassVar[bool] = False
     #: Seconds before the first, second, … retry; it sets `max_retries`, too.
     retry_schedule: ClassVar[tuple[float, ...] | None] = None
+    #: Whether this task's message of an event takes the event's ordering key.
+    ordered: ClassVar[bool] = False
     #: Whether a dead head of an ordered group lets the next message pass.
     passes_over_dead: ClassVar[bool] = False
     retry_backoff: ClassVar[bool | float] = 1

@@ -6,8 +6,11 @@ from typing import Any
 from orders.selectors import get_order
 
 
-def order_payload(order_id: int) -> dict[str, Any]:
-    """The order as it is now, as plain JSON: amounts in minor units of `currency`, times in ISO 8601 (UTC).
+def order_payload(order_id: int, event: str) -> dict[str, Any]:
+    """The order as `event` left it, as plain JSON: amounts in minor units of `currency`, times in ISO 8601 (UTC).
+
+    The state is the event's own: the order may be cancelled by the time its completion is published, and a
+    payload that says so would contradict the event that it comes with.
 
     Raises Order.DoesNotExist. Never carries payment details or addresses: an endpoint may be anybody's
     server.
@@ -16,7 +19,7 @@ def order_payload(order_id: int) -> dict[str, Any]:
     return {
         "order_id": order.pk,
         "customer_id": order.customer_id,
-        "status": order.status,
+        "status": event.removeprefix("order."),
         "currency": order.currency,
         "subtotal_cents": order.subtotal_cents,
         "tax_cents": order.tax_cents,
@@ -27,7 +30,7 @@ def order_payload(order_id: int) -> dict[str, Any]:
         ],
         "created_at": _iso(order.created_at),
         "completed_at": _iso(order.completed_at),
-        "cancelled_at": _iso(order.cancelled_at),
+        "cancelled_at": _iso(order.cancelled_at) if event == "order.cancelled" else None,
     }
 
 

@@ -21,10 +21,16 @@ RETRY_SCHEDULE = (1, 2, 5, 15, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 129_
 PATIENCE = timedelta(days=3)
 
 
-# One row and one more a subscription; what takes longer than this waits for a lock that somebody forgot.
+# `ordered`: what is published first is delivered first, so a customer's events must be published in their order,
+# too. One at a time for each customer costs nothing where it counts: it is one short transaction, and the posts
+# that follow take longer and go one at a time as well. What takes longer than its limit waits for a lock that
+# somebody forgot.
 @shared_task(
     queue="default",
     transactional=True,
+    ordered=True,
+    # As with `deliver`: an event that cannot be published waits for an operator, and cuts nobody off from later ones.
+    passes_over_dead=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=5,
     soft_time_limit=20,
@@ -37,7 +43,7 @@ def publish_event(event: str, order_id: int) -> dict[str, Any]:
     Runs in one transaction with its message. However often it is run, for however many copies of the event,
     there is one Event row (with the payload as it was the first time) and one delivery per subscription.
     """
-    payload = order_payload(order_id)
+    payload = order_payload(order_id, event)
     row, _ = Event.objects.get_or_create(
         event_type=event,
         order_id=order_id,

@@ -14,6 +14,7 @@ from lab.chaos.damage import Outcome
 from lab.invariants import Books, ClientRequest, LetterLine, MessageLine, Pair, Sample
 
 DELIVER = "webhooks.tasks.deliver"
+PUBLISH = "webhooks.tasks.publish_event"
 BEAT = "beat:"
 FINAL = ("completed", "failed", "cancelled")
 
@@ -49,6 +50,7 @@ def read_chaos_books(
         messages=_messages(),
         letters=_letters(),
         webhooks_enqueued=_webhooks_enqueued(),
+        events=_events(),
         injected=injected,
         slot_s={
             name: float(getattr(entry["schedule"], "total_seconds", lambda entry=entry: entry["schedule"])())
@@ -107,6 +109,27 @@ def _webhooks_enqueued() -> list[Pair]:
     )
     found = [deliveries[args[0]] for args in messages if args and args[0] in deliveries]
     return [(event, urlsplit(endpoint).path.split("/")[2]) for event, endpoint in found]
+
+
+def _events() -> dict[str, tuple[int, int]]:
+    """Event id -> order and transition, for every event whose publishing no operator replayed."""
+    from orders.models import OrderTransition
+    from outbox.models import OutboxMessage
+    from webhooks.models import Event
+
+    ends = OrderTransition.objects.filter(to_status__in=FINAL).values_list("order_id", "to_status", "pk")
+    lines = {(order_id, f"order.{status}"): pk for order_id, status, pk in ends}
+    replayed = {
+        (kwargs["order_id"], kwargs["event"])
+        for kwargs in OutboxMessage.objects.filter(task=PUBLISH, replays__gt=0).values_list(
+            "kwargs", flat=True
+        )
+    }
+    return {
+        event_id: (order_id, lines[order_id, event_type])
+        for event_id, order_id, event_type in Event.objects.values_list("event_id", "order_id", "event_type")
+        if (order_id, event_type) in lines.keys() - replayed
+    }
 
 
 def outcomes(books: Books) -> list[Outcome]:

@@ -54,6 +54,8 @@ _OUTBOX = (
          without=(("DROP INDEX outbox_one_head_per_group", "CREATE UNIQUE INDEX outbox_one_head_per_group ON outbox_outboxmessage (ordering_key) WHERE status IN ('scheduled', 'pending', 'published') AND NOT ordering_key = ''"),)),
     _bug("the messages of a group do not wait for each other", "deliver_in_order", "rival", "webhooks arrive in order",
          ("webhooks.tasks", 'ordering_key=f"webhook-{subscription.pk}"', 'ordering_key=""')),
+    _bug("a customer's events are published side by side", "publish_in_order", "rival", "webhooks arrive in order",
+         ("orders.claims", 'f"customer-{customer_id}"', '""')),
     _bug("scheduled messages are never promoted", "relay", "kill", _STUCK,
          ("outbox.relay", "moved = dispatch.promote_due(self._batch) if work.due else 0", "moved = 0")),
     _bug("a slot is enqueued outside of its cursor's transaction", "beat", "kill", "beat",
@@ -133,7 +135,7 @@ _MONEY_AND_MAIL = (
     _bug("a webhook is posted without looking whether it was", "deliver", "kill", "nothing is sent without a claim",
          ("webhooks.delivery", "    if delivery.status == Delivery.Status.SENT:", "    if False:")),
     _bug("an event is published in pieces", "publish_event", "kill", "",
-         ("webhooks.tasks", '@shared_task(queue="default", transactional=True)', '@shared_task(queue="default")')),
+         ("webhooks.tasks", '    transactional=True,\n', '')),
     _bug("a mail is sent without looking whether it was", "send_receipt", "kill", "nothing is sent without a claim",
          ("notifications.mailer", "    if log.status == EmailLog.Status.SENT:", "    if False:")),
 )  # fmt: skip

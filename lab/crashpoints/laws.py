@@ -114,7 +114,23 @@ def webhooks_arrive_in_order(world: World) -> str:
         ]
         if ours != theirs:
             wrong.append(f"merchant {merchant}: sent as {ours}, arrived as {theirs}")
+        happened = _events_as_they_happened(merchant)
+        if [event for event in theirs if event in happened] != [
+            event for event in happened if event in theirs
+        ]:
+            wrong.append(f"merchant {merchant}: happened as {happened}, arrived as {theirs}")
     return "; ".join(wrong)
+
+
+def _events_as_they_happened(merchant: str) -> list[str]:
+    """The ids of the customer's events, by the transition logs of its orders; here no two transactions overlap."""
+    events = model("webhooks.Event").objects.filter(customer_id=merchant)
+    known = {
+        (order, kind): event
+        for order, kind, event in events.values_list("order_id", "event_type", "event_id")
+    }
+    log = model("orders.OrderTransition").objects.order_by("id").values_list("order_id", "to_status")
+    return [known[order, f"order.{status}"] for order, status in log if (order, f"order.{status}") in known]
 
 
 def no_delivery_is_open(world: World) -> str:

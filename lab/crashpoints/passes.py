@@ -164,6 +164,16 @@ def _two_webhooks(world: World) -> State:
     return {"queue": publish_only(world, staged("webhooks.tasks.deliver"))}
 
 
+def _two_events(world: World) -> State:
+    """Two events of one order: the first is about to be published, the second waits behind it."""
+    from orders.services import cancel_order
+
+    order = processed(world)
+    cancel_order(order_id=order.pk)
+    drop_fan_out(but="webhooks.tasks.publish_event")
+    return {"queue": publish_only(world, staged("webhooks.tasks.publish_event"))}
+
+
 def _whatever_is_due(world: World, state: State) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -271,6 +281,8 @@ PASSES: tuple[Scenario, ...] = (
              waived=waived_without()),
     # Another worker runs whatever else may run, while the first webhook is on its way.
     Scenario("deliver_in_order", "ordered group", _two_webhooks, _process, rival=_whatever_is_due,
+             waived=waived_without()),
+    Scenario("publish_in_order", "ordered group", _two_events, _process, rival=_whatever_is_due,
              waived=waived_without()),
     Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, rival=_tell_of_the_lost_child),
     Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,

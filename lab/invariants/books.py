@@ -135,6 +135,8 @@ class Books:
     webhooks_enqueued: Sequence[
         Pair
     ] = ()  # (event id, merchant) in commit order, without those that were replayed
+    # Event id -> its order, and the line of the transition log that it tells of; without those that were replayed.
+    events: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     injected: frozenset[str] = frozenset()  # ids of garbage that the experiment itself put into the broker
     slot_s: Mapping[str, float] = field(default_factory=dict)  # schedule -> seconds between two slots
 

@@ -50,14 +50,24 @@ def webhooks_take_effect_once(books: Books) -> Finding:
 
 
 def webhooks_arrive_in_order(books: Books) -> Finding:
-    """A merchant sees events first in the order in which they were committed; what was replayed comes when it comes."""
+    """A merchant sees events first in the order in which they were committed; what was replayed comes when it comes.
+
+    Of one order that is the order of its transition log. Of several it is that of the deliveries: their transactions may
+    overlap, and then no log says which one was first.
+    """
     place = {pair: number for number, pair in enumerate(books.webhooks_enqueued)}
 
     def wrong() -> Iterator[str]:
         last: dict[str, tuple[str, str]] = {}
+        last_line: dict[tuple[str, int], int] = {}
         for pair in books.webhooks:
             if pair not in place:
                 continue
+            if pair[0] in books.events:
+                order_id, line = books.events[pair[0]]
+                if line < last_line.get((pair[1], order_id), line):
+                    yield f"merchant {pair[1]} got {pair[0]} after a later event of order {order_id}"
+                last_line[pair[1], order_id] = line
             before = last.get(pair[1])
             if before is not None and place[before] > place[pair]:
                 yield f"merchant {pair[1]} got {before[0]} before {pair[0]}"

@@ -38,7 +38,7 @@ def cancel_order(*, order_id: int, reason: str = "") -> Order:
     if order.stock_shipped_at is None:
         stock.release(order)
     claims.log_transition(order_id, before, Status.CANCELLED, note=reason)
-    claims.announce("order.cancelled", order_id)
+    claims.announce("order.cancelled", order_id, customer_id=order.customer_id)
     if (order.payment_id or order.payment_intent_id) and not being_charged:
         # Somebody who is still charging asks for the refund itself, once it knows what there is to refund.
         claims.request_refund(order_id=order_id)

@@ -78,6 +78,7 @@ SOUND = Books(
     messages=MESSAGES,
     letters=[REPLAYED, GARBAGE],
     webhooks_enqueued=[("evt_1", "7"), ("evt_2", "7")],
+    events={"evt_1": (1, 11), "evt_2": (2, 10)},
     injected=frozenset({"garbage"}),
     slot_s={"prune": 5.0},
 )
@@ -148,6 +149,8 @@ def test_an_order_cancelled_after_completion_need_not_have_been_shipped() -> Non
             CAPTURES,
         ),
         ({"webhooks": [("evt_2", "7"), ("evt_1", "7")]}, ORDERING),
+        # Delivered as enqueued, but enqueued in another order than the order's log has.
+        ({"events": {"evt_1": (2, 12), "evt_2": (2, 11)}}, ORDERING),
         ({"samples": [SAMPLE, replace(SAMPLE, units={"WIDGET": 9})]}, STOCK),
         ({"messages": without(MESSAGES[0])}, CONSERVATION),
         ({"messages": [*MESSAGES, message(AT_COMPLETION[1], 1, 99)]}, CONSERVATION),

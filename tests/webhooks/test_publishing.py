@@ -1,20 +1,25 @@
 """An event of an order becomes one row, and one ordered delivery for each subscription that asked for it."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 import outbox
 from dlq.models import DeadLetter
+from orders import claims
 from orders.models import Customer, Order
+from orders.services import cancel_order
+from outbox import dispatch
 from outbox.models import OutboxMessage
-from outbox.testing import drain, staged
+from outbox.testing import drain, run_here, staged
 from tests.lab.sandbox_fixture import RunningSandbox
 from webhooks import tasks
 from webhooks.models import Delivery, Event, Subscription
+from webhooks.payload import order_payload
 from webhooks.seed import seed_demo
 from webhooks.transport import Response
 
@@ -82,6 +87,65 @@ def test_the_payload_is_a_snapshot_without_private_data(order, subscription, moc
     assert f'"order_id":{order.pk}' in body
     assert '"total_cents":9999' in body
     assert "private@example.com" not in body
+
+
+def complete_and_cancel(order: Order) -> None:
+    claimed = claims.claim(order_id=order.pk, owner="test")
+    assert claimed
+    assert claims.complete(claimed, payment_id="pi_1")
+    cancel_order(order_id=order.pk)
+    OutboxMessage.objects.exclude(task="webhooks.tasks.publish_event").delete()
+
+
+def test_a_customers_events_are_delivered_in_the_order_in_which_they_happened_although_the_first_is_retried(
+    order, subscription, mocker
+):
+    post = mocker.patch("webhooks.transport.post", return_value=Response(200))
+    complete_and_cancel(order)
+    # The first run loses the database's connection; what could run beside it would run before it.
+    read = mocker.patch("webhooks.tasks.order_payload", side_effect=OperationalError("connection is lost"))
+    dispatch.promote_heads()
+    (head,) = dispatch.mark("default", 10)
+    run_here(head.message_id, wire=head.identity(), task=head.task, queue=head.queue)
+    read.side_effect = order_payload
+    assert dispatch.mark("default", 10) == [], "the second event waits for the first"
+
+    drain()
+
+    bodies = [json.loads(call.kwargs["data"]) for call in post.call_args_list]
+    assert [body["event"] for body in bodies] == ["order.completed", "order.cancelled"]
+
+
+def test_a_payload_says_what_its_event_says_although_the_order_has_moved_on(order, subscription, mocker):
+    post = mocker.patch("webhooks.transport.post", return_value=Response(200))
+    complete_and_cancel(order)
+    drain()
+    data = [json.loads(call.kwargs["data"])["data"] for call in post.call_args_list]
+    assert [(each["status"], each["cancelled_at"] is not None) for each in data] == [
+        ("completed", False),
+        ("cancelled", True),
+    ]
+
+
+def test_only_what_tells_the_customer_waits_for_its_turn(order):
+    claimed = claims.claim(order_id=order.pk, owner="test")
+    assert claimed
+    claims.complete(claimed, payment_id="pi_1")
+    assert {message.task: message.ordering_key for message in staged() if message.ordering_key} == {
+        "webhooks.tasks.publish_event": f"customer-{order.customer_id}"
+    }
+
+
+def test_an_event_that_cannot_be_published_lets_the_next_one_pass(order, subscription, mocker):
+    post = mocker.patch("webhooks.transport.post", return_value=Response(200))
+    read = mocker.patch(
+        "webhooks.tasks.order_payload", side_effect=[ValueError("a bug"), {"customer_id": order.customer_id}]
+    )
+    complete_and_cancel(order)
+    drain()
+    assert read.call_count == 2
+    assert [json.loads(call.kwargs["data"])["event"] for call in post.call_args_list] == ["order.cancelled"]
+    assert DeadLetter.objects.get().task == "webhooks.tasks.publish_event"
 
 
 def test_only_events_that_were_asked_for_are_delivered(order, subscription):
