@@ -1,8 +1,9 @@
 """Reading orders: what other apps and the API may ask."""
 
+import random
 from datetime import date, datetime, timedelta
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from orders.clock import ClockTimestamp
 from orders.models import ImportFile, ImportRow, Order
@@ -25,6 +26,33 @@ def order_by_payment_intent(payment_intent_id: str) -> Order | None:
     return Order.objects.filter(
         Q(payment_intent_id=payment_intent_id) | Q(payment_id=payment_intent_id)
     ).first()
+
+
+def intents_in_processing(*, before: datetime, limit: int) -> list[tuple[int, str]]:
+    """Order and payment of up to `limit` orders placed before that are being processed, or should be.
+
+    Where there are more, another part of them each time.
+    """
+    return _part(Order.objects.filter(status=Order.Status.PROCESSING), before=before, limit=limit)
+
+
+def intents_without_sale(*, before: datetime, limit: int) -> list[tuple[int, str]]:
+    """The same of orders that were cancelled or failed."""
+    ended = Order.objects.filter(status__in=[Order.Status.CANCELLED, Order.Status.FAILED])
+    return _part(ended, before=before, limit=limit)
+
+
+def _part(orders: QuerySet[Order], *, before: datetime, limit: int) -> list[tuple[int, str]]:
+    # From a random one on, and round the end: nobody has to remember how far the last call came, and what stands
+    # still at the front cannot hide the rest for ever.
+    orders = orders.filter(created_at__lt=before).exclude(payment_intent_id="").order_by("pk")
+    ends = orders.aggregate(first=Min("pk"), last=Max("pk"))
+    if ends["first"] is None:
+        return []
+    start = random.randint(ends["first"], ends["last"])
+    rows = orders.values_list("pk", "payment_intent_id")
+    found = list(rows.filter(pk__gte=start)[:limit])
+    return found + list(rows.filter(pk__lt=start)[: limit - len(found)])
 
 
 def charged_orders(*, since: datetime | None = None) -> QuerySet[Order]:

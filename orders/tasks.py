@@ -16,7 +16,7 @@ from circuitbreaker import CircuitBreakerError
 import outbox
 from notifications.services import EmailService, MailNotSent, PermanentMailError
 from orders import crm, effects, importer, reports, warehouse
-from orders.claims import lease_left_s
+from orders.claims import correlation_id, lease_left_s
 from orders.clock import scaled
 from orders.models import ImportRow, Order, Report
 from orders.outbound import RateLimited, Refused
@@ -133,7 +133,7 @@ def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
         wait_s = warehouse.retry_after_s(error)
         if outbox.current() is not None:
             raise outbox.Defer(wait_s, "the warehouse's circuit is open") from error
-        outbox.enqueue(notify_warehouse.s(order_id), delay=wait_s)
+        outbox.enqueue(notify_warehouse.s(order_id), delay=wait_s, correlation_id=correlation_id(order_id))
         return {"status": "queued_for_retry", "retry_after": wait_s, "order_id": order_id}
     except RateLimited as error:
         wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after

@@ -13,8 +13,8 @@ from typing import Any
 from django.db.models import Q
 from django.db.models.functions import Now
 
-import outbox
 from orders import selectors as orders
+from orders.claims import announce
 from payments.models import Refund
 from payments.refunds import REFUNDABLE
 from webhooks.selectors import get_incoming_event
@@ -43,7 +43,7 @@ def _captured(intent: dict[str, Any]) -> None:
     """
     order = orders.order_by_payment_intent(intent["id"])
     if order is not None and order.status in REFUNDABLE:
-        outbox.emit("order.refund_due", event="order.refund_due", order_id=order.pk)
+        announce("order.refund_due", order.pk)
 
 
 def _charge_refunded(charge: dict[str, Any]) -> None:

@@ -22,10 +22,11 @@ Source of the steps: https://docs.stripe.com/api/idempotent_requests, brandur.or
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from payments import answers
 from payments.answers import Intent, RefundAnswer
@@ -56,10 +57,12 @@ __all__ = [
 
 #: What an idempotency key begins with when the rest of it is the id of an order.
 _ORDER_KEY = "order-"
-#: Times that one page of the ledger is asked for, at once. Reading is all or nothing: when 30 % of calls fail, a
+#: Times that one part of the ledger is asked for, at once. Reading is all or nothing: when 30 % of calls fail, a
 #: ledger of ten pages would be read to its end once in 35 runs. Below the breaker's threshold, which judges
 #: outages.
-PAGE_TRIES = 4
+READ_TRIES = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -134,11 +137,20 @@ class PaymentGateway:
         return call(lambda client: answers.intent(client.v1.payment_intents.retrieve(intent_id)))
 
     @classmethod
+    def intents(cls, intent_ids: Iterable[str]) -> Iterator[Intent]:
+        """Each of these that the gateway knows, one call each."""
+        for intent_id in intent_ids:
+            try:
+                yield cls._read(partial(cls.retrieve, intent_id))
+            except InvalidRequest:
+                continue
+
+    @classmethod
     def intents_since(cls, since: datetime) -> Iterator[Intent]:
         """Every intent created at or after `since`, newest first, page by page."""
         params: Any = {"limit": 100, "created": {"gte": int(since.timestamp())}}
         while True:
-            page, more = cls._page_of_intents(params)
+            page, more = cls._read(partial(cls._page_of_intents, params))
             yield from page
             if not more or not page:
                 return
@@ -179,11 +191,13 @@ class PaymentGateway:
 
     @classmethod
     def _page_of_intents(cls, params: Any) -> tuple[list[Intent], bool]:
-        for last in (*[False] * (PAGE_TRIES - 1), True):
+        return call(lambda client: answers.page(client.v1.payment_intents.list(params), answers.intent))
+
+    @classmethod
+    def _read(cls, read: Callable[[], T]) -> T:
+        for last in (*[False] * (READ_TRIES - 1), True):
             try:
-                return call(
-                    lambda client: answers.page(client.v1.payment_intents.list(params), answers.intent)
-                )
+                return read()
             except GatewayUnavailable as error:
                 if last or isinstance(error, GatewayBusy):
                     raise

@@ -20,18 +20,24 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
 import outbox
 from orders import selectors as orders
+from orders.claims import announce, correlation_id
+from payments import clock
 from payments.errors import InvalidRequest
 from payments.gateway import Intent, PaymentGateway
 from payments.models import Finding, Refund
 from payments.refunds import REFUNDABLE
 
-#: How far back the gateway's list is read. Differences found once are followed however old they grow.
+#: How far back the gateway's list is read. Differences found once are followed however old they grow, and so are
+#: orders whose payment may yet be taken: a dead letter can be replayed on day three.
 WINDOW = timedelta(days=1)
-#: What is younger is probably still being worked on: the critical queue's longest back-off is five minutes.
+#: Payments asked for one by one, of older orders that are still being processed, and of those that ended without a
+#: sale: a call each, so that even at a third of a second the two parts end well inside the task's time limit.
+OPEN_ORDERS, ENDED_ORDERS = 300, 100
+#: What is younger is probably still being worked on: the critical queue's longest back-off is five minutes. Not for
+#: what was found already: a run with a longer grace must not report it as gone.
 GRACE = timedelta(minutes=10)
 
 #: The periodic run mends a difference again only after this long: what mending did not help is a dead letter
@@ -90,11 +96,16 @@ def reconcile(
     Raises `payments.errors.GatewayUnavailable` or `circuitbreaker.CircuitBreakerError` when the gateway
     cannot be read; nothing is then concluded from what was not seen.
     """
-    now = timezone.now()
+    now = clock.now()
     run = Reconciliation(since=now - window)
     completed = _completed(run.since)
     captured: set[str] = set()
-    for intent in _intents(run.since):
+    followed = set(
+        Finding.objects.filter(resolved_at__isnull=True, subject__startswith="pi_").values_list(
+            "subject", flat=True
+        )
+    )
+    for intent in _intents(run.since, followed):
         run.intents += 1
         if intent.captured_cents <= 0:
             continue
@@ -104,7 +115,9 @@ def reconcile(
         # query.
         order = completed.get(intent.id) or _order(intent)
         if order is not None or intent.order_id is not None:
-            run.differences.extend(_compare(intent, order, before=now - grace))
+            run.differences.extend(
+                _compare(intent, order, before=None if intent.id in followed else now - grace)
+            )
     for payment_id, order in completed.items():
         if payment_id not in captured and not _is_captured(payment_id):
             run.differences.append(
@@ -136,21 +149,29 @@ def _completed(since: datetime) -> dict[str, Any]:
     return {payment_id: order for payment_id, order in found.items() if order.status == "completed"}
 
 
-def _intents(since: datetime) -> Iterator[Intent]:
-    """The window's intents, and those of open findings that have left it."""
+def _intents(since: datetime, followed: set[str]) -> Iterator[Intent]:
+    """The window's intents, and older ones: those of open findings, and those of orders that may yet be charged."""
     seen: set[str] = set()
     for intent in PaymentGateway.intents_since(since):
         # A page boundary moves when an intent is created meanwhile; nothing may be counted twice.
         if intent.id not in seen:
             seen.add(intent.id)
             yield intent
-    followed = Finding.objects.filter(resolved_at__isnull=True, subject__startswith="pi_")
-    for intent_id in followed.values_list("subject", flat=True).distinct():
-        if intent_id not in seen:
-            try:
-                yield PaymentGateway.retrieve(intent_id)
-            except InvalidRequest:
-                continue  # Unknown to the gateway: `completed_not_captured` has its own look at such an id.
+    # Unknown to the gateway is nobody's charge; `completed_not_captured` has its own look at such an id.
+    yield from PaymentGateway.intents(sorted((followed | set(_unsettled(since))) - seen))
+
+
+def _unsettled(before: datetime) -> Iterator[str]:
+    """Payments of orders placed `before` that wait for their charge, or ended without a sale and without a refund."""
+    yield from (intent_id for _, intent_id in orders.intents_in_processing(before=before, limit=OPEN_ORDERS))
+    ended = orders.intents_without_sale(before=before, limit=ENDED_ORDERS)
+    # A refund that is not settled is a finding of its own.
+    refunded = set(
+        Refund.objects.filter(order_id__in=[order_id for order_id, _ in ended]).values_list(
+            "order_id", flat=True
+        )
+    )
+    yield from (intent_id for order_id, intent_id in ended if order_id not in refunded)
 
 
 def _order(intent: Intent) -> Any | None:
@@ -170,9 +191,9 @@ def _is_captured(payment_id: str) -> bool:
         return False
 
 
-def _compare(intent: Intent, order: Any | None, *, before: datetime) -> Iterator[Difference]:
-    """What is wrong with one captured intent; nothing while it is younger than the grace period."""
-    if intent.created_at > before:
+def _compare(intent: Intent, order: Any | None, *, before: datetime | None) -> Iterator[Difference]:
+    """What is wrong with one captured intent; nothing while it is younger than the grace period, if it has one."""
+    if before is not None and intent.created_at > before:
         return
     paid = f"captured {intent.captured_cents} {intent.currency}"
 
@@ -201,7 +222,10 @@ def _compare(intent: Intent, order: Any | None, *, before: datetime) -> Iterator
 
 
 def _refund_differences(*, before: datetime) -> Iterator[Difference]:
-    overdue = Refund.objects.filter(status=Refund.Status.PENDING, created_at__lte=before)
+    found = Finding.objects.filter(kind=Kind.REFUND_OVERDUE, resolved_at__isnull=True)
+    overdue = Refund.objects.filter(
+        Q(created_at__lte=before) | Q(order_id__in=found.values("order_id")), status=Refund.Status.PENDING
+    )
     for refund in overdue.order_by("pk"):
         detail = f"requested at {refund.created_at:%Y-%m-%d %H:%M}"
         yield Difference(
@@ -240,13 +264,17 @@ def _record(run: Reconciliation, now: datetime) -> None:
 def _heal(differences: list[Difference], now: datetime, mend_again: timedelta) -> None:
     due = Q(mended_at__isnull=True) | Q(mended_at__lte=now - mend_again)
     for difference in differences:
-        if difference.action == Action.NEEDS_A_PERSON:
+        if difference.action == Action.NEEDS_A_PERSON or difference.order_id is None:
             continue
         # The update is also the claim: of two runs at once, the second waits here and then finds it mended.
         finding = Finding.objects.filter(due, kind=difference.kind, subject=difference.subject)
         if not finding.update(mended_at=now):
             continue
         if difference.action == Action.PROCESSING_REARMED:
-            outbox.emit("order.process_due", order_id=difference.order_id)
+            outbox.emit(
+                "order.process_due",
+                correlation_id=correlation_id(difference.order_id),
+                order_id=difference.order_id,
+            )
         else:
-            outbox.emit("order.refund_due", event="order.refund_due", order_id=difference.order_id)
+            announce("order.refund_due", difference.order_id)

@@ -65,6 +65,7 @@ class TestCallingTheWarehouse:
         notify_warehouse(completed.id)
         (message,) = staged("orders.tasks.notify_warehouse")
         assert (message.args, message.status) == ([completed.id], "scheduled")
+        assert message.correlation_id == f"order-{completed.id}"
 
     def test_message_that_meets_an_open_circuit_comes_back_and_spends_no_attempt(
         self, completed: Order, mocker: MockerFixture

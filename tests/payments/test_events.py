@@ -55,6 +55,7 @@ def test_a_capture_of_an_order_that_ended_without_a_sale_is_refunded(
     apply_event(receive("payment_intent.succeeded", id="pi_1"))
     (message,) = staged("payments.tasks.refund_order")
     assert message.kwargs["order_id"] == order.pk
+    assert message.correlation_id == f"order-{order.pk}"
 
 
 def test_a_capture_of_somebody_elses_is_ignored(receive: Receive) -> None:

@@ -16,7 +16,7 @@ from payments.errors import (
     GatewayUnavailable,
     InvalidRequest,
 )
-from payments.gateway import PAGE_TRIES, PaymentGateway
+from payments.gateway import READ_TRIES, PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.payer import DECLINED_CARD, Payer, captures, commit_then
 
@@ -137,4 +137,4 @@ def test_a_page_that_fails_is_asked_for_again_before_the_whole_reading_is_given_
     sandbox_settings.faults(gateway={"error_rate": 1})
     with pytest.raises(GatewayUnavailable):
         list(PaymentGateway.intents_since(datetime.now(UTC) - timedelta(hours=1)))
-    assert sandbox_settings.bitten("gateway", "error_rate") == PAGE_TRIES
+    assert sandbox_settings.bitten("gateway", "error_rate") == READ_TRIES

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
+from pytest_mock import MockerFixture
 
 from orders.models import Order
 from outbox.testing import clear, drain, staged
@@ -141,6 +143,100 @@ def test_a_finding_that_has_left_the_window_is_followed_until_it_is_gone(
     after = Finding.objects.get()
     assert after.first_seen_at == before.first_seen_at
     assert after.last_seen_at > before.last_seen_at
+
+
+#: A window in which the gateway's list is empty: everything at the sandbox is of today.
+PAST_THE_WINDOW = timedelta(hours=-1)
+
+
+def test_an_old_order_that_is_charged_on_day_three_is_found_and_completed(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    order = make_order()
+    charge(order, status="processing")
+    assert kinds(compare(window=PAST_THE_WINDOW)) == ["captured_not_completed"]
+    drain()
+    order.refresh_from_db()
+    assert (order.status, order.processing_count) == ("completed", 1)
+    assert len(gateway.ledger("charges", order_id=order.pk)) == 1
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_an_old_order_without_a_sale_that_was_charged_after_all_is_refunded(
+    make_order: MakeOrder, gateway: RunningSandbox, status: str
+) -> None:
+    order = make_order()
+    charge(order, status=status)
+    assert kinds(compare(window=PAST_THE_WINDOW)) == ["captured_not_refunded"]
+    drain()
+    assert len(gateway.ledger("refunds", order_id=order.pk)) == 1
+    assert compare(window=PAST_THE_WINDOW).resolved == 1
+
+
+def test_old_orders_cost_a_bounded_number_of_calls_and_each_gets_its_turn(
+    make_order: MakeOrder, gateway: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("payments.reconcile.OPEN_ORDERS", 2)
+    monkeypatch.setattr("payments.reconcile.ENDED_ORDERS", 1)
+    for status in ("processing", "failed"):
+        for _ in range(4):
+            order = make_order()
+            charge(order, status=status)
+    found: set[str] = set()
+    runs = 0
+    while len(found) < 8:
+        run = compare(window=PAST_THE_WINDOW, heal=False)
+        new = {difference.subject for difference in run.differences} - found
+        assert len(new) <= 3
+        found |= new
+        runs += 1
+        assert runs < 500
+    assert Finding.objects.filter(resolved_at=None).count() == 8
+
+
+def test_old_orders_are_read_through_a_gateway_that_fails_now_and_then(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    charge(make_order(), status="processing")
+    gateway.faults(gateway={"error_rate": 0.4}, seed=1)
+    for _ in range(5):
+        assert kinds(compare(window=PAST_THE_WINDOW, heal=False)) == ["captured_not_completed"]
+    assert gateway.bitten("gateway", "error_rate") > 0
+
+
+def test_a_run_with_a_longer_grace_does_not_report_a_finding_as_gone(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    charge(make_order(), status="cancelled")
+    stuck = make_order()
+    charge(stuck, status="cancelled")
+    Refund.objects.create(order=stuck, payment_intent_id=stuck.payment_intent_id, currency="usd")
+    assert kinds(compare(heal=False)) == ["captured_not_refunded", "refund_overdue"]
+    before = set(Finding.objects.values_list("pk", "first_seen_at"))
+    run = compare(grace=timedelta(hours=1), heal=False)
+    assert (kinds(run), run.resolved) == (["captured_not_refunded", "refund_overdue"], 0)
+    assert set(Finding.objects.values_list("pk", "first_seen_at")) == before
+
+
+def test_a_worker_whose_clock_is_ahead_takes_no_young_payment_for_an_old_one(
+    make_order: MakeOrder, gateway: RunningSandbox, mocker: MockerFixture
+) -> None:
+    charge(make_order(), status="cancelled")
+    mocker.patch("django.utils.timezone.now", return_value=timezone.now() + timedelta(hours=2))
+    assert reconcile().differences == []
+
+
+def test_what_reconciliation_starts_belongs_to_the_orders_journey(
+    make_order: MakeOrder, gateway: RunningSandbox
+) -> None:
+    charged, ended = make_order(), make_order()
+    charge(charged, status="processing")
+    charge(ended, status="cancelled")
+    compare()
+    assert {message.task: message.correlation_id for message in staged()} == {
+        "orders.tasks.process_order": f"order-{charged.pk}",
+        "payments.tasks.refund_order": f"order-{ended.pk}",
+    }
 
 
 def test_a_refund_that_nobody_settled_is_asked_for_again_and_a_failed_one_is_listed(
