@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Sum
-from django.utils import timezone
 
 from orders import selectors as orders
+from payments import clock
 from payments.invoices import create_invoice_for_order
 from payments.models import CustomerBill, CustomerBillTotal, Invoice
 from resilience.locks import task_lock
 
+#: An order's `completed_at` is written before its transaction commits. Anything that is not cut off commits within
+#: minutes (lease, time limit, the database's limit for idle transactions); after an hour the month is whole.
+CLOSES_AFTER = timedelta(hours=1)
 #: Longer than the task's time limit, so that the lease cannot run out under a job that is still alive.
 LOCK_SECONDS = 150.0
 
 
 class PeriodStillOpen(ValueError):
     """The month has not ended: a bill made now would miss what is still to come, and there is only one.
-    Permanent.
+    Permanent, unless `closes_in_s` says that it is over and only waits for the last commits.
     """
+
+    def __init__(self, message: str, closes_in_s: float) -> None:
+        super().__init__(message)
+        self.closes_in_s = closes_in_s
 
 
 def bill_customer(customer_id: int, billing_period: str) -> CustomerBill:
@@ -32,8 +39,12 @@ def bill_customer(customer_id: int, billing_period: str) -> CustomerBill:
     Raises `resilience.locks.LockHeld`, PeriodStillOpen, or ValueError for a period that is no month.
     """
     _, end = month(billing_period)
-    if timezone.now() < end:
-        raise PeriodStillOpen(f"{billing_period} ends on {end:%Y-%m-%d}: it can be billed from then on")
+    wait = end + CLOSES_AFTER - clock.now()
+    if wait > timedelta(0):
+        raise PeriodStillOpen(
+            f"{billing_period} can be billed from {end + CLOSES_AFTER:%Y-%m-%d %H:%M} UTC on",
+            wait.total_seconds(),
+        )
     with task_lock("user_id", customer_id, ttl=LOCK_SECONDS):
         try:
             with transaction.atomic():

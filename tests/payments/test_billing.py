@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
+from pytest_mock import MockerFixture
 
 import outbox
 from dlq.models import DeadLetter
@@ -86,6 +87,33 @@ def test_the_unique_constraint_makes_one_bill_even_when_two_hold_the_lock(
 def test_the_current_month_cannot_be_billed_yet(customer: Customer) -> None:
     with pytest.raises(PeriodStillOpen):
         bill_customer(customer.pk, f"{timezone.now():%Y-%m}")
+
+
+def test_a_worker_whose_clock_is_ahead_bills_no_month_early(
+    customer: Customer, mocker: MockerFixture
+) -> None:
+    this_month = f"{timezone.now():%Y-%m}"
+    mocker.patch("django.utils.timezone.now", return_value=timezone.now() + timedelta(days=62))
+    with pytest.raises(PeriodStillOpen):
+        bill_customer(customer.pk, this_month)
+
+
+def test_a_month_waits_an_hour_for_the_last_commits_and_is_billed_then(
+    customer: Customer, mocker: MockerFixture
+) -> None:
+    clock = mocker.patch("payments.clock.now", return_value=datetime(2026, 10, 1, 0, 59, 59, tzinfo=UTC))
+    with pytest.raises(outbox.Defer) as caught:
+        bill_task(customer.pk, "2026-09")
+    assert caught.value.seconds == 1
+    clock.return_value = datetime(2026, 10, 1, 1, 0, tzinfo=UTC)
+    bill_task(customer.pk, "2026-09")
+    assert CustomerBill.objects.count() == 1
+
+
+def test_a_month_that_is_not_over_is_a_dead_letter_at_once(customer: Customer) -> None:
+    bill_task.delay(customer.pk, f"{timezone.now():%Y-%m}")
+    assert drain() == 1
+    assert "can be billed from" in DeadLetter.objects.get().error
 
 
 @pytest.mark.parametrize(
