@@ -20,7 +20,8 @@ HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 def stats() -> dict[str, Any]:
     """Figures for metrics and alerts.
 
-    `open`, `replaying`: letters in that state; `by_queue`: [{"queue", "task", "state", "count"}] of the
+    `open`, `replaying`: letters in that state; `grown_last_hour`: new letters of the last hour less older ones that
+    were closed in it; `by_queue`: [{"queue", "task", "state", "count"}] of the
     unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
     under replay are not counted: nobody can act on them); `dead_lettered`: [{"task", "exception", "count"}]
     and `replays`: {outcome: count}, both over all letters on record, a message that died twice counted twice.
@@ -33,6 +34,9 @@ def stats() -> dict[str, Any]:
         .order_by("queue", "task")
     )
     oldest = unresolved.filter(state=State.OPEN).aggregate(age=Now() - Min("failed_first_at"))["age"]
+    hour_ago = Now() - Value(HOUR)
+    grown = unresolved.filter(failed_first_at__gt=hour_ago).count()
+    closed = DeadLetter.objects.filter(closed_at__gt=hour_ago, failed_first_at__lte=hour_ago).count()
     replays = dict(
         LetterEvent.objects.order_by()
         .filter(what__in=(Happened.REPLAYED, Happened.RESOLVED, Happened.REOPENED))
@@ -42,6 +46,7 @@ def stats() -> dict[str, Any]:
     return {
         "open": sum(row["count"] for row in by_queue if row["state"] == State.OPEN),
         "replaying": sum(row["count"] for row in by_queue if row["state"] == State.REPLAYING),
+        "grown_last_hour": grown - closed,
         "by_queue": by_queue,
         "oldest_age_s": None if oldest is None else oldest.total_seconds(),
         "dead_lettered": list(

@@ -7,8 +7,8 @@ Pure: evaluating sends nothing and remembers nothing, so whoever calls it (the m
 gets the same answer, and how long a condition must last before it pages stays with the alert manager.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
@@ -30,8 +30,17 @@ class Thresholds:
     max_error_rate: float = 0.05
     #: Dead letters that nobody has dealt with.
     max_dead_letters: int = 100
+    #: Open dead letters more than an hour ago: at this pace `max_dead_letters` is reached within a working day.
+    max_dead_letter_growth: int = 12
     #: Longer than any lease plus its sweep: what waits this long is not picked up at all.
     max_pending_age_s: float = 900.0
+    #: Longer than the longest schedule of retries that is usual, three days for an endpoint that is down over a
+    #: weekend: what is older is put off again and again, and no attempt of it will ever be the last.
+    max_repeated_age_s: float = 345_600.0
+    #: The same for queues whose schedules are shorter.
+    max_repeated_age_by_queue: Mapping[str, float] = field(default_factory=dict)
+    #: Workers that were there lately, did not end in order, and have not come back.
+    max_workers_lost: int = 0
     #: A working day: the desk that should have looked at it did not.
     max_dead_letter_age_s: float = 86_400.0
 
@@ -96,6 +105,14 @@ def dead_letters(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return Alert("dead_letters", message, snapshot.dead_letter_count, thresholds.max_dead_letters)
 
 
+def dead_letters_growing(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    grown = snapshot.dead_letters_grown
+    if grown <= thresholds.max_dead_letter_growth:
+        return None
+    message = f"DLQ is growing: {grown} entries more than an hour ago, {snapshot.dead_letter_count} in all"
+    return Alert("dead_letters_growing", message, grown, thresholds.max_dead_letter_growth)
+
+
 def dead_letter_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     age = snapshot.oldest_dead_letter_age_s
     if age <= thresholds.max_dead_letter_age_s:
@@ -115,6 +132,31 @@ def pending_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return Alert("pending_age", message, age, thresholds.max_pending_age_s)
 
 
+def repeated_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    """For what `pending_age` does not see: a message that waits for its next time is no backlog, but may wait for ever."""
+
+    def limit(name: str) -> float:
+        return thresholds.max_repeated_age_by_queue.get(name, thresholds.max_repeated_age_s)
+
+    over = [queue for queue in snapshot.queues.values() if queue.oldest_repeated_age_s > limit(queue.name)]
+    if not over:
+        return None
+    worst = max(over, key=lambda queue: queue.oldest_repeated_age_s / limit(queue.name))
+    age = worst.oldest_repeated_age_s
+    message = f"Put off again and again: a message in {worst.name} was enqueued {age / 3600:.0f} h ago"
+    return Alert("repeated_age", message, age, limit(worst.name))
+
+
+def workers_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    lost = snapshot.workers_lately - snapshot.workers
+    if lost <= thresholds.max_workers_lost:
+        return None
+    message = (
+        f"Workers dying: {lost} of {snapshot.workers_lately} have no heartbeat any more and were not ended"
+    )
+    return Alert("workers_lost", message, lost, thresholds.max_workers_lost)
+
+
 def workers_gone(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     if snapshot.workers or not snapshot.depth:
         return None
@@ -128,8 +170,11 @@ RULES: dict[str, Rule] = {
         processing_rate,
         error_rate,
         dead_letters,
+        dead_letters_growing,
         dead_letter_age,
         pending_age,
+        repeated_age,
+        workers_lost,
         workers_gone,
     )
 }

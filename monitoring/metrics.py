@@ -85,6 +85,10 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             "Age of the oldest message that could run",
             lambda queue: queue.oldest_pending_age_s,
         ),
+        "queue_oldest_repeated_age_seconds": (
+            "Age of the oldest message that was run or put off before and is not done",
+            lambda queue: queue.oldest_repeated_age_s,
+        ),
     }
     for name, (text, figure) in gauges.items():
         family = GaugeMetricFamily(
@@ -94,6 +98,9 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             family.add_metric([queue.name], figure(queue))
         yield family
     yield GaugeMetricFamily("celery_worker_up", "Workers with a heartbeat", snapshot.workers)
+    yield GaugeMetricFamily(
+        "celery_worker_lately", "The most workers at one moment of the last minutes", snapshot.workers_lately
+    )
     yield GaugeMetricFamily("workers_active", "Processes that execute a message", snapshot.workers_active)
     yield GaugeMetricFamily("workers_idle", "Processes that wait for a message", snapshot.workers_idle)
     # Sums over the rows that are kept: retention makes them fall, and that is no counter.
@@ -111,6 +118,9 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
         letters.add_metric(list(labels), count)
     yield letters
     yield GaugeMetricFamily("dlq_open", "Dead letters that nobody has dealt with", snapshot.dead_letter_count)
+    yield GaugeMetricFamily(
+        "dlq_grown_last_hour", "Open dead letters more than an hour ago", snapshot.dead_letters_grown
+    )
     yield GaugeMetricFamily(
         "dlq_oldest_unresolved_age_seconds",
         "Age of the oldest dead letter that can be acted on",

@@ -28,6 +28,8 @@ class QueueSnapshot:
     failed_last_minute: int = 0
     avg_latency_ms: float = 0.0
     oldest_pending_age_s: float = 0.0
+    #: Since it was enqueued, of the oldest message that was run, or put off, before and is still not done.
+    oldest_repeated_age_s: float = 0.0
 
     @property
     def depth(self) -> int:
@@ -52,16 +54,20 @@ class QueueSnapshot:
 class Snapshot:
     """The whole system at `taken_at`; the totals are those of its queues.
 
-    `workers` have a heartbeat; of their processes `workers_active` run a message, `workers_idle` none.
+    `workers` have a heartbeat; of their processes `workers_active` run a message, `workers_idle` none. `workers_lately`
+    is the most there were at one moment of the last minutes, without those that were ended in order.
+    `dead_letters_grown` is by how many the open dead letters have grown in the last hour; negative when they shrank.
     """
 
     taken_at: datetime
     queues: Mapping[str, QueueSnapshot]
     dead_letter_count: int = 0
+    dead_letters_grown: int = 0
     oldest_dead_letter_age_s: float = 0.0
     duplicates: int = 0
     retries: int = 0
     workers: int = 0
+    workers_lately: int = 0
     workers_active: int = 0
     workers_idle: int = 0
 
@@ -137,15 +143,18 @@ def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[
             failed_last_minute=failed.get(name, 0),
             avg_latency_ms=latency.get(name) or 0.0,
             oldest_pending_age_s=row.get("oldest_pending_age_s") or 0.0,
+            oldest_repeated_age_s=row.get("oldest_repeated_age_s") or 0.0,
         )
     return Snapshot(
         taken_at=timezone.now(),
         queues=queues,
         dead_letter_count=dlq.get("open", 0),
+        dead_letters_grown=dlq.get("grown_last_hour", 0),
         oldest_dead_letter_age_s=dlq.get("oldest_age_s") or 0.0,
         duplicates=outbox.get("duplicates", 0),
         retries=outbox.get("retries", 0),
         workers=workers.get("count", 0),
+        workers_lately=workers.get("lately", 0),
         workers_active=workers.get("active", 0),
         workers_idle=max(0, workers.get("concurrency", 0) - workers.get("active", 0)),
     )

@@ -3,13 +3,14 @@
 `outbox` is called without arguments and returns
 
     {"queues": {queue: {"pending", "scheduled", "blocked", "published", "running": int,
-                        "oldest_pending_age_s": float}},
+                        "oldest_pending_age_s": float, "oldest_repeated_age_s": float}},
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
-     "duplicates": int, "retries": int, "workers": {"count": int, "concurrency": int, "active": int}}
+     "duplicates": int, "retries": int,
+     "workers": {"count": int, "lately": int, "concurrency": int, "active": int}}
 
 and `dlq`
 
-    {"open": int, "oldest_age_s": float | None, "replays": {outcome: int},
+    {"open": int, "grown_last_hour": int, "oldest_age_s": float | None, "replays": {outcome: int},
      "by_queue": [{"queue": str, "task": str, "state": str, "count": int}],      (the unresolved)
      "dead_lettered": [{"task": str, "exception": str, "count": int}]}
 

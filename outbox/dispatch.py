@@ -17,6 +17,9 @@ from django.db import IntegrityError, connection, transaction
 from outbox import journal
 from outbox.wire import Outgoing
 
+#: For this long the row of a worker that is gone without a word is kept: how monitoring knows that one is missing.
+REMEMBERED_S = 600.0
+
 
 @dataclass(frozen=True)
 class Work:
@@ -228,7 +231,7 @@ def forget_processes(*, worker_timeout_s: float) -> None:
     """Remove the rows of workers and relays that are long gone."""
     _execute(
         "DELETE FROM outbox_worker WHERE beat_at < clock_timestamp() - %(old)s * interval '1 second'",
-        old=worker_timeout_s * 10,
+        old=max(worker_timeout_s * 10, REMEMBERED_S),
     )
     _execute("DELETE FROM outbox_relayprocess WHERE seen_at < clock_timestamp() - interval '60 seconds'")
 

@@ -18,6 +18,7 @@ def test_without_letters_every_figure_is_there_and_zero() -> None:
     assert selectors.stats() == {
         "open": 0,
         "replaying": 0,
+        "grown_last_hour": 0,
         "by_queue": [],
         "oldest_age_s": None,
         "dead_lettered": [],
@@ -50,6 +51,21 @@ def test_the_oldest_age_is_that_of_an_open_letter() -> None:
     )
     assert selectors.stats()["oldest_age_s"] == pytest.approx(600, abs=5)
     assert selectors.stats()["replaying"] == 1
+
+
+def test_the_open_letters_have_grown_by_the_new_ones_less_the_old_ones_that_were_closed() -> None:
+    long_ago = timezone.now() - timedelta(days=1)
+    for name in ("old", "closed now", "closed long ago"):
+        die(name)
+    capture.on_resolved("closed now")
+    capture.on_resolved("closed long ago")
+    DeadLetter.objects.update(failed_first_at=long_ago)
+    DeadLetter.objects.filter(message_id="closed long ago").update(closed_at=long_ago)
+    assert selectors.stats()["grown_last_hour"] == -1
+    for name in ("a", "b", "c"):
+        die(name)
+    capture.on_resolved("c")
+    assert selectors.stats()["grown_last_hour"] == 1
 
 
 def test_a_group_has_its_count_its_span_and_its_trend() -> None:

@@ -8,10 +8,18 @@ EXPECTED = Thresholds(expected_per_minute=600)
 
 
 def system(
-    *, workers: int = 1, dead_letter_count: int = 0, oldest_dead_letter_age_s: float = 0.0, **queue
+    *,
+    workers: int = 1,
+    workers_lately: int = 0,
+    dead_letter_count: int = 0,
+    dead_letters_grown: int = 0,
+    oldest_dead_letter_age_s: float = 0.0,
+    **queue,
 ) -> Snapshot:
     return Snapshot(
         workers=workers,
+        workers_lately=workers_lately,
+        dead_letters_grown=dead_letters_grown,
         taken_at=timezone.now(),
         queues={"default": QueueSnapshot("default", **queue), "low": QueueSnapshot("low")},
         dead_letter_count=dead_letter_count,
@@ -44,6 +52,9 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
         (system(dead_letter_count=100), system(dead_letter_count=101), "dead_letters"),
         (system(oldest_dead_letter_age_s=86_400), system(oldest_dead_letter_age_s=86_401), "dead_letter_age"),
         (system(oldest_pending_age_s=900), system(oldest_pending_age_s=901), "pending_age"),
+        (system(oldest_repeated_age_s=345_600), system(oldest_repeated_age_s=345_601), "repeated_age"),
+        (system(dead_letters_grown=12), system(dead_letters_grown=13), "dead_letters_growing"),
+        (system(workers=2, workers_lately=2), system(workers=2, workers_lately=3), "workers_lost"),
         (
             system(pending=1, done_last_minute=300),
             system(pending=1, done_last_minute=299),
@@ -79,6 +90,14 @@ def test_settings_override_single_thresholds(settings) -> None:
     assert names(system(pending=6, dead_letter_count=101)) == ["queue_depth", "dead_letters"]
 
 
+def test_a_queue_with_shorter_schedules_has_its_own_threshold() -> None:
+    thresholds = Thresholds(max_repeated_age_by_queue={"default": 3600.0})
+    assert names(system(scheduled=1, oldest_repeated_age_s=3600), thresholds) == []
+    (alert,) = evaluate(system(scheduled=1, oldest_repeated_age_s=7200), thresholds)
+    assert (alert.name, alert.threshold) == ("repeated_age", 3600)
+    assert alert.message == "Put off again and again: a message in default was enqueued 2 h ago"
+
+
 def test_a_misspelt_threshold_is_an_error_and_not_ignored(settings) -> None:
     settings.MONITORING_THRESHOLDS = {"max_deph": 5}
     with pytest.raises(TypeError, match="max_deph"):
@@ -87,7 +106,7 @@ def test_a_misspelt_threshold_is_an_error_and_not_ignored(settings) -> None:
 
 def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
     everything = system(
-        workers=0,
+        workers=0, workers_lately=1, dead_letters_grown=99, oldest_repeated_age_s=999_999,
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
         oldest_dead_letter_age_s=99_999,
     )  # fmt: skip

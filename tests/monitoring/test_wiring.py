@@ -1,14 +1,31 @@
 """The figures of the real sources, as this project wires them."""
 
+import uuid
+from datetime import timedelta
+
 import pytest
 from django.conf import settings as configured
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 import outbox
+from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
-from outbox.testing import drain
-from tests.support.tasks import note, permanently_wrong
+from outbox import dispatch, selectors
+from outbox.models import OutboxMessage, Worker
+from outbox.testing import drain, run_here
+from tests.support.tasks import deferred_until, note, permanently_wrong
 
 SOURCES = configured.MONITORING_SOURCES
+
+
+def alert_names() -> list[str]:
+    return [alert.name for alert in evaluate(QueueMonitor().snapshot())]
+
+
+def age_all(**ago: int) -> None:
+    OutboxMessage.objects.update(created_at=timezone.now() - timedelta(**ago))
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +50,64 @@ def test_what_is_enqueued_completed_and_dead_shows_in_the_snapshot() -> None:
     assert settled.error_rate == 1 / 4
     assert settled.dead_letter_count == 1
     assert settled.oldest_dead_letter_age_s >= 0
+
+
+@pytest.mark.django_db
+def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_backlog() -> None:
+    outbox.enqueue(deferred_until.s("put off", 99), queue="critical")
+    outbox.enqueue(note.s("never run, and due in a week"), queue="low", delay=7 * 86_400)
+    age_all(hours=1, minutes=1)
+    assert "repeated_age" not in alert_names(), "it was not run yet"
+    dispatch.promote_heads()
+    (message,) = dispatch.mark("critical", 1)
+    run_here(message.message_id, wire=message.identity(), task=message.task, queue=message.queue)
+    snapshot = QueueMonitor().snapshot()
+    assert snapshot.oldest_pending_age_s == 0
+    assert snapshot.queues["critical"].oldest_repeated_age_s > 3600
+    assert snapshot.queues["low"].oldest_repeated_age_s == 0
+    assert alert_names() == ["repeated_age"]
+
+
+@pytest.mark.django_db
+def test_the_figures_cost_nothing_for_rows_that_are_done() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO outbox_outboxmessage (message_id, task, queue, status, done_at)"
+            " SELECT gen_random_uuid(), 't', 'low', 'done', clock_timestamp() - interval '1 day'"
+            " FROM generate_series(1, 20000)"
+        )
+        cursor.execute("ANALYZE outbox_outboxmessage")
+    with CaptureQueriesContext(connection) as captured:
+        selectors.stats()
+        selectors.backlog(1000)
+    asked = [query["sql"] for query in captured if "outbox_outboxmessage" in query["sql"]]
+    with connection.cursor() as cursor:
+        for sql in asked:
+            cursor.execute(f"EXPLAIN {sql}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.django_db
+def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or_ended_is_not() -> None:
+    def worker(*, began: int, last_seen: int) -> None:
+        now = timezone.now()
+        Worker.objects.create(
+            incarnation=uuid.uuid4(), hostname="h", pid=1,
+            started_at=now - timedelta(seconds=began), beat_at=now - timedelta(seconds=last_seen),
+        )  # fmt: skip
+
+    worker(began=86_400, last_seen=0)
+    worker(began=86_400, last_seen=60)
+    worker(began=57, last_seen=0)  # its replacement
+    dispatch.forget_processes(worker_timeout_s=configured.OUTBOX_WORKER_TIMEOUT)
+    snapshot = QueueMonitor().snapshot()
+    assert (snapshot.workers, snapshot.workers_lately) == (2, 2)
+    assert alert_names() == []
+    worker(began=3600, last_seen=30)
+    assert alert_names() == ["workers_lost"]
+    Worker.objects.filter(beat_at__lt=timezone.now() - timedelta(seconds=20)).delete()  # as if ended in order
+    assert alert_names() == []
 
 
 @pytest.mark.django_db
