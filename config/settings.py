@@ -175,8 +175,8 @@ DLQ_GENERATION_HEADER = "outbox.generation"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
 RESILIENCE_ENQUEUE = "config.wiring.enqueue_unique"
-# Two to four times what a message can take here that fails at every attempt: a quarter of an hour in `critical`, two
-# hours for a mail, minutes in `low`, whose large files are put off once every five minutes. `default` has the webhooks.
+# More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,
+# minutes in `low`, whose large files are put off once every five minutes. `default` has the webhooks.
 MONITORING_THRESHOLDS = {
     "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}
 }

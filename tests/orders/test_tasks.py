@@ -49,6 +49,17 @@ def settle(task: Any, *args: Any) -> OutboxMessage:
     return OutboxMessage.objects.get(message_id=message_id)
 
 
+def test_a_mail_outlasts_a_mail_server_that_is_away_for_hours_and_is_tried_once_an_hour_at_least(
+    settings: Any, mocker: MockerFixture
+) -> None:
+    settings.RETRY_SCALE = 1.0
+    mocker.patch("outbox.task.random.uniform", side_effect=lambda low, high: (low + high) / 2)
+    for task in (send_confirmation, send_receipt):
+        waits = [task.retry_delay_s(retries) for retries in range(task.max_retries)]
+        assert sum(waits) > 2 * 3600, "on average"
+        assert 2 * max(waits) == 3600, "at most"
+
+
 class TestCallingTheWarehouse:
     def test_job_that_meets_an_open_circuit_falls_back(self, completed: Order, mocker: MockerFixture) -> None:
         mocker.patch(
