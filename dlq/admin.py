@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from dlq import replay, selectors
-from dlq.masking import masked, masked_text
+from dlq.masking import masked, masked_prefix, masked_text
 from dlq.models import DeadLetter, LetterEvent, State
 
 _COLOURS = {
@@ -101,7 +101,7 @@ class DeadLetterAdmin(admin.ModelAdmin):
 
     @admin.display(description="error")
     def problem(self, letter: DeadLetter) -> str:
-        return masked_text(letter.summary)[:200]
+        return masked_prefix(letter.summary, 200)
 
     @admin.display(description="called with")
     def call(self, letter: DeadLetter) -> SafeString:
@@ -125,8 +125,8 @@ class DeadLetterAdmin(admin.ModelAdmin):
     @admin.display(description="timeline")
     def timeline(self, letter: DeadLetter) -> SafeString:
         def cells(event: LetterEvent) -> tuple[str, str, str, str]:
-            note = masked_text(event.note).strip()
-            return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, note[:300]
+            note = masked_prefix(event.note.strip(), 300)
+            return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, note
 
         rows = format_html_join(
             "",

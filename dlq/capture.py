@@ -18,6 +18,8 @@ from dlq.rawmessage import RawMessage, storable, text
 
 #: A traceback past this is a recursion; its beginning and end say all.
 MAX_TRACEBACK = 50_000
+#: An error past this quotes what it was given; its beginning says all. A note is a person's, and shorter.
+MAX_ERROR = 8_000
 #: Lost runs of messages that ended well leave their count behind; after this it is of no use.
 LOST_RUNS_KEPT = timedelta(days=7)
 #: What a replay must not overwrite.
@@ -165,7 +167,7 @@ def on_resolved(message_id: Any, *, note: str = "", only_replaying: bool = False
             return False
         DeadLetter.objects.filter(pk=letter.pk).update(state=State.RESOLVED, closed_at=Now())
         LetterEvent.objects.create(
-            letter=letter, what=Happened.RESOLVED, note=text(note), generation=letter.generation
+            letter=letter, what=Happened.RESOLVED, note=shortened(note), generation=letter.generation
         )
     return True
 
@@ -194,7 +196,7 @@ def forget_lost_runs(message_key: str) -> None:
 def described(*, exception: BaseException | None, error: str, traceback: str, task: str) -> dict[str, str]:
     """The fields that say what went wrong, and which group that is."""
     name = type_name(exception)
-    error = text(error) if error else text(exception or "")
+    error = shortened(error or exception or "")
     traceback = text(traceback)
     if len(traceback) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
@@ -207,6 +209,12 @@ def described(*, exception: BaseException | None, error: str, traceback: str, ta
         "place": where,
         "fingerprint": fingerprint(exception=name, error=error, where=where, task=text(task)),
     }
+
+
+def shortened(error: Any) -> str:
+    """An error or a note as text of bounded length, for it is shown, masked and searched as a whole."""
+    error = text(error)
+    return error if len(error) <= MAX_ERROR else f"{error[:MAX_ERROR]}… (cut: {len(error)} characters)"
 
 
 def type_name(exception: BaseException | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Count, Max, Min, Q, QuerySet, Sum, Value
 from django.db.models.functions import Now
 
-from dlq.masking import masked, masked_text
+from dlq.masking import masked, masked_prefix, masked_text
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 
 #: Windows of the trend of a group.
@@ -102,7 +102,7 @@ _GROUP_COLUMNS = set(Group.__dataclass_fields__) - {"title"}
 
 def _title(row: dict[str, Any]) -> str:
     kind = row["exception"].rpartition(".")[2]
-    where = row["place"] or masked_text(row["error"].strip().partition("\n")[0])[:120]
+    where = row["place"] or masked_prefix(row["error"].strip().partition("\n")[0], 120)
     return f"{kind}: {where}" if kind else where
 
 

@@ -160,6 +160,16 @@ def test_a_huge_traceback_is_cut_in_the_middle() -> None:
 
 
 @pytest.mark.django_db
+def test_a_huge_error_is_cut_in_the_letter_and_in_its_story() -> None:
+    letter = die(error="begin " + "x" * 200_000)
+    note = LetterEvent.objects.get().note
+    assert letter.error == note
+    assert letter.error.startswith("begin xxx")
+    assert letter.error.endswith("(cut: 200006 characters)")
+    assert len(letter.error) < capture.MAX_ERROR + 50
+
+
+@pytest.mark.django_db
 def test_illegal_states_are_refused_by_the_database() -> None:
     letter = die()
     for wrong in ({"state": "lost"}, {"state": "discarded"}, {"state": "resolved"}, {"failures": 0}):
