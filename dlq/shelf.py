@@ -63,16 +63,19 @@ class Shelf:
 
     def retry(self) -> None:
         """Try all that waits, up to the first that fails; the timer calls this."""
-        for _ in range(len(self._waiting)):
-            record, done = self._waiting.popleft()
-            if not self._try(record, done):
-                # To the end: one record that the database refuses must not hold up those behind it.
-                self._waiting.append((record, done))
-                break
-        if self._waiting:
-            self._wait()
-        else:
-            self._delay_s = FIRST_DELAY_S
+        try:
+            for _ in range(len(self._waiting)):
+                record, done = self._waiting.popleft()
+                if not self._try(record, done):
+                    # To the end: one record that the database refuses must not hold up those behind it.
+                    self._waiting.append((record, done))
+                    break
+        finally:
+            # Also when `done` raised, as an acknowledgement does on a broken connection: nobody else sets the timer.
+            if self._waiting:
+                self._wait()
+            else:
+                self._delay_s = FIRST_DELAY_S
 
     def _wait(self) -> None:
         delay = self._delay_s * random.uniform(0.8, 1.2)

@@ -70,6 +70,26 @@ def test_a_record_that_is_refused_for_ever_does_not_hold_up_the_others(shelf: Sh
     assert (fine.acknowledged, refused.acknowledged, len(shelf)) == (1, 0, 1)
 
 
+def test_an_acknowledgement_that_raises_leaves_the_timer_set_for_those_that_still_wait() -> None:
+    timer = Timer()
+    shelf = Shelf()
+    shelf.use_timer(timer)
+    first, second = Record(OperationalError("away")), Record()
+
+    def acknowledge() -> None:
+        raise ConnectionError("the broker is away")
+
+    shelf.put(first, acknowledge)
+    shelf.put(second, second.acknowledge)
+    timer.clear()
+    first.error = None
+    with pytest.raises(ConnectionError):
+        shelf.retry()
+    assert (len(shelf), len(timer)) == (1, 1)
+    shelf.retry()
+    assert (second.acknowledged, len(shelf)) == (1, 0)
+
+
 def test_the_delay_grows_up_to_its_limit_and_starts_anew_after_the_outage(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
