@@ -95,3 +95,14 @@ def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_letter() -> None:
         process.popen.wait(30)
     assert not DeadLetter.objects.exists()
     assert rawpublish.depth() == 1
+
+
+def test_the_log_of_a_refused_message_quotes_neither_its_body_nor_its_secrets() -> None:
+    body = b'\xff{"password": "hunter2"}' * 2_000
+    with worker() as process:
+        rawpublish.publish(body, rawpublish.task_headers(TASK))
+        await_(DeadLetter.objects.exists, "the letter")
+        output = process.output()
+    assert "put to the dead letters (undecodable)" in output
+    assert "hunter2" not in output
+    assert len(output) < len(body)
