@@ -10,12 +10,16 @@ back.
 from __future__ import annotations
 
 import logging
+import os
 import random
+import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg2.extensions
 from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, OperationalError, connections
 
 logger = logging.getLogger(__name__)
@@ -28,6 +32,8 @@ CONNECT_TIMEOUT_S = 2
 #: The event loop stands still while a statement runs: heartbeats and time limits wait for it.
 STATEMENT_TIMEOUT_MS = 3_000
 LOCK_TIMEOUT_MS = 1_500
+#: The end of every wait that no other limit ends, for all statements of one try together.
+DEADLINE_S = 5.0
 
 Action = Callable[[], None]
 
@@ -100,6 +106,34 @@ class Shelf:
         return True
 
 
+class _Mortal(psycopg2.extensions.connection):
+    """A connection whose socket is shut down after DEADLINE_S, so that whatever waits for its answer fails.
+
+    All other limits are the server's or the kernel's. They say nothing about a server, or a proxy before it, that
+    stalls after the handshake while its kernel acknowledges every segment, and libpq has no limit of its own. psycopg2's
+    wait callback would have one, but for the whole process: the heartbeat's thread and every child with it.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # A descriptor of its own: libpq may close the other at any time, and its number then be another file's.
+        self._line = socket.socket(fileno=os.dup(self.fileno()))
+        self._end = threading.Timer(DEADLINE_S, _hang_up, (self._line,))
+        self._end.daemon = True
+        self._end.start()
+
+    def close(self) -> None:
+        self._end.cancel()
+        self._end.join()
+        self._line.close()
+        super().close()
+
+
+def _hang_up(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def impatient_connection(alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     """Within it the ORM uses a new connection that gives up after seconds; it is closed at the end.
@@ -114,6 +148,7 @@ def impatient_connection(alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     options |= {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": STATEMENT_TIMEOUT_MS,
+        "connection_factory": _Mortal,
         "options": " ".join(
             part
             for part in (

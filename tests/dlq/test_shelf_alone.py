@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from itertools import pairwise
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from kombu.asynchronous.timer import Timer
 
 from dlq import shelf as shelf_module
@@ -126,6 +128,33 @@ def test_a_database_that_accepts_and_never_answers_is_given_up(monkeypatch: pyte
         with pytest.raises(OperationalError), impatient_connection():
             connection.cursor()
         assert time.monotonic() - began < CONNECT_TIMEOUT_S + 1
+
+
+def test_a_database_that_shakes_hands_and_then_never_answers_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its kernel acknowledges what is sent, so that no timeout of the connection or of the server applies."""
+    monkeypatch.setattr(shelf_module, "DEADLINE_S", 0.5)
+    host, port = connection.settings_dict["HOST"], int(connection.settings_dict["PORT"])
+    with proxied(host, port) as proxy:
+        proxy.mute()
+        monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        monkeypatch.setitem(connection.settings_dict, "PORT", proxy.port)
+        began = time.monotonic()
+        with pytest.raises((OperationalError, InterfaceError)), impatient_connection():
+            connection.cursor().execute("SELECT 1")
+        assert 0.5 <= time.monotonic() - began < 2
+
+
+def test_a_record_in_time_leaves_neither_thread_nor_descriptor_behind() -> None:
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    before = held()
+    for _ in range(3):
+        with impatient_connection():
+            connection.cursor().execute("SELECT 1")
+    assert held() == before
 
 
 def test_a_statement_that_the_database_does_not_answer_in_time_is_given_up(

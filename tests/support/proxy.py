@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+#: PostgreSQL's last word of a handshake, and of every answer outside of a transaction.
+_READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"
+
 
 class Proxy:
     """Forwards to `target`, until told to cut what connects, or to accept it and never answer."""
@@ -33,6 +36,11 @@ class Proxy:
     def freeze(self) -> None:
         """Cut every connection, accept new ones and never answer."""
         self._mode = "freeze"
+        self._cut()
+
+    def mute(self) -> None:
+        """Cut every connection, let new ones shake hands with PostgreSQL, and then never answer."""
+        self._mode = "mute"
         self._cut()
 
     def stall(self, *, after_bytes: int) -> None:
@@ -77,8 +85,12 @@ class Proxy:
                     threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        muted = False
         with suppress(OSError):
             while data := source.recv(65536):
+                if muted:
+                    continue
+                muted = self._mode == "mute" and data.endswith(_READY_FOR_QUERY)
                 if self._allowance is not None and (source, sink) not in self._links:
                     # `_links` holds (client, server): this is an answer.
                     data = data[: self._allowance]
