@@ -149,19 +149,16 @@ def reopen_with(letter: DeadLetter, values: dict[str, Any]) -> None:
     _happened(letter, Happened.REOPENED)
 
 
-def on_resolved(message_id: Any, *, note: str = "", only_replaying: bool = False) -> bool:
+def on_resolved(message_id: Any, *, note: str = "") -> bool:
     """A replay of this message succeeded: its letter needs nobody any more. False when it has no letter to
     close.
 
-    An open letter closes as well, since the message may have been replayed by other means, unless
-    `only_replaying`.
+    An open letter closes as well: the message may have been replayed by other means, or its replay have been
+    given up too early.
     """
-    states = (State.REPLAYING,) if only_replaying else (State.OPEN, State.REPLAYING)
     with transaction.atomic():
         letter = (
-            DeadLetter.objects.select_for_update()
-            .filter(message_id=str(message_id), state__in=states)
-            .first()
+            DeadLetter.objects.select_for_update().filter(message_id=str(message_id), closed_at=None).first()
         )
         if letter is None:
             return False

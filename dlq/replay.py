@@ -44,8 +44,9 @@ def replay(letter_id: int, *, actor: str = "", retries: int = 3) -> str:
     """Send the letter's message again. Returns the id it runs under.
 
     `retries`: how often the new run may be retried, where the task does not say so itself (a handler's
-    letters run at once, in this process). Raises `NotReplayable` with the reason, and then nothing was sent;
-    for a letter that a handler runs, also when the handler failed once more.
+    letters run at once, in this process). Raises `NotReplayable` with the reason, and then nothing was sent,
+    but in two cases: a handler ran the letter and failed once more, or the broker was lost before it confirmed
+    the message, which may then run, so that the letter stays replaying.
     """
     with transaction.atomic():
         letter = _claim(letter_id, actor=actor)
@@ -140,8 +141,13 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
     """
     raw = letter.message
     assert raw is not None
-    try:
-        with current_app.connection_for_write() as connection, connection.Producer() as producer:
+    with current_app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=3, interval_start=0, interval_step=0.5)
+            producer = connection.Producer(connection.default_channel)
+        except Exception as exc:
+            raise _unsent(letter, exc) from exc
+        try:
             producer.publish(
                 raw.body,
                 exchange=Exchange(""),
@@ -149,17 +155,29 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
                 content_type=raw.content_type,
                 content_encoding=raw.content_encoding,
                 headers=_headers(letter, raw, retries),
-                retry=True,
-                retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.5},
+                # Once: when the answer is lost, the broker may have the message, and no row would tell two copies.
+                retry=False,
                 delivery_mode=2,
                 mandatory=True,
                 confirm_timeout=CONFIRM_WITHIN_S,
                 correlation_id=letter.message_id,
             )
-    except Exception as exc:
-        _reopen(letter, exc)
-        raise NotReplayable(f"{letter.message_id} could not be published: {exc}") from exc
+        except Exception as exc:
+            if not isinstance(exc, connection.connection_errors):
+                raise _unsent(letter, exc) from exc
+            # Without the handshake of a close, which would wait for the same broker.
+            connection.collect()
+            raise NotReplayable(
+                f"{letter.message_id} may have been published, the broker did not confirm it ({exc}): it can be sent"
+                f" again when it was not heard of for {SILENT_AFTER}"
+            ) from exc
     return letter.message_id
+
+
+def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
+    """The broker does not have it: the letter is open again."""
+    _reopen(letter, exc)
+    return NotReplayable(f"{letter.message_id} could not be published: {exc}")
 
 
 def _headers(letter: DeadLetter, raw: RawMessage, retries: int) -> dict[str, Any]:

@@ -18,4 +18,4 @@ def connect() -> None:
 def _resolve(sender: Any = None, **_: Any) -> None:
     key = sender.request.get(REPLAY_HEADER)
     if key:
-        on_resolved(key, only_replaying=True)
+        on_resolved(key)

@@ -9,6 +9,7 @@ import pytest
 from config.celery import app
 from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, State
+from dlq.rawmessage import REPLAY_HEADER
 from dlq.replay import NotReplayable
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
@@ -50,6 +51,14 @@ def test_an_outside_message_that_fails_again_reopens_its_letter_and_keeps_the_or
     assert DeadLetter.objects.count() == 1
     assert letter.message == original
     assert story(letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
+
+
+def test_a_success_that_comes_after_its_replay_was_given_up_resolves_the_letter(live: Process) -> None:
+    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "late"))
+    effects.add("late-told")
+    headers = {"id": letter.message_id, REPLAY_HEADER: letter.message_id}
+    rawpublish.send(f"{TASKS}wrong_until_told", "late", _headers=headers)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
 
 
 def test_an_expired_message_is_sent_again_without_its_expiry(live: Process) -> None:

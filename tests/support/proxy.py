@@ -21,6 +21,7 @@ class Proxy:
         self._links: list[tuple[socket.socket, socket.socket]] = []
         self._held: list[socket.socket] = []
         self._allowance: int | None = None
+        self._fatal: bytes | None = None
         self.attempts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -47,9 +48,13 @@ class Proxy:
         """Forward this much more of the server's answers, then nothing; the connections stay open."""
         self._allowance = after_bytes
 
+    def stall_after(self, request: bytes) -> None:
+        """Forward everything, until a request with these bytes: to it and to what follows there is no answer."""
+        self._fatal = request
+
     def heal(self) -> None:
         """Forward again."""
-        self._mode, self._allowance = "pass", None
+        self._mode, self._allowance, self._fatal = "pass", None, None
         self._cut()
 
     def close(self) -> None:
@@ -91,6 +96,8 @@ class Proxy:
                 if muted:
                     continue
                 muted = self._mode == "mute" and data.endswith(_READY_FOR_QUERY)
+                if self._fatal and self._fatal in data:
+                    self._allowance = 0
                 if self._allowance is not None and (source, sink) not in self._links:
                     # `_links` holds (client, server): this is an answer.
                     data = data[: self._allowance]

@@ -1,0 +1,63 @@
+"""The broker is lost around the publish of a replay: one copy at most, and the letter says what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from dlq import replay
+from dlq.models import DeadLetter, State
+from dlq.rawmessage import REPLAY_HEADER
+from dlq.replay import NotReplayable
+from tests.dlq.test_capture import receive
+from tests.support import rawpublish
+from tests.support.brokers import on_rabbitmq_in_proof, using
+from tests.support.proxy import Proxy, proxied
+
+pytestmark = [pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
+
+
+@pytest.fixture
+def proxy(broker: str) -> Iterator[Proxy]:
+    """In front of the broker."""
+    url = urlsplit(broker)
+    with proxied(str(url.hostname), int(url.port or 0)) as proxy:
+        yield proxy
+
+
+def through(broker: str, proxy: Proxy) -> str:
+    url = urlsplit(broker)
+    user, at, _ = url.netloc.rpartition("@")
+    return urlunsplit(url._replace(netloc=f"{user}{at}127.0.0.1:{proxy.port}"))
+
+
+@pytest.fixture
+def letter() -> DeadLetter:
+    return receive(task="tests.support.tasks.note")
+
+
+def test_a_replay_whose_confirmation_is_lost_is_published_once_and_stays_replaying(
+    broker: str, proxy: Proxy, letter: DeadLetter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rawpublish.depth() == 0  # declares the queue, without which RabbitMQ takes nothing
+    proxy.stall_after(REPLAY_HEADER.encode())
+    monkeypatch.setattr(replay, "CONFIRM_WITHIN_S", 1)
+    with using(through(broker, proxy), socket_timeout=1), pytest.raises(NotReplayable, match="may have been"):
+        replay.replay(letter.pk)
+    letter.refresh_from_db()
+    assert letter.state == State.REPLAYING
+    assert rawpublish.depth() == 1
+    with pytest.raises(NotReplayable, match="is replaying"):
+        replay.replay(letter.pk)
+
+
+def test_a_replay_that_the_broker_cannot_have_taken_leaves_the_letter_open(
+    broker: str, proxy: Proxy, letter: DeadLetter
+) -> None:
+    proxy.refuse()
+    with using(through(broker, proxy)), pytest.raises(NotReplayable, match="could not be published"):
+        replay.replay(letter.pk)
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
