@@ -174,8 +174,13 @@ def keep_raw(message_key: str, raw: RawMessage) -> None:
     DeadLetter.objects.filter(message_id=message_key, raw=None).update(raw=raw.dump(), raw_digest=raw.digest)
 
 
+def lost_runs(message_key: str) -> int:
+    """How many runs of this message took their process down before the present one."""
+    return LostRun.objects.filter(message_key=message_key).values_list("count", flat=True).first() or 0
+
+
 def count_lost_run(message_key: str) -> int:
-    """One more run of this message took its worker process down; how many have so far."""
+    """The broker gives this message out again, so that one more run of it is lost; how many are so far."""
     LostRun.objects.filter(last_at__lt=Now() - Value(LOST_RUNS_KEPT)).delete()
     with transaction.atomic():
         row, created = LostRun.objects.select_for_update().get_or_create(message_key=message_key)

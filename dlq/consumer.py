@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from celery.exceptions import NotRegistered
+from celery.exceptions import NotRegistered, WorkerLostError
 from celery.worker import consumer as celery_consumer
 
-from dlq import validation
+from dlq import capture, conf, validation
 from dlq.ending import Ending
 from dlq.masking import masked_prefix
 from dlq.models import Cause
-from dlq.rawmessage import RawMessage, text
+from dlq.rawmessage import RawMessage, message_key, text
 from dlq.shelf import shelf
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,39 @@ class Consumer(celery_consumer.Consumer):
             except Exception as exc:
                 self.park(message, exc, Cause.UNDECODABLE)
             else:
-                self._handle(handle, message)
+                if message.delivery_info.get("redelivered") and not _is_journalled(message):
+                    self._count_lost_run(handle, message)
+                else:
+                    self._handle(handle, message)
 
         return on_task_received
+
+    def _count_lost_run(self, handle: Callable[[Any], None], message: Any) -> None:
+        """An earlier delivery of this message did not end: count that before the next run, or bury the message.
+
+        Nobody else could count a run that took the whole worker down, this parent with it: the broker would
+        offer the message to one worker after the other for ever. A journal counts its own messages' runs.
+        """
+        ending = self._ending(
+            message, WorkerLostError("given out again too often: no run lived to end it"), Cause.LOST
+        )
+        key, _ = message_key(ending.fields, ending.raw.digest)
+        connection, buried = self.connection, False
+
+        def record() -> None:
+            nonlocal buried
+            if capture.count_lost_run(key) >= conf.max_lost_runs():
+                ending.record()
+                buried = True
+
+        def go_on() -> None:
+            if buried:
+                self._acknowledge(message)
+            elif self.connection is connection:
+                # Else the broker has given it out again meanwhile, and the new copy runs instead of this one.
+                self._handle(handle, message)
+
+        shelf.put(record, go_on)
 
     def _handle(self, handle: Callable[[Any], None], message: Any) -> None:
         """The last net: whatever Celery's handler raises for one message must not end the worker."""
@@ -94,8 +124,17 @@ class Consumer(celery_consumer.Consumer):
         # Bounded and masked: an error of decoding quotes the whole body.
         name, error = type(exc).__name__, masked_prefix(text(exc), MAX_LOGGED)
         logger.error("A message is put to the dead letters (%s): %s: %s", cause, name, error)
+        self._ending(message, exc, cause).conclude(
+            acknowledge=lambda: self._acknowledge(message),
+            requeue=lambda: message.reject_log_error(logger, self.connection_errors, requeue=True),
+        )
+
+    def _acknowledge(self, message: Any) -> None:
+        message.ack_log_error(logger, self.connection_errors)
+
+    def _ending(self, message: Any, exc: Exception, cause: Cause) -> Ending:
         fields, args, kwargs = _parts(message)
-        Ending(
+        return Ending(
             raw=RawMessage.of(message),
             fields=fields,
             exception=exc,
@@ -106,10 +145,11 @@ class Consumer(celery_consumer.Consumer):
             args=args,
             kwargs=kwargs,
             worker=self.hostname,
-        ).conclude(
-            acknowledge=lambda: message.ack_log_error(logger, self.connection_errors),
-            requeue=lambda: message.reject_log_error(logger, self.connection_errors, requeue=True),
         )
+
+
+def _is_journalled(message: Any) -> bool:
+    return conf.hook("DLQ_JOURNAL") is not None and conf.generation(message.headers) is not None
 
 
 def _parts(message: Any) -> tuple[dict[str, Any], Any, Any]:

@@ -47,7 +47,8 @@ class Ending:
             capture.keep_raw(key, self.raw)
         if verdict is not None:
             return
-        if self.lost and capture.count_lost_run(key) < conf.max_lost_runs():
+        if self.lost and capture.lost_runs(key) + 1 < conf.max_lost_runs():
+            # Counted when the broker gives it out again, as the runs are that took this parent with them.
             self.requeue = True
             return
         capture.record_raw(

@@ -159,7 +159,10 @@ class LetterEvent(models.Model):
 
 
 class LostRun(models.Model):
-    """Runs of a message without a journal that took their process down: what ends a poison message."""
+    """Runs of a message without a journal that took their process down: what ends a poison message.
+
+    Counted before the next run, when the broker gives the message out again.
+    """
 
     message_key = models.CharField(max_length=255, unique=True)
     count = models.PositiveIntegerField(default=1)

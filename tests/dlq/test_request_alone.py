@@ -10,6 +10,7 @@ from celery.exceptions import Terminated, WorkerLostError
 from kombu.message import Message
 
 from config.celery import app
+from dlq.capture import count_lost_run
 from dlq.models import DeadLetter, LostRun
 from dlq.request import Request
 from tests.support import tasks
@@ -85,4 +86,6 @@ def test_a_lost_run_is_offered_again_until_its_runs_are_spent() -> None:
         again.message.headers["id"] = again._request_dict["id"] = first.id
         again.on_failure(ended_with(WorkerLostError("lost")))
         assert said == ["requeue"] * min(number + 1, 2) + ["ack"] * (number == 2)
+        # The consumer counts what the broker gives out again.
+        count_lost_run(first.id)
     assert DeadLetter.objects.get().cause == "lost"

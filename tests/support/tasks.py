@@ -114,6 +114,14 @@ def kills_its_process(name: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@shared_task(max_deliveries=3)
+def kills_its_worker(name: str) -> None:
+    """Parent and all: nobody is left who could count the run."""
+    effects.add(name)
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @shared_task(max_deliveries=3, transactional=True)
 def kills_its_process_in_transaction(name: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)

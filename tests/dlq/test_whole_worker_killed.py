@@ -1,0 +1,78 @@
+"""A message that ends whole workers, parent and all, so that nobody lives to count its runs, has an end as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from config.celery import app
+from dlq.models import DeadLetter, LostRun
+from tests.support import effects, rawpublish, tasks
+from tests.support.brokers import on_rabbitmq_in_proof
+from tests.support.processes import await_, relay, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
+
+#: Redis gives the message of a killed worker out again after the visibility timeout, RabbitMQ at once.
+QUICK = {"VISIBILITY_TIMEOUT": "1", "OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
+TASK = tasks.kills_its_worker.name
+
+
+def give_back(count: int) -> None:
+    """The messages are received by a consumer that ends without an acknowledgement."""
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        for _ in range(count):
+            await_(lambda: channel.basic_get(rawpublish.QUEUE), "a message is received", 10)
+        channel.close()
+    await_(lambda: rawpublish.depth() == count, "they are back", 10)
+
+
+def start_workers_until(done: Callable[[], bool]) -> int:
+    """As a supervisor does; returns how many it took."""
+    started = 0
+    while not done():
+        assert started < 10, "the message is given out without end"
+        with worker(concurrency=1, env=QUICK) as process:
+            started += 1
+            await_(
+                lambda process=process: done() or not process.alive(), "a letter, or another dead worker", 60
+            )
+    return started
+
+
+def test_a_message_without_a_journal_whose_runs_are_spent_is_a_letter_and_does_not_run_again() -> None:
+    spent, has_one_left = (rawpublish.send("tests.support.tasks.note", name) for name in ("spent", "left"))
+    LostRun.objects.create(message_key=spent, count=2)
+    LostRun.objects.create(message_key=has_one_left, count=1)
+    give_back(2)
+    with worker(concurrency=1) as process:
+        await_(lambda: effects.count("left") == 1, "what has a run left runs")
+        await_(lambda: DeadLetter.objects.exists(), "the letter")
+        assert process.alive()
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.cause, letter.args) == (spent, "lost", ["spent"])
+    assert effects.count("spent") == 0
+    assert rawpublish.depth() == 0
+    assert not LostRun.objects.filter(message_key=spent).exists(), "a replay has all its runs again"
+
+
+@pytest.mark.proof
+def test_a_message_without_a_journal_that_kills_whole_workers_runs_three_times_and_is_a_letter() -> None:
+    message_id = rawpublish.send(TASK, "poison")
+    assert start_workers_until(lambda: DeadLetter.objects.exists()) == 4
+    assert effects.count("poison") == 3
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.cause, letter.args) == (message_id, "lost", ["poison"])
+    assert rawpublish.depth() == 0
+
+
+@pytest.mark.proof
+def test_a_message_of_the_outbox_that_kills_whole_workers_is_a_letter_when_its_deliveries_are_spent() -> None:
+    message_id = tasks.kills_its_worker.delay("poison").id
+    with relay(env=QUICK):
+        start_workers_until(lambda: DeadLetter.objects.exists())
+    assert effects.count("poison") == tasks.kills_its_worker.max_deliveries
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.cause) == (message_id, "lost")
