@@ -43,10 +43,15 @@ def max_lost_runs() -> int:
     return int(getattr(settings, "DLQ_MAX_LOST_RUNS", 3))
 
 
+def generation_path() -> list[str]:
+    """The header that says which run of a journalled message this is, and the keys within it."""
+    return str(getattr(settings, "DLQ_GENERATION_HEADER", "generation")).split(".")
+
+
 def generation(headers: dict[str, Any]) -> int | None:
     """Which run of a journalled message this is; None for a message that has none (or a broken one)."""
     value: Any = headers
-    for key in str(getattr(settings, "DLQ_GENERATION_HEADER", "generation")).split("."):
+    for key in generation_path():
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

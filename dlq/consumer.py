@@ -92,7 +92,8 @@ class Consumer(celery_consumer.Consumer):
             # for ever.
             if isinstance(exc, self.connection_errors) and not isinstance(exc, KeyError):
                 raise
-            self.park(message, exc, Cause.MALFORMED)
+            # It was checked: the message is as it should be, and a replay of it is worth a try.
+            self.park(message, exc, Cause.FAILED)
             if slots and slots.value < free:
                 # Its slot of the pool was taken, and no process will give it back.
                 slots.release()

@@ -14,6 +14,8 @@ from typing import Any
 MAX_DEPTH = 64
 #: Header of a message that was sent again from its letter: the letter's id. It is no part of the message.
 REPLAY_HEADER = "dlq-replay"
+#: What brokers write among the headers of a message that they give out again; it is no part of the message either.
+BROKER_HEADERS = frozenset({"redelivered", "x-delivery-count", "x-acquired-count"})
 #: Longest id that is taken as a message's own; a Celery id is a UUID of 36 characters.
 MAX_ID_LENGTH = 200
 
@@ -57,7 +59,7 @@ class RawMessage:
         """Identity of a message that has no usable id: a redelivery of it has the same."""
         # The broker makes delivery_tag and redelivered anew for each delivery.
         properties = {k: v for k, v in self.properties.items() if k not in ("delivery_tag", "delivery_info")}
-        headers = {k: v for k, v in self.headers.items() if k not in ("redelivered", "x-delivery-count")}
+        headers = {k: v for k, v in self.headers.items() if k not in BROKER_HEADERS}
         parts = [self.content_type, self.content_encoding, headers, properties, self._body64]
         return hashlib.sha256(_dumps(parts)).hexdigest()
 

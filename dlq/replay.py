@@ -20,7 +20,7 @@ from kombu import Exchange
 
 from dlq import capture, conf
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
-from dlq.rawmessage import REPLAY_HEADER, RawMessage
+from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage, text
 
 #: A message without a journal that was sent again and was not heard of since may have been lost with its
 #: broker; after this an operator may send it again. A journalled one cannot be lost, so that it has no such
@@ -40,9 +40,10 @@ class NotDiscardable(Exception):
     """The letter was not discarded; the text says why."""
 
 
-def replay(letter_id: int, *, actor: str = "", retries: int = 3) -> str:
+def replay(letter_id: int, *, actor: str = "", retries: int = 3, force: bool = False) -> str:
     """Send the letter's message again. Returns the id it runs under.
 
+    `force`: also a message that could not be read; for when this deployment can read it.
     `retries`: how often the new run may be retried, where the task does not say so itself (a handler's
     letters run at once, in this process). Raises `NotReplayable` with the reason, and then nothing was sent,
     but in two cases: a handler ran the letter and failed once more, or the broker was lost before it confirmed
@@ -50,7 +51,7 @@ def replay(letter_id: int, *, actor: str = "", retries: int = 3) -> str:
     """
     with transaction.atomic():
         letter = _claim(letter_id, actor=actor)
-        send = _way(letter)
+        send = _way(letter, force=force)
         if send is None:
             publish = conf.hook("DLQ_PUBLISHER")
             new_id = publish(letter) if publish else None
@@ -64,7 +65,7 @@ def replay(letter_id: int, *, actor: str = "", retries: int = 3) -> str:
 
 def obstacle(letter: DeadLetter) -> str:
     """Why this letter cannot be replayed now; '' when it can. For a preflight before a bulk action."""
-    if letter.state != State.OPEN:
+    if letter.state != State.OPEN and not DeadLetter.objects.filter(_claimable(), pk=letter.pk).exists():
         return f"it is {letter.state}"
     try:
         _way(letter)
@@ -96,8 +97,7 @@ def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
 
 def _claim(letter_id: int, *, actor: str) -> DeadLetter:
     """From open to replaying, once: of two operators one finds the WHERE false."""
-    silent = Q(state=State.REPLAYING, generation=None, replayed_at__lt=Now() - Value(SILENT_AFTER))
-    claimed = DeadLetter.objects.filter(Q(state=State.OPEN) | silent, pk=letter_id).update(
+    claimed = DeadLetter.objects.filter(_claimable(), pk=letter_id).update(
         state=State.REPLAYING, replayed_at=Now()
     )
     letter = _get(letter_id, NotReplayable)
@@ -109,6 +109,11 @@ def _claim(letter_id: int, *, actor: str) -> DeadLetter:
     return letter
 
 
+def _claimable() -> Q:
+    silent = Q(state=State.REPLAYING, generation=None, replayed_at__lt=Now() - Value(SILENT_AFTER))
+    return Q(state=State.OPEN) | silent
+
+
 def _get(letter_id: int, error: type[Exception]) -> DeadLetter:
     letter = DeadLetter.objects.filter(pk=letter_id).first()
     if letter is None:
@@ -116,11 +121,11 @@ def _get(letter_id: int, error: type[Exception]) -> DeadLetter:
     return letter
 
 
-def _way(letter: DeadLetter) -> Callable[[DeadLetter, int], str] | None:
+def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, int], str] | None:
     """How this letter is sent again; None: by its journal, in the caller's transaction."""
     if letter.generation is not None:
         return None
-    if letter.cause in UNREADABLE:
+    if letter.cause in UNREADABLE and not force:
         raise NotReplayable(
             f"{letter.message_id} is {letter.cause}: sent again as it is, it can only fail again"
         )
@@ -128,6 +133,11 @@ def _way(letter: DeadLetter) -> Callable[[DeadLetter, int], str] | None:
         if _task(letter) is None:
             raise NotReplayable(
                 f"no task {letter.task!r} is registered here: deploy it, or discard the letter"
+            )
+        if letter.queue not in current_app.amqp.queues:
+            # The name is the producer's word. On Redis it would be a list that nobody reads.
+            raise NotReplayable(
+                f"{letter.message_id}: the queue {letter.queue!r} is none of this application's"
             )
         return _send_raw
     if conf.handler(letter.queue) is None:
@@ -185,7 +195,9 @@ def _headers(letter: DeadLetter, raw: RawMessage, retries: int) -> dict[str, Any
     task = _task(letter)
     limit = task.max_retries if task else None
     spent = max(0, limit - retries) if limit is not None else 0
-    dropped = ("expires", "eta", "compression", "redelivered", "x-delivery-count")
+    dropped = {"expires", "eta", "compression", *BROKER_HEADERS}
+    # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
+    dropped.add(conf.generation_path()[0])
     kept = {key: value for key, value in raw.headers.items() if key not in dropped}
     return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
 

@@ -16,12 +16,18 @@ from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceed
 from celery.worker import request as celery_request
 from kombu.utils.encoding import safe_repr
 
-from dlq.capture import cause_of
 from dlq.ending import Ending
 from dlq.models import Cause
 from dlq.rawmessage import REPLAY_HEADER, RawMessage, text
 
 logger = logging.getLogger(__name__)
+
+#: By class and not by name: whatever a task itself raises, and however that is called, it failed.
+_CAUSES: dict[type[BaseException], Cause] = {
+    TimeLimitExceeded: Cause.TIMEOUT,
+    WorkerLostError: Cause.LOST,
+    Terminated: Cause.REVOKED,
+}
 
 
 class Expired(Exception):
@@ -118,7 +124,8 @@ class Request(celery_request.Request):
             fields=self.request_dict,
             exception=exception,
             error=text(exception),
-            cause=cause or cause_of(exception),
+            cause=cause
+            or next((c for kind, c in _CAUSES.items() if isinstance(exception, kind)), Cause.FAILED),
             traceback=traceback or "",
             task=self.type,
             args=self.args,

@@ -15,16 +15,10 @@ from kombu import Queue
 
 from dlq.ending import Ending
 from dlq.models import Cause
-from dlq.rawmessage import RawMessage
+from dlq.rawmessage import BROKER_HEADERS, RawMessage
 
 #: What RabbitMQ adds when it puts a message aside. The letter keeps the message as it was sent.
-_ADDED = (
-    "x-death",
-    "x-first-death-exchange",
-    "x-first-death-queue",
-    "x-first-death-reason",
-    "x-delivery-count",
-)
+_ADDED = {"x-death", *(f"x-first-death-{part}" for part in ("exchange", "queue", "reason")), *BROKER_HEADERS}
 
 
 class Undeliverable(Exception):

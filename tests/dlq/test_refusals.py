@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from dlq import replay
 from dlq.models import DeadLetter
 from tests.dlq.corpus import TASK
 from tests.support import effects, rawpublish
@@ -57,3 +58,5 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     await_(lambda: DeadLetter.objects.count() == 4, "the letters")
     assert_goes_on(live)
     assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
+    assert {letter.cause for letter in DeadLetter.objects.all()} == {"failed"}
+    assert {replay.obstacle(letter) for letter in DeadLetter.objects.all()} == {""}, "the messages are good"

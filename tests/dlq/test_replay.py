@@ -86,6 +86,11 @@ def test_the_preflight_says_what_a_replay_would_say() -> None:
     assert "it can only fail again" in replay.obstacle(receive("bad", cause=Cause.MALFORMED))
     assert "no task 'renamed' is registered" in replay.obstacle(receive("gone", task="renamed"))
     assert replay.obstacle(receive("raw", task="tests.support.tasks.note")) == ""
+    DeadLetter.objects.filter(message_id="raw").update(queue="producers-own")
+    stray = DeadLetter.objects.get(message_id="raw")
+    assert "the queue 'producers-own' is none of this application's" in replay.obstacle(stray)
+    with pytest.raises(NotReplayable, match="producers-own"):
+        replay.replay(stray.pk)
     closed = die("closed")
     replay.discard(closed.pk, reason="r")
     closed.refresh_from_db()
@@ -118,7 +123,10 @@ def test_a_message_without_a_journal_that_was_never_heard_of_again_can_be_sent_a
     process = mocker.patch("orders.services.OrderService.process")
     DeadLetterQueue.add(job_id="a", queue="orders", payload={}, error="x")
     long_ago = timezone.now() - replay.SILENT_AFTER - timedelta(minutes=1)
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=timezone.now())
+    assert replay.obstacle(DeadLetter.objects.get()) == "it is replaying"
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=long_ago)
+    assert replay.obstacle(DeadLetter.objects.get()) == ""
     DeadLetterQueue.replay("a")
     process.assert_called_once()
 

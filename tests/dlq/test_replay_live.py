@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from config.celery import app
 from dlq import replay
-from dlq.models import DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import REPLAY_HEADER
 from dlq.replay import NotReplayable
 from tests.support import effects, rawpublish
@@ -84,6 +85,25 @@ def test_a_message_that_killed_its_process_may_do_so_again_as_often_after_a_repl
     replay.replay(letter.pk)
     await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again", 60)
     assert effects.count("again") == 6
+
+
+def test_a_message_that_only_an_older_deployment_could_not_read_is_sent_again_by_force(live: Process) -> None:
+    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "read"))
+    DeadLetter.objects.update(cause=Cause.UNDECODABLE)
+    effects.add("read-told")
+    with pytest.raises(CommandError, match="1 of 1 were not sent again"):
+        call_command("dlq", "replay", letter.message_id)
+    call_command("dlq", "replay", letter.message_id, "--force")
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    assert effects.count("read-done") == 1
+
+
+def test_a_message_whose_journal_has_forgotten_it_runs_when_it_is_sent_again(live: Process) -> None:
+    headers = {"outbox": {"generation": 1}, "expires": "2020-01-01T00:00:00+00:00"}
+    letter = letter_of(rawpublish.send(f"{TASKS}note", "forgotten", _headers=headers))
+    replay.replay(letter.pk)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    assert effects.count("forgotten") == 1
 
 
 def test_a_malformed_message_is_not_sent_again(live: Process) -> None:

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from config.celery import app
+from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, LostRun, State
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
@@ -57,6 +58,12 @@ def test_an_exception_that_cannot_be_shown_is_a_letter_all_the_same(live: Proces
     letter = the_letter(rawpublish.send(f"{TASKS}fails_unspeakably"))
     assert letter.exception.endswith("Unspeakable")
     assert_goes_on(live)
+
+
+def test_what_a_task_raises_is_a_failure_whatever_its_name_and_can_be_replayed(live: Process) -> None:
+    letter = the_letter(rawpublish.send(f"{TASKS}cannot_decode_what_it_fetched"))
+    assert (letter.cause, letter.exception) == ("failed", "tests.support.tasks.DecodeError")
+    assert replay.obstacle(letter) == ""
 
 
 def test_wrong_arguments_are_a_letter_at_once(live: Process) -> None:

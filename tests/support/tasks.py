@@ -183,6 +183,15 @@ def fails_unspeakably() -> None:
     raise Unspeakable
 
 
+class DecodeError(Exception):
+    """Named as kombu's, which says that the message itself cannot be read."""
+
+
+@shared_task
+def cannot_decode_what_it_fetched() -> None:
+    raise DecodeError("the other side sent no JSON")
+
+
 @shared_task
 def wrong_without_database() -> None:
     raise LookupError("nothing here needs the database")

@@ -34,6 +34,7 @@ class Command(BaseCommand):
         again = verbs.add_parser("replay", help="send letters again")
         _add_selection(again)
         again.add_argument("--retries", type=int, default=3)
+        again.add_argument("--force", action="store_true", help="also what could not be read before")
         close = verbs.add_parser("discard", help="close letters for good; their messages will never run")
         _add_selection(close)
         close.add_argument("--reason", required=True)
@@ -62,9 +63,8 @@ class Command(BaseCommand):
 
     def _replay(self, options: dict[str, Any]) -> None:
         actor = getpass.getuser()
-        self._each(
-            options, lambda pk: replay.replay(pk, actor=actor, retries=options["retries"]), "sent again"
-        )
+        wanted = {name: options[name] for name in ("retries", "force")}
+        self._each(options, lambda pk: replay.replay(pk, actor=actor, **wanted), "sent again")
 
     def _discard(self, options: dict[str, Any]) -> None:
         actor = getpass.getuser()
