@@ -12,11 +12,16 @@ from tests.support import effects, rawpublish, tasks
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import await_, relay, worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
+pytestmark = [pytest.mark.slow, on_rabbitmq_in_proof]
 
-#: Redis gives the message of a killed worker out again after the visibility timeout, RabbitMQ at once.
-QUICK = {"VISIBILITY_TIMEOUT": "1", "OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
+QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
 TASK = tasks.kills_its_worker.name
+
+
+@pytest.fixture(autouse=True)
+def declared(clean: None) -> None:
+    """The queue is there before the first worker."""
+    assert rawpublish.depth() == 0
 
 
 def give_back(count: int) -> None:
@@ -34,7 +39,8 @@ def start_workers_until(done: Callable[[], bool]) -> int:
     started = 0
     while not done():
         assert started < 10, "the message is given out without end"
-        with worker(concurrency=1, env=QUICK) as process:
+        # RabbitMQ gives the message of a killed worker out again at once, Redis after this.
+        with worker(concurrency=1, env={**QUICK, "VISIBILITY_TIMEOUT": "1"}) as process:
             started += 1
             await_(
                 lambda process=process: done() or not process.alive(), "a letter, or another dead worker", 60
