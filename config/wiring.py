@@ -35,11 +35,13 @@ def worker_failure(
     error: str,
     traceback: str,
     lost: bool,
+    pid: int | None = None,
 ) -> str | None:
     """What the worker's parent saw end badly, told to the journal. Raises when the database is away.
 
     Returns 'settled' (the child had recorded the end), 'rearmed' (a lost child: it runs again), 'dead', or
-    None when there is no such message here, and the dead-letter desk is to record it alone.
+    None when there is no such message here, and the dead-letter desk is to record it alone. `pid`: the child that
+    took it, None when none did; a lease that is not that child's is nobody's to take.
     """
     known = _uuid(message_id)
     row = (
@@ -50,6 +52,7 @@ def worker_failure(
         return None
     if row["generation"] != generation or row["status"] not in ("pending", "published"):
         return "settled"
+    child = worker.identity(pid) if pid else None
     mine = "(lease_token IS NULL OR worker = %(worker)s)"
     if lost:
         limit = _max_deliveries(row["task"])
@@ -57,7 +60,7 @@ def worker_failure(
             known,
             generation,
             guard=f"{mine} AND deliveries + (lease_token IS NULL)::int >= %(max)s",
-            worker=worker.identity(),
+            worker=child,
             max=limit,
             error=f"PoisonMessage: {limit} runs began and their process was lost each time ({error})",
             exception=PoisonMessage(error),
@@ -65,18 +68,14 @@ def worker_failure(
         )
         if poison:
             return "dead"
-        return (
-            "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
-        )
+        return "rearmed" if journal.lost(known, generation, worker=child, error=error) else "settled"
     if exception is not None and is_passing(exception):
-        return (
-            "rearmed" if journal.lost(known, generation, worker=worker.identity(), error=error) else "settled"
-        )
+        return "rearmed" if journal.lost(known, generation, worker=child, error=error) else "settled"
     buried = journal.bury(
         known,
         generation,
         guard=mine,
-        worker=worker.identity(),
+        worker=child,
         error=error,
         exception=exception,
         traceback=traceback,

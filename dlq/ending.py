@@ -17,7 +17,10 @@ from dlq.shelf import shelf
 
 @dataclass
 class Ending:
-    """What the parent knows about a message that ended badly. `lost`: its worker process died under it."""
+    """What the parent knows about a message that ended badly. `lost`: its worker process died under it.
+
+    `pid`: that process; None when the message never came to one.
+    """
 
     raw: RawMessage
     fields: dict[str, Any]
@@ -30,6 +33,7 @@ class Ending:
     kwargs: Any = None
     worker: str = ""
     lost: bool = False
+    pid: int | None = None
     requeue: bool = False
 
     def conclude(self, *, acknowledge: Callable[[], None], requeue: Callable[[], None]) -> None:
@@ -78,6 +82,7 @@ class Ending:
             error=self.error,
             traceback=self.traceback,
             lost=self.lost,
+            pid=self.pid,
         )
         return verdict
 

@@ -133,6 +133,7 @@ class Request(celery_request.Request):
             worker=self.hostname,
             # What was acknowledged before it ran cannot run again: no count, the letter at once.
             lost=lost and not self.acknowledged,
+            pid=self.worker_pid,
         ).conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
 
     def _report(self, exc_info: Any, *, return_ok: bool) -> None:

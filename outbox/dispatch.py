@@ -218,7 +218,7 @@ def offer_abandoned(*, worker_timeout_s: float, judge_workers: bool) -> int:
                 lease_until < clock_timestamp()
                 OR (%(judge)s AND worker <> ''
                     AND started_at < clock_timestamp() - %(timeout)s * interval '1 second'
-                    AND NOT EXISTS (SELECT FROM outbox_worker w WHERE w.incarnation::text = m.worker
+                    AND NOT EXISTS (SELECT FROM outbox_worker w WHERE w.incarnation::text = split_part(m.worker, ':', 1)
                                     AND w.beat_at > clock_timestamp() - %(timeout)s * interval '1 second')))
             FOR UPDATE OF m SKIP LOCKED))
         """,

@@ -298,10 +298,12 @@ def bury(
     return True
 
 
-def lost(message_id: uuid.UUID, generation: int, *, worker: str, error: str, delay_s: float = 1.0) -> bool:
+def lost(
+    message_id: uuid.UUID, generation: int, *, worker: str | None, error: str, delay_s: float = 1.0
+) -> bool:
     """The worker's parent saw the child that ran this message die: offer it again, the delivery stays counted.
 
-    Only the lease of this worker is taken back: another worker may have claimed the message since.
+    Only the lease of `worker`, that child, is taken back: another may have claimed the message since, or before it.
     """
     row = _one(
         f"""

@@ -60,6 +60,7 @@ class OutboxMessage(models.Model):
     done_at = models.DateTimeField(null=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
+    #: The incarnation and the process that claimed it last, see `outbox.worker.identity`.
     worker = models.TextField(db_default="", blank=True)
     errors = models.JSONField(db_default=[], help_text="the last errors, newest last")
 

@@ -27,9 +27,13 @@ _stop = threading.Event()
 _thread: threading.Thread | None = None
 
 
-def identity() -> str:
-    """The worker incarnation that this process belongs to; '' outside of a worker. Children inherit it."""
-    return str(_incarnation) if _incarnation else ""
+def identity(pid: int | None = None) -> str:
+    """Who claims: the worker incarnation and the process of its pool, this one by default; '' outside of a worker.
+
+    Children inherit the incarnation. The pid is what the parent knows of a child that died: with it, it takes back
+    that child's lease, and not one that a sibling holds on another copy of the same message.
+    """
+    return f"{_incarnation}:{pid or os.getpid()}" if _incarnation else ""
 
 
 @signals.worker_init.connect

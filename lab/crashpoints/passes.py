@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from uuid import UUID
 
@@ -136,6 +137,7 @@ def _tell_of_the_lost_child(world: World, state: State) -> None:
         error="WorkerLostError",
         traceback="",
         lost=True,
+        pid=os.getpid(),
     )
 
 

@@ -261,6 +261,30 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     assert journal.settle(successor)
 
 
+@pytest.mark.parametrize("ending", [{"lost": True}, {"lost": False}])
+def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the_same_worker(
+    ending: dict[str, bool],
+) -> None:
+    from config.wiring import worker_failure
+    from outbox import worker
+
+    message_id = published()
+    told = {"exception": None, "error": "WorkerLost", "traceback": "", **ending}
+    worker._born()
+    try:
+        sibling = claim(message_id, worker=worker.identity(pid=101))
+        for pid in (102, None):
+            assert worker_failure(message_id=str(message_id), generation=1, pid=pid, **told) == "settled"
+        assert journal.settle(sibling), "the sibling's run was taken from it"
+        own = published()
+        claim(own, worker=worker.identity(pid=102))
+        assert worker_failure(message_id=str(own), generation=1, pid=102, **told) == (
+            "rearmed" if ending["lost"] else "dead"
+        )
+    finally:
+        worker._incarnation = None
+
+
 def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
     message_id = published()
     assert journal.cancel(message_id, reason="not wanted")

@@ -155,7 +155,8 @@ def skew_clock(system: System, dice: random.Random) -> Hit | None:
 
     def restore() -> int:
         ran = system.database.number(
-            "SELECT count(*) FROM outbox_outboxmessage m JOIN outbox_worker w ON m.worker = w.incarnation::text"
+            "SELECT count(*) FROM outbox_outboxmessage m JOIN outbox_worker w"
+            " ON split_part(m.worker, ':', 1) = w.incarnation::text"
             " WHERE w.pid = %s",
             system.pid(name),
         )
