@@ -72,6 +72,7 @@ def record_raw(
     raw: RawMessage,
     cause: Cause,
     error: str,
+    keep_raw: bool = True,
     exception: BaseException | None = None,
     traceback: str = "",
     task: str = "",
@@ -82,6 +83,7 @@ def record_raw(
 ) -> DeadLetter:
     """A message without a journal ended badly: keep it whole, under its id.
 
+    `keep_raw`: False for a message that the database will not take.
     Another message that shares the id of an open letter gets a letter of its own, under its digest: nothing
     that was received is dropped because a producer used an id twice.
     """
@@ -91,11 +93,11 @@ def record_raw(
         "args": storable(args),
         "kwargs": storable(kwargs),
         "queue": raw.queue,
-        "headers": storable(raw.headers),
+        "headers": storable(raw.headers) if keep_raw else {},
         "correlation_id": correlation_of(raw.headers),
         "attempts": attempts,
         "worker": text(worker),
-        "raw": raw.dump(),
+        "raw": raw.dump() if keep_raw else None,
         "raw_digest": raw.digest,
         **described(exception=exception, error=error, traceback=traceback, task=task),
     }

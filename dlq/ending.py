@@ -6,13 +6,19 @@ Both ways into here, Request and Consumer, run in the worker's parent and go thr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from django.db import InterfaceError, OperationalError
 
 from dlq import capture, conf
 from dlq.models import Cause
-from dlq.rawmessage import RawMessage, message_key
+from dlq.rawmessage import RawMessage, message_key, text
 from dlq.shelf import shelf
+
+#: Tries after which a record that the database refuses, although it is there, is made without what it refuses;
+#: a minute and a half on the shelf.
+MAX_REFUSALS = 10
 
 
 @dataclass
@@ -35,6 +41,7 @@ class Ending:
     lost: bool = False
     pid: int | None = None
     requeue: bool = False
+    refusals: int = 0
 
     def conclude(self, *, acknowledge: Callable[[], None], requeue: Callable[[], None]) -> None:
         """Record it, then acknowledge; or wait on the shelf, unacknowledged, until it can be recorded.
@@ -43,11 +50,39 @@ class Ending:
         """
         shelf.put(self.record, lambda: requeue() if self.requeue else acknowledge())
 
-    def record(self) -> None:
-        """Idempotent, because what follows it (the acknowledgement) may fail and the message come again."""
+    def record(self, *, last_try: bool = False) -> None:
+        """Idempotent, because what follows it (the acknowledgement) may fail and the message come again.
+
+        Raises while it cannot be recorded. A record that is refused for what is in it is reduced in the end: held
+        for ever, it would keep a slot of the worker for ever.
+        """
+        try:
+            self._record()
+        except Exception as exc:
+            self.refusals += _is_refusal(exc)
+            if not _is_refusal(exc) or (self.refusals < MAX_REFUSALS and not last_try):
+                raise
+            self._record_reduced(exc)
+
+    def _record_reduced(self, refused: Exception) -> None:
+        """First without what was read out of the message; then without the message, of which size and digest remain."""
+        what = f"{len(self.raw.body)} bytes, sha256 {self.raw.digest}"
+        error = f"{text(self.error)[:1_000]} (not recorded in full: {what}; {text(refused)[:1_000]})"
+        reduced = replace(
+            self, error=error, exception=Unrecordable(error), traceback="", args=None, kwargs=None
+        )
+        try:
+            reduced._record()
+        except Exception as exc:
+            if not _is_refusal(exc):
+                raise
+            reduced._record(keep_raw=False)
+        self.requeue = reduced.requeue
+
+    def _record(self, *, keep_raw: bool = True) -> None:
         key, own_id = message_key(self.fields, self.raw.digest)
         verdict = self._ask_journal(key) if own_id else None
-        if verdict == "dead":
+        if verdict == "dead" and keep_raw:
             capture.keep_raw(key, self.raw)
         if verdict is not None:
             return
@@ -58,6 +93,7 @@ class Ending:
         capture.record_raw(
             message_key=key,
             raw=self.raw,
+            keep_raw=keep_raw,
             cause=self.cause,
             error=self.error,
             exception=self.exception,
@@ -89,3 +125,13 @@ class Ending:
     def _attempts(self) -> int:
         retries = self.fields.get("retries")
         return (retries if isinstance(retries, int) and 0 <= retries < 2**31 - 1 else 0) + 1
+
+
+class Unrecordable(Exception):
+    """The database would not take the record of how this message ended, so that it is a shorter one."""
+
+
+def _is_refusal(exc: Exception) -> bool:
+    """Whether the record is at fault, and not a database that is away or busy. Class 54: past a limit of the server."""
+    code = getattr(exc.__cause__, "pgcode", None) or ""
+    return not isinstance(exc, (OperationalError, InterfaceError)) or code.startswith("54")

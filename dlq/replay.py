@@ -140,6 +140,8 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
                 f"{letter.message_id}: the queue {letter.queue!r} is none of this application's"
             )
         return _send_raw
+    if letter.cause != Cause.ADDED:
+        raise NotReplayable(f"{letter.message_id}: its message could not be kept")
     if conf.handler(letter.queue) is None:
         raise NotReplayable(f"DLQ_HANDLERS names no handler for the queue {letter.queue!r}")
     return _run_handler

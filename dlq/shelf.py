@@ -49,6 +49,7 @@ class Shelf:
         self._waiting: deque[tuple[Action, Action]] = deque()
         self._call_after: Callable[..., Any] | None = None
         self._delay_s = FIRST_DELAY_S
+        self._away = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -58,10 +59,8 @@ class Shelf:
         self._call_after = timer.call_after
 
     def put(self, record: Action, done: Action) -> None:
-        """Record now, or later when others are waiting already: a dead database is not asked once per
-        message.
-        """
-        if not self._waiting and self._try(record, done):
+        """Record now, or later when the database was away for the last: it is not asked once per message."""
+        if not (self._waiting and self._away) and self._try(record, done):
             return
         self._waiting.append((record, done))
         if len(self._waiting) == 1:
@@ -97,11 +96,14 @@ class Shelf:
                 record()
         except (OperationalError, InterfaceError) as exc:
             logger.error("cannot record an ending, the database is away: %s", exc)
+            self._away = True
             return False
         except Exception as exc:
             # Whatever it is, the message is recorded nowhere: acknowledging it would lose it.
             logger.exception("cannot record an ending: %r", exc)
+            self._away = False
             return False
+        self._away = False
         done()
         return True
 

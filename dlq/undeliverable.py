@@ -11,11 +11,11 @@ from typing import Any
 
 from celery import current_app, shared_task
 from django.conf import settings
-from kombu import Queue
+from kombu.serialization import prepare_accept_content
 
 from dlq.ending import Ending
 from dlq.models import Cause
-from dlq.rawmessage import BROKER_HEADERS, RawMessage
+from dlq.rawmessage import BROKER_HEADERS, RawMessage, text
 
 #: What RabbitMQ adds when it puts a message aside. The letter keeps the message as it was sent.
 _ADDED = {"x-death", *(f"x-first-death-{part}" for part in ("exchange", "queue", "reason")), *BROKER_HEADERS}
@@ -35,9 +35,13 @@ def collect() -> int:
     with current_app.connection_for_read() as connection:
         if connection.transport.driver_type != "amqp":
             return 0
-        queue = Queue(settings.DLQ_UNDELIVERABLE, no_declare=True)(connection.default_channel)
+        channel = connection.default_channel
         try:
-            while (message := queue.get(accept=["json"])) is not None:
+            # Not Queue.get, which raises for a body that cannot be decompressed: that message would come first again
+            # each time, and hold up all behind it.
+            while (received := channel.basic_get(settings.DLQ_UNDELIVERABLE)) is not None:
+                message = channel.message_to_python(received)
+                message.accept = prepare_accept_content(["json"])
                 _record(message)
                 message.ack()
                 collected += 1
@@ -49,7 +53,8 @@ def collect() -> int:
 
 
 def _record(message: Any) -> None:
-    origin, reason = (message.headers.get(f"x-first-death-{part}", "") for part in ("queue", "reason"))
+    # RabbitMQ leaves these alone where the producer has set them, to whatever.
+    origin, reason = (text(message.headers.get(f"x-first-death-{part}", "")) for part in ("queue", "reason"))
     raw = RawMessage.of(message)
     raw = replace(
         raw,
@@ -72,4 +77,4 @@ def _record(message: Any) -> None:
         task=task if isinstance(task, str) else "",
         args=args,
         kwargs=kwargs,
-    ).record()
+    ).record(last_try=True)

@@ -63,6 +63,13 @@ def test_while_one_waits_the_next_is_not_tried(shelf: Shelf) -> None:
     assert (first.acknowledged, second.acknowledged, len(shelf)) == (1, 1, 0)
 
 
+def test_while_only_a_refused_record_waits_the_next_is_tried_at_once(shelf: Shelf) -> None:
+    refused, fine = Record(ValueError("cannot be stored")), Record()
+    shelf.put(refused, refused.acknowledge)
+    shelf.put(fine, fine.acknowledge)
+    assert (fine.acknowledged, len(shelf)) == (1, 1)
+
+
 def test_a_record_that_is_refused_for_ever_does_not_hold_up_the_others(shelf: Shelf) -> None:
     refused, fine = Record(ValueError("cannot be stored")), Record()
     shelf.put(refused, refused.acknowledge)

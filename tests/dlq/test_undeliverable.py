@@ -82,5 +82,29 @@ def test_what_cannot_be_decoded_is_kept_all_the_same() -> None:
     assert letter.message.body == b"\x00\xff"
 
 
+def test_a_message_that_breaks_the_reading_of_it_holds_up_none_behind_it() -> None:
+    declare_queues()
+    broken = {"compression": "application/x-gzip", "x-first-death-reason": {"set": "by the producer"}}
+    headers = [rawpublish.task_headers("gone", **more) for more in (broken, {})]
+    with app.connection_for_write() as connection:
+        for each in headers:
+            message = connection.default_channel.prepare_message(b"no gzip", headers=each)
+            connection.default_channel.basic_publish(message, exchange="", routing_key=UNDELIVERABLE)
+    assert collect() == 2
+    assert {letter.message_id for letter in DeadLetter.objects.all()} == {each["id"] for each in headers}
+    letter = DeadLetter.objects.get(message_id=headers[0]["id"])
+    assert letter.message is not None
+    assert letter.message.body == b"no gzip"
+
+
+def test_the_queue_of_what_was_given_up_drops_nothing_that_comes_back_often() -> None:
+    declare_queues()
+    with app.connection_for_write() as connection:
+        # A declaration that differs is refused (406).
+        connection.default_channel.queue_declare(
+            UNDELIVERABLE, durable=True, auto_delete=False, arguments={"x-queue-type": "classic"}
+        )
+
+
 def test_without_the_queue_there_is_nothing_to_collect() -> None:
     assert collect() == 0

@@ -1,0 +1,95 @@
+"""An ending that the database will not take as it is becomes a shorter letter, and gives its slot back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import IntegrityError, connection
+from kombu.asynchronous.timer import Timer
+
+from dlq import ending as ending_module
+from dlq import replay
+from dlq.ending import MAX_REFUSALS, Ending
+from dlq.models import Cause, DeadLetter, LetterEvent, State
+from dlq.rawmessage import RawMessage
+from dlq.shelf import Shelf
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def refusing(condition: str) -> Iterator[None]:
+    """The database refuses every letter for which the condition is false."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE dlq_deadletter ADD CONSTRAINT test_refusal CHECK ({condition})")
+        try:
+            yield
+        finally:
+            cursor.execute("ALTER TABLE dlq_deadletter DROP CONSTRAINT test_refusal")
+
+
+def ending() -> Ending:
+    raw = RawMessage(
+        b"[[1], {}, null]", "application/json", "utf-8", {"id": "m-1"}, {}, {"routing_key": "orders"}
+    )
+    return Ending(
+        raw=raw,
+        fields=raw.headers,
+        exception=ValueError("no"),
+        error="no",
+        cause=Cause.FAILED,
+        task="tests.support.tasks.note",
+        args=[1],
+        kwargs={},
+    )
+
+
+def test_what_is_refused_for_its_arguments_keeps_the_message_and_can_be_replayed() -> None:
+    with refusing("args IS NULL"):
+        refused = ending()
+        for _ in range(MAX_REFUSALS - 1):
+            with pytest.raises(IntegrityError):
+                refused.record()
+        refused.record()
+        letter = DeadLetter.objects.get()
+        assert letter.message == refused.raw
+        assert letter.error.startswith("no (not recorded in full: 15 bytes, sha256 ")
+        DeadLetter.objects.update(queue="default")
+        letter.refresh_from_db()
+        assert replay.obstacle(letter) == ""
+
+
+def test_what_is_refused_for_its_size_is_a_letter_with_size_and_digest_that_cannot_be_replayed() -> None:
+    with refusing("octet_length(raw) < 10"):
+        refused = ending()
+        refused.record(last_try=True)
+        refused.record(last_try=True)
+        letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.state, letter.cause, letter.failures) == (
+        "m-1",
+        State.OPEN,
+        "failed",
+        1,
+    )
+    assert (letter.raw, letter.raw_digest) == (None, refused.raw.digest)
+    assert f"15 bytes, sha256 {refused.raw.digest}" in letter.error
+    assert LetterEvent.objects.count() == 1
+    assert replay.obstacle(letter) == "m-1: its message could not be kept"
+
+
+def test_a_record_that_is_refused_for_ever_leaves_the_shelf_and_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shelf, said = Shelf(), list[str]()
+    shelf.use_timer(Timer())
+    monkeypatch.setattr(ending_module, "shelf", shelf)
+    with refusing("octet_length(raw) < 10"):
+        ending().conclude(acknowledge=lambda: said.append("ack"), requeue=lambda: said.append("requeue"))
+        tries = 1
+        while len(shelf):
+            assert said == []
+            shelf.retry()
+            tries += 1
+    assert (tries, said, DeadLetter.objects.count()) == (MAX_REFUSALS, ["ack"], 1)
