@@ -49,14 +49,21 @@ class Request(celery_request.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hard, soft = (
-            self.time_limits[0] or self.task.time_limit,
-            self.time_limits[1] or self.task.soft_time_limit,
-        )
-        if hard and soft and soft > hard:
-            # The pool starts the clock of the hard limit when the soft one has passed: a task that sets only a
-            # hard limit, below everybody's soft limit, would run without any.
-            self.time_limits = (hard, hard)
+        longest = self.task.time_limit or self.app.conf.task_time_limit
+        hard, soft = self.time_limits[0] or longest, self.time_limits[1] or self.task.soft_time_limit
+        if longest:
+            # A producer may ask for less time, not for more: a run that outlasts the broker's patience is given out
+            # again, and runs beside itself.
+            hard = min(hard, longest)
+        if hard and soft:
+            # The pool starts the clock of the hard limit when the soft one has passed: a soft limit above the hard
+            # one would put it off.
+            soft = min(soft, hard)
+        self.time_limits = (hard, soft)
+        if getattr(self.task, "keeps_delays", False):
+            # Celery would hold the message until its time comes, unacknowledged, for longer than the broker waits.
+            # The task's own class puts it off when it is run too early.
+            self._eta = None
         if REPLAY_HEADER in self.request_dict:
             # An operator sent it again after it was revoked or had expired (Celery remembers the ids of both as
             # revoked): the later word counts.

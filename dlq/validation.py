@@ -39,6 +39,9 @@ def check(message: Any) -> None:
     if "task" in message.headers and not isinstance(payload, dict):
         fields, (args, kwargs, embed) = message.headers, _parts(payload)
     elif isinstance(payload, dict):
+        if "task" in message.headers and "args" not in payload:
+            # Celery takes it for protocol 2, of which the body is a list.
+            raise Malformed("the body is a mapping without args")
         fields = {**payload, **message.headers}
         args, kwargs, embed = payload.get("args", ()), payload.get("kwargs", {}), payload
     else:

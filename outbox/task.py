@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NoReturn
 
 from celery import Task
 from celery.exceptions import Retry
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.conf import settings
 
 from outbox import execution
@@ -43,6 +44,8 @@ class OutboxTask(Task):
     #: Seconds after which the body gets SoftTimeLimitExceeded, a minute before the default hard limit.
     soft_time_limit: int | None = 300
     queue: str | None = None
+    #: For the worker's Request class: a run before the message's `eta` puts it off, see `_run_without_journal`.
+    keeps_delays: ClassVar[bool] = True
 
     def __init__(self) -> None:
         if self.retry_schedule is not None:
@@ -76,8 +79,14 @@ class OutboxTask(Task):
         return execution.deliver(self, wire, args, kwargs)
 
     def _run_without_journal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A message from a producer that knows no outbox. If it is to run again, it becomes a row."""
+        """A message from a producer that knows no outbox. If it is to run later, or again, it becomes a row.
+
+        Its `expires` is looked at when it arrives; a row has none.
+        """
+        early_s = self._seconds_until_eta()
         try:
+            if early_s > 0:
+                raise Defer(early_s, "its time has not come")
             return self.run(*args, **kwargs)
         except Defer as error:
             delay_s = error.seconds
@@ -89,6 +98,12 @@ class OutboxTask(Task):
             delay_s = self.retry_delay_s(self.request.retries)
         adopt(self, args, kwargs, delay_s=delay_s)
         raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
+
+    def _seconds_until_eta(self) -> float:
+        eta = maybe_iso8601(self.request.eta)
+        if eta is None:
+            return 0.0
+        return float((maybe_make_aware(eta, UTC) - datetime.now(UTC)).total_seconds())
 
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from config.celery import app
 from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, LostRun, State
+from outbox.models import OutboxMessage
+from outbox.testing import drain
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_
@@ -78,6 +81,31 @@ def test_a_hard_time_limit_is_one_letter_although_celery_reports_it_twice(live: 
     assert_goes_on(live)
     assert DeadLetter.objects.count() == 1
     assert effects.count("over") == 1
+
+
+@pytest.mark.parametrize("timelimit", [[86_400, None], [None, 86_400]])
+def test_a_producer_cannot_lift_a_tasks_own_hard_limit(live: Process, timelimit: list[float | None]) -> None:
+    headers = {"timelimit": timelimit}
+    letter = the_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over", _headers=headers))
+    assert letter.cause == "timeout"
+
+
+def test_an_outside_message_with_an_eta_is_a_row_until_then_and_no_worker_holds_it(live: Process) -> None:
+    eta = datetime.now(UTC) + timedelta(hours=2)
+    message_id = rawpublish.send(f"{TASKS}note", "later", _headers={"eta": eta.isoformat()})
+    await_(lambda: OutboxMessage.objects.filter(status="scheduled").exists(), "it is a row")
+    row = OutboxMessage.objects.get()
+    assert (str(row.message_id), row.queue, effects.count("later")) == (message_id, "default", 0)
+    assert abs((row.deliver_at - eta).total_seconds()) < 10
+    assert not any(app.control.inspect(destination=["live@test"], timeout=2, limit=1).scheduled().values())
+    drain()
+    assert effects.count("later") == 1
+
+
+def test_an_outside_message_whose_eta_has_passed_runs_at_once(live: Process) -> None:
+    rawpublish.send(f"{TASKS}note", "now", _headers={"eta": "2020-01-01T00:00:00+00:00"})
+    await_(lambda: effects.count("now") == 1, "it runs")
+    assert not OutboxMessage.objects.exists()
 
 
 def test_a_hard_limit_below_the_soft_one_holds(live: Process) -> None:

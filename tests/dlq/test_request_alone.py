@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from billiard.einfo import ExceptionInfo
@@ -22,12 +23,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Acknowledgements(list[str]):
     """What was said to the broker."""
 
-    def request(self) -> Request:
+    def request(self, **headers: Any) -> Request:
         message = Message(
             body=json.dumps([["a"], {}, None]),
             content_type="application/json",
             content_encoding="utf-8",
-            headers=task_headers(tasks.note.name),
+            headers=task_headers(tasks.note.name, **headers),
             delivery_info={"routing_key": "default"},
         )
         return Request(
@@ -60,6 +61,23 @@ def test_a_run_that_the_worker_cancelled_is_neither_a_letter_nor_a_lost_run_nor_
     assert said == []
     assert not DeadLetter.objects.exists()
     assert not LostRun.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ([None, None], (360, 300)),
+        ([86_400, None], (360, 300)),
+        ([None, 86_400], (360, 360)),
+        ([86_400, 86_400], (360, 360)),
+        ([10, 5], (10, 5)),
+        ([10, None], (10, 10)),
+    ],
+)
+def test_a_producer_may_ask_for_less_time_than_the_settings_give_and_not_for_more(
+    asked: list[float | None], given: tuple[float, float]
+) -> None:
+    assert Acknowledgements().request(timelimit=asked).time_limits == given
 
 
 def test_a_hard_time_limit_is_recorded_even_if_the_pool_reports_only_the_time_limit() -> None:
