@@ -20,7 +20,7 @@ from django.utils.timesince import timesince
 
 from dlq import replay, selectors
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import DeadLetter, LetterEvent, State
+from dlq.models import LARGE, DeadLetter, LetterEvent, State
 
 _COLOURS = {
     State.OPEN: "#b42318",
@@ -78,6 +78,9 @@ class DeadLetterAdmin(admin.ModelAdmin):
         ("Group", {"fields": ("exception", "place", "same_problem")}),
     )
     readonly_fields = tuple(str(name) for _, options in fieldsets for name in options["fields"])
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
+        return super().get_queryset(request).defer(*LARGE)
 
     # --- what is shown ---------------------------------------------------------------------------------
 

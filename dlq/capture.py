@@ -116,6 +116,11 @@ def _record(message_key: str, *, generation: int | None, values: dict[str, Any])
         if created:
             _happened(letter, Happened.FAILED)
             return letter, True
+        if letter.state == State.OPEN and letter.cause == Cause.ADDED:
+            # The application has put this failure aside already: here is the message that it speaks of.
+            DeadLetter.objects.filter(pk=letter.pk).update(**values, generation=generation)
+            letter.refresh_from_db()
+            return letter, True
         if generation is None:
             if letter.state == State.OPEN:
                 # The same message: a redelivery, or the second of two hooks that report one ending.

@@ -14,6 +14,9 @@ from django.db.models.functions import Now
 
 from dlq.rawmessage import RawMessage
 
+#: What a list of letters does not show, and must not load for every row: a message may have megabytes.
+LARGE = ("raw", "traceback", "headers")
+
 
 class State(models.TextChoices):
     OPEN = "open", "open: waits for an operator"

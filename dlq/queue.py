@@ -8,11 +8,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from dlq import capture, replay
 from dlq.masking import masked_text
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import LARGE, Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import storable, text
 
 MAX_KEY_LENGTH = 255
@@ -83,6 +83,12 @@ class DeadLetterQueue:
         keyword = isinstance(payload, dict)
         arguments = list(payload) if isinstance(payload, (list, tuple)) else [payload]
         values = {
+            # All that a letter of a message has, too: a closed one that is added again is about this payload.
+            **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),
+            "raw": None,
+            "generation": None,
+            "headers": {},
+            "attempts": 1,
             "cause": Cause.ADDED,
             "queue": text(queue)[:255],
             "args": None if keyword else storable(arguments),
@@ -90,12 +96,17 @@ class DeadLetterQueue:
             **capture.described(exception=None, error=error, traceback="", task=""),
         }
         with transaction.atomic():
+            with connection.cursor() as cursor:
+                # One at a time: counting and then inserting would let two past the bound.
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext('dlq.add'))")
             open_letters = DeadLetter.objects.filter(state=State.OPEN)
             if open_letters.count() >= self.max_size and not open_letters.filter(message_id=key).exists():
                 raise DeadLetterQueueFull(
                     f"the dead-letter queue holds {self.max_size} open letters, its max_size"
                 )
-            letter, created = DeadLetter.objects.get_or_create(message_id=key, defaults=values)
+            letter, created = DeadLetter.objects.select_for_update().get_or_create(
+                message_id=key, defaults=values
+            )
             if created:
                 LetterEvent.objects.create(letter=letter, what=Happened.FAILED, note=letter.error, attempts=1)
             elif letter.state != State.OPEN:
@@ -106,12 +117,14 @@ class DeadLetterQueue:
     @_OnClassOrInstance
     def all(self: Any) -> list[dict[str, Any]]:
         """Every open letter, the last failure first."""
-        return [asdict(_entry(letter)) for letter in DeadLetter.objects.filter(state=State.OPEN).iterator()]
+        letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
+        return [asdict(_entry(letter)) for letter in letters.iterator()]
 
     @_OnClassOrInstance
     def peek(self: Any, count: int = 20) -> list[Entry]:
         """The `count` open letters that failed last."""
-        return [_entry(letter) for letter in DeadLetter.objects.filter(state=State.OPEN)[: max(count, 0)]]
+        letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
+        return [_entry(letter) for letter in letters[: max(count, 0)]]
 
     @_OnClassOrInstance
     def replay(self: Any, job_id: Any, retries: int = 3, *, actor: str = "") -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from unittest.mock import MagicMock
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_mock import MockerFixture
 
-from dlq.models import DeadLetter, State
+from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue, DeadLetterQueueFull, NoSuchLetter
 from dlq.replay import NotDiscardable, NotReplayable
 from orders.models import Customer, Order
+from tests.dlq.concurrency import at_once
+from tests.dlq.test_capture import die, receive
 
 pytestmark = pytest.mark.django_db
 PROCESS = "orders.services.OrderService.process"
@@ -162,3 +168,50 @@ def test_a_job_that_is_added_again_after_it_was_closed_is_open_again() -> None:
     assert [(job["job_id"], job["error"], job["failures"]) for job in DeadLetterQueue.all()] == [
         ("test-1", "not over", 2)
     ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_bound_holds_for_those_who_add_at_once() -> None:
+    queue = DeadLetterQueue(max_size=3)
+    numbers = iter(range(8))
+    outcomes = at_once(
+        8, lambda: queue.add(job_id=f"job-{next(numbers)}", queue="orders", payload={}, error="x")
+    )
+    assert len([outcome for outcome in outcomes if isinstance(outcome, DeadLetterQueueFull)]) == 5
+    assert DeadLetter.objects.count() == 3
+
+
+@pytest.mark.parametrize("fail", [die, receive])
+def test_a_message_whose_failure_the_application_has_added_already_is_the_same_letter(
+    fail: Callable[[str], DeadLetter],
+) -> None:
+    add("m-1", error="given up")
+    letter = fail("m-1")
+    assert DeadLetter.objects.count() == 1
+    letter.refresh_from_db()
+    assert (letter.cause, letter.failures, letter.state) == (Cause.FAILED, 1, State.OPEN)
+    assert letter.generation is not None or letter.message is not None, "a replay has the message"
+    assert list(LetterEvent.objects.values_list("what", "note")) == [(Happened.FAILED, "given up")]
+    fail("m-1")
+    assert DeadLetter.objects.get().failures == 1
+
+
+@pytest.mark.parametrize("fail", [die, receive])
+def test_a_closed_letter_that_is_added_again_is_replayed_with_what_was_added(
+    fail: Callable[[str], DeadLetter], mocker: MockerFixture
+) -> None:
+    process = mocker.patch(PROCESS)
+    fail("m-1")
+    DeadLetterQueue.purge(reason="thought it was over")
+    add("m-1", {"order_id": 7})
+    DeadLetterQueue.replay("m-1")
+    process.assert_called_once_with(order_id=7)
+
+
+def test_a_list_of_letters_loads_no_message_and_no_traceback() -> None:
+    receive("m-1")
+    for look in (DeadLetterQueue.all, DeadLetterQueue.peek):
+        with CaptureQueriesContext(connection) as queries:
+            assert len(look()) == 1
+        (query,) = queries.captured_queries
+        assert not {'"raw"', '"traceback"', '"headers"'} & set(re.findall(r'"\w+"', query["sql"]))
