@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.utils import timezone
 from pytest_mock import MockerFixture
 
-from dlq.models import DeadLetter, State
+from dlq.models import DeadLetter, LetterEvent, State
 from dlq.queue import DeadLetterQueue
+from tests.dlq.concurrency import at_once
 from tests.dlq.test_capture import die
+from tests.support.locks import wait_until_blocked
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +71,16 @@ def test_replay_and_discard_ask_for_a_selection() -> None:
     assert DeadLetter.objects.get().state == State.OPEN
 
 
+def test_who_acts_in_a_container_without_a_passwd_entry_is_named_by_number(mocker: MockerFixture) -> None:
+    mocker.patch(
+        "dlq.management.commands.dlq.getpass.getuser", side_effect=KeyError("getpwuid(): uid not found")
+    )
+    mocker.patch("dlq.management.commands.dlq.os.getuid", return_value=12345)
+    die()
+    dlq("discard", "m-1", "--reason", "r")
+    assert LetterEvent.objects.get(what="discarded").actor == "uid 12345"
+
+
 def test_replay_all_obeys_the_filters(mocker: MockerFixture) -> None:
     process = mocker.patch("orders.services.OrderService.process")
     DeadLetterQueue.add(job_id="a", queue="orders", payload={}, error="x")
@@ -97,3 +112,35 @@ def test_purge_deletes_what_was_closed_long_ago_and_nothing_else(mocker: MockerF
     dlq("discard", "fresh", "--reason", "r")
     assert "5 letters deleted" in dlq("purge", "--closed-before-days", "90")
     assert set(DeadLetter.objects.values_list("message_id", flat=True)) == {"open", "fresh"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_deleted() -> None:
+    letter = die()
+    DeadLetterQueue.purge(reason="r")
+    DeadLetter.objects.update(closed_at=timezone.now() - timedelta(days=91))
+    reopened, commit = threading.Event(), threading.Event()
+
+    def die_again() -> None:
+        with transaction.atomic():
+            die(generation=2)
+            reopened.set()
+            assert commit.wait(20)
+
+    def purge() -> None:
+        assert reopened.wait(20)
+        try:
+            dlq("purge", "--closed-before-days", "90")
+        finally:
+            commit.set()
+
+    def commit_when_the_purge_waits() -> None:
+        """A purge that does not lock what it has found waits for the other's lock in the DELETE."""
+        assert reopened.wait(20)
+        with suppress(AssertionError):
+            wait_until_blocked(1, timeout_s=2)
+        commit.set()
+
+    assert at_once(3, die_again, purge, commit_when_the_purge_waits) == [None] * 3
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq import replay, selectors
 from dlq.masking import masked_text
-from dlq.models import Cause, DeadLetter, State
+from dlq.models import LARGE, Cause, DeadLetter, State
 
 #: Rows removed per transaction, so that pruning years of letters holds no long lock.
 PRUNE_BATCH = 1_000
@@ -48,7 +50,7 @@ class Command(BaseCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         letters = _filtered(options)
-        for letter in letters[: options["limit"]]:
+        for letter in letters.defer(*LARGE)[: options["limit"]]:
             self.stdout.write(
                 f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.state:<9}  {letter.queue or '-':<9}"
                 f"  {letter.message_id}  {letter.task or '-'}  {masked_text(letter.summary)[:120]}"
@@ -62,22 +64,29 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(selectors.detail(letter), indent=2, ensure_ascii=False))
 
     def _replay(self, options: dict[str, Any]) -> None:
-        actor = getpass.getuser()
+        actor = _user()
         wanted = {name: options[name] for name in ("retries", "force")}
         self._each(options, lambda pk: replay.replay(pk, actor=actor, **wanted), "sent again")
 
     def _discard(self, options: dict[str, Any]) -> None:
-        actor = getpass.getuser()
+        actor = _user()
         self._each(options, lambda pk: replay.discard(pk, reason=options["reason"], actor=actor), "discarded")
 
     def _purge(self, options: dict[str, Any]) -> None:
         age = timedelta(days=options["closed_before_days"])
         old = DeadLetter.objects.filter(closed_at__lt=Now() - Value(age)).order_by("closed_at")
         removed = 0
-        while batch := list(old.values_list("pk", flat=True)[:PRUNE_BATCH]):
-            DeadLetter.objects.filter(pk__in=batch).delete()
-            removed += len(batch)
+        while batch := self._delete(old):
+            removed += batch
         self.stdout.write(f"{removed} letters deleted")
+
+    def _delete(self, old: QuerySet[DeadLetter]) -> int:
+        with transaction.atomic():
+            # Locked, so that none is open again when it goes.
+            locked = old.select_for_update(skip_locked=True).values_list("pk", flat=True)
+            batch = list(locked[:PRUNE_BATCH])
+            DeadLetter.objects.filter(pk__in=batch).delete()
+        return len(batch)
 
     def _export(self, options: dict[str, Any]) -> None:
         for letter in selectors.exported(_filtered(options)):
@@ -103,6 +112,14 @@ class Command(BaseCommand):
         self.stdout.write(f"{count} {done}, {refused} refused")
         if refused:
             raise CommandError(f"{refused} of {count + refused} were not {done}", returncode=1)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under any number, without an entry in passwd.
+        return f"uid {os.getuid()}"
 
 
 def _add_filters(parser: ArgumentParser, *, state: str | None) -> None:
