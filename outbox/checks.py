@@ -33,6 +33,17 @@ def check_time_limits(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(Tags.compatibility, deploy=True)
+def check_acknowledgement(**_: Any) -> list[CheckMessage]:
+    """No task may acknowledge before it runs, whatever the setting says."""
+    current_app.loader.import_default_modules()
+    return [
+        Error(f"acks_late of {name} must be on: a killed worker would lose work", id="outbox.E003")
+        for name, task in sorted(current_app.tasks.items())
+        if not task.acks_late
+    ]
+
+
 def _overrunning(what: str, time_limit_s: float) -> list[CheckMessage]:
     """Errors if a run of `time_limit_s` outlasts the broker's patience with an unacknowledged message."""
     if settings.CELERY_BROKER_URL.startswith(("amqp", "pyamqp")):

@@ -397,7 +397,9 @@ def _decoded(value: Any) -> Any:
 
 
 def _short(error: str) -> str:
-    return error.replace("\x00", "\\0")[:MAX_ERROR_CHARS]
+    # PostgreSQL stores neither NUL nor half of a surrogate pair.
+    storable = error.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+    return storable[:MAX_ERROR_CHARS]
 
 
 def _hook(setting: str, **kwargs: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.core.checks import CheckMessage
 from pytest_django import Settings
 
-from outbox.checks import check_settings, check_time_limits
+from outbox.checks import check_acknowledgement, check_settings, check_time_limits
 
 
 def texts(messages: list[CheckMessage]) -> list[str]:
@@ -40,3 +40,9 @@ def test_on_rabbitmq_the_consumer_timeout_must_outlast_every_task(settings: Sett
 def test_acknowledging_before_the_run_is_refused(settings: Settings) -> None:
     settings.CELERY_TASK_ACKS_LATE = False
     assert texts(check_settings()) == ["CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work"]
+
+
+def test_a_task_that_acknowledges_before_its_run_is_refused_by_name() -> None:
+    assert texts(check_acknowledgement()) == [
+        "acks_late of tests.support.tasks.kills_its_process_acknowledged must be on: a killed worker would lose work"
+    ]

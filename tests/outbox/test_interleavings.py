@@ -299,6 +299,12 @@ def test_what_runs_can_not_be_cancelled() -> None:
     assert journal.settle(claimed)
 
 
+def test_an_error_that_postgresql_cannot_store_as_it_is_is_a_retry_all_the_same() -> None:
+    message_id = published()
+    assert journal.retry(claim(message_id), delay_s=0, error="\x00 and \ud800")
+    assert [error["error"] for error in row(message_id).errors] == ["\\0 and \\ud800"]
+
+
 def test_a_copy_whose_row_is_gone_is_skipped() -> None:
     message_id = published()
     OutboxMessage.objects.all().delete()
