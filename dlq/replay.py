@@ -20,7 +20,7 @@ from kombu import Exchange
 
 from dlq import capture, conf
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
-from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage, text
+from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 
 #: A message without a journal that was sent again and was not heard of since may have been lost with its
 #: broker; after this an operator may send it again. A journalled one cannot be lost, so that it has no such
