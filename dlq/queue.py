@@ -82,7 +82,7 @@ class DeadLetterQueue:
             raise ValueError(f"a job id has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
         keyword = isinstance(payload, dict)
         arguments = list(payload) if isinstance(payload, (list, tuple)) else [payload]
-        values = {
+        values: dict[str, Any] = {
             # All that a letter of a message has, too: a closed one that is added again is about this payload.
             **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),
             "raw": None,

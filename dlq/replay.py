@@ -155,7 +155,7 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
     assert raw is not None
     with current_app.connection_for_write() as connection:
         try:
-            connection.ensure_connection(max_retries=3, interval_start=0, interval_step=0.5)
+            connection.ensure_connection(max_retries=3, interval_start=0, interval_step=1)
             producer = connection.Producer(connection.default_channel)
         except Exception as exc:
             raise _unsent(letter, exc) from exc

@@ -8,7 +8,7 @@ ending is recorded first and acknowledged after, and what cannot be recorded is 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import signals
@@ -49,7 +49,8 @@ class Request(celery_request.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        longest = self.task.time_limit or self.app.conf.task_time_limit
+        app: Any = self.app
+        longest = self.task.time_limit or app.conf.task_time_limit
         hard, soft = self.time_limits[0] or longest, self.time_limits[1] or self.task.soft_time_limit
         if longest:
             # A producer may ask for less time, not for more: a run that outlasts the broker's patience is given out
@@ -140,7 +141,7 @@ class Request(celery_request.Request):
             worker=self.hostname,
             # What was acknowledged before it ran cannot run again: no count, the letter at once.
             lost=lost and not self.acknowledged,
-            pid=self.worker_pid,
+            pid=cast("int | None", self.worker_pid),  # celery-types takes it for text
         ).conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
 
     def _report(self, exc_info: Any, *, return_ok: bool) -> None:

@@ -35,7 +35,7 @@ def collect() -> int:
     with current_app.connection_for_read() as connection:
         if connection.transport.driver_type != "amqp":
             return 0
-        channel = connection.default_channel
+        channel: Any = connection.default_channel
         try:
             # Not Queue.get, which raises for a body that cannot be decompressed: that message would come first again
             # each time, and hold up all behind it.

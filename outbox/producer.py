@@ -112,7 +112,7 @@ def emit(
     signatures = []
     for name in names:
         task = _registered(name)
-        given = {"ordering_key": ordering_key} if ordering_key and task.ordered else {}
+        given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key and task.ordered else {}
         signatures.append(task.signature(kwargs=kwargs, **given))
     return enqueue_many(signatures, correlation_id=correlation_id)
 

@@ -100,7 +100,8 @@ class OutboxTask(Task):
         raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
 
     def _seconds_until_eta(self) -> float:
-        eta = maybe_iso8601(self.request.eta)
+        eta: Any = self.request.eta
+        eta = maybe_iso8601(eta)
         if eta is None:
             return 0.0
         return float((maybe_make_aware(eta, UTC) - datetime.now(UTC)).total_seconds())

@@ -19,11 +19,12 @@ from lab.crashpoints import explorers
 from lab.crashpoints.boundaries import Point
 from lab.crashpoints.servers import environments
 
-EXPLORERS = 2
+#: More than cores: with a rival or a frozen process an explorer mostly waits for a lock.
+EXPLORERS = 6
 PAIRED = {"process_order": 700, "relay": 400}
 SEED = 20_260_101
 #: Scenarios with more points than this are shared out, so that no explorer waits for the other at the end.
-PARTS = 4
+PARTS = 6
 
 
 @dataclass
