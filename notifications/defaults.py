@@ -22,6 +22,10 @@ TEMPLATES = {
         "we have received {{ total }} for your order {{ order_id }}.\n"
         "It is on its way to our warehouse.\n",
     ),
+    "welcome": (
+        "Welcome",
+        "Hello {{ username }},\n\nyour account is ready. Sign in with this mail address.\n",
+    ),
     "password_reset": (
         "Set a new password",
         "Hello {{ username }},\n\n"

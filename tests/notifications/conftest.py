@@ -10,4 +10,5 @@ def user(db: None) -> User:
 
 @pytest.fixture
 def template(db: None) -> EmailTemplate:
-    return EmailTemplate.objects.create(name="welcome", subject="Welcome!", body="Hello {{ username }}.")
+    words = {"subject": "Welcome!", "body": "Hello {{ username }}."}
+    return EmailTemplate.objects.update_or_create(name="welcome", defaults=words)[0]
