@@ -144,3 +144,44 @@ def test_a_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_deleted(
     assert at_once(3, die_again, purge, commit_when_the_purge_waits) == [None] * 3
     letter.refresh_from_db()
     assert letter.state == State.OPEN
+
+
+def test_purge_with_a_reason_discards_every_open_letter_as_the_queue_does() -> None:
+    die("m-1")
+    die("m-2")
+    assert "2 letters discarded" in dlq("purge", "--reason", "test system")
+    assert set(DeadLetter.objects.values_list("state", "discard_reason")) == {("discarded", "test system")}
+
+
+def test_purge_must_be_told_what_and_a_reason_must_say_something() -> None:
+    die()
+    for arguments in ((), ("--reason", "r", "--closed-before-days", "1"), ("--reason", " ")):
+        with pytest.raises(CommandError, match=r"required|not allowed with|needs a reason"):
+            dlq("purge", *arguments)
+    assert DeadLetter.objects.get().state == State.OPEN
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("list", f"--limit={limit}") for limit in ("-1", "0", "many", "", "1e3", "9" * 30)),
+        *(("replay", "m-1", f"--retries={retries}") for retries in ("-1", "few", "9" * 30)),
+        *(("purge", f"--closed-before-days={days}") for days in ("-1", "nan", "inf", "1e300", "old")),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_in_one_line(arguments: tuple[str, ...]) -> None:
+    die()
+    with pytest.raises(CommandError, match=r"is not a (whole )?number") as caught:
+        dlq(*arguments)
+    assert "\n" not in str(caught.value)
+    assert DeadLetter.objects.get().state == State.OPEN
+
+
+@pytest.mark.parametrize("strange", ["\udcff", "a\x00b"])
+def test_what_the_database_cannot_hold_is_merely_unknown(strange: str) -> None:
+    for arguments in (("show", strange), ("replay", strange), ("discard", strange, "--reason", strange)):
+        with pytest.raises(CommandError, match="there is no letter"):
+            dlq(*arguments)
+    for option in ("--task", "--queue", "--exception"):
+        assert "0 letters" in dlq("list", option, strange)
+        assert dlq("export", option, strange) == ""

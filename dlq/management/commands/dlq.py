@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,9 +19,13 @@ from django.db.models.functions import Now
 from dlq import replay, selectors
 from dlq.masking import masked_text
 from dlq.models import LARGE, Cause, DeadLetter, State
+from dlq.queue import DeadLetterQueue
+from dlq.rawmessage import text
 
 #: Rows removed per transaction, so that pruning years of letters holds no long lock.
 PRUNE_BATCH = 1_000
+#: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
+MAX_DAYS = 36_500
 
 
 class Command(BaseCommand):
@@ -30,18 +35,30 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         listing = verbs.add_parser("list", help="one line a letter, the last failure first")
         _add_filters(listing, state=State.OPEN)
-        listing.add_argument("--limit", type=int, default=50)
+        listing.add_argument("--limit", type=_whole(1, 1_000_000), default=50, help="lines at most; 50")
         show = verbs.add_parser("show", help="everything about one letter, secrets masked")
-        show.add_argument("message_id")
+        show.add_argument("message_id", type=text)
         again = verbs.add_parser("replay", help="send letters again")
         _add_selection(again)
-        again.add_argument("--retries", type=int, default=3)
+        again.add_argument("--retries", type=_whole(0, 100), default=3)
         again.add_argument("--force", action="store_true", help="also what could not be read before")
         close = verbs.add_parser("discard", help="close letters for good; their messages will never run")
         _add_selection(close)
         close.add_argument("--reason", required=True)
-        purge = verbs.add_parser("purge", help="delete the record of letters that were closed long ago")
-        purge.add_argument("--closed-before-days", type=float, required=True, metavar="DAYS")
+        purge = verbs.add_parser(
+            "purge", help="discard every open letter (--reason), or delete old records (--closed-before-days)"
+        )
+        what = purge.add_mutually_exclusive_group(required=True)
+        what.add_argument(
+            "--reason",
+            help="discard every open letter for this reason, as DeadLetterQueue.purge() does; they stay on record",
+        )
+        what.add_argument(
+            "--closed-before-days",
+            type=_days,
+            metavar="DAYS",
+            help="delete the record of letters that were closed longer ago; open ones are not touched",
+        )
         export = verbs.add_parser("export", help="JSON lines on standard output, secrets masked")
         _add_filters(export, state=None)
 
@@ -73,6 +90,13 @@ class Command(BaseCommand):
         self._each(options, lambda pk: replay.discard(pk, reason=options["reason"], actor=actor), "discarded")
 
     def _purge(self, options: dict[str, Any]) -> None:
+        if options["reason"] is not None:
+            try:
+                discarded = DeadLetterQueue.purge(reason=options["reason"], actor=getpass.getuser())
+            except replay.NotDiscardable as exc:
+                raise CommandError(str(exc)) from exc
+            self.stdout.write(f"{discarded} letters discarded")
+            return
         age = timedelta(days=options["closed_before_days"])
         old = DeadLetter.objects.filter(closed_at__lt=Now() - Value(age)).order_by("closed_at")
         removed = 0
@@ -122,20 +146,46 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
+def _whole(smallest: int, largest: int) -> Callable[[str], int]:
+    """The type of a whole number within these bounds."""
+
+    def parse(given: str) -> int:
+        try:
+            number = int(given)
+        except ValueError:
+            number = smallest - 1
+        if not smallest <= number <= largest:
+            raise ArgumentTypeError(f"{given!r} is not a whole number from {smallest} to {largest}")
+        return number
+
+    return parse
+
+
+def _days(given: str) -> float:
+    """The type of an age in days that a date can lie in the past."""
+    try:
+        days = float(given)
+    except ValueError:
+        days = math.nan
+    if not 0 <= days <= MAX_DAYS:
+        raise ArgumentTypeError(f"{given!r} is not a number of days from 0 to {MAX_DAYS}")
+    return days
+
+
 def _add_filters(parser: ArgumentParser, *, state: str | None) -> None:
     parser.add_argument("--state", choices=State.values, default=state)
     _add_narrowing(parser)
 
 
 def _add_narrowing(parser: ArgumentParser) -> None:
-    parser.add_argument("--task")
-    parser.add_argument("--queue")
-    parser.add_argument("--exception", help="type, with its module")
+    parser.add_argument("--task", type=text)
+    parser.add_argument("--queue", type=text)
+    parser.add_argument("--exception", type=text, help="type, with its module")
     parser.add_argument("--cause", choices=Cause.values)
 
 
 def _add_selection(parser: ArgumentParser) -> None:
-    parser.add_argument("message_id", nargs="*")
+    parser.add_argument("message_id", nargs="*", type=text)
     parser.add_argument("--all", action="store_true", help="every open letter that the filters leave")
     _add_narrowing(parser)
 
