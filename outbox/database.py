@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,14 @@ MAX_WAIT_S = 5.0
 #: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeouts of a
 #: transaction left idle and of a wait for a lock, too many connections.
 _PASSING = ("08", "40", "57P", "25P03", "55P03", "53300")
+
+
+class DatabaseAway(OperationalError):
+    """The database did not come back before the task's soft time limit rang.
+
+    It leaves the run at once, with nothing recorded: the worker's parent holds the message until the database is
+    back, and arms it again.
+    """
 
 
 def is_passing(error: BaseException) -> bool:
@@ -52,18 +61,26 @@ def patiently(step: Callable[[], T]) -> T:
 
     The first failure is tried again at once on a new connection: most often the old one was merely stale.
     The message stays unacknowledged meanwhile, so that a worker without a database stops consuming.
+
+    The task's clocks run on while it waits. A soft time limit that rings here says nothing about the work, and ends
+    the wait with DatabaseAway, before the hard one ends the process.
     """
     wait_s = 0.0
-    while True:
-        try:
-            return step()
-        except (DatabaseError, InterfaceError) as error:
-            if not is_passing(error) or connection.in_atomic_block:
+    try:
+        while True:
+            try:
+                return step()
+            except DatabaseAway:
                 raise
-            connection.close()
-            if wait_s:
-                log.warning(
-                    "Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s
-                )
-                time.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
+            except (DatabaseError, InterfaceError) as error:
+                if not is_passing(error) or connection.in_atomic_block:
+                    raise
+                connection.close()
+                if wait_s:
+                    log.warning(
+                        "Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s
+                    )
+                    time.sleep(wait_s * random.uniform(0.5, 1.0))
+                wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
+    except SoftTimeLimitExceeded:
+        raise DatabaseAway("the database did not answer before the soft time limit") from None

@@ -13,12 +13,12 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import transaction
 
 from outbox import journal, worker
 from outbox.context import Run, running
-from outbox.database import is_passing, patiently
+from outbox.database import DatabaseAway, is_passing, patiently
 from outbox.errors import ClaimLost, Defer, PoisonMessage
 
 if TYPE_CHECKING:
@@ -66,26 +66,39 @@ def _run_locked(
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
     claimed: journal.Claimed | journal.Refused | None = None
+    overrun: SoftTimeLimitExceeded | None = None
 
     def whole() -> Any:
-        nonlocal claimed
-        with transaction.atomic():
-            claimed = journal.lock(message_id, generation, frozen_s=task.lease_s())
-            if isinstance(claimed, journal.Refused):
-                return SKIPPED
-            return _body(task, claimed, args, kwargs)
+        nonlocal claimed, overrun
+        claimed = None
+        try:
+            with transaction.atomic():
+                claimed = journal.lock(message_id, generation, frozen_s=task.lease_s())
+                if isinstance(claimed, journal.Refused):
+                    return SKIPPED
+                return _body(task, claimed, args, kwargs)
+        except SoftTimeLimitExceeded as error:
+            if claimed is None:
+                raise
+            # It rang in the body: the work took too long, not the database.
+            overrun = error
+            return None
 
     try:
         # Running it again is right even when the COMMIT's answer was lost: then the lock finds the row done.
         result = patiently(whole)
     except ClaimLost:
         return SKIPPED
+    except DatabaseAway:
+        raise
     except Exception as error:
         if not isinstance(claimed, journal.Claimed):
             raise
         return _failed(task, claimed, error)
     if isinstance(claimed, journal.Refused):
         return _skip(task, message_id, generation, claimed)
+    if overrun is not None and claimed is not None:
+        return _failed(task, claimed, overrun)
     return result
 
 
@@ -100,6 +113,8 @@ def _run_claimed(
     except ClaimLost:
         log.warning("%s %s: the claim was lost to another run; not settled", task.name, claimed.message_id)
         return SKIPPED
+    except DatabaseAway:
+        raise
     except Exception as error:
         return _failed(task, claimed, error)
 
@@ -141,7 +156,7 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
     if is_passing(error):
         return _record(lambda: journal.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     trace = "".join(traceback.format_exception(error))
-    patiently(
+    buried = patiently(
         lambda: journal.bury(
             claimed.message_id,
             claimed.generation,
@@ -152,6 +167,10 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
             traceback=trace,
         )
     )
+    if not buried:
+        # Another run has taken the message over, and its end is the one that counts.
+        log.warning("%s %s: the claim was lost; not buried: %s", task.name, claimed.message_id, text)
+        return SKIPPED
     raise error
 
 

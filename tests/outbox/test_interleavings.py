@@ -285,6 +285,29 @@ def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the
         worker._incarnation = None
 
 
+def test_a_run_that_fails_after_another_has_taken_the_message_buries_nothing_and_reports_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message_id = published(tasks.transactional_wrong.s("a"))
+    bury, successors = journal.bury, []
+
+    def taken_over_before(*args: Any, **kwargs: Any) -> bool:
+        # The failed run's transaction is rolled back, and with it the lock that was its claim.
+        successors.append(claim(message_id, worker="w2"))
+        return bury(*args, **kwargs)
+
+    monkeypatch.setattr(journal, "bury", taken_over_before)
+    outcome = run_here(
+        str(message_id),
+        wire={"generation": 1, "publish": 1},
+        task="tests.support.tasks.transactional_wrong",
+        queue="default",
+    )
+    assert outcome == execution.SKIPPED
+    assert row(message_id).status == "published"
+    assert journal.settle(successors[0])
+
+
 def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
     message_id = published()
     assert journal.cancel(message_id, reason="not wanted")

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -57,6 +58,50 @@ def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes
     assert spent_s < 1.0, f"the parent used {spent_s:.1f} s of processor time in 5 s without a database"
     assert effects.count("a-ended") == 1
     assert (effects.count("b"), effects.count("c")) == (1, 1)
+
+
+@pytest.mark.parametrize("task", [tasks.note_soon, tasks.note_once_soon])
+def test_a_message_in_hand_outlives_an_outage_longer_than_its_soft_time_limit(task: Any) -> None:
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
+        outbox.enqueue(tasks.note.s("before"))
+        wait_until_settled(30)
+        # Frozen, so that the message is in the broker, and its run begins, when the database is away.
+        os.killpg(process.pid, signal.SIGSTOP)
+        message_id = outbox.enqueue(task.s("a"))
+        await_(lambda: OutboxMessage.objects.filter(status="published").exists(), "it is published")
+        kill_postgres()
+        os.killpg(process.pid, signal.SIGCONT)
+        process.wait_for_output("Soft time limit")
+        process.wait_for_output("wait to be recorded, unacknowledged")
+        start_postgres()
+        wait_until_settled(60)
+        assert process.alive()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.attempts) == ("done", 1)
+    assert effects.count("a") == 1
+
+
+def test_a_transactional_run_that_loses_its_database_until_its_soft_time_limit_runs_again() -> None:
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
+        message_id = outbox.enqueue(tasks.slow_once_soon.s("a", 1))
+        process.wait_for_output("received")
+        kill_postgres()
+        process.wait_for_output("Soft time limit")
+        start_postgres()
+        wait_until_settled(60)
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.attempts) == ("done", 1)
+    assert effects.count("a") == 1
+
+
+def test_a_transactional_body_longer_than_its_soft_time_limit_is_a_dead_letter() -> None:
+    message_id = outbox.enqueue(tasks.slow_once_soon.s("a", 30))
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK):
+        wait_until_settled(30)
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert message.status == "dead"
+    assert "SoftTimeLimitExceeded" in message.errors[-1]["error"]
+    assert effects.count("a") == 0
 
 
 def test_an_idle_workers_stale_connection_is_replaced_without_a_failed_task() -> None:

@@ -57,6 +57,11 @@ def permanently_wrong(name: str) -> None:
     raise ValueError("no retry can mend this")
 
 
+@shared_task(transactional=True)
+def transactional_wrong(name: str) -> None:
+    raise ValueError("wrong")
+
+
 @shared_task
 def deferred_until(name: str, runs: int) -> None:
     effects.add(name)
@@ -98,6 +103,22 @@ def slow(name: str, seconds: float) -> None:
 
 @shared_task(transactional=True)
 def slow_transactional(name: str, seconds: float) -> None:
+    time.sleep(seconds)
+    effects.add(name)
+
+
+@shared_task(soft_time_limit=2, time_limit=60)
+def note_soon(name: str) -> None:
+    effects.add(name)
+
+
+@shared_task(transactional=True, soft_time_limit=2, time_limit=60)
+def note_once_soon(name: str) -> None:
+    effects.add(name)
+
+
+@shared_task(transactional=True, soft_time_limit=2, time_limit=60)
+def slow_once_soon(name: str, seconds: float) -> None:
     time.sleep(seconds)
     effects.add(name)
 
