@@ -24,10 +24,20 @@ log = logging.getLogger(__name__)
 MAX_CATCH_UP = 10
 #: Longest sleep between two looks at the schedules.
 MAX_SLEEP_S = 1.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
 
 
 class Scheduler(CelerySchedulerBase):
     """For `celery beat`: enqueues a message, unique on (schedule, slot), for every slot that has come."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Entry -> what was last logged about it, so that an entry that stays wrong is one line and not one a second.
+        self._refused: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def install_default_entries(self, data: Any) -> None:
+        """None: Celery's one entry cleans up results, and none are kept."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """One pass; returns seconds until the next. Waits out the loss of the database."""
@@ -41,8 +51,24 @@ class Scheduler(CelerySchedulerBase):
         return MAX_SLEEP_S
 
     def run_once(self, at: datetime | None = None) -> int:
-        """Enqueue every slot up to now (or `at`); returns how many."""
-        return sum(self._advance(name, entry, at) for name, entry in self.schedule.items())
+        """Enqueue every slot up to now (or `at`); returns how many.
+
+        An entry that cannot be enqueued is logged and left where it is; the others go on. Once it is mended, its
+        slots are made up for.
+        """
+        count = 0
+        for name, entry in self.schedule.items():
+            try:
+                count += self._advance(name, entry, at)
+                self._refused.pop(name, None)
+            except Exception as error:
+                if is_lost_connection(error):
+                    raise
+                text = f"{type(error).__name__}: {error}"
+                if self._refused.get(name) != text:
+                    self._refused[name] = text
+                    log.error("%s: nothing is enqueued for this schedule: %s", name, text)
+        return count
 
     def _advance(self, name: str, entry: Any, at: datetime | None) -> int:
         spec = repr(entry.schedule)
@@ -62,7 +88,10 @@ class Scheduler(CelerySchedulerBase):
                 return 0
             slot, known_spec = row
             if known_spec != spec:
-                slot = next_slot(entry.schedule, now)
+                # Never later than the slot that was promised: while two beats of different versions run side by side,
+                # each finds the other's cursor, and one that began anew every time would never come due.
+                slot = min(slot, next_slot(entry.schedule, now))
+                log.warning("%s: the schedule changed (%s, was %s); next at %s", name, spec, known_spec, slot)
             due: list[datetime] = []
             passed_over = 0
             while slot <= now:
@@ -72,10 +101,11 @@ class Scheduler(CelerySchedulerBase):
                     passed_over += 1
                 slot = next_slot(entry.schedule, slot)
             for moment in due:
-                signature = self.app.signature(entry.task, args=entry.args, kwargs=entry.kwargs)
-                enqueue(
-                    signature, queue=entry.options.get("queue"), dedup_key=f"beat:{name}:{moment.isoformat()}"
+                # With all of its options: what the outbox cannot keep, it refuses.
+                signature = self.app.signature(
+                    entry.task, args=entry.args, kwargs=entry.kwargs, options=entry.options
                 )
+                enqueue(signature, dedup_key=f"beat:{name}:{moment.isoformat()}")
             if due or known_spec != spec:
                 cursor.execute(
                     "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [slot, spec, name]
@@ -93,8 +123,9 @@ def next_slot(when: BaseSchedule, after: datetime) -> datetime:
     A slot depends on the schedule alone, not on when a beat was started: two beats agree on it.
     """
     if isinstance(when, schedule) and type(when) is schedule:
-        every = max(when.run_every.total_seconds(), 1.0)
-        return datetime.fromtimestamp((after.timestamp() // every + 1) * every, tz=UTC)
+        # In whole microseconds: with seconds as floats the next slot after a slot could round to that slot itself.
+        every_us = max(when.run_every // _US, 1_000_000)
+        return _EPOCH + ((after - _EPOCH) // _US // every_us + 1) * every_us * _US
     last, delta, _ = when.remaining_delta(after)
     slot = (last + delta).astimezone(UTC)
     return slot if slot > after else slot + timedelta(minutes=1)

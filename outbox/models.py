@@ -166,7 +166,7 @@ class Schedule(models.Model):
 
     name = models.TextField(primary_key=True)
     next_at = models.DateTimeField()
-    #: The schedule's definition; when it changes, the cursor starts anew.
+    #: The schedule's definition; when it changes, the cursor moves to an earlier slot, never to a later one.
     spec = models.TextField(db_default="")
 
     def __str__(self) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from celery import current_app
-from celery.schedules import crontab, schedule
+from celery.schedules import BaseSchedule, crontab, schedule
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from outbox.beat import MAX_CATCH_UP, Scheduler, next_slot
 from outbox.models import OutboxMessage, Schedule
@@ -20,11 +24,23 @@ START = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 NOTE = "tests.support.tasks.note"
 
 
-def beat(every: Any = schedule(60.0)) -> Scheduler:  # noqa: B008  (a schedule is immutable)
+def beat(every: Any = schedule(60.0), **others: Any) -> Scheduler:  # noqa: B008  (a schedule is immutable)
     scheduler = Scheduler(app=current_app._get_current_object(), lazy=True)
     scheduler.data = {}
-    scheduler.update_from_dict({"note": {"task": NOTE, "args": ["tick"], "schedule": every}})
+    entries = {**others, "note": {"task": NOTE, "args": ["tick"], "schedule": every}}
+    scheduler.update_from_dict(entries)
     return scheduler
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What beat logs. Importing the tasks sets up Django's logging anew, and drops pytest's handler from the root."""
+    log = logging.getLogger("outbox.beat")
+    log.addHandler(caplog.handler)
+    log.propagate = False
+    yield caplog
+    log.propagate = True
+    log.removeHandler(caplog.handler)
 
 
 def slots() -> list[str]:
@@ -60,10 +76,87 @@ def test_slots_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_fl
 
 
 @pytest.mark.django_db
-def test_a_changed_schedule_starts_anew() -> None:
-    beat().run_once(START)
+def test_a_schedule_made_denser_takes_effect_at_once() -> None:
+    beat(schedule(3600.0)).run_once(START)
     assert beat(schedule(10.0)).run_once(START + timedelta(minutes=30)) == 0
     assert Schedule.objects.get().next_at == START + timedelta(minutes=30, seconds=10)
+
+
+@pytest.mark.django_db
+def test_two_beats_of_different_versions_side_by_side_keep_every_slot(
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    old, new = beat(schedule(60.0)), beat(schedule(90.0))
+    enqueued = 0
+    for second in range(121):
+        enqueued += old.run_once(START + timedelta(seconds=second))
+        enqueued += new.run_once(START + timedelta(seconds=second, milliseconds=500))
+    assert enqueued >= 2
+    assert {"2026-03-01T12:01:00+00:00", "2026-03-01T12:02:00+00:00"} <= set(slots())
+    assert "note: the schedule changed (" in logged.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"task": NOTE, "args": ["x"], "schedule": 60.0, "options": {"queue": "nope"}}, "'nope'"),
+        ({"task": "no.such.task", "schedule": 60.0}, "not registered"),
+        (
+            {"task": NOTE, "args": ["x"], "schedule": 60.0, "options": {"expires": 5, "priority": 3}},
+            "does not know expires, priority",
+        ),
+        ({"task": NOTE, "args": ["x"], "schedule": BaseSchedule()}, "no attribute 'remaining_delta'"),
+    ],
+    ids=["unknown queue", "unknown task", "unknown options", "schedule that cannot tell its next slot"],
+)
+def test_an_entry_that_cannot_be_enqueued_is_one_error_and_the_others_go_on(
+    wrong: dict[str, Any], says: str, logged: pytest.LogCaptureFixture
+) -> None:
+    scheduler = beat(wrong=wrong)
+    for seconds in (0, 40, 41):
+        scheduler.run_once(START + timedelta(seconds=seconds))
+    assert [m.dedup_key.split(":")[1] for m in OutboxMessage.objects.all()] == ["note"]
+    (line,) = [record.getMessage() for record in logged.records if record.levelname == "ERROR"]
+    assert line.startswith("wrong: nothing is enqueued")
+    assert says in line
+
+
+@pytest.mark.django_db
+def test_an_entrys_countdown_delays_its_message() -> None:
+    later = {"task": NOTE, "args": ["x"], "schedule": 60.0, "options": {"countdown": 30, "queue": "low"}}
+    scheduler = beat(schedule(3600.0), later=later)
+    scheduler.run_once(START)
+    assert scheduler.run_once(START + timedelta(seconds=40)) == 1
+    (message,) = staged()
+    assert (message.status, message.queue) == ("scheduled", "low")
+
+
+def test_beat_knows_no_schedule_but_those_that_were_set() -> None:
+    scheduler = Scheduler(app=current_app._get_current_object(), lazy=True)
+    scheduler.setup_schedule()
+    assert scheduler.schedule.keys() == current_app.conf.beat_schedule.keys()
+
+
+@given(
+    every=st.floats(min_value=0.1, max_value=10_000_000),
+    after=st.datetimes(
+        min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
+    ),
+)
+@example(every=1.1, after=START)
+@example(every=100 / 3, after=START)
+@example(every=86_400 / 7, after=START)
+def test_every_slot_is_later_than_the_one_before_by_the_interval(every: float, after: datetime) -> None:
+    when = schedule(every)
+    interval = max(when.run_every, timedelta(seconds=1))
+    slot = next_slot(when, after)
+    assert after < slot <= after + interval
+    for _ in range(50):
+        later = next_slot(when, slot)
+        assert later - slot == interval
+        assert next_slot(when, later - timedelta(microseconds=1)) == later
+        slot = later
 
 
 @pytest.mark.parametrize(
