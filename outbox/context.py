@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery.exceptions import Retry
+
 
 @dataclass
 class Run:
@@ -21,6 +23,8 @@ class Run:
     correlation_id: str
     #: Enqueued outside `atomic`: written with the settlement, so that a crash and rerun adds no second child.
     children: list[dict[str, Any]] = field(default_factory=list)
+    #: What `retry(throw=False)` asked for: the body goes on, and the run ends with it.
+    retry: Retry | None = None
 
 
 _current: ContextVar[Run | None] = ContextVar("outbox_run", default=None)

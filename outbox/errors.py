@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeGuard
+
+#: The longest delay: what is later is a mistake, and infinity would be a row that nobody ever sees run.
+MAX_DELAY_S = 10 * 365 * 86_400.0
+
+
+def is_delay(value: Any) -> TypeGuard[float]:
+    """Whether this is a number of seconds from 0 to ten years: neither infinity nor NaN."""
+    return isinstance(value, (int, float)) and 0 <= value <= MAX_DELAY_S
+
 
 class Defer(Exception):
     """Raised inside a task: not now, again in `seconds`. It spends no attempt.
@@ -10,8 +20,8 @@ class Defer(Exception):
     """
 
     def __init__(self, seconds: float, reason: str = "") -> None:
-        if not seconds >= 0:
-            raise ValueError(f"Defer takes a number of seconds from 0 up, not {seconds!r}")
+        if not is_delay(seconds):
+            raise ValueError(f"Defer takes a number of seconds from 0 to ten years, not {seconds!r}")
         super().__init__(seconds, reason)
         self.seconds = float(seconds)
         self.reason = reason

@@ -127,6 +127,8 @@ def _body(task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwa
             result = task.run(*args, **kwargs)
         except Ignore:
             result = None
+    if run.retry is not None:
+        raise run.retry
     if transaction.get_connection().in_atomic_block:
         settled = journal.settle(claimed, run.children)
     else:
@@ -145,9 +147,12 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
         )
     if isinstance(error, Retry):
         cause = error.exc
-        text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
-        delay_s = retry_delay_s(error)
-        return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), error)
+        if not task.spent(error, claimed.attempts):
+            text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
+            delay_s = task.delay_of(error, claimed.attempts)
+            return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), error)
+        error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
+        text = f"{type(error).__name__}: {error}"
     if isinstance(error, Reject) and error.requeue:
         return _record(lambda: journal.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
     if task.may_retry(error, claimed.attempts):
@@ -199,8 +204,3 @@ def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: jou
             raise error
     log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
     return SKIPPED
-
-
-def retry_delay_s(error: Retry) -> float:
-    # `OutboxTask.retry` puts seconds there, never a date.
-    return float(error.when) if isinstance(error.when, (int, float)) else 0.0

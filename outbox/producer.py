@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from outbox import context, journal
-from outbox.errors import EnqueueError, UnknownQueue
+from outbox.errors import EnqueueError, UnknownQueue, is_delay
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +220,7 @@ def _message_id(task: str, value: Any) -> uuid.UUID:
 
 
 def _seconds(task: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or not 0 <= value <= 10 * 365 * 86_400:
+    if not is_delay(value):
         raise EnqueueError(f"{task}: delay must be a number of seconds from 0 to ten years, not {value!r}")
     return float(value)
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
 from celery import Task
 from celery.exceptions import Retry
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
-from outbox import execution
-from outbox.errors import Defer, EnqueueError
+from outbox import context, execution
+from outbox.errors import Defer, EnqueueError, is_delay
 from outbox.producer import adopt, enqueue
 
 
@@ -41,6 +44,10 @@ class OutboxTask(Task):
     retry_backoff: ClassVar[bool | float] = 1
     retry_backoff_max: ClassVar[int] = 300
     retry_jitter: ClassVar[bool] = True
+    #: Celery's other way to say it: `max_retries` and a `countdown` for automatic retries. Nothing else goes in here.
+    retry_kwargs: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    #: Seconds before every retry that names no delay of its own, instead of the back-off.
+    default_retry_delay: float | None = None  # type: ignore[assignment]
     #: Seconds after which the body gets SoftTimeLimitExceeded, a minute before the default hard limit.
     soft_time_limit: int | None = 300
     queue: str | None = None
@@ -48,6 +55,7 @@ class OutboxTask(Task):
     keeps_delays: ClassVar[bool] = True
 
     def __init__(self) -> None:
+        self.max_retries = self.retry_kwargs.get("max_retries", self.max_retries)
         if self.retry_schedule is not None:
             self.max_retries = len(self.retry_schedule)
         if self.max_retries:
@@ -58,12 +66,24 @@ class OutboxTask(Task):
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
-        """Drop a soft limit that the hard one precedes.
+        """Refuse words that would be ignored, and drop a soft limit that the hard one precedes.
 
         The pool starts the clock of the hard limit only when the soft one has rung. For the same reason the soft
         limit is an attribute here and not the setting `task_soft_time_limit`, which the pool would apply to
         every task that has none: a task's own hard limit of seconds would never be enforced.
         """
+        if ignored := sorted(set(cls.retry_kwargs) - {"max_retries", "countdown"}):
+            raise ImproperlyConfigured(f"{cls.name}: retry_kwargs knows no {', '.join(ignored)}")
+        if cls.retry_schedule is not None and "max_retries" in cls.retry_kwargs:
+            raise ImproperlyConfigured(f"{cls.name}: retry_schedule says how many retries there are")
+        if not is_delay(cls.retry_kwargs.get("countdown", 0)) or not is_delay(cls.default_retry_delay or 0):
+            raise ImproperlyConfigured(
+                f"{cls.name}: a retry's delay is a number of seconds from 0 to ten years"
+            )
+        if cls.expires is not None:
+            raise ImproperlyConfigured(
+                f"{cls.name}: a message of the outbox does not expire; look in the task whether it still matters"
+            )
         if cls.soft_time_limit and cls.time_limit and cls.soft_time_limit >= cls.time_limit:
             cls.soft_time_limit = None
 
@@ -91,7 +111,9 @@ class OutboxTask(Task):
         except Defer as error:
             delay_s = error.seconds
         except Retry as error:
-            delay_s = execution.retry_delay_s(error)
+            if self.spent(error, self.request.retries):
+                raise error.exc or self.MaxRetriesExceededError(f"{self.name}: no retry is left") from None
+            delay_s = self.delay_of(error, self.request.retries)
         except Exception as error:
             if not self.may_retry(error, self.request.retries):
                 raise
@@ -112,8 +134,7 @@ class OutboxTask(Task):
         """Enqueue through the outbox, in the caller's transaction. What the outbox cannot keep, it refuses."""
         eta = options.pop("eta", None)
         if eta is not None:
-            moment = eta if eta.tzinfo else eta.replace(tzinfo=UTC)
-            options["countdown"] = max(0.0, (moment - datetime.now(UTC)).total_seconds())
+            options["countdown"] = self._seconds_until(eta)
         if task_id is not None:
             options["task_id"] = task_id
         # Celery hands on what the caller left out as None.
@@ -134,6 +155,8 @@ class OutboxTask(Task):
     ) -> Retry:
         """Run this message again later: the row is re-armed, nothing is published.
 
+        With `throw=False` the body goes on to its end, and then the run is recorded as one to retry.
+
         Raises `exc`, or MaxRetriesExceededError, when the tries are spent or the task was called as a function.
         """
         if args is not None or kwargs is not None or options:
@@ -147,11 +170,39 @@ class OutboxTask(Task):
         if limit is not None and request.retries >= limit:
             raise exc or self.MaxRetriesExceededError(f"{self.name}: {limit} retries are spent")
         if eta is not None:
-            countdown = max(0.0, (eta - datetime.now(UTC)).total_seconds())
-        outcome = Retry(exc=exc, when=self.retry_delay_s(request.retries) if countdown is None else countdown)  # type: ignore[arg-type]
-        if throw:
+            countdown = self._seconds_until(eta)
+        if countdown is None:
+            countdown = self.retry_delay_s(request.retries)
+        if not is_delay(countdown):
+            raise EnqueueError(
+                f"{self.name}: countdown must be a number of seconds from 0 to ten years, not {countdown!r}"
+            )
+        outcome = Retry(exc=exc, when=countdown)  # type: ignore[arg-type]
+        outcome.limit = limit  # type: ignore[attr-defined]
+        run = context.current()
+        # Without a run, what an outside producer sent, nobody would find the note.
+        if throw or run is None:
             raise outcome
+        run.retry = outcome
         return outcome
+
+    def spent(self, outcome: Retry, retries: int) -> bool:
+        """Whether `retries` are all that this retry may have: of its own limit, or the task's if it was just raised."""
+        limit: int | None = getattr(outcome, "limit", self.max_retries)
+        return limit is not None and retries >= limit
+
+    def delay_of(self, outcome: Retry, retries: int) -> float:
+        """Seconds that this retry is to wait; the task's own delay when it was raised without one."""
+        when: Any = outcome.when
+        if isinstance(when, datetime):
+            return self._seconds_until(when)
+        return float(when) if is_delay(when) else self.retry_delay_s(retries)
+
+    def _seconds_until(self, moment: datetime) -> float:
+        if moment.tzinfo is None:
+            # As Celery reads it: a moment without a zone is one of the application's.
+            moment = moment.replace(tzinfo=self.app.timezone)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
     def may_retry(self, error: BaseException, retries: int) -> bool:
         """Whether this failure, after `retries` retries, is to be run again."""
@@ -169,6 +220,9 @@ class OutboxTask(Task):
         scale = float(getattr(settings, "RETRY_SCALE", 1.0))
         if self.retry_schedule:
             return self.retry_schedule[min(retries, len(self.retry_schedule) - 1)] * scale
+        fixed = self.retry_kwargs.get("countdown", self.default_retry_delay)
+        if fixed is not None:
+            return float(fixed) * scale
         ceiling = min(self.retry_backoff_max, float(self.retry_backoff or 1) * 2 ** min(retries, 32))
         return (random.uniform(0, ceiling) if self.retry_jitter else ceiling) * scale
 
