@@ -1,13 +1,68 @@
 """The admin's list of messages: to look at, not to edit; the journal alone changes a row."""
 
+from functools import cached_property
 from typing import Any
 
+from celery import current_app
+from django.conf import settings
 from django.contrib import admin, messages
+from django.core.paginator import Paginator
+from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from outbox import journal
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
+
+#: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
+MAX_COUNTED = 10_000
+
+
+class EstimatingPaginator(Paginator):
+    """Pages a table of any length without counting it: the whole list by the planner's estimate of its rows."""
+
+    @cached_property
+    def count(self) -> int:
+        found: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        counted = found.order_by()[:MAX_COUNTED].count()
+        if counted < MAX_COUNTED or found.query.where:
+            return counted
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
+                [found.model._meta.db_table],
+            )
+            # -1 where nothing was analyzed yet.
+            return max(counted, cursor.fetchone()[0])
+
+
+class KnownValues(admin.SimpleListFilter):
+    """A filter whose values are known beforehand; Django's own asks the whole table for those that occur."""
+
+    def known(self) -> list[str]:
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, value) for value in self.known()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset if value is None else queryset.filter(**{str(self.parameter_name): value})
+
+
+class QueueFilter(KnownValues):
+    title = parameter_name = "queue"
+
+    def known(self) -> list[str]:
+        return list(settings.OUTBOX_QUEUES)
+
+
+class TaskFilter(KnownValues):
+    title = parameter_name = "task"
+
+    def known(self) -> list[str]:
+        current_app.loader.import_default_modules()
+        return sorted(name for name in current_app.tasks if not name.startswith("celery."))
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -33,10 +88,12 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         "duplicates",
         "correlation_id",
     )
-    list_filter = ("status", "queue", "task")
+    list_filter = ("status", QueueFilter, TaskFilter)
     search_fields = ("=message_id", "correlation_id", "ordering_key")
-    # Counting a table of millions for the page's footer would take seconds.
+    # Counting a table of millions, for the pages, the footer or the filters, would take seconds.
+    paginator = EstimatingPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     actions = ("cancel_selected",)
 
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])

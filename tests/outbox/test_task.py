@@ -59,6 +59,13 @@ def test_drain_runs_what_is_staged_and_settles_it() -> None:
     assert (row(message_id).status, row(message_id).attempts) == ("done", 1)
 
 
+def test_drain_names_what_was_published_before_and_is_not_run_here() -> None:
+    message_id = outbox.enqueue(tasks.note.s("a"))
+    dispatch.mark("default", 10)
+    with pytest.raises(AssertionError, match=rf"tests\.support\.tasks\.note {message_id} published"):
+        drain()
+
+
 def test_a_task_called_as_a_function_is_a_plain_call() -> None:
     assert tasks.note("a") == "a"
     assert staged() == []
