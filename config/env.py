@@ -86,9 +86,16 @@ VARIABLES: dict[str, Variable] = {
     "OUTBOX_WORKER_TIMEOUT": Variable("6", "seconds without a heartbeat after which a worker counts as dead"),
     "VISIBILITY_TIMEOUT": Variable("900", "seconds after which Redis redelivers an unacknowledged message"),
     "DATABASE_CONNECTIONS": Variable(
-        "20", "connections that all processes together may need; checked at start"
+        "0",
+        "connections that all processes together may need; checked at start. 0 computes it from the numbers below,"
+        " for one of each process of the Procfile",
     ),
+    "WEB_WORKERS": Variable("1", "web processes"),
     "WEB_THREADS": Variable("8", "threads of one web process"),
+    "CRITICAL_CONCURRENCY": Variable("4", "worker processes of the queue `critical`: payments"),
+    "HIGH_CONCURRENCY": Variable("2", "of the queue `high`: mails that somebody waits for"),
+    "DEFAULT_CONCURRENCY": Variable("2", "of the queue `default`"),
+    "LOW_CONCURRENCY": Variable("1", "of the queue `low`: invoices, reports, imports, pruning"),
     "LOG_LEVEL": Variable("INFO", "level of the application's own log"),
 }
 

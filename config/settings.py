@@ -140,8 +140,14 @@ RETRY_SCALE = env.number("RETRY_SCALE")
 RETRY_MINIMUM = env.integer("RETRY_MINIMUM", least=0)
 ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG", least=0)
 ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
-DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS")
 WEB_THREADS = env.integer("WEB_THREADS")
+# One a worker process and one a web thread, two a worker's parent (its heartbeat, and what it records), and those of
+# the relay and beat.
+DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS") or (
+    sum(env.integer(f"{tier.upper()}_CONCURRENCY") + 2 for tier in TIERS)
+    + env.integer("WEB_WORKERS") * WEB_THREADS
+    + 2
+)
 
 OUTBOX_QUEUES = tuple(TIERS)
 OUTBOX_DEPTH_LIMIT = env.integer("OUTBOX_DEPTH_LIMIT")

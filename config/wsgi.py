@@ -1,9 +1,22 @@
 """The WSGI application that gunicorn serves."""
 
 import os
+import sys
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 application = get_wsgi_application()
+
+from django.db import connection  # noqa: E402  (these need the applications)
+
+from outbox.checks import serious  # noqa: E402
+
+lines = serious()
+# A preloaded application is forked, and the processes must not share a connection.
+connection.close()
+if lines:
+    sys.stderr.writelines(f"{line}\n" for line in lines)
+    # gunicorn's word for "will never boot": with any other status it would start the process again, for ever.
+    raise SystemExit(3)

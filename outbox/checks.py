@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from celery import current_app
+from celery import current_app, signals
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connection
+
+log = logging.getLogger(__name__)
 
 
 @register(Tags.compatibility)
@@ -19,6 +22,10 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if not settings.CELERY_TASK_ACKS_LATE:
         problems.append(
             Error("CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work", id="outbox.E003")
+        )
+    if current_app.conf.task_routes:
+        problems.append(
+            Error("CELERY_TASK_ROUTES is ignored: a task says its queue, as `queue=`", id="outbox.E005")
         )
     return problems
 
@@ -42,6 +49,31 @@ def check_acknowledgement(**_: Any) -> list[CheckMessage]:
         for name, task in sorted(current_app.tasks.items())
         if not task.acks_late
     ]
+
+
+def serious(*, runs_tasks: bool = False) -> list[str]:
+    """What must stop a process at its start, one line each; what cannot be known now is logged as a warning.
+
+    It may leave a connection open. A process that forks closes it first.
+    """
+    problems = [*check_settings(), *(check_time_limits() if runs_tasks else ()), *check_connections()]
+    for problem in problems:
+        if not problem.is_serious():
+            log.warning("%s", problem.msg)
+    return [f"{problem.id}: {problem.msg}" for problem in problems if problem.is_serious()]
+
+
+@signals.worker_init.connect
+def _refuse_to_start(**_: Any) -> None:
+    """A worker with a setting that breaks a promise must not begin. Celery runs the checks and ignores their errors."""
+    try:
+        lines = serious(runs_tasks=True)
+    finally:
+        # The pool's processes must not inherit it.
+        connection.close()
+    if lines:
+        # After any other exception in here Celery would go on.
+        raise SystemExit("\n".join(lines))
 
 
 def _overrunning(what: str, time_limit_s: float) -> list[CheckMessage]:
@@ -75,9 +107,9 @@ def check_connections(**_: Any) -> list[CheckMessage]:
     if needed > limit - reserved:
         return [
             Error(
-                f"The processes may need {needed} database connections (DATABASE_CONNECTIONS), and PostgreSQL gives"
+                f"The processes may need {needed} database connections, and PostgreSQL gives"
                 f" {limit - reserved} (max_connections {limit} less {reserved} reserved). Raise max_connections,"
-                " or run fewer worker processes or web threads",
+                " or run fewer worker processes or web threads (docs/environment.md: DATABASE_CONNECTIONS)",
                 id="outbox.E004",
             )
         ]

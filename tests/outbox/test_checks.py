@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+from django.conf import settings as configured
 from django.core.checks import CheckMessage
 from pytest_django import Settings
 
-from outbox.checks import check_acknowledgement, check_settings, check_time_limits
+from config.celery import app
+from outbox.checks import check_acknowledgement, check_connections, check_settings, check_time_limits
+from tests.support.processes import ROOT, environment, worker
 
 
 def texts(messages: list[CheckMessage]) -> list[str]:
@@ -46,3 +54,60 @@ def test_a_task_that_acknowledges_before_its_run_is_refused_by_name() -> None:
     assert texts(check_acknowledgement()) == [
         "acks_late of tests.support.tasks.kills_its_process_acknowledged must be on: a killed worker would lose work"
     ]
+
+
+def test_routes_are_refused_because_the_outbox_would_not_look_at_them() -> None:
+    app.conf.task_routes = {"a.task": {"queue": "low"}}
+    try:
+        assert texts(check_settings()) == [
+            "CELERY_TASK_ROUTES is ignored: a task says its queue, as `queue=`"
+        ]
+    finally:
+        app.conf.task_routes = None
+
+
+@pytest.mark.django_db
+def test_the_connections_of_all_processes_must_fit_into_the_server(settings: Settings) -> None:
+    assert configured.DATABASE_CONNECTIONS == 9 + 4 * 2 + 8 + 2
+    assert check_connections() == []
+    settings.DATABASE_CONNECTIONS = 1000
+    assert texts(check_connections())[0].startswith("The processes may need 1000 database connections")
+
+
+WORKER = ("-m", "celery", "-A", "config", "worker", "--queues", "low", "--concurrency", "1")
+RELAY = ("manage.py", "outbox_relay")
+WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("arguments", "env", "says"),
+    [
+        (WORKER, {"VISIBILITY_TIMEOUT": "600"}, "outbox.E002: VISIBILITY_TIMEOUT (600 s) must be longer"),
+        (WORKER, {"OUTBOX_BATCH": "0"}, "outbox.E001: OUTBOX_DEPTH_LIMIT and OUTBOX_BATCH"),
+        (WORKER, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
+        (RELAY, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
+        (WEB, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
+    ],
+    ids=["time limit", "batch", "connections", "relay", "web"],
+)
+def test_a_process_with_a_setting_that_would_break_a_promise_ends_with_one_line_that_says_so(
+    arguments: Sequence[str], env: dict[str, str], says: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT, env=environment({**env, "BROKER_URL": "redis://127.0.0.1:1/0"}),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    output = ended.stdout + ended.stderr
+    assert ended.returncode not in (0, None), output
+    assert len([line for line in output.splitlines() if "outbox.E" in line]) == 1, output
+    assert says in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clean")
+def test_a_worker_that_starts_while_the_database_is_away_warns_and_waits_for_it() -> None:
+    with worker(env={"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nowhere"}, concurrency=1) as process:
+        assert "max_connections could not be read" in process.output()

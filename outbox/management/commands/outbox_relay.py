@@ -8,6 +8,7 @@ from celery.app import app_or_default
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
+from outbox.checks import serious
 from outbox.relay import Relay, describe
 from outbox.transport import BrokerAway
 
@@ -22,6 +23,8 @@ class Command(BaseCommand):
     def handle(self, *, once: bool, batch: int | None, **options: Any) -> None:
         if batch is not None and batch < 1:
             raise CommandError("--batch must be at least 1")
+        if lines := serious():
+            raise CommandError("\n".join(lines))
         relay = Relay(app_or_default(), batch=batch)
         if once:
             self._once(relay)
