@@ -25,7 +25,7 @@ up: $(LAB) ## run everything at PORT=8000 until Ctrl-C
 	@$(BIN)/python -m lab.up
 
 test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
 	@$(BIN)/python -m pytest -m proof $(ARGS)

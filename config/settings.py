@@ -143,7 +143,7 @@ ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
 WEB_THREADS = env.integer("WEB_THREADS")
 # One a worker process and one a web thread, two a worker's parent (its heartbeat, and what it records), and those of
 # the relay and beat.
-DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS") or (
+DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS", least=0) or (
     sum(env.integer(f"{tier.upper()}_CONCURRENCY") + 2 for tier in TIERS)
     + env.integer("WEB_WORKERS") * WEB_THREADS
     + 2

@@ -178,7 +178,7 @@ class OutboxTask(Task):
                 f"{self.name}: countdown must be a number of seconds from 0 to ten years, not {countdown!r}"
             )
         outcome = Retry(exc=exc, when=countdown)  # type: ignore[arg-type]
-        outcome.limit = limit  # type: ignore[attr-defined]
+        outcome.limit = limit
         run = context.current()
         # Without a run, what an outside producer sent, nobody would find the note.
         if throw or run is None:
