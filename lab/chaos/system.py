@@ -189,18 +189,21 @@ def children(pid: int) -> list[int]:
     return []
 
 
+#: The number of read() in /proc/PID/syscall.
+READ = "63" if os.uname().machine == "aarch64" else "0"
+
+
 def is_busy(pid: int) -> bool:
     """Whether a pool process has a task: one that has none is blocked in reading its pipe.
 
-    /proc/PID/syscall names the system call and its arguments; the first argument of read() is the file descriptor.
+    /proc/PID/syscall names the system call and its arguments; the first argument of read() is the file descriptor. Of
+    another call it is something else: the 1 of a sleep is no pipe.
     """
     try:
-        fields = Path(f"/proc/{pid}/syscall").read_text().split()
-        if len(fields) < 2:
-            return True  # "running"
-        return not os.readlink(f"/proc/{pid}/fd/{int(fields[1], 16)}").startswith("pipe:")
-    except FileNotFoundError:
-        return Path(f"/proc/{pid}").exists()  # the argument is no descriptor: it polls a socket
+        call, *arguments = Path(f"/proc/{pid}/syscall").read_text().split()
+        if call != READ:
+            return True  # at something else, or "running"
+        return not os.readlink(f"/proc/{pid}/fd/{int(arguments[0], 16)}").startswith("pipe:")
     except (OSError, ValueError):
         return False
 

@@ -104,7 +104,6 @@ def test_healing_ends_what_lasts_and_strikes_no_more() -> None:
 # What a process is at.
 
 
-@pytest.mark.proof
 def test_a_pool_process_without_a_task_is_known_by_its_pipe() -> None:
     waiting = "import sys; print('up', flush=True); sys.stdin.readline(); print('on', flush=True); import time; time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", waiting], stdin=-1, stdout=-1, text=True) as process:
