@@ -23,7 +23,8 @@ def stats() -> dict[str, Any]:
     `open`, `replaying`: letters in that state; `grown_last_hour`: new letters of the last hour less older ones that
     were closed in it; `by_queue`: [{"queue", "task", "state", "count"}] of the
     unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
-    under replay are not counted: nobody can act on them); `dead_lettered`: [{"task", "exception", "count"}]
+    under replay are not counted: nobody can act on them); `dead_lettered`: [{"queue", "task", "exception",
+    "count"}]
     and `replays`: {outcome: count}, both over all letters on record, a message that died twice counted twice.
     """
     unresolved = DeadLetter.objects.filter(closed_at=None)
@@ -50,7 +51,7 @@ def stats() -> dict[str, Any]:
         "by_queue": by_queue,
         "oldest_age_s": None if oldest is None else oldest.total_seconds(),
         "dead_lettered": list(
-            DeadLetter.objects.order_by().values("task", "exception").annotate(count=Sum("failures"))
+            DeadLetter.objects.order_by().values("queue", "task", "exception").annotate(count=Sum("failures"))
         ),
         "replays": {
             "sent": replays.get(Happened.REPLAYED, 0),

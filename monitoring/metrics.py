@@ -12,12 +12,13 @@ process.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -47,6 +48,7 @@ class DatabaseCollector(Collector):
         snapshot = build(readings.get(sources.OUTBOX, {}), readings.get(sources.DLQ, {}), known=known)
         if sources.OUTBOX in readings:
             yield from _queues(snapshot)
+            yield from _totals(snapshot, readings[sources.OUTBOX].get("totals", {}))
         if sources.DLQ in readings:
             yield from _dead_letters(snapshot, readings[sources.DLQ])
         if len(readings) == 2:
@@ -77,10 +79,6 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             "Messages that died of all that ended, last minute",
             lambda queue: queue.error_rate,
         ),
-        "processing_latency_seconds": (
-            "From enqueueing to completion, average of the last minute",
-            lambda queue: queue.avg_latency_ms / 1000,
-        ),
         "queue_oldest_pending_age_seconds": (
             "Age of the oldest message that could run",
             lambda queue: queue.oldest_pending_age_s,
@@ -103,11 +101,33 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily("workers_active", "Processes that execute a message", snapshot.workers_active)
     yield GaugeMetricFamily("workers_idle", "Processes that wait for a message", snapshot.workers_idle)
+    yield GaugeMetricFamily(
+        "memory_usage",
+        "Resident memory of the workers in bytes, 0 where they cannot tell",
+        snapshot.memory_bytes,
+    )
     # Sums over the rows that are kept: retention makes them fall, and that is no counter.
     yield GaugeMetricFamily("outbox_duplicates_skipped", "Skipped copies of the kept", snapshot.duplicates)
     yield GaugeMetricFamily(
         "outbox_runs_repeated", "Retries, deferrals, replays of the kept", snapshot.retries
     )
+
+
+def _totals(snapshot: Snapshot, totals: Mapping[str, Any]) -> Iterator[Metric]:
+    """Since the first message ever: the source keeps them when it prunes its rows."""
+    enqueued = CounterMetricFamily("jobs_enqueued", "Messages that were enqueued", labels=["queue"])
+    processed = CounterMetricFamily("jobs_processed", "Messages that completed", labels=["queue"])
+    latency = HistogramMetricFamily(
+        "processing_latency_seconds", "From enqueueing to completion", labels=["queue"]
+    )
+    for queue in sources.merged(snapshot.queues, totals):
+        total = totals.get(queue, {})
+        done = total.get("done", 0)
+        enqueued.add_metric([queue], total.get("enqueued", 0))
+        processed.add_metric([queue], done)
+        buckets = [(str(float(bound)), count) for bound, count in sorted(total.get("buckets", {}).items())]
+        latency.add_metric([queue], [*buckets, ("+Inf", done)], sum_value=total.get("latency_s", 0.0))
+    yield from (enqueued, processed, latency)
 
 
 def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Metric]:
@@ -126,14 +146,18 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
         "Age of the oldest dead letter that can be acted on",
         snapshot.oldest_dead_letter_age_s,
     )
-    # Sums over the letters that are kept: a purge makes them fall, and that is no counter.
-    died = GaugeMetricFamily("dlq_dead_lettered", "Deaths of the kept", labels=["task", "exception"])
-    deaths = {("", ""): 0}
-    deaths |= {(row["task"], row["exception"]): row["count"] for row in figures.get("dead_lettered", ())}
+    died = CounterMetricFamily("dlq_dead_lettered", "Messages that died", labels=["task", "exception"])
+    failed = CounterMetricFamily("jobs_failed", "Messages that died", labels=["queue"])
+    deaths, failures = Counter({("", ""): 0}), Counter(dict.fromkeys(snapshot.queues, 0))
+    for row in figures.get("dead_lettered", ()):
+        deaths[row["task"], row["exception"]] += row["count"]
+        failures[row["queue"]] += row["count"]
     for died_of, count in deaths.items():
         died.add_metric(list(died_of), count)
-    yield died
-    replays = GaugeMetricFamily("dlq_replays", "Replays of the kept, by outcome", labels=["outcome"])
+    for queue, count in failures.items():
+        failed.add_metric([queue], count)
+    yield from (died, failed)
+    replays = CounterMetricFamily("dlq_replays", "Replays by what came of them", labels=["outcome"])
     for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():
         replays.add_metric([outcome], count)
     yield replays

@@ -70,6 +70,7 @@ class Snapshot:
     workers_lately: int = 0
     workers_active: int = 0
     workers_idle: int = 0
+    memory_bytes: int = 0
 
     @property
     def depth(self) -> int:
@@ -156,6 +157,7 @@ def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[
         workers=workers.get("count", 0),
         workers_lately=workers.get("lately", 0),
         workers_active=workers.get("active", 0),
+        memory_bytes=workers.get("memory_bytes", 0),
         workers_idle=max(0, workers.get("concurrency", 0) - workers.get("active", 0)),
     )
 

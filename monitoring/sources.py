@@ -5,14 +5,15 @@
     {"queues": {queue: {"pending", "scheduled", "blocked", "published", "running": int,
                         "oldest_pending_age_s": float, "oldest_repeated_age_s": float}},
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
+     "totals": {queue: {"enqueued": int, "done": int, "latency_s": float, "buckets": {upper bound in s: int}}},  (ever)
      "duplicates": int, "retries": int,
-     "workers": {"count": int, "lately": int, "concurrency": int, "active": int}}
+     "workers": {"count": int, "lately": int, "concurrency": int, "active": int, "memory_bytes": int}}
 
 and `dlq`
 
     {"open": int, "grown_last_hour": int, "oldest_age_s": float | None, "replays": {outcome: int},
      "by_queue": [{"queue": str, "task": str, "state": str, "count": int}],      (the unresolved)
-     "dead_lettered": [{"task": str, "exception": str, "count": int}]}
+     "dead_lettered": [{"queue": str, "task": str, "exception": str, "count": int}]}
 
 What a source leaves out counts as 0. A queue is reported although it is empty when
 `settings.MONITORING_QUEUES` or `settings.OUTBOX_QUEUES` names it.

@@ -29,6 +29,15 @@ class Status(models.TextChoices):
 
 
 OPEN = (Status.SCHEDULED, Status.BLOCKED, Status.PENDING, Status.PUBLISHED)
+#: The open messages, one condition for each partial index. Asked for in one condition the planner would use none of
+#: them, and read every row that is done.
+OPEN_BY_INDEX = {
+    "scheduled": "status = 'scheduled'",
+    "blocked": "status = 'blocked'",
+    "pending": "status = 'pending'",
+    "published": "status = 'published' AND started_at IS NULL",
+    "running": "status = 'published' AND started_at IS NOT NULL",
+}
 #: A message in one of these is its group's head; the others of the group wait as blocked.
 ACTIVE = (Status.SCHEDULED, Status.PENDING, Status.PUBLISHED)
 
@@ -145,6 +154,9 @@ class Worker(models.Model):
     received = models.JSONField(db_default={})
     concurrency = models.IntegerField(db_default=0)
     active = models.IntegerField(db_default=0)
+    memory_bytes = models.BigIntegerField(
+        db_default=0, help_text="resident, of all its processes; 0: not known"
+    )
 
     def __str__(self) -> str:
         return f"{self.hostname} (pid {self.pid})"
@@ -159,6 +171,25 @@ class RelayProcess(models.Model):
 
     def __str__(self) -> str:
         return str(self.incarnation)
+
+
+class Tally(models.Model):
+    """How many messages of a queue ended how, ever, by the time they took; see `outbox.tally`."""
+
+    queue = models.TextField()
+    status = models.TextField()
+    bounds_kept = models.IntegerField(help_text="of tally.BUCKETS, how many upper bounds these messages kept")
+    count = models.BigIntegerField()
+    latency_s = models.FloatField()
+    counted_until = models.DateTimeField()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["queue", "status", "bounds_kept"], name="outbox_tally_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.status} in {self.queue}"
 
 
 class Schedule(models.Model):

@@ -9,6 +9,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import connection
 
+from outbox import tally
+
 log = logging.getLogger(__name__)
 
 BATCH = 5_000
@@ -17,14 +19,15 @@ BATCH = 5_000
 def prune_once(*, older_than_s: float, batch: int = BATCH) -> int:
     """Delete up to `batch` done or cancelled messages that were settled more than `older_than_s` seconds ago.
 
-    Dead messages stay: they are the dead-letter desk's, however old.
+    Dead messages stay: they are the dead-letter desk's, however old. So does what `outbox.tally` has yet to count.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             DELETE FROM outbox_outboxmessage WHERE id = ANY(ARRAY(
                 SELECT id FROM outbox_outboxmessage
-                WHERE done_at IS NOT NULL AND done_at < (SELECT clock_timestamp()) - %s * interval '1 second'
+                WHERE done_at IS NOT NULL AND done_at < coalesce((SELECT max(counted_until) FROM outbox_tally), 'infinity')
+                  AND done_at < (SELECT clock_timestamp()) - %s * interval '1 second'
                   AND status IN ('done', 'cancelled')
                 ORDER BY done_at LIMIT %s FOR UPDATE SKIP LOCKED))
             """,
@@ -39,6 +42,7 @@ def prune() -> int:
 
     What it does not come to in its time the next slot's run deletes.
     """
+    tally.count_once()
     total = 0
     try:
         while count := prune_once(older_than_s=settings.OUTBOX_RETENTION):

@@ -7,18 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from outbox import tally
 from outbox.dispatch import REMEMBERED_S
-from outbox.models import OutboxMessage
-
-#: The open messages, one condition for each partial index. Asked for in one condition the planner would use none of
-#: them, and read every row that is done.
-_OPEN = {
-    "scheduled": "status = 'scheduled'",
-    "blocked": "status = 'blocked'",
-    "pending": "status = 'pending'",
-    "published": "status = 'published' AND started_at IS NULL",
-    "running": "status = 'published' AND started_at IS NOT NULL",
-}
+from outbox.models import OPEN_BY_INDEX, OutboxMessage
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:
@@ -30,7 +21,7 @@ def backlog(limit: int) -> int:
     """How many messages are open, counted up to `limit` only, so that asking stays cheap."""
     counts = " + ".join(
         f"(SELECT count(*) FROM (SELECT FROM outbox_outboxmessage WHERE {condition} LIMIT %(n)s) m)"
-        for condition in _OPEN.values()
+        for condition in OPEN_BY_INDEX.values()
     )
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT least({counts}, %(n)s)", {"n": limit})
@@ -50,7 +41,7 @@ def stats() -> dict[str, Any]:
     with connection.cursor() as cursor:
         rows = " UNION ALL ".join(
             f"SELECT queue, '{state}' AS state, created_at, generation FROM outbox_outboxmessage WHERE {condition}"
-            for state, condition in _OPEN.items()
+            for state, condition in OPEN_BY_INDEX.items()
         )
         cursor.execute(
             f"""
@@ -73,8 +64,8 @@ def stats() -> dict[str, Any]:
                    coalesce(avg(extract(epoch FROM done_at - created_at) * 1000)
                             FILTER (WHERE status = 'done'), 0)::float8
             FROM outbox_outboxmessage
-            -- Asked for once, in a query of its own: compared with the volatile function, no row is found by the index.
-            WHERE done_at > (SELECT clock_timestamp() - interval '60 seconds') GROUP BY 1
+            -- Not clock_timestamp(): compared with a volatile function, no row is found by the index.
+            WHERE done_at > statement_timestamp() - interval '60 seconds' GROUP BY 1
             """
         )
         for queue, done_count, failed_count, latency_ms in cursor.fetchall():
@@ -85,11 +76,12 @@ def stats() -> dict[str, Any]:
         )
         duplicates, retries = cursor.fetchone()
         cursor.execute(
-            "SELECT coalesce(sum(concurrency), 0), coalesce(sum(active), 0), count(*) FROM outbox_worker"
+            "SELECT coalesce(sum(concurrency), 0), coalesce(sum(active), 0), count(*), coalesce(sum(memory_bytes), 0)"
+            " FROM outbox_worker"
             " WHERE beat_at > clock_timestamp() - %s * interval '1 second'",
             [settings.OUTBOX_WORKER_TIMEOUT],
         )
-        concurrency, active, workers = cursor.fetchone()
+        concurrency, active, workers, memory_bytes = cursor.fetchone()
         # The most that lived at one moment: a moment worth looking at is the first one, or one at which one began. Who
         # ended in order has no row, so that a deployment does not look like a loss.
         cursor.execute(
@@ -105,6 +97,7 @@ def stats() -> dict[str, Any]:
         )
         (lately,) = cursor.fetchone()
     return {
+        "totals": {queue: tally.nothing() for queue in settings.OUTBOX_QUEUES} | tally.totals(),
         "queues": queues,
         "done_last_minute": done,
         "failed_last_minute": failed,
@@ -116,5 +109,6 @@ def stats() -> dict[str, Any]:
             "lately": lately,
             "concurrency": int(concurrency),
             "active": int(active),
+            "memory_bytes": int(memory_bytes),
         },
     }

@@ -12,7 +12,7 @@ import time
 
 from django.conf import settings
 
-from outbox import dispatch
+from outbox import dispatch, tally
 from outbox.transport import BrokerAway, Publisher
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Sweeper:
             for queue, depth in depths.items():
                 offered += dispatch.offer_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
         dispatch.forget_processes(worker_timeout_s=timeout_s)
+        tally.count_once()
         self._passed_at = time.monotonic()
         if offered:
             log.warning("Offered %d messages again: the broker lost them, or their worker died", offered)

@@ -6,12 +6,14 @@ have lost their worker, and which published ones were overtaken in their queue a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 from celery import signals
@@ -47,8 +49,8 @@ def _born(**_: Any) -> None:
 def _start(sender: Any = None, **_: Any) -> None:
     global _thread
     _stop.clear()
-    concurrency = getattr(getattr(sender, "pool", None), "num_processes", 0) or 0
-    _thread = threading.Thread(target=_beat, args=(concurrency,), name="outbox-heartbeat", daemon=True)
+    pool = getattr(sender, "pool", None)
+    _thread = threading.Thread(target=_beat, args=(pool,), name="outbox-heartbeat", daemon=True)
     _thread.start()
 
 
@@ -68,13 +70,18 @@ def _note(request: Any = None, **_: Any) -> None:
             _received[queue] = at
 
 
-def _beat(concurrency: int) -> None:
+def _beat(pool: Any) -> None:
     from celery.worker import state
 
+    concurrency = getattr(pool, "num_processes", 0) or 0
     try:
         while not _stop.wait(BEAT_EVERY_S):
             try:
-                write_heartbeat(concurrency=concurrency, active=len(state.active_requests))
+                write_heartbeat(
+                    concurrency=concurrency,
+                    active=len(state.active_requests),
+                    memory_bytes=_memory_bytes(pool),
+                )
             except Error as error:
                 log.warning("No heartbeat: %s", str(error).strip().split("\n")[0])
                 connection.close()
@@ -87,18 +94,30 @@ def _beat(concurrency: int) -> None:
         connection.close()
 
 
-def write_heartbeat(*, concurrency: int, active: int) -> None:
+def _memory_bytes(pool: Any) -> int:
+    """Resident memory of this process and its children, shared pages counted in each; 0 where no /proc tells."""
+    children = getattr(getattr(pool, "_pool", None), "_pool", None) or ()
+    pages = 0
+    for pid in (os.getpid(), *(child.pid for child in list(children))):
+        # A child may have ended since.
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def write_heartbeat(*, concurrency: int, active: int, memory_bytes: int = 0) -> None:
     """Write this incarnation's row, in the database's time."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO outbox_worker (incarnation, hostname, pid, received, concurrency, active)
-            VALUES (%(i)s, %(host)s, %(pid)s, %(received)s, %(concurrency)s, %(active)s)
+            INSERT INTO outbox_worker (incarnation, hostname, pid, received, concurrency, active, memory_bytes)
+            VALUES (%(i)s, %(host)s, %(pid)s, %(received)s, %(concurrency)s, %(active)s, %(memory)s)
             ON CONFLICT (incarnation) DO UPDATE SET beat_at = clock_timestamp(), received = excluded.received,
-                concurrency = excluded.concurrency, active = excluded.active
+                concurrency = excluded.concurrency, active = excluded.active,
+                memory_bytes = excluded.memory_bytes
             """,
             {
                 "i": _incarnation, "host": socket.gethostname(), "pid": os.getpid(),
-                "received": json.dumps(_received), "concurrency": concurrency, "active": active,
+                "received": json.dumps(_received), "concurrency": concurrency, "active": active, "memory": memory_bytes,
             },
         )  # fmt: skip

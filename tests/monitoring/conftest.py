@@ -28,9 +28,12 @@ def outbox_figures(monkeypatch) -> dict[str, Any]:
         "done_last_minute": {"critical": 570, "low": 30},
         "failed_last_minute": {"critical": 30},
         "avg_latency_ms": {"critical": 200.0, "low": 2200.0},
+        "totals": {
+            "critical": {"enqueued": 900, "done": 600, "latency_s": 120.0, "buckets": {0.1: 500, 5.0: 590}}
+        },
         "duplicates": 11,
         "retries": 13,
-        "workers": {"count": 3, "concurrency": 9, "active": 4},
+        "workers": {"count": 3, "concurrency": 9, "active": 4, "memory_bytes": 4096},
     }
     monkeypatch.setattr(figures, "OUTBOX", figures_of_outbox)
     return figures_of_outbox
@@ -44,7 +47,15 @@ def dlq_figures(monkeypatch) -> dict[str, Any]:
         "by_queue": [
             {"queue": "critical", "task": "orders.tasks.process_order", "state": "open", "count": 2}
         ],
-        "dead_lettered": [{"task": "orders.tasks.process_order", "exception": "ValueError", "count": 6}],
+        "dead_lettered": [
+            {
+                "queue": "critical",
+                "task": "orders.tasks.process_order",
+                "exception": "ValueError",
+                "count": 4,
+            },
+            {"queue": "low", "task": "orders.tasks.process_order", "exception": "ValueError", "count": 2},
+        ],
         "replays": {"sent": 4, "succeeded": 3, "failed": 1},
     }
     monkeypatch.setattr(figures, "DLQ", figures_of_dlq)

@@ -30,7 +30,15 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     assert samples["celery_queue_length", (("queue_name", "critical"),)] == 5
     assert samples["jobs_processing", critical] == 4
     assert samples["jobs_processed_per_second", critical] == 9.5
-    assert samples["processing_latency_seconds", critical] == 0.2
+    assert samples["jobs_enqueued_total", critical] == 900
+    assert samples["jobs_processed_total", critical] == 600
+    assert samples["jobs_failed_total", critical] == 4
+    latency = [
+        samples["processing_latency_seconds_bucket", (("le", le), *critical)] for le in ("0.1", "5.0", "+Inf")
+    ]
+    assert latency == [500, 590, 600]
+    assert samples["processing_latency_seconds_sum", critical] == 120
+    assert samples["memory_usage", ()] == 4096
     assert samples["queue_oldest_pending_age_seconds", critical] == 12.5
     assert samples["celery_worker_up", ()] == 3
     assert samples["workers_active", ()] == 4
@@ -57,6 +65,9 @@ def test_every_series_is_there_with_zero_before_anything_has_happened(
     samples = scrape()
     for queue in QUEUES:
         assert samples["queue_depth", (("queue", queue),)] == 0
+        for counter in ("enqueued", "processed", "failed"):
+            assert samples[f"jobs_{counter}_total", (("queue", queue),)] == 0
+        assert samples["processing_latency_seconds_count", (("queue", queue),)] == 0
         assert samples["jobs_error_ratio", (("queue", queue),)] == 0
         for state in ("open", "replaying"):
             assert samples["dlq_messages", (("queue", queue), ("state", state), ("task", ""))] == 0
@@ -85,4 +96,4 @@ def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog)
 
 def test_no_series_is_labelled_with_an_id(scrape) -> None:
     labels = {label for _, pairs in scrape() for label, _ in pairs}
-    assert labels <= {"queue", "queue_name", "task", "state", "exception", "outcome", "alert", "source"}
+    assert labels <= {"queue", "queue_name", "task", "state", "exception", "outcome", "alert", "source", "le"}

@@ -1,0 +1,101 @@
+"""Totals for monitoring: they count every message once, and outlive its row."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+import outbox
+from outbox import selectors, tally, worker
+from outbox.models import OutboxMessage
+from outbox.retention import prune
+from outbox.testing import drain, staged
+from tests.support.tasks import note, permanently_wrong
+
+
+def totals(queue: str) -> tuple[int, int]:
+    found: dict[str, Any] = selectors.stats()["totals"][queue]
+    return found["enqueued"], found["done"]
+
+
+@pytest.mark.django_db
+def test_totals_count_each_message_once_whether_it_waits_has_ended_or_is_pruned(settings: Any) -> None:
+    assert totals("low") == (0, 0)
+    outbox.enqueue_many([note.s("a"), note.s("b")], queue="low")
+    outbox.enqueue(permanently_wrong.s("c"), queue="low")
+    assert totals("low") == (3, 0)
+    drain()
+    assert totals("low") == (3, 2)
+    for _ in range(2):
+        tally.count_once()
+        assert totals("low") == (3, 2)
+    settings.OUTBOX_RETENTION = 0
+    assert prune() == 2
+    assert totals("low") == (3, 2)
+    outbox.enqueue(note.s("d"), queue="low")
+    drain()
+    assert totals("low") == (4, 3)
+    assert prune() == 1, "it is counted before it goes"
+    assert totals("low") == (4, 3)
+    assert totals("high") == (0, 0)
+
+
+@pytest.mark.django_db
+def test_the_distribution_of_latencies_is_cumulative_and_kept() -> None:
+    for seconds in (0.3, 3, 100_000):
+        outbox.enqueue(note.s("x"), queue="low")
+        drain()
+        newest = OutboxMessage.objects.order_by("id").last()
+        assert newest
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE outbox_outboxmessage SET created_at = done_at - %s * interval '1 second' WHERE id = %s",
+                [seconds, newest.pk],
+            )
+        tally.count_once()
+    found = selectors.stats()["totals"]["low"]
+    assert found["latency_s"] == pytest.approx(100_003.3, abs=0.1)
+    buckets = found["buckets"]
+    assert [buckets[bound] for bound in (0.25, 0.5, 2.5, 5.0, 86_400.0)] == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clean")
+def test_a_message_that_has_ended_but_is_not_committed_is_counted_when_it_is() -> None:
+    outbox.enqueue_many([note.s("slow"), note.s("fast")], queue="low")
+    slow, fast = staged()
+    ended, go_on = threading.Event(), threading.Event()
+
+    def end_slowly() -> None:
+        with transaction.atomic():
+            end(slow)
+            ended.set()
+            go_on.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=end_slowly)
+    thread.start()
+    assert ended.wait(30)
+    end(fast)
+    tally.count_once()
+    assert totals("low") == (2, 1)
+    go_on.set()
+    thread.join(30)
+    assert totals("low") == (2, 2)
+    tally.count_once()
+    assert totals("low") == (2, 2)
+
+
+def end(message: OutboxMessage) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE outbox_outboxmessage SET status = 'done', done_at = clock_timestamp() WHERE id = %s",
+            [message.pk],
+        )
+
+
+def test_a_worker_knows_what_memory_it_holds() -> None:
+    assert worker._memory_bytes(None) > 10_000_000
