@@ -112,7 +112,7 @@ def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
 )
 def update_inventory(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Move the order's reserved units to shipped, exactly once: guard, effect and settlement are one
-    transaction.
+    transaction. Whichever runs first, this or `notify_warehouse`, moves them.
     """
     return {"status": "shipped" if effects.ship_stock(order_id=order_id) else "skipped", "order_id": order_id}
 
@@ -124,6 +124,9 @@ def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
     While the circuit is open this message comes back by itself; called as a function, it leaves a message
     behind that does, and returns `{'status': 'queued_for_retry', 'retry_after': seconds}`.
     """
+    # Before the warehouse can hear of it, so that a cancellation which comes from now on puts nothing on the shelf
+    # that is being shipped; and before the order is read, so that one which came first is seen.
+    effects.ship_stock(order_id=order_id)
     order = get_order(order_id)
     if order.status == Order.Status.CANCELLED:
         return {"status": "skipped", "order_id": order_id}

@@ -101,6 +101,20 @@ class TestCallingTheWarehouse:
         assert notify_warehouse(completed.id)["status"] == "skipped"
         assert call.call_count == 0
 
+    def test_units_that_the_warehouse_was_told_of_do_not_return_to_the_shelf(
+        self, completed: Order, mocker: MockerFixture
+    ) -> None:
+        stock, reserved, shipped = units()
+
+        def cancelled_meanwhile(*_args: Any, **_kwargs: Any) -> dict[str, int]:
+            cancel_order(order_id=completed.id)
+            return {"id": 1}
+
+        mocker.patch("orders.warehouse.call_external_api", side_effect=cancelled_meanwhile)
+        assert notify_warehouse(completed.id)["status"] == "notified"
+        assert update_inventory(completed.id)["status"] == "skipped"
+        assert units() == (stock, reserved - 2, shipped + 2)
+
     def test_refusal_is_a_dead_letter_at_once(self, completed: Order, mocker: MockerFixture) -> None:
         mocker.patch("requests.post", return_value=MagicMock(status_code=422, text="no such SKU"))
         message = settle(notify_warehouse, completed.id)
