@@ -8,8 +8,10 @@ from typing import Any, NoReturn
 from django.http import HttpRequest, HttpResponse
 
 CONTENT_TYPE = "application/problem+json"
-#: Where the API lives; below it every error is a problem document, whoever answers it.
+#: Where the API lives.
 API_PREFIX = "/api/"
+#: Where programs call us: below these every error is a problem document, whoever answers it.
+PROBLEM_PREFIXES = (API_PREFIX, "/webhooks/")
 
 
 class Problem(Exception):
@@ -59,10 +61,10 @@ def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Proble
 
 
 class ProblemDocuments:
-    """Middleware that turns every error below `/api/` that is not a problem document yet into one.
+    """Middleware that turns every error below `PROBLEM_PREFIXES` that is no problem document yet into one.
 
-    Unknown paths, wrong methods, refused hosts and crashes are answered by Django, outside of the API's own
-    handlers.
+    Unknown paths, wrong methods, refused hosts and crashes are answered by Django, outside of the API's and the
+    receiver's own handlers.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -72,7 +74,7 @@ class ProblemDocuments:
         response = self.get_response(request)
         status = response.status_code
         if (
-            not request.path.startswith(API_PREFIX)
+            not request.path.startswith(PROBLEM_PREFIXES)
             or status < 400
             or response["Content-Type"] == CONTENT_TYPE
         ):
@@ -88,7 +90,7 @@ _WORDS = {
     405: ("method_not_allowed", "This address does not take this method; Allow lists those that it takes."),
     500: (
         "internal_error",
-        "We failed, and nothing was promised: repeat the request with the same Idempotency-Key.",
+        "We failed, and nothing was promised: repeat the request, with its Idempotency-Key if it has one.",
     ),
 }
 

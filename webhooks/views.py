@@ -10,6 +10,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import DataError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
 
 import outbox
 from webhooks.models import IncomingEvent
@@ -24,6 +25,7 @@ class BadEvent(ValueError):
 
 
 @csrf_exempt  # The signature is the proof of origin; the gateway has no session to forge.
+@require_POST
 def gateway(request: HttpRequest) -> HttpResponse:
     """Accept one event: 200 when it is stored, now or before; only then may the gateway forget it.
 
@@ -32,10 +34,6 @@ def gateway(request: HttpRequest) -> HttpResponse:
     above the limit, 405 for another method. A database that is away is a 500 on purpose: the gateway will
     come again.
     """
-    if request.method != "POST":
-        problem = _problem(HTTPStatus.METHOD_NOT_ALLOWED, "events are sent by POST")
-        problem["Allow"] = "POST"
-        return problem
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise RequestDataTooBig
