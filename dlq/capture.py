@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Value
+from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq.fingerprint import fingerprint, place
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, LostRun, State
-from dlq.rawmessage import RawMessage, storable, text
+from dlq.rawmessage import REPLAY_HEADER, RawMessage, storable, text
 
 #: A traceback past this is a recursion; its beginning and end say all.
 MAX_TRACEBACK = 50_000
@@ -47,6 +47,9 @@ def on_dead(
     changes nothing.
     """
     headers = headers or {}
+    origin = str(headers.get(REPLAY_HEADER, message_id))
+    if origin != str(message_id):
+        on_resolved(origin, note=f"was sent again, and goes on as the journal's message {message_id}")
     letter, _ = _record(
         str(message_id),
         generation=generation,
@@ -156,24 +159,28 @@ def reopen_with(letter: DeadLetter, values: dict[str, Any]) -> None:
     _happened(letter, Happened.REOPENED)
 
 
-def on_resolved(message_id: Any, *, note: str = "") -> bool:
+def on_resolved(message_id: Any, *, headers: dict[str, Any] | None = None, note: str = "") -> bool:
     """A replay of this message succeeded: its letter needs nobody any more. False when it has no letter to
     close.
 
     An open letter closes as well: the message may have been replayed by other means, or its replay have been
-    given up too early.
+    given up too early. `headers`: the message's, which name the letter that it was sent again from, where it runs
+    under another id.
     """
     with transaction.atomic():
-        letter = (
-            DeadLetter.objects.select_for_update().filter(message_id=str(message_id), closed_at=None).first()
-        )
-        if letter is None:
-            return False
-        DeadLetter.objects.filter(pk=letter.pk).update(state=State.RESOLVED, closed_at=Now())
-        LetterEvent.objects.create(
-            letter=letter, what=Happened.RESOLVED, note=shortened(note), generation=letter.generation
-        )
-    return True
+        letters = list(_unresolved(message_id, headers))
+        for letter in letters:
+            DeadLetter.objects.filter(pk=letter.pk).update(state=State.RESOLVED, closed_at=Now())
+            LetterEvent.objects.create(
+                letter=letter, what=Happened.RESOLVED, note=shortened(note), generation=letter.generation
+            )
+    return bool(letters)
+
+
+def _unresolved(message_id: Any, headers: dict[str, Any] | None) -> QuerySet[DeadLetter]:
+    """The letters that wait for this message, locked."""
+    keys = {str(message_id), str((headers or {}).get(REPLAY_HEADER, message_id))}
+    return DeadLetter.objects.select_for_update().filter(message_id__in=keys, closed_at=None).order_by("pk")
 
 
 def keep_raw(message_key: str, raw: RawMessage) -> None:

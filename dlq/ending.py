@@ -112,7 +112,8 @@ class Ending:
         if journal is None or generation is None:
             return None
         verdict: str | None = journal(
-            message_id=key,
+            # Not the letter's, whose id a replay carries: what it became is a row under an id of its own.
+            message_id=self.fields.get("id") or key,
             generation=generation,
             exception=self.exception,
             error=self.error,

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Now
 from kombu import Exchange
+from kombu.serialization import dumps, loads
 
 from dlq import capture, conf
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
@@ -148,11 +149,12 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
 
 
 def _send_raw(letter: DeadLetter, retries: int) -> str:
-    """Publish the same bytes under the same id, after the claim is committed: a crash here leaves a silent
+    """Publish the same message under the same id, after the claim is committed: a crash here leaves a silent
     replay.
     """
     raw = letter.message
     assert raw is not None
+    body, content_type, content_encoding = _body(letter, raw, retries)
     with current_app.connection_for_write() as connection:
         try:
             connection.ensure_connection(max_retries=3, interval_start=0, interval_step=1)
@@ -161,12 +163,12 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
             raise _unsent(letter, exc) from exc
         try:
             producer.publish(
-                raw.body,
+                body,
                 exchange=Exchange(""),
                 routing_key=letter.queue,
-                content_type=raw.content_type,
-                content_encoding=raw.content_encoding,
-                headers=_headers(letter, raw, retries),
+                content_type=content_type,
+                content_encoding=content_encoding,
+                headers=_renewed(raw.headers, letter, retries),
                 # Once: when the answer is lost, the broker may have the message, and no row would tell two copies.
                 retry=False,
                 delivery_mode=2,
@@ -192,15 +194,31 @@ def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
     return NotReplayable(f"{letter.message_id} could not be published: {exc}")
 
 
-def _headers(letter: DeadLetter, raw: RawMessage, retries: int) -> dict[str, Any]:
-    """The headers for another run: not expired, not compressed (the kept body is not), with tries left."""
+def _body(letter: DeadLetter, raw: RawMessage, retries: int) -> tuple[bytes | str, Any, Any]:
+    """The body for another run, its content type and encoding: as it was, but for fields of Celery's protocol 1.
+
+    That has the fields in the body, where its expiry counts and where the worker looks for the letter's id.
+    """
+    as_it_was = raw.body, raw.content_type, raw.content_encoding
+    try:
+        fields = loads(*as_it_was, accept={"application/json"})
+    except Exception:
+        return as_it_was
+    if not isinstance(fields, dict):
+        return as_it_was
+    content_type, content_encoding, body = dumps(_renewed(fields, letter, retries), serializer="json")
+    return body, content_type, content_encoding
+
+
+def _renewed(fields: dict[str, Any], letter: DeadLetter, retries: int) -> dict[str, Any]:
+    """The fields for another run: not expired, not compressed (the kept body is not), with tries left."""
     task = _task(letter)
     limit = task.max_retries if task else None
     spent = max(0, limit - retries) if limit is not None else 0
     dropped = {"expires", "eta", "compression", *BROKER_HEADERS}
     # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
     dropped.add(conf.generation_path()[0])
-    kept = {key: value for key, value in raw.headers.items() if key not in dropped}
+    kept = {key: value for key, value in fields.items() if key not in dropped}
     return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import signals
 
+from dlq import conf
 from dlq.capture import on_resolved
 from dlq.rawmessage import REPLAY_HEADER
 
@@ -16,6 +17,8 @@ def connect() -> None:
 
 
 def _resolve(sender: Any = None, **_: Any) -> None:
-    key = sender.request.get(REPLAY_HEADER)
-    if key:
+    fields = vars(sender.request)
+    key = fields.get(REPLAY_HEADER)
+    # A message that became a row on its way: a copy that the journal skipped is a success as well, but not its.
+    if key and conf.generation(fields) is None:
         on_resolved(key)

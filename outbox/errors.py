@@ -39,6 +39,10 @@ class UnknownQueue(EnqueueError):
         super().__init__(f"queue {queue!r} is not in OUTBOX_QUEUES ({', '.join(known)})")
 
 
+class NotAdopted(Exception):
+    """A message of an outside producer is to run again and cannot become a row; it is for the dead-letter desk."""
+
+
 class ClaimLost(Exception):
     """Another run has taken the message over; what this run did must not be settled."""
 

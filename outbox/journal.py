@@ -66,10 +66,10 @@ def insert(rows: list[dict[str, Any]]) -> None:
     """
     columns = (
         "message_id, task, args, kwargs, headers, correlation_id,"
-        " queue, ordering_key, passes_over_dead, dedup_key"
+        " queue, ordering_key, passes_over_dead, dedup_key, replays"
     )
     row = (
-        "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+        "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
         " CASE WHEN %s <> '' THEN 'blocked' WHEN %s > 0 THEN 'scheduled' ELSE 'pending' END,"
         " clock_timestamp() + %s * interval '1 second')"
     )
@@ -91,6 +91,20 @@ def insert(rows: list[dict[str, Any]]) -> None:
 def knows(message_id: uuid.UUID) -> bool:
     """Whether there is a row for this message, whatever its status."""
     return _one("SELECT true FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id) is not None
+
+
+def has_open(row: dict[str, Any]) -> bool:
+    """Whether the message that has this row's id is the same call, from the same producer, and will still run."""
+    same = _one(
+        """
+        SELECT 1 FROM outbox_outboxmessage
+        WHERE message_id = %(message_id)s AND task = %(task)s AND args = %(args)s::jsonb
+          AND kwargs = %(kwargs)s::jsonb AND headers = %(headers)s::jsonb
+          AND status IN ('scheduled', 'blocked', 'pending', 'published')
+        """,
+        **row,
+    )
+    return same is not None
 
 
 def claim(
@@ -188,7 +202,7 @@ def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bo
         if children:
             insert(children)
         if claimed.replays:
-            _hook("OUTBOX_ON_RESOLVED", message_id=claimed.message_id)
+            _hook("OUTBOX_ON_RESOLVED", message_id=claimed.message_id, headers=_headers(claimed.message_id))
     return True
 
 
@@ -389,6 +403,11 @@ def _one(sql: str, **parameters: Any) -> tuple[Any, ...] | None:
         cursor.execute(sql, parameters)
         row: tuple[Any, ...] | None = cursor.fetchone()
     return row
+
+
+def _headers(message_id: uuid.UUID) -> Any:
+    row = _one("SELECT headers FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id)
+    return _decoded(row[0]) if row else {}
 
 
 def _decoded(value: Any) -> Any:

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from outbox import context, journal
-from outbox.errors import EnqueueError, UnknownQueue, is_delay
+from outbox.errors import EnqueueError, NotAdopted, UnknownQueue, is_delay
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,12 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 #: What a signature may carry besides its arguments. Everything else would be silently lost.
 _OPTIONS = frozenset(
     {"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"}
+)
+
+#: What the broker writes into a message; another delivery of the same copy has other values.
+_BROKERS_HEADERS = frozenset(
+    {"redelivered", "x-delivery-count", "x-acquired-count", "x-death"}
+    | {f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")}
 )
 
 _importing = threading.Lock()
@@ -120,18 +126,34 @@ def emit(
 def adopt(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s: float) -> None:
     """Write a row for a message of an outside producer, so that its next run is journaled.
 
-    The row takes the message's id, so that a second delivery of the same copy adopts nothing.
+    The row takes the message's id, so that a second delivery of the same copy adopts nothing, and its producer's
+    headers, among them what tells the dead-letter desk that it was sent again. Raises `NotAdopted` when the id belongs
+    to another message, or to one that will not run any more.
     """
     foreign_id = str(task.request.id)
     try:
         message_id = uuid.UUID(foreign_id)
     except ValueError:
         message_id = uuid.uuid5(uuid.NAMESPACE_OID, foreign_id)
-    signature = task.s(*args, **kwargs).set(task_id=str(message_id), countdown=delay_s)
+    headers = {
+        name: value
+        for name, value in (task.request.headers or {}).items()
+        if name not in _BROKERS_HEADERS and _is_json(value)
+    }
+    signature = task.s(*args, **kwargs).set(task_id=str(message_id), countdown=delay_s, headers=headers)
+    queue = (task.request.delivery_info or {}).get("routing_key")
+    row = _row(signature, {"queue": queue} if queue else {})
+    # A replay from here on, so that its end is told to the dead-letter desk, whose letter waits for it.
+    row["replays"] = int(getattr(settings, "OUTBOX_REPLAY_HEADER", None) in headers)
     try:
         with transaction.atomic():
-            enqueue(signature, queue=(task.request.delivery_info or {}).get("routing_key"))
+            journal.insert([row])
     except IntegrityError:
+        if not journal.has_open(row):
+            raise NotAdopted(
+                f"{task.name} {message_id} was to run again, but its id belongs to another message, or to one that has"
+                " ended"
+            ) from None
         log.info("%s %s is adopted already", task.name, message_id)
 
 
@@ -196,6 +218,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         "passes_over_dead": bool(task.passes_over_dead),
         "dedup_key": dedup_key,
         "delay": _seconds(task.name, options.get("countdown", 0.0)),
+        "replays": 0,
     }
 
 
@@ -223,6 +246,14 @@ def _seconds(task: str, value: Any) -> float:
     if not is_delay(value):
         raise EnqueueError(f"{task}: delay must be a number of seconds from 0 to ten years, not {value!r}")
     return float(value)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _json(task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES) -> str:

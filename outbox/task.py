@@ -20,7 +20,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox import context, execution
-from outbox.errors import Defer, EnqueueError, is_delay
+from outbox.errors import Defer, EnqueueError, NotAdopted, is_delay
 from outbox.producer import adopt, enqueue
 
 
@@ -104,21 +104,25 @@ class OutboxTask(Task):
         Its `expires` is looked at when it arrives; a row has none.
         """
         early_s = self._seconds_until_eta()
+        cause: Exception
         try:
             if early_s > 0:
                 raise Defer(early_s, "its time has not come")
             return self.run(*args, **kwargs)
         except Defer as error:
-            delay_s = error.seconds
+            cause, delay_s = error, error.seconds
         except Retry as error:
             if self.spent(error, self.request.retries):
                 raise error.exc or self.MaxRetriesExceededError(f"{self.name}: no retry is left") from None
-            delay_s = self.delay_of(error, self.request.retries)
+            cause, delay_s = error, self.delay_of(error, self.request.retries)
         except Exception as error:
             if not self.may_retry(error, self.request.retries):
                 raise
-            delay_s = self.retry_delay_s(self.request.retries)
-        adopt(self, args, kwargs, delay_s=delay_s)
+            cause, delay_s = error, self.retry_delay_s(self.request.retries)
+        try:
+            adopt(self, args, kwargs, delay_s=delay_s)
+        except NotAdopted as refused:
+            raise refused from cause
         raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
 
     def _seconds_until_eta(self) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,6 +14,8 @@ from dlq import replay
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import REPLAY_HEADER
 from dlq.replay import NotReplayable
+from outbox.models import OutboxMessage
+from outbox.testing import drain
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_
@@ -52,6 +56,61 @@ def test_an_outside_message_that_fails_again_reopens_its_letter_and_keeps_the_or
     assert DeadLetter.objects.count() == 1
     assert letter.message == original
     assert story(letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
+
+
+@pytest.mark.parametrize("message_id", [str(uuid.uuid4()), "nightly-report"])
+def test_a_replay_that_the_outbox_takes_over_resolves_the_letter_when_it_ends(
+    live: Process, message_id: str
+) -> None:
+    headers = {"id": message_id, "retries": 2}
+    letter = letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "taken", _headers=headers))
+    replay.replay(letter.pk)
+    await_(
+        lambda: OutboxMessage.objects.filter(task=f"{TASKS}unavailable_until_told").exists(), "it is a row"
+    )
+    letter.refresh_from_db()
+    assert letter.state == State.REPLAYING
+    effects.add("taken-told")
+    drain()
+    letter.refresh_from_db()
+    assert letter.state == State.RESOLVED
+    assert effects.count("taken-done") == 1
+
+
+@pytest.mark.parametrize("message_id", [str(uuid.uuid4()), "nightly-report"])
+def test_a_replay_that_the_outbox_takes_over_and_that_dies_there_has_one_open_letter(
+    live: Process, message_id: str
+) -> None:
+    headers = {"id": message_id, "retries": 2}
+    letter = letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "dies", _headers=headers))
+    replay.replay(letter.pk)
+    await_(
+        lambda: OutboxMessage.objects.filter(task=f"{TASKS}unavailable_until_told").exists(), "it is a row"
+    )
+    drain()
+    open_letter = DeadLetter.objects.get(closed_at=None)
+    assert open_letter.state == State.OPEN
+    # From now on the journal replays it.
+    effects.add("dies-told")
+    replay.replay(open_letter.pk)
+    drain()
+    assert not DeadLetter.objects.filter(closed_at=None).exists()
+    assert effects.count("dies-done") == 1
+
+
+@pytest.mark.parametrize("args", [(["old"], {"expires": "2020-01-01T00:00:00+00:00"}), (None, {})])
+def test_a_message_of_protocol_1_is_sent_again_as_a_replay(live: Process, args: Any) -> None:
+    """Its fields are in the body: its expiry, and where the worker looks for the letter's id."""
+    positional, extra = args
+    message_id = str(uuid.uuid4())
+    call = {"args": positional} if positional else {"kwargs": {"name": "old"}}
+    body = {"task": f"{TASKS}wrong_until_told", "id": message_id, **call, **extra}
+    rawpublish.publish(json.dumps(body), {})
+    letter = letter_of(message_id)
+    effects.add("old-told")
+    replay.replay(letter.pk)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    assert effects.count("old-done") == 1
 
 
 def test_a_success_that_comes_after_its_replay_was_given_up_resolves_the_letter(live: Process) -> None:

@@ -273,6 +273,13 @@ def wrong_until_told(name: str) -> None:
     effects.add(f"{name}-done")
 
 
+@shared_task(autoretry_for=(ConnectionError,), max_retries=2)
+def unavailable_until_told(name: str) -> None:
+    if not effects.count(f"{name}-told"):
+        raise ConnectionError("the other side is away")
+    effects.add(f"{name}-done")
+
+
 @shared_task(time_limit=1)
 def hangs_without_database() -> None:
     time.sleep(60)
