@@ -79,6 +79,30 @@ def test_secrets_are_shown_on_no_page(operator: Client) -> None:
     assert letter.kwargs == {"password": secret}, "a replay needs it"
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "kwargs__password__startswith=h",
+        "args__0__startswith=h",
+        "headers__authorization__startswith=h",
+        "error__contains=hunter",
+        "traceback__contains=hunter",
+        "raw__startswith=h",
+        "events__note__contains=hunter",
+        "discard_reason__contains=hunter",
+    ],
+)
+def test_no_filter_of_the_list_tells_a_secret(operator: Client, query: str) -> None:
+    die(kwargs={"password": "hunter2"}, error="login failed: password=hunter2")
+    assert operator.get(f"{reverse(LIST)}?{query}").status_code == 400
+
+
+def test_no_search_of_the_list_tells_a_secret(operator: Client) -> None:
+    die(error="login failed: password=hunter2")
+    page = operator.get(f"{reverse(LIST)}?q=hunter").content.decode()
+    assert "0 dead letters" in page
+
+
 def test_what_a_message_says_is_not_executed_in_the_operators_browser(operator: Client) -> None:
     letter = die(
         args=["<script>alert(1)</script>"],
