@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 import outbox
+from dlq.replay import NotReplayable
 from outbox import journal, worker
 from outbox.database import is_passing
 from outbox.errors import PoisonMessage
@@ -15,9 +16,20 @@ from outbox.models import OutboxMessage
 
 
 def republish(letter: Any) -> str | None:
-    """Replay: arm the message's own row again, as a new generation. None if the row is gone or not dead."""
+    """Replay: arm the message's own row again, as a new generation. None if the row is gone or not dead.
+
+    Raises `NotReplayable` while another message with its dedup key is open.
+    """
     message_id = _uuid(letter.message_id)
-    return str(message_id) if message_id and journal.rearm(message_id) else None
+    if message_id is None:
+        return None
+    try:
+        with transaction.atomic():
+            return str(message_id) if journal.rearm(message_id) else None
+    except IntegrityError:
+        raise NotReplayable(
+            f"{message_id}: another message with its dedup key is open; replay it when that one has ended"
+        ) from None
 
 
 def discard(letter: Any) -> None:
