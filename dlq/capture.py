@@ -83,11 +83,13 @@ def record_raw(
     kwargs: Any = None,
     attempts: int = 1,
     worker: str = "",
+    replayed: bool = False,
 ) -> DeadLetter:
     """A message without a journal ended badly: keep it whole, under its id.
 
-    `keep_raw`: False for a message that the database will not take.
-    Another message that shares the id of an open letter gets a letter of its own, under its digest: nothing
+    `keep_raw`: False for a message that the database will not take. `replayed`: it is the copy that a replay of this
+    very letter sent, whatever its digest.
+    Another message that shares the id of an unresolved letter gets a letter of its own, under its digest: nothing
     that was received is dropped because a producer used an id twice.
     """
     values = {
@@ -104,14 +106,16 @@ def record_raw(
         "raw_digest": raw.digest,
         **described(exception=exception, error=error, traceback=traceback, task=task),
     }
-    letter, mine = _record(message_key, generation=None, values=values)
+    letter, mine = _record(message_key, generation=None, values=values, replayed=replayed)
     if not mine:
         letter, _ = _record(f"sha256:{raw.digest}", generation=None, values=values)
     return letter
 
 
-def _record(message_key: str, *, generation: int | None, values: dict[str, Any]) -> tuple[DeadLetter, bool]:
-    """Insert or update. The second value is False when the open letter of this key is another message's."""
+def _record(
+    message_key: str, *, generation: int | None, values: dict[str, Any], replayed: bool = False
+) -> tuple[DeadLetter, bool]:
+    """Insert or update. The second value is False when the unresolved letter of this key is another message's."""
     with transaction.atomic():
         letter, created = DeadLetter.objects.select_for_update().get_or_create(
             message_id=message_key, defaults={**values, "generation": generation}
@@ -125,10 +129,13 @@ def _record(message_key: str, *, generation: int | None, values: dict[str, Any])
             letter.refresh_from_db()
             return letter, True
         if generation is None:
-            if letter.state == State.OPEN:
-                # The same message: a redelivery, or the second of two hooks that report one ending.
+            if letter.closed_at is None and not replayed:
+                # The same message: a redelivery, or the second of two hooks that report one ending. While the letter
+                # is under replay, the copy that was sent decides and not a late one of the original.
                 return letter, letter.raw_digest == values["raw_digest"]
-            if letter.state == State.REPLAYING:
+            if letter.state == State.OPEN:
+                return letter, True
+            if replayed:
                 # What came back is the copy that the replay sent; the letter keeps the original.
                 values = {name: value for name, value in values.items() if name not in _ORIGINAL}
         elif generation == letter.generation:
@@ -175,6 +182,19 @@ def on_resolved(message_id: Any, *, headers: dict[str, Any] | None = None, note:
                 letter=letter, what=Happened.RESOLVED, note=shortened(note), generation=letter.generation
             )
     return bool(letters)
+
+
+def on_cancelled(message_id: Any, *, headers: dict[str, Any] | None = None, reason: str) -> None:
+    """A message that was sent again was taken back before it ran: its letter will hear of it no more."""
+    reason = shortened(f"its message was cancelled: {reason}")
+    with transaction.atomic():
+        for letter in _unresolved(message_id, headers):
+            DeadLetter.objects.filter(pk=letter.pk).update(
+                state=State.DISCARDED, closed_at=Now(), discard_reason=reason
+            )
+            LetterEvent.objects.create(
+                letter=letter, what=Happened.DISCARDED, note=reason, generation=letter.generation
+            )
 
 
 def _unresolved(message_id: Any, headers: dict[str, Any] | None) -> QuerySet[DeadLetter]:

@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError
 
 from dlq import capture, conf
 from dlq.models import Cause
-from dlq.rawmessage import RawMessage, message_key, text
+from dlq.rawmessage import REPLAY_HEADER, RawMessage, message_key, text
 from dlq.shelf import shelf
 
 #: Tries after which a record that the database refuses, although it is there, is made without what it refuses;
@@ -103,6 +103,7 @@ class Ending:
             kwargs=self.kwargs,
             attempts=self._attempts(),
             worker=self.worker,
+            replayed=self.fields.get(REPLAY_HEADER) == key,
         )
         capture.forget_lost_runs(key)
 

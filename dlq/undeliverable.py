@@ -70,7 +70,8 @@ def _record(message: Any) -> None:
     task = raw.headers.get("task")
     Ending(
         raw=raw,
-        fields=raw.headers,
+        # With the letter that it was sent again from, which is no part of the message.
+        fields=message.headers,
         exception=Undeliverable(error),
         error=error,
         cause=Cause.LOST,

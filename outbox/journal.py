@@ -341,13 +341,18 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
             SET status = 'cancelled', done_at = clock_timestamp(), errors = {_ERROR}
             WHERE message_id = %(id)s AND lease_token IS NULL
               AND status IN ('scheduled', 'blocked', 'pending', 'published', 'dead')
-            RETURNING ordering_key
+            RETURNING ordering_key, replays, headers
             """,
             id=message_id, error=_short(f"cancelled: {reason}"),
         )  # fmt: skip
-        if row is not None and row[0]:
-            _promote_next(row[0])
-    return row is not None
+        if row is None:
+            return False
+        ordering_key, replays, headers = row
+        if ordering_key:
+            _promote_next(ordering_key)
+        if replays:
+            _hook("OUTBOX_ON_CANCELLED", message_id=message_id, headers=_decoded(headers), reason=reason)
+    return True
 
 
 def rearm(message_id: uuid.UUID) -> bool:

@@ -100,6 +100,34 @@ def test_a_late_report_of_the_first_death_does_not_end_the_replay() -> None:
 
 
 @pytest.mark.django_db
+def test_while_a_letter_is_under_replay_another_message_with_its_id_gets_a_letter_of_its_own() -> None:
+    letter = receive()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    other = receive(body=b"[[2], {}, null]")
+    letter.refresh_from_db()
+    assert letter.state == State.REPLAYING
+    assert other.pk != letter.pk
+    assert other.message is not None
+    assert other.message.body == b"[[2], {}, null]"
+
+
+@pytest.mark.django_db
+def test_a_late_copy_of_the_original_does_not_end_the_replay_and_the_replays_copy_does() -> None:
+    letter = receive()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    receive()
+    letter.refresh_from_db()
+    assert letter.state == State.REPLAYING
+    for _ in range(2):  # Reported twice, it is one failure.
+        receive(body=b"[[1], {}, {}]", replayed=True)
+    letter.refresh_from_db()
+    assert (letter.state, letter.failures) == (State.OPEN, 2)
+    assert letter.message is not None
+    assert letter.message.body == b"[[1], {}, null]"
+    assert DeadLetter.objects.count() == 1
+
+
+@pytest.mark.django_db
 def test_success_resolves_the_letter_and_a_second_report_changes_nothing() -> None:
     die()
     assert capture.on_resolved("m-1")

@@ -1,0 +1,68 @@
+"""The desk and the real journal: what becomes of a letter when its message's row says no, or is taken back."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+import outbox
+from dlq import replay
+from dlq.models import DeadLetter, Happened, State
+from dlq.replay import NotReplayable
+from outbox import journal
+from outbox.models import OutboxMessage
+from outbox.testing import drain
+from tests.support import tasks
+
+pytestmark = pytest.mark.django_db
+
+
+def dead(**options: str) -> tuple[uuid.UUID, DeadLetter]:
+    message_id = outbox.enqueue(tasks.permanently_wrong.s("a"), **options)
+    drain()
+    return message_id, DeadLetter.objects.get(message_id=str(message_id))
+
+
+def test_a_letter_whose_dedup_key_another_message_holds_is_refused_and_stays_open() -> None:
+    message_id, letter = dead(dedup_key="k")
+    outbox.enqueue(tasks.note.s("b"), dedup_key="k")
+    with pytest.raises(NotReplayable, match="another message with its dedup key is open"):
+        replay.replay(letter.pk)
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
+    drain()
+    assert replay.replay(letter.pk) == str(message_id)
+
+
+def test_a_replay_that_is_cancelled_before_it_runs_closes_its_letter() -> None:
+    message_id, letter = dead()
+    replay.replay(letter.pk)
+    root = Client()
+    root.force_login(User.objects.create_superuser("root"))
+    row = OutboxMessage.objects.get(message_id=message_id)
+    data = {"action": "cancel_selected", "_selected_action": [row.pk]}
+    root.post(reverse("admin:outbox_outboxmessage_changelist"), data)
+    letter.refresh_from_db()
+    assert letter.state == State.DISCARDED
+    assert letter.discard_reason == "its message was cancelled: by root"
+    assert letter.events.latest("id").what == Happened.DISCARDED
+
+
+def test_a_discard_after_a_replay_is_told_once_and_with_its_own_reason() -> None:
+    _, letter = dead()
+    replay.replay(letter.pk)
+    drain()
+    replay.discard(letter.pk, reason="customer left")
+    letter.refresh_from_db()
+    assert letter.discard_reason == "customer left"
+    assert letter.events.filter(what=Happened.DISCARDED).count() == 1
+
+
+def test_a_message_that_was_never_replayed_is_cancelled_without_a_letter() -> None:
+    message_id = outbox.enqueue(tasks.note.s("a"))
+    assert journal.cancel(message_id, reason="not wanted")
+    assert not DeadLetter.objects.exists()
