@@ -8,9 +8,10 @@ import pytest
 from django.conf import settings
 
 from dlq.models import DeadLetter, State
-from tests.dlq.corpus import TASK, Broken, corpus
+from tests.dlq.corpus import Broken, corpus
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
+from tests.support.pool import assert_every_process_works
 from tests.support.processes import Process, await_, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
@@ -40,9 +41,7 @@ def assert_healthy(process: Process) -> None:
     """The same process, the same pool, no reconnect; and the next good message runs in every slot of the pool."""
     assert process.alive()
     assert "Connection to broker lost" not in process.output()
-    for number in range(6):
-        rawpublish.send(TASK, f"good-{number}")
-    await_(lambda: len(effects.names("good-")) == 6, "the good messages run")
+    assert_every_process_works(process)
 
 
 def test_the_corpus_is_large_and_its_messages_differ() -> None:

@@ -11,17 +11,10 @@ from dlq.models import DeadLetter
 from tests.dlq.corpus import TASK
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
+from tests.support.pool import assert_every_process_works
 from tests.support.processes import Process, await_
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_proof]
-
-
-def assert_goes_on(live: Process) -> None:
-    """The next good message runs in every slot of the pool."""
-    for number in range(4):
-        rawpublish.send("tests.support.tasks.slow", f"good-{number}", 0.05)
-    await_(lambda: len(effects.names("good-")) == 8, "the good messages run")
-    assert live.alive()
 
 
 def test_a_renamed_tasks_message_keeps_what_a_replay_needs(live: Process) -> None:
@@ -46,7 +39,7 @@ def test_two_different_messages_with_one_id_are_two_letters(live: Process) -> No
 def test_an_expired_message_is_recorded_and_does_not_run(live: Process) -> None:
     message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
     await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
-    assert_goes_on(live)
+    assert_every_process_works(live)
     assert DeadLetter.objects.get().cause == "expired"
     assert effects.count("late") == 0
 
@@ -56,7 +49,7 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     for _ in range(4):
         rawpublish.send("tests.support.tasks.breaks_the_handler")
     await_(lambda: DeadLetter.objects.count() == 4, "the letters")
-    assert_goes_on(live)
+    assert_every_process_works(live)
     assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
     assert {letter.cause for letter in DeadLetter.objects.all()} == {"failed"}
     assert {replay.obstacle(letter) for letter in DeadLetter.objects.all()} == {""}, "the messages are good"

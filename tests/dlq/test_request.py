@@ -14,6 +14,7 @@ from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
+from tests.support.pool import assert_every_process_works
 from tests.support.processes import Process, await_
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_proof]
@@ -37,11 +38,8 @@ def the_letter(message_id: str, within_s: float = 20.0) -> DeadLetter:
 
 
 def assert_goes_on(live: Process) -> None:
-    """Both processes of the pool take work, and nothing was left unacknowledged."""
-    for number in range(4):
-        rawpublish.send(f"{TASKS}slow", f"next-{number}", 0.05)
-    await_(lambda: len(effects.names("next-")) == 8, "the next messages run")
-    assert live.alive()
+    """Both processes of the pool take work, at the same time: no slot of the pool or of the prefetch is lost."""
+    assert_every_process_works(live)
 
 
 def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process) -> None:

@@ -22,7 +22,11 @@ class Proxy:
         self._held: list[socket.socket] = []
         self._allowance: int | None = None
         self._fatal: bytes | None = None
+        self._doomed: bytes | None = None
+        self._doomed_is_heard = False
+        self._sentenced: set[socket.socket] = set()
         self.attempts = 0
+        self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -51,6 +55,10 @@ class Proxy:
     def stall_after(self, request: bytes) -> None:
         """Forward everything, until a request with these bytes: to it and to what follows there is no answer."""
         self._fatal = request
+
+    def cut_at(self, request: bytes, *, heard: bool) -> None:
+        """Cut the next connection on which the client says this: before the server hears it, or else its answer."""
+        self._doomed_is_heard, self._doomed = heard, request
 
     def heal(self) -> None:
         """Forward again."""
@@ -102,6 +110,15 @@ class Proxy:
                     # `_links` holds (client, server): this is an answer.
                     data = data[: self._allowance]
                     self._allowance -= len(data)
+                if source in self._sentenced:
+                    self.cuts += 1
+                    break
+                if self._doomed is not None and self._doomed in data:
+                    self._doomed = None
+                    if not self._doomed_is_heard:
+                        self.cuts += 1
+                        break
+                    self._sentenced.add(sink)
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):

@@ -141,6 +141,41 @@ def slow(name: str, seconds: float) -> None:
     effects.add(f"{name}-ended")
 
 
+@shared_task
+def until_told(name: str) -> None:
+    """Runs until a test adds the effect `{name}-told`."""
+    effects.add(f"{name}-begun")
+    _await_told(name)
+    effects.add(f"{name}-ended")
+
+
+@shared_task(autoretry_for=(ConnectionError,), max_retries=1)
+def fails_when_told(name: str) -> None:
+    """Its first run fails when a test has added the effect `{name}-told`, its second does not."""
+    effects.add(f"{name}-begun")
+    if effects.count(f"{name}-begun") == 1:
+        _await_told(name)
+        raise ConnectionError("told to")
+    effects.add(f"{name}-ended")
+
+
+def _await_told(name: str) -> None:
+    deadline = time.monotonic() + 60
+    while not effects.count(f"{name}-told"):
+        assert time.monotonic() < deadline, f"{name} was never told"
+        time.sleep(0.05)
+
+
+@shared_task
+def meet(name: str, processes: int) -> None:
+    """Ends well when as many processes are in it at the same time; leaves the effect `{name}-{pid}`."""
+    effects.add(f"{name}-{os.getpid()}")
+    deadline = time.monotonic() + 20
+    while len(set(effects.names(f"{name}-"))) < processes:
+        assert time.monotonic() < deadline, f"alone with {effects.names(name)}"
+        time.sleep(0.02)
+
+
 @shared_task(transactional=True)
 def slow_transactional(name: str, seconds: float) -> None:
     time.sleep(seconds)
