@@ -1,11 +1,38 @@
-"""The worker's consumer, as `worker_consumer` names it: the dead-letter desk's, with two repairs of Celery's."""
+"""The worker's consumer, as `worker_consumer` names it: the dead-letter desk's, with repairs of Celery's and kombu's."""
 
 from typing import ClassVar
 
 from celery.worker import consumer as celery_consumer
 from kombu.common import ignore_errors
+from kombu.transport import redis
 
 from dlq import consumer
+
+
+class QoS(redis.QoS):
+    """Gives the message's place in the prefetch back, also when Redis could not be told that the message is done.
+
+    kombu keeps the place until it connects anew. A Redis that is silent for longer than `socket_timeout` keeps its
+    connections, so that would be never: a worker of one process would take nothing more, and say nothing. What Redis
+    was not told it gives out again after the visibility timeout; the copy finds its row settled (kombu 5.7).
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
+
+redis.Channel.QoS = QoS
 
 
 class Consumer(consumer.Consumer):
