@@ -1,5 +1,7 @@
 """The worker's consumer, as `worker_consumer` names it: the dead-letter desk's, with repairs of Celery's and kombu's."""
 
+import logging
+from collections.abc import Callable
 from typing import ClassVar
 
 from celery.worker import consumer as celery_consumer
@@ -8,25 +10,32 @@ from kombu.transport import redis
 
 from dlq import consumer
 
+logger = logging.getLogger(__name__)
+
 
 class QoS(redis.QoS):
-    """Gives the message's place in the prefetch back, also when Redis could not be told that the message is done.
+    """What kombu 5.7 holds against a worker when an acknowledgement does not reach Redis.
 
-    kombu keeps the place until it connects anew. A Redis that is silent for longer than `socket_timeout` keeps its
-    connections, so that would be never: a worker of one process would take nothing more, and say nothing. What Redis
-    was not told it gives out again after the visibility timeout; the copy finds its row settled (kombu 5.7).
+    It keeps the message's place in the prefetch until it connects anew. A Redis that is silent for longer than
+    `socket_timeout` keeps its connections, so that would be never: a worker of one process would take nothing more,
+    and say nothing. And when a run ends after its connection was lost and replaced, the closed channel raises
+    AttributeError, which ends the worker.
+
+    What Redis was not told it gives out again, at once or after the visibility timeout; the copy finds its row settled.
     """
 
     def ack(self, delivery_tag: str) -> None:
-        try:
-            super().ack(delivery_tag)
-        except Exception:
-            self._quick_ack(delivery_tag)
-            raise
+        self._let_go(super().ack, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._let_go(super().reject, delivery_tag, requeue=requeue)
+
+    def _let_go(self, say: Callable[..., None], delivery_tag: str, **options: bool) -> None:
+        if self.channel.closed:
+            logger.info("A message of a lost connection ended: Redis gives it out again")
+            return
         try:
-            super().reject(delivery_tag, requeue=requeue)
+            say(delivery_tag, **options)
         except Exception:
             self._quick_ack(delivery_tag)
             raise

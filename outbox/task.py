@@ -24,6 +24,11 @@ from outbox.errors import Defer, EnqueueError, NotAdopted, is_delay
 from outbox.producer import adopt, enqueue
 
 
+#: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
+#: without a result backend never ends.
+_CANVAS = ("callbacks", "errbacks", "chain", "chord")
+
+
 class OutboxTask(Task):
     """Base of every task. Called as a function it is a plain call; as a message it is claimed and settled."""
 
@@ -103,6 +108,7 @@ class OutboxTask(Task):
 
         Its `expires` is looked at when it arrives; a row has none.
         """
+        self._refuse_canvas()
         early_s = self._seconds_until_eta()
         cause: Exception
         try:
@@ -131,6 +137,20 @@ class OutboxTask(Task):
         if eta is None:
             return 0.0
         return float((maybe_make_aware(eta, UTC) - datetime.now(UTC)).total_seconds())
+
+    def _refuse_canvas(self) -> None:
+        """What is to follow a run here must be enqueued by it: refused before the effect, not lost after it."""
+        request = self.request
+        follow_ups = [name for name in _CANVAS if getattr(request, name)]
+        if not follow_ups:
+            return
+        for name in follow_ups:
+            # Celery would act on them in reporting the refusal, and report that failure instead.
+            setattr(request, name, None)
+        raise EnqueueError(
+            f"{self.name}: the message carries {', '.join(follow_ups)}, which would never happen here: send it "
+            "without, and enqueue the next step from the task before it"
+        )
 
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any

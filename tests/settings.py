@@ -1,5 +1,6 @@
 """Settings of the test run: the production settings, the tests' own tasks and cheap password hashing."""
 
+import json
 import os
 
 from config.settings import *  # noqa: F403
@@ -19,3 +20,6 @@ CELERY_BEAT_SCHEDULE = (
     if os.environ.get("HOLDFAST_TEST_TICK")
     else {}
 )
+
+# For tests that need a broker's connection to lose its patience sooner, in a process of its own.
+CELERY_BROKER_TRANSPORT_OPTIONS |= json.loads(os.environ.get("HOLDFAST_TEST_TRANSPORT", "{}"))  # noqa: F405

@@ -53,3 +53,29 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
     assert {letter.cause for letter in DeadLetter.objects.all()} == {"failed"}
     assert {replay.obstacle(letter) for letter in DeadLetter.objects.all()} == {""}, "the messages are good"
+
+
+@pytest.mark.parametrize("canvas", ["callbacks", "errbacks", "chain", "chord"])
+def test_an_outside_message_with_a_canvas_in_it_is_a_letter_before_its_effect(
+    live: Process, canvas: str
+) -> None:
+    """Run, it would have its effect, and what is to follow would be lost; a chord's without a word."""
+    following = {"task": TASK, "args": ["next"], "kwargs": {}, "options": {}, "immutable": True}
+    headers = rawpublish.task_headers(TASK, group="some-group")
+    embed = {canvas: following if canvas == "chord" else [following]}
+    rawpublish.publish(json.dumps([["first"], {}, embed]), headers)
+    await_(lambda: DeadLetter.objects.exists(), "the letter")
+    assert_every_process_works(live)
+    letter = DeadLetter.objects.get()
+    assert (letter.message_id, letter.args) == (headers["id"], ["first"])
+    assert f"the message carries {canvas}, which would never happen here" in letter.error
+    assert letter.message is not None
+    assert json.loads(letter.message.body)[2] == embed
+    assert effects.names("first") == effects.names("next") == []
+
+
+def test_a_message_of_a_group_without_a_chord_runs_as_every_other(live: Process) -> None:
+    rawpublish.send(TASK, "member", _headers={"group": "some-group", "group_index": 0})
+    await_(lambda: effects.count("member") == 1, "it runs")
+    assert_every_process_works(live)
+    assert not DeadLetter.objects.exists()

@@ -19,6 +19,7 @@ from outbox.transport import publisher_for
 from tests.outbox.test_transport import batch, received
 from tests.support import effects, tasks
 from tests.support.brokers import private_redis, using
+from tests.support.pool import assert_every_process_works
 from tests.support.processes import await_, relay, worker
 from tests.support.sentinel import MASTER_NAME, client_of, watched_redis
 
@@ -78,7 +79,7 @@ def test_a_worker_with_work_in_hand_and_room_for_more_survives_the_death_of_redi
             server.start()
             outbox.enqueue(tasks.note_once.s("next"))
             wait_until_settled(60)
-            assert process.alive()
+            assert_every_process_works(process)
     assert effects.count("long-begun") == effects.count("long-ended") == effects.count("next") == 1
 
 

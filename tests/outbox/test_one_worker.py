@@ -1,0 +1,262 @@
+"""One worker, through one mishap of its Redis and its database after another: it goes on, nothing is lost or doubled.
+
+The relay runs in the test's own process, with a real connection of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import redis
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+from pytest_django.fixtures import Settings
+
+import outbox
+from config.celery import app
+from lab.stack.redis import Redis
+from outbox.models import OutboxMessage
+from outbox.relay import Relay
+from outbox.testing import wait_until_settled
+from outbox.transport import BrokerAway
+from tests.outbox.test_redis import relaying
+from tests.support import effects, tasks
+from tests.support.brokers import private_redis, using
+from tests.support.pool import assert_every_process_works
+from tests.support.processes import Process, await_, worker
+from tests.support.proxy import Proxy, proxied
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy")]
+
+SOCKET_TIMEOUT_S = 2
+
+
+@dataclass
+class World:
+    """A worker of two processes; `database` is the proxy through which it, and nobody else, reaches PostgreSQL."""
+
+    worker: Process
+    server: Redis
+    client: redis.Redis
+    database: Proxy
+
+
+@pytest.fixture(scope="module")
+def world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    settings = connection.settings_dict
+    with (
+        django_db_blocker.unblock(),
+        private_redis(socket_timeout=SOCKET_TIMEOUT_S) as server,
+        redis.Redis.from_url(server.url(0)) as client,
+        proxied(settings["HOST"], int(settings["PORT"])) as database,
+        worker(
+            queues=("default", "critical"),
+            env={
+                "DATABASE_URL": database_url(database),
+                "HOLDFAST_TEST_TRANSPORT": json.dumps({"socket_timeout": SOCKET_TIMEOUT_S}),
+            },
+        ) as process,
+    ):
+        yield World(process, server, client, database)
+
+
+@pytest.fixture
+def tidy(world: World, transactional_db: None, settings: Settings) -> Iterator[None]:
+    settings.OUTBOX_MARGIN, settings.OUTBOX_WORKER_TIMEOUT = 1, 3
+    effects.clear()
+    yield
+    assert_every_process_works(world.worker)
+
+
+def database_url(proxy: Proxy) -> str:
+    url = urlsplit(os.environ["DATABASE_URL"])
+    user = url.netloc.rpartition("@")[0]
+    return urlunsplit(
+        url._replace(netloc=f"{user}@127.0.0.1:{proxy.port}", path=f"/{connection.settings_dict['NAME']}")
+    )
+
+
+def the_row(task: str) -> OutboxMessage:
+    return OutboxMessage.objects.get(task=f"tests.support.tasks.{task}")
+
+
+@contextmanager
+def relay_here() -> Iterator[Relay]:
+    """A relay whose passes the test makes; it is connected."""
+    relay = Relay(app)
+    relay._publisher.depths(["default"])
+    yield relay
+    relay._publisher.close()
+
+
+@contextmanager
+def running(*names: str) -> Iterator[None]:
+    """A message a name is being run in the block, and is told to end after it."""
+    outbox.enqueue_many([tasks.until_told.s(name) for name in names])
+    with relay_here() as relay:
+        relay.run_once()
+    await_(lambda: all(effects.count(f"{name}-begun") for name in names), "they run")
+    try:
+        yield
+    finally:
+        for name in names:
+            effects.add(f"{name}-told")
+
+
+def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_beside_its_run(
+    world: World,
+) -> None:
+    """Celery restores what it holds as soon as it notices, and another process, or the same one, takes it."""
+    with relaying():
+        with running("a"):
+            world.client.client_kill_filter(_type="normal", skipme=True)
+            await_(lambda: the_row("until_told").duplicates == 1, "the copy comes, and is counted")
+            assert effects.count("a-ended") == 0
+        wait_until_settled()
+    assert (effects.count("a-begun"), effects.count("a-ended")) == (1, 1)
+    assert the_row("until_told").attempts == 1
+
+
+def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_nothing(world: World) -> None:
+    names = [f"m{n}" for n in range(20)]
+    said = len(world.worker.output())
+    with relaying():
+        with running("a"):
+            world.server.signal(signal.SIGSTOP)
+            outbox.enqueue_many([tasks.note_once.s(name) for name in names])
+        try:
+            await_(
+                lambda: "Couldn't ack" in world.worker.output()[said:],
+                "the run has ended, and Redis is not told",
+            )
+        finally:
+            world.server.signal(signal.SIGCONT)
+        wait_until_settled()
+    assert sorted(effects.names("m")) == sorted(names)
+    assert effects.names("a-") == ["a-begun", "a-told", "a-ended"]
+
+
+def test_a_redis_that_is_full_loses_what_the_worker_pops_and_the_work_is_done_when_it_has_room(
+    world: World,
+) -> None:
+    """The worker can pop a message and not write down that it holds it."""
+    said = len(world.worker.output())
+    with relaying():
+        with running("a", "b"):
+            outbox.enqueue_many([tasks.note_once.s(f"waiting{n}") for n in range(3)])
+            await_(lambda: world.client.llen("default") == 3, "they wait in Redis")
+            world.client.config_set("maxmemory", 1)
+        try:
+            await_(lambda: "maxmemory" in world.worker.output()[said:], "the worker meets it")
+            outbox.enqueue(tasks.note_once.s("later"))
+            assert OutboxMessage.objects.filter(status="published").count() >= 1
+        finally:
+            world.client.config_set("maxmemory", 0)
+        wait_until_settled()
+    assert sorted(effects.names("waiting")) == ["waiting0", "waiting1", "waiting2"]
+    assert [effects.count(name) for name in ("a-ended", "b-ended", "later")] == [1, 1, 1]
+
+
+def test_delay_without_a_broker_commits_a_row_whose_effect_follows_once_when_the_broker_is_back(
+    world: World,
+) -> None:
+    with relaying():
+        world.server.kill()
+        tasks.note_once.delay("a")
+        assert the_row("note_once").status == "pending"
+        world.server.start()
+        wait_until_settled()
+    assert effects.count("a") == 1
+
+
+def test_a_retry_while_the_broker_is_away_is_kept_and_runs_when_it_is_back(world: World) -> None:
+    """Celery's own `retry` publishes; when it cannot, the message is deleted."""
+    with relaying():
+        tasks.fails_when_told.delay("a")
+        await_(lambda: effects.count("a-begun"), "the first run")
+        world.server.kill()
+        effects.add("a-told")
+        await_(lambda: the_row("fails_when_told").generation == 2, "the row is armed again")
+        assert the_row("fails_when_told").status in ("scheduled", "pending")
+        world.server.start()
+        wait_until_settled()
+    assert effects.names("a-") == ["a-begun", "a-told", "a-begun", "a-ended"]
+    assert the_row("fails_when_told").attempts == 2
+
+
+def test_a_batch_that_arrives_and_whose_answer_does_not_is_given_up_soon_and_has_its_effect_once(
+    world: World,
+) -> None:
+    answer_to_depths = b":0\r\n"
+    address = world.server.url(0)
+    with running("a", "b"), proxied("127.0.0.1", world.server.port) as proxy:
+        silenced = address.replace(f":{world.server.port}", f":{proxy.port}")
+        with using(silenced, socket_timeout=SOCKET_TIMEOUT_S), relay_here() as relay:
+            outbox.enqueue(tasks.note_once.s("m"))
+            proxy.stall(after_bytes=len(answer_to_depths))
+            began = time.monotonic()
+            with pytest.raises(BrokerAway):
+                relay.run_once()
+            assert time.monotonic() - began < 2 * SOCKET_TIMEOUT_S
+            assert world.client.llen("default") == 1, "it was delivered all the same"
+            assert the_row("note_once").status == "pending"
+            proxy.heal()
+            assert relay.run_once() == 1
+    wait_until_settled()
+    await_(lambda: the_row("note_once").duplicates == 1, "the second copy is counted")
+    assert effects.count("m") == 1
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["answer lost", "request lost"])
+def test_a_commit_nobody_knows_the_outcome_of_has_its_effect_once(world: World, heard: bool) -> None:
+    cut_before = world.database.cuts
+    with relaying():
+        world.database.cut_at(b"COMMIT", heard=heard)
+        tasks.note_once.delay("a")
+        wait_until_settled()
+    await_(lambda: the_row("note_once").duplicates == heard, "the run that repeats it finds it done, or not")
+    row = the_row("note_once")
+    assert world.database.cuts == cut_before + 1
+    assert (row.status, row.attempts, row.generation) == ("done", 1, 1)
+    assert effects.count("a") == 1
+
+
+def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: World) -> None:
+    with relaying(), worker(queues=("low",), concurrency=1, name="low"):
+        outbox.enqueue_many([tasks.until_told.s("low") for _ in range(20)], queue="low")
+        await_(lambda: effects.count("low-begun"), "low is at work, with more behind it")
+        for number in range(10):
+            outbox.enqueue(tasks.note_once.s(f"critical{number}"), queue="critical")
+        await_(lambda: len(effects.names("critical")) == 10, "all that is critical is done")
+        assert effects.count("low-begun") == 1
+        assert effects.count("low-ended") == 0
+        effects.add("low-told")
+        wait_until_settled()
+    assert effects.count("low-ended") == 20
+
+
+def test_a_run_longer_than_the_visibility_timeout_is_given_out_again_and_has_its_effect_once(
+    world: World,
+) -> None:
+    """A setting that the checks refuse; but of all who share a Redis the shortest timeout counts."""
+
+    def given_out_again() -> bool:
+        with app.connection_for_read() as impatient:
+            impatient.default_channel.qos.restore_visible(num=10, interval=1)
+        return the_row("until_told").duplicates == 1
+
+    with relaying():
+        with running("a"), using(world.server.url(0), visibility_timeout=0.1):
+            await_(given_out_again, "the copy comes, and is counted")
+            assert effects.count("a-ended") == 0
+        wait_until_settled()
+    assert (effects.count("a-begun"), effects.count("a-ended")) == (1, 1)
+    assert the_row("until_told").attempts == 1
