@@ -23,7 +23,6 @@ from outbox import context, execution
 from outbox.errors import Defer, EnqueueError, NotAdopted, is_delay
 from outbox.producer import adopt, enqueue
 
-
 #: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
 #: without a result backend never ends.
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")

@@ -14,6 +14,9 @@ WEBHOOKS_ALLOW_PRIVATE = True
 # How long the parent waits for a dead child's result; the default of 10 s is for results that travel far.
 CELERY_WORKER_LOST_WAIT = 0.5
 
+# Celery sleeps this time to its end, whatever ends meanwhile.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2
+
 # For the test of real beats: a schedule whose slots come quickly.
 CELERY_BEAT_SCHEDULE = (
     {"tick": {"task": "tests.support.tasks.note", "args": ["tick"], "schedule": 1.0}}

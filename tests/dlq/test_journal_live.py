@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pytest_django import DjangoDbBlocker
@@ -10,8 +11,9 @@ from pytest_django import DjangoDbBlocker
 from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from outbox.models import OutboxMessage
-from tests.support import effects, tasks
+from tests.support import effects, rawpublish, tasks
 from tests.support.brokers import on_rabbitmq_in_proof
+from tests.support.pool import assert_every_process_works
 from tests.support.processes import Process, await_, relay
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy", "relaying"), on_rabbitmq_in_proof]
@@ -97,3 +99,27 @@ def test_a_discarded_letter_releases_the_group_that_waits_behind_it(live: Proces
     replay.discard(letter.pk, reason="the customer left", actor="alice")
     await_(lambda: effects.count("next") == 1, "the group moves on")
     assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"
+
+
+def test_outside_messages_with_a_time_of_their_own_run_once_and_not_before_it_and_hold_up_nobody(
+    live: Process,
+) -> None:
+    """More of them than the worker may hold at once; what comes meanwhile runs meanwhile."""
+    eta = datetime.now(UTC) + timedelta(seconds=3)
+    names = [f"late{n}" for n in range(6)]
+    for name in names:
+        rawpublish.send("tests.support.tasks.note", name, _headers={"eta": eta.isoformat()})
+    tasks.note.delay("journalled")
+    assert_every_process_works(live)
+    await_(lambda: effects.count("journalled") == 1, "what is due runs")
+
+    def is_time() -> bool:
+        too_early = effects.names("late")
+        return datetime.now(UTC) >= eta or too_early != []
+
+    await_(is_time, "their time comes")
+    assert datetime.now(UTC) >= eta, "one ran before its time"
+    await_(lambda: len(effects.names("late")) == len(names), "they run")
+    assert_every_process_works(live)
+    assert sorted(effects.names("late")) == names
+    assert not DeadLetter.objects.exists()

@@ -121,6 +121,9 @@ def test_workers_may_finish_what_they_run_before_they_are_killed(services: dict[
     longest = max([settings.CELERY_TASK_TIME_LIMIT, *limits])
     for tier in TIERS:
         assert seconds(services[tier]["stop_grace_period"]) > longest, tier
+        # With it SIGTERM would give back after ten seconds what still runs (docs/decisions/0006).
+        assert "REMAP_SIGTERM" not in services[tier]["environment"], tier
+    assert "REMAP_SIGTERM" not in (ROOT / "Dockerfile").read_text() + (ROOT / "Procfile").read_text()
 
 
 def test_nothing_runs_as_root_or_may_write_its_own_code(services: dict[str, dict[str, Any]]) -> None:

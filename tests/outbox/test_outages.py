@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
+from pytest_django.fixtures import Settings
 
 import outbox
 from outbox.models import OutboxMessage
 from outbox.testing import wait_until_settled
+from tests.outbox.test_redis import relaying
 from tests.support import effects, tasks
 from tests.support.processes import Process, await_, relay, worker
 from tests.support.servers import kill_postgres, start_postgres
@@ -158,3 +161,48 @@ def test_sigterm_lets_the_running_task_end_and_hands_the_rest_to_others() -> Non
             wait_until_settled(30)
     assert effects.count("a-begun") == 1
     assert (effects.count("b"), effects.count("c")) == (1, 1)
+
+
+@pytest.mark.proof
+def test_sigquit_lets_a_short_run_end_and_hands_the_rest_to_others() -> None:
+    """The soft shutdown: what is not done within `worker_soft_shutdown_timeout` would be given back, too."""
+    outbox.enqueue_many([tasks.until_told.s("a"), tasks.note_once.s("b"), tasks.note_once.s("c")])
+    with relay(env=QUICK):
+        with worker(concurrency=1, env=QUICK, name="first") as first:
+            await_(lambda: effects.count("a-begun") == 1, "the first is running")
+            first.signal(signal.SIGQUIT)
+            await_(lambda: "soft shutdown" in first.output().lower(), "the shutdown begins")
+            effects.add("a-told")
+            first.popen.wait(15)
+        assert effects.count("a-ended") == 1
+        with worker(concurrency=1, env=QUICK, name="second"):
+            wait_until_settled(30)
+    assert effects.count("a-begun") == 1
+    assert (effects.count("b"), effects.count("c")) == (1, 1)
+
+
+def test_what_a_worker_still_runs_at_the_end_of_its_grace_is_finished_by_another_and_what_was_cancelled_is_not_run(
+    admin_client: Client, settings: Settings
+) -> None:
+    """A supervisor's SIGTERM, and its SIGKILL while the warm shutdown waits. Celery would forget a revocation."""
+    settings.OUTBOX_MARGIN, settings.OUTBOX_WORKER_TIMEOUT = 1, 3
+    outbox.enqueue(tasks.until_told.s("held"))
+    with relaying():
+        with worker(concurrency=1, env=QUICK, name="first") as first:
+            await_(lambda: effects.count("held-begun") == 1, "it runs")
+            cancelled = outbox.enqueue(tasks.note_once.s("cancelled"))
+            row = OutboxMessage.objects.filter(message_id=cancelled)
+            await_(lambda: row.get().status == "published", "a copy waits in the broker")
+            chosen = {"action": "cancel_selected", "_selected_action": [row.get().pk]}
+            admin_client.post("/admin/outbox/outboxmessage/", chosen)
+            first.signal(signal.SIGTERM)
+            await_(lambda: "Warm shutdown" in first.output(), "the shutdown begins, and waits")
+            first.kill_group()
+        effects.add("held-told")
+        with worker(concurrency=1, env=QUICK, name="second"):
+            wait_until_settled(30)
+            await_(lambda: row.get().duplicates == 1, "the copy of the cancelled one is delivered")
+    assert (effects.count("held-begun"), effects.count("held-ended")) == (2, 1)
+    assert OutboxMessage.objects.get(task="tests.support.tasks.until_told").status == "done"
+    assert row.get().status == "cancelled"
+    assert effects.count("cancelled") == 0

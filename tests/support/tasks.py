@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Retry
+from django.db import connection
 
 import outbox
 from tests.support import effects
@@ -294,11 +295,24 @@ def wrong_without_database() -> None:
 
 
 @shared_task(transactional=True, autoretry_for=(ConnectionError,), max_retries=50)
-def ordered_flaky(name: str) -> None:
-    """Fails now and then, before its effect counts: a retry must not let the next of its group pass."""
+def ordered_flaky(name: str, mortal: bool = False) -> None:
+    """Fails now and then, before its effect counts: a retry must not let the next of its group pass.
+
+    A mortal one dies, until a test has added the effect `told-{name}`.
+    """
     effects.add(name)
+    if mortal and not effects.count(f"told-{name}"):
+        raise ValueError("dead until told")
     if random.random() < 0.2:
         raise ConnectionError("again")
+
+
+@shared_task(transactional=True)
+def note_once_in_no_hurry(name: str) -> None:
+    """Like `note_once`, and can be seen at work in `pg_stat_activity` for a fifth of a second."""
+    effects.add(name)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(0.2)")
 
 
 @shared_task
