@@ -27,6 +27,7 @@ class Progress:
     retries: int
     duplicates: int
     dead_letters: int
+    waiting: bool = False  # a message is scheduled for a moment that is still to come
 
     @property
     def open_orders(self) -> int:
@@ -82,7 +83,7 @@ class Sandbox:
 def progress() -> Progress:
     from dlq.models import DeadLetter
     from orders.models import Order
-    from outbox.models import OutboxMessage
+    from outbox.models import ClockTimestamp, OutboxMessage
 
     messages = OutboxMessage.objects
     sums = messages.aggregate(
@@ -97,6 +98,7 @@ def progress() -> Progress:
         retries=(sums["runs"] or 0) - (sums["tried"] or 0),
         duplicates=sums["duplicates"] or 0,
         dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
+        waiting=messages.filter(status="scheduled", deliver_at__gt=ClockTimestamp()).exists(),
     )
 
 

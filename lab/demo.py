@@ -20,6 +20,7 @@ from lab.signals import Stopped, raise_on_stop
 from lab.stack import Stack, StackError
 from lab.stack.processes import free_port
 from lab.stack.stack import VAR
+from lab.stillness import Stillness
 from lab.up import wait_until_ready
 
 FAILURE_RATE = 0.3
@@ -33,10 +34,16 @@ FAULTS = {
 }
 # The demo does in seconds what takes production minutes, and loses no order to bad luck: with 30 % of calls failing, a
 # message fails 16 times in a row once in 230 million; an order makes about ten calls.
-DEMO_SETTINGS = {"RETRY_SCALE": "0.05", "RETRY_MINIMUM": "15"}
+# Half of its messages are in `low`, for which one process is enough in production only.
+DEMO_SETTINGS = {
+    "DJANGO_SETTINGS_MODULE": "lab.settings",
+    "RETRY_SCALE": "0.05",
+    "RETRY_MINIMUM": "15",
+    "LOW_CONCURRENCY": "2",
+}
 
-# No figure has changed for this long: the run hangs, and the report says where. Longer than the longest wait that is
-# in order, which is an order's lease (60 s).
+# No figure has changed for this long and no retry is due later: the run hangs, and the report says where. Longer than
+# the longest claim, which is that of a webhook with its hard limit of 70 s.
 STILL_SECONDS = 90.0
 # The same when no message is left that could move anything.
 IDLE_SECONDS = 5.0
@@ -120,18 +127,17 @@ def _run(orders: int) -> Run:
 
 
 def _follow(shoppers: Shoppers, sandbox: Sandbox, fleet: Fleet, begun: float) -> tuple[Progress, bool]:
-    """Show how it goes until all is settled, or until nothing has moved for STILL_SECONDS."""
+    """Show how it goes until all is settled, or until it hangs."""
     display = _Display()
-    moved_at, last = time.monotonic(), None
+    stillness = Stillness(STILL_SECONDS)
     while True:
         fleet.watch()
         now = progress()
         figures = (now, len(shoppers.accepted), shoppers.retries)
-        if figures != last:
-            moved_at, last = time.monotonic(), figures
+        hangs = stillness.hangs(figures, waiting=now.waiting)
         idle = shoppers.finished and sandbox.events_due() == 0 and now.open_messages == 0
         settled = idle and now.open_orders == 0
-        still = time.monotonic() - moved_at > (IDLE_SECONDS if idle else STILL_SECONDS)
+        still = hangs or (idle and stillness.unchanged_s > IDLE_SECONDS)
         display.show(_line(shoppers, now, time.monotonic() - begun), last=settled or still)
         if settled or still:
             return now, settled

@@ -28,13 +28,14 @@ from lab.invariants import Finding
 from lab.stack import Stack, StackError
 from lab.stack.processes import OWNER, free_port
 from lab.stack.rabbitmq import RabbitMQ
+from lab.stillness import Stillness
 from lab.up import READY_SECONDS, wait_until_ready
 
 TICK_S = 0.02
 LINE_S = 5.0
 
-#: Nothing has changed for this long: the run hangs. Longer than the longest wait that is in order, which is the claim
-#: of a task with a hard limit of 90 s.
+#: Nothing has changed for this long and no retry is due later: the run hangs. Longer than the longest claim, which is
+#: that of a task with a hard limit of 90 s.
 STILL_S = 130.0
 
 
@@ -228,26 +229,27 @@ class _Conductor:
 
     def _until_quiet(self) -> None:
         """Until nothing is open any more, or nothing moves any more."""
-        last: tuple[object, ...] = ()
-        moved_at = time.monotonic()
+        stillness, hangs = Stillness(STILL_S), False
+        figures: tuple[object, ...] = ()
         fewest = (
             sys.maxsize
         )  # periodic messages are added all the time: only fewer open ones than ever are progress
-        while time.monotonic() - moved_at < STILL_S:
+        while not hangs:
             self._tick()
             watch, clients = self.run.watch, self._system.clients
             try:
                 left = self._tested.work_left(self._system)
+                waiting = self._tested.waiting(self._system)
             except AWAY:
+                hangs = stillness.hangs(figures, waiting=False)
                 continue
             sample = watch.samples[-1]
             fewest = min(fewest, sample.open_messages)
             figures = (watch.completed, watch.open_orders, fewest, len(clients.log), left)
-            if figures != last:
-                last, moved_at = figures, time.monotonic()
+            hangs = stillness.hangs(figures, waiting=waiting)
             answered = clients.placed == len(clients.log)
             self.run.quiet = watch.sees and answered and left == sample.open_messages == 0
-            if self.run.quiet and (watch.open_orders == 0 or time.monotonic() - moved_at > 15):
+            if self.run.quiet and (watch.open_orders == 0 or stillness.unchanged_s > 15):
                 return
 
     def _show(self) -> None:

@@ -47,6 +47,9 @@ class Subject(Protocol):
     def work_left(self, system: System) -> int:
         """What must become zero before the run is over, on top of open orders and messages."""
 
+    def waiting(self, system: System) -> bool:
+        """Whether something is due only later, so that standing still is no hanging."""
+
     def replay(self, stack: Stack, system: System) -> str:
         """What an operator does about failures, once; '' when there is nothing to do."""
 
@@ -117,6 +120,14 @@ class Holdfast:
 
     def work_left(self, system: System) -> int:
         return system.sandbox.events_due()
+
+    def waiting(self, system: System) -> bool:
+        return bool(
+            system.database.number(
+                "SELECT count(*) FROM outbox_outboxmessage"
+                " WHERE status = 'scheduled' AND deliver_at > clock_timestamp()"
+            )
+        )
 
     def replay(self, stack: Stack, system: System) -> str:
         if not system.database.number("SELECT count(*) FROM dlq_deadletter WHERE state = 'open'"):

@@ -48,6 +48,9 @@ class Naive:
         # Retries wait in the workers' memory; what is counted as unacknowledged includes them.
         return system.in_broker() + system.running_messages()
 
+    def waiting(self, system: System) -> bool:
+        return False  # its retries are counted as work that is left, and move
+
     def replay(self, stack: Stack, system: System) -> str:
         return ""  # there is nothing that an operator could replay: what failed is a line in a log
 

@@ -86,12 +86,16 @@ class Postgres:
         log: Path,
         env: dict[str, str],
         durable: bool = True,
+        throwaway: bool = False,
         port: int = 0,
     ):
         self.directory = directory
         self.password = password
         self.log = log
         self.durable = durable
+        # Nobody starts this cluster again after a crash of the machine: it need not be on the disk before it starts.
+        # What is written to it later is as safe as ever.
+        self.throwaway = throwaway
         self.port = port  # wished for; start() takes another one if it is taken
         self._env = env
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
@@ -209,7 +213,7 @@ class Postgres:
                 [
                     *(installation / "bin" / "initdb", "-D", data, "-U", NAME, "-E", "UTF8", "--locale=C"),
                     *("-A", "scram-sha-256", f"--pwfile={password_file.name}", "--no-instructions"),
-                    *([] if self.durable else ["--no-sync"]),
+                    *(["--no-sync"] if self.throwaway or not self.durable else []),
                 ],
                 capture_output=True,
                 text=True,

@@ -29,7 +29,7 @@ class Stack:
     in the environment is used as it is and not started. Both raise StackError with one line that says what to do.
 
     ``directory`` holds the data; ``owner`` is the directory that only one stack may use at a time (they differ for the
-    demo, which keeps its data apart but shares var/ with ``make up``). ``env_file`` is where other terminals find the
+    demo, which keeps its data apart but shares var/, and with it the logs, with ``make up``: they never run at once). ``env_file`` is where other terminals find the
     settings; None writes none. ``durable=False`` trades safety for speed, for tests. ``fresh=True`` erases the data of
     earlier runs first. ``logs`` is where the servers' logs go, if not into the directory.
     """
@@ -86,6 +86,7 @@ class Stack:
                 log=logs / "postgres.log",
                 env=marked,
                 durable=self._durable,
+                throwaway=self._fresh,
                 port=ports.get("POSTGRES", 0),
             )
             self._postgres.start()
