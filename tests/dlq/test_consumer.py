@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 
 from dlq.models import DeadLetter, State
-from tests.dlq.corpus import Broken, corpus
+from tests.dlq.corpus import TASK, Broken, corpus
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.pool import assert_every_process_works
