@@ -96,10 +96,12 @@ class Postgres:
         # Nobody starts this cluster again after a crash of the machine: it need not be on the disk before it starts.
         # What is written to it later is as safe as ever.
         self.throwaway = throwaway
-        self.port = port  # wished for; start() takes another one if it is taken
+        self.port = port  # wished for; the first start() takes another one if it is taken
         self._env = env
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
+        # Others have our address: from the first start on there is no other port.
+        self._known = False
 
     @property
     def url(self) -> str:
@@ -107,14 +109,31 @@ class Postgres:
 
     def home(self) -> Path:
         """Where the data really is: ``directory``, or the place outside that it names."""
-        redirect = self.directory / "moved-to"
-        if redirect.exists():
-            named = Path(redirect.read_text().strip())
-            # What is named here is erased, and the servers in it are ended. A run that was killed while it wrote the
-            # name leaves an empty file, which as a path is the current directory: only a home of ours counts.
-            if named.parent == MOVED_TO and named.name.startswith(MOVED_PREFIX):
-                return named
+        try:
+            named = Path((self.directory / "moved-to").read_text().strip())
+        except OSError:
+            return self.directory
+        # What is named here is erased, and the servers in it are ended. A run that was killed while it wrote the name
+        # leaves an empty file, which as a path is the current directory: only a home of ours counts.
+        if named.parent == MOVED_TO and named.name.startswith(MOVED_PREFIX) and self._owns(named):
+            return named
         return self.directory
+
+    def _owns(self, home: Path) -> bool:
+        """Whether the home outside was made for this directory, and not for one that this is a copy of.
+
+        A directory that was moved takes its home along: then nobody is left at the old place who names it.
+        """
+        try:
+            owner = Path((home / "made-for").read_text().strip())
+        except OSError:
+            return False
+        if owner == self.directory.resolve():
+            return True
+        try:
+            return (owner / "moved-to").read_text().strip() != str(home)
+        except OSError:
+            return True
 
     def start(self) -> None:
         """Create the cluster if there is none, start it, wait until it answers. Raises StackError."""
@@ -128,7 +147,7 @@ class Postgres:
         (data / "postmaster.pid").unlink(missing_ok=True)
         settings = SETTINGS | ({} if self.durable else FAST_AND_VOLATILE)
         for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.free_port(self.port)
+            self.port = processes.port_for(self.port, insist=self._known, name="PostgreSQL")
             options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             self._process = processes.start(
                 [installation / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
@@ -145,6 +164,7 @@ class Postgres:
                 self.stop()
                 if not tries_left or "address" not in self.log.read_text(errors="replace")[-2000:]:
                     raise
+        self._known = True
         self._create_database()
 
     def died(self) -> bool:
@@ -172,6 +192,7 @@ class Postgres:
             return self.directory
         home = Path(tempfile.mkdtemp(prefix=MOVED_PREFIX, dir=MOVED_TO))
         home.chmod(0o711)
+        (home / "made-for").write_text(f"{self.directory.resolve()}\n")
         unfinished = redirect.with_suffix(".new")
         unfinished.write_text(f"{home}\n")
         unfinished.replace(redirect)

@@ -4,14 +4,14 @@ Three layers keep the promise *no process is left behind*:
 
 1. the owner stops what it started (``stop``);
 2. if the owner is killed, the kernel signals its children (``die_with_parent``);
-3. what survived even that (grandchildren such as Celery's pool) is found by ``leftovers`` and ended at the next start.
+3. what survived even that (grandchildren such as Celery's pool) is found by
+   ``lab.stack.leftovers`` and ended at the next start.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import signal
 import socket
 import subprocess
@@ -38,6 +38,20 @@ def free_port(wanted: int = 0) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def port_for(wanted: int, *, insist: bool, name: str, seconds: float = 30.0) -> int:
+    """``free_port``, or with ``insist`` the wanted one: waits for it, then StackError."""
+    if not insist:
+        return free_port(wanted)
+    give_up_at = time.monotonic() + seconds
+    while port_is_busy("127.0.0.1", wanted):
+        if time.monotonic() > give_up_at:
+            raise StackError(
+                f"{name} cannot start again: its port {wanted} was taken while it was down; stop what listens there"
+            )
+        time.sleep(0.1)
+    return wanted
 
 
 def port_is_busy(host: str, port: int) -> bool:
@@ -127,68 +141,3 @@ def last_words(log: Path) -> str:
     except OSError:
         lines = []
     return lines[-1] if lines else "it wrote nothing"
-
-
-def leftovers(directory: Path) -> list[int]:
-    """Pids of processes that provably belong to the stack in ``directory``, this process and its ancestors excluded.
-
-    Proof is the ``OWNER`` variable in the process's environment, or a working directory inside ``directory``'s data
-    (PostgreSQL and Redis overwrite their environment with the title that ``ps`` shows). Linux only: empty elsewhere.
-    """
-    proc = Path("/proc")
-    if not proc.is_dir():
-        return []
-    marker = f"{OWNER}={directory}".encode()
-    spared = _ancestry()
-    found = []
-    for entry in proc.iterdir():
-        if not entry.name.isdigit() or int(entry.name) in spared:
-            continue
-        with contextlib.suppress(OSError):
-            stands_in = (entry / "cwd").resolve()
-            in_data = directory in (stands_in, *stands_in.parents) and _is_server(entry)
-            if in_data or marker in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
-
-
-def _is_server(entry: Path) -> bool:
-    # A developer's shell or editor may stand in var/ too: only the servers' own programs count by directory.
-    name = (entry / "comm").read_text().strip()
-    return name.startswith(("postgres", "redis-server", "valkey-server", "beam"))
-
-
-def _ancestry() -> set[int]:
-    pids, pid = set(), os.getpid()
-    while pid > 1:
-        pids.add(pid)
-        try:
-            # Field 4 is the parent; the command name before it may hold spaces and parentheses.
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-    return pids
-
-
-def end_leftovers(directories: Iterable[Path], *, patience: float = 10.0) -> int:
-    """End what a killed run left, and wait until it is gone. Returns how many processes there were.
-
-    The servers get a fast shutdown and SIGKILL after ``patience`` seconds; the rest is killed at once: its owner was
-    killed too, and whatever it held is made for that.
-    """
-    places = list(directories)
-    found: set[int] = set()
-    kill_at = time.monotonic() + patience
-    while pids := {pid for place in places for pid in leftovers(place)}:
-        now = time.monotonic()
-        if now > kill_at + 10:
-            raise StackError(f"processes of a previous run do not end: {sorted(pids)}")
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                if now > kill_at or not _is_server(Path(f"/proc/{pid}")):
-                    os.kill(pid, signal.SIGKILL)
-                elif pid not in found:
-                    os.kill(pid, signal.SIGINT)
-        found |= pids
-        time.sleep(0.02)
-    return len(found)

@@ -60,11 +60,13 @@ class RabbitMQ:
         self.password = password
         self.log = log
         self.durable = durable
-        self.port = port  # wished for; start() takes another one if it is taken
+        self.port = port  # wished for; the first start() takes another one if it is taken
         self._env = env
         self._ports = (0, 0)  # of the distribution and of epmd
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
+        # Others have our address: from the first start on there is no other port.
+        self._known = False
 
     @property
     def url(self) -> str:
@@ -77,11 +79,12 @@ class RabbitMQ:
             shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True, exist_ok=True)
         for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.free_port(self.port)
+            self.port = processes.port_for(self.port, insist=self._known, name="RabbitMQ")
             self._ports = (processes.free_port(), processes.free_port())
             self._configure()
             try:
                 self._run(server)
+                self._known = True
                 return
             except StackError:
                 self.stop()

@@ -52,9 +52,11 @@ class Redis:
         self.password = password
         self.log = log
         self.durable = durable
-        self.port = port  # wished for; start() takes another one if it is taken
+        self.port = port  # wished for; the first start() takes another one if it is taken
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
+        # Others have our address: from the first start on there is no other port.
+        self._known = False
 
     def url(self, database: int) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -64,7 +66,7 @@ class Redis:
         server = find_server()
         self.directory.mkdir(parents=True, exist_ok=True)
         for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.free_port(self.port)
+            self.port = processes.port_for(self.port, insist=self._known, name="Redis")
             self._process = processes.start(
                 [server, self._configure()],
                 log=self.log,
@@ -74,6 +76,7 @@ class Redis:
             )
             try:
                 processes.wait_until_ready(self._process, self._answers, name="Redis", log=self.log)
+                self._known = True
                 return
             except StackError:
                 self.stop()

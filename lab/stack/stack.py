@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from lab.stack import processes
+from lab.stack.leftovers import end_leftovers
 from lab.stack.postgres import Postgres
 from lab.stack.redis import Redis
 from lab.stack.state import Lock, load_secrets, read_pairs, write_pairs
@@ -29,9 +30,10 @@ class Stack:
     in the environment is used as it is and not started. Both raise StackError with one line that says what to do.
 
     ``directory`` holds the data; ``owner`` is the directory that only one stack may use at a time (they differ for the
-    demo, which keeps its data apart but shares var/, and with it the logs, with ``make up``: they never run at once). ``env_file`` is where other terminals find the
-    settings; None writes none. ``durable=False`` trades safety for speed, for tests. ``fresh=True`` erases the data of
-    earlier runs first. ``logs`` is where the servers' logs go, if not into the directory.
+    demo, which keeps its data apart but shares var/ and its logs with ``make up``: never both at once). ``env_file`` is
+    where other terminals find the settings; None writes none. ``durable=False`` trades safety for speed, for tests.
+    ``fresh=True`` erases the data of earlier runs first, and logs too. ``logs`` is where the servers' logs go, if not
+    into the directory.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Stack:
     def start(self) -> None:
         self._lock.take(self.title)
         try:
-            processes.end_leftovers([self.owner, self._postgres_home()])
+            end_leftovers(owner=self.owner, homes=[self._postgres_home()])
             if self._fresh:
                 self.erase()
                 shutil.rmtree(self._logs, ignore_errors=True)
@@ -120,7 +122,7 @@ class Stack:
         for server in (self._postgres, self._redis):
             if server is not None and server.died():
                 # A killed postmaster leaves backends that still use the data.
-                processes.end_leftovers([server.home().resolve()])
+                end_leftovers(homes=[server.home().resolve()])
                 server.start()
 
     def update_environment(self, **settings: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,10 @@ SECRETS = {
     "STRIPE_API_KEY": lambda: f"sk_test_{secrets.token_hex(16)}",
     "STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_hex(16)}",
 }
+
+
+#: Locks that this process holds.
+_HELD: set[Path] = set()
 
 
 class Lock:
@@ -48,12 +53,38 @@ class Lock:
         file.write(f"`{title}` (pid {os.getpid()})")
         file.flush()
         self._file = file
+        _HELD.add(self._path.resolve())
 
     def release(self) -> None:
         if self._file is not None:
             self._file.truncate(0)
             self._file.close()
             self._file = None
+            _HELD.discard(self._path.resolve())
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process that lives holds this lock.
+
+    The kernel is not asked: to ask it the file must be opened, and a process that closes a file loses its own record
+    locks on it. So the proof is the pid that is written in it, and that this process has it open.
+    """
+    if lock.resolve() in _HELD:
+        return True
+    try:
+        written = re.search(r"\(pid (\d+)\)$", lock.read_text())
+    except OSError:
+        return False
+    return written is not None and _has_open(Path("/proc") / written[1], lock.resolve())
+
+
+def _has_open(process: Path, path: Path) -> bool:
+    try:
+        return any(os.readlink(file) == str(path) for file in (process / "fd").iterdir())
+    except PermissionError:
+        return True  # somebody else's, and alive
+    except OSError:
+        return False
 
 
 def write_private(path: Path, text: str) -> None:

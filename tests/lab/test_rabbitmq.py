@@ -17,8 +17,9 @@ import amqp
 import pytest
 
 from lab.stack import StackError
+from lab.stack.leftovers import leftovers
 from lab.stack.postgres import _can_reach
-from lab.stack.processes import OWNER, leftovers
+from lab.stack.processes import OWNER
 from lab.stack.rabbitmq import RabbitMQ
 from lab.stack.stack import ROOT
 from tests.lab.test_stack import eventually, interpreter_for_others

@@ -19,8 +19,8 @@ import pytest
 import redis
 
 from lab.stack import Stack, StackError
+from lab.stack.leftovers import end_leftovers, leftovers
 from lab.stack.postgres import Postgres, _can_reach
-from lab.stack.processes import leftovers
 from lab.stack.stack import ROOT
 from lab.stack.state import read_pairs
 
@@ -164,7 +164,7 @@ def test_orphans_that_outlived_their_owner_are_ended_by_the_next_start(
     abandoned.start()
     url = abandoned.environment["DATABASE_URL"]
     client = psycopg2.connect(url)  # a smart shutdown would wait for this client for ever
-    orphans = leftovers(directory.resolve()) + leftovers(abandoned._postgres_home())
+    orphans = leftovers(directory.resolve(), homes=[abandoned._postgres_home()])
     assert orphans
     abandoned._lock.release()
 
@@ -174,6 +174,86 @@ def test_orphans_that_outlived_their_owner_are_ended_by_the_next_start(
             assert server is not None
             assert server.died()
     client.close()
+
+
+def test_a_stack_below_the_directory_of_another_one_is_left_alone_while_it_runs(directory: Path) -> None:
+    """`make chaos` lives in var/chaos, and `make up` owns var/."""
+    nested = directory / "chaos"
+    holder = hold_a_stack(nested)
+    try:
+        url = read_pairs(nested / "stack.env")["DATABASE_URL"]
+        with open_stack(directory) as stack:
+            assert query(stack.environment["DATABASE_URL"], "SELECT 1") == 1
+            assert query(url, "SELECT 1") == 1, "the other stack's server was ended"
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    Stack(nested, title="test", env_file=None).erase()
+
+
+def test_a_server_far_below_the_directory_is_not_ours_though_nobody_holds_its_lock(directory: Path) -> None:
+    """A stack in /tmp must not end the servers of every checkout under /tmp."""
+    far = directory / "some" / "checkout" / "var"
+    with open_stack(far):
+        far.joinpath("lock").unlink()
+        assert end_leftovers(directory.resolve()) == 0
+    Stack(far, title="test", env_file=None).erase()
+
+
+def test_what_is_ended_is_said_with_its_reason(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lab.stack.processes._LIBC", None)
+    abandoned = open_stack(directory)
+    abandoned.start()
+    abandoned._lock.release()
+    pid = abandoned._redis._process.pid
+    with open_stack(directory):
+        place = directory.resolve() / "redis"
+        assert f"ending pid {pid} in {place} with SIGINT: a server in the data below" in caplog.text
+    assert abandoned._redis.died()
+    assert abandoned._postgres.died()
+
+
+def test_a_copied_directory_does_not_take_the_originals_data_and_a_moved_one_keeps_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.stack.postgres._can_reach", lambda path, uid: False)
+    monkeypatch.setattr("lab.stack.postgres._unprivileged_user", lambda: (os.getuid(), os.getgid()))
+    monkeypatch.setattr("lab.stack.postgres.os.geteuid", lambda: 0)
+    original = Postgres(directory / "postgres", password="", log=directory / "log", env={})
+    home = original._prepare_home()
+    try:
+        assert home.parent == Path("/var/tmp")
+        copy = Postgres(directory / "copy", password="", log=directory / "log", env={})
+        shutil.copytree(original.directory, copy.directory)
+        assert copy.home() == copy.directory
+        copy.erase()
+        assert home.exists()
+        assert original.home() == home
+        original.directory.rename(directory / "moved")
+        assert Postgres(directory / "moved", password="", log=directory / "log", env={}).home() == home
+    finally:
+        shutil.rmtree(home)
+
+
+def test_a_server_that_starts_again_insists_on_its_port_because_others_know_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The servers' patience is half a minute; here it has an end that a test can wait for.
+    monkeypatch.setattr("lab.stack.processes.port_for.__kwdefaults__", {"seconds": 0.5}, raising=True)
+    with open_stack(directory) as stack:
+        for server in (stack._redis, stack._postgres):
+            server._process.kill()
+            eventually(server.died)
+            taken = rf"its port {server.port} was taken while it was down"
+            with socket.create_server(("127.0.0.1", server.port)), pytest.raises(StackError, match=taken):
+                stack.watch()
+            stack.watch()
+        assert query(stack.environment["DATABASE_URL"], "SELECT 1") == 1
+        with redis.from_url(stack.environment["BROKER_URL"]) as broker:
+            assert broker.ping()
 
 
 def test_a_stale_pid_file_that_names_a_living_stranger_does_not_stop_the_start(directory: Path) -> None:

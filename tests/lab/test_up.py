@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from lab.stack import Stack
-from lab.stack.processes import free_port, leftovers
+from lab.stack.leftovers import leftovers
+from lab.stack.processes import free_port
 from lab.stack.stack import ROOT
 from lab.stack.state import read_pairs
 
@@ -71,7 +72,7 @@ class Checkout:
 
     def left(self) -> list[int]:
         postgres = Stack(self.var, title="test", env_file=None)._postgres_home()
-        return leftovers(self.var.resolve()) + leftovers(postgres)
+        return [each.pid for each in leftovers(self.var.resolve(), homes=[postgres])]
 
 
 @pytest.fixture
