@@ -34,6 +34,7 @@ class Director:
 
     def __init__(self, system: System, plan: Sequence[Planned]):
         self._system = system
+        self.plan = tuple(plan)
         self._coming = list(plan)
         self._waiting: list[tuple[Planned, random.Random]] = []
         self.struck: list[Struck] = []

@@ -14,6 +14,11 @@ from lab.chaos.plot import timeline
 from lab.chaos.run import Run
 from lab.invariants import Finding
 
+#: A run of this length must have hit work in flight so often with every kind.
+FULL_MINUTES, FULL_HITS = 10.0, 5
+#: In a shorter one a kind that comes so often must have hit once; one that comes less often may find nothing there.
+OFTEN = 3
+
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns that line up; the first row is the head."""
@@ -46,9 +51,24 @@ def verdict(run: Run) -> list[str]:
     if not run.quiet:
         reasons.append("the system did not come to rest")
     reasons += [f"a client was surprised: {text}" for text in run.clients.surprises[:5]]
+    if not run.watch.completed:
+        reasons.append("no order was completed: the run proves nothing")
     if not any(each.in_flight for each in run.director.struck):
         reasons.append("no fault hit work in flight: the run proves nothing")
-    return reasons
+    # The naive shop lacks the roles that some kinds strike, and is judged by its damage alone.
+    return reasons if run.options.naive else reasons + unproven(run)
+
+
+def unproven(run: Run) -> list[str]:
+    """Kinds of fault of which the run proves too little, in sentences."""
+    planned = Counter(each.kind.name for each in run.director.plan)
+    hits = Counter(each.kind.name for each in run.director.struck if each.in_flight)
+    full = run.options.minutes >= FULL_MINUTES
+    return [
+        f"{name} hit work in flight {hits[name]} times of {times}: that proves too little"
+        for name, times in sorted(planned.items())
+        if hits[name] < (FULL_HITS if full else int(times >= OFTEN))
+    ]
 
 
 def figures(run: Run, reasons: Sequence[str]) -> dict[str, Any]:

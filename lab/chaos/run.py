@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.books import Sandbox
-from lab.chaos.brokers import RedisBroker
+from lab.chaos.brokers import Broker, RedisBroker
 from lab.chaos.clients import Clients
 from lab.chaos.director import Director
 from lab.chaos.faults import KINDS
@@ -83,16 +83,19 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
         )
         api_key = tested.prepare(stack, logs / "prepare.log")
         fleet = _fleet(stack, proxy, files(logs), tested.procfile)
+        redis = RedisBroker(stack.environment["REDIS_URL"], ())
+        broker: Broker
+        if rabbitmq is not None:
+            broker = RabbitBroker(rabbitmq, tested.queues)
+        else:
+            # One object: the faults ask whether the server of locks and cache is the broker, too.
+            broker = redis = RedisBroker(stack.environment["BROKER_URL"], tested.queues)
         system = System(
             fleet=fleet,
             proxy=proxy,
             database=Database(stack.environment["DATABASE_URL"]),
-            broker=(
-                RabbitBroker(rabbitmq, tested.queues)
-                if rabbitmq is not None
-                else RedisBroker(stack.environment["BROKER_URL"], tested.queues)
-            ),
-            redis=RedisBroker(stack.environment["REDIS_URL"], ()),
+            broker=broker,
+            redis=redis,
             sandbox=Sandbox(stack.environment["STRIPE_API_BASE"]),
             clients=Clients(
                 f"http://127.0.0.1:{port}",

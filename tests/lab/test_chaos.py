@@ -13,13 +13,16 @@ from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg2
 import pytest
 
 from lab.chaos.damage import Outcome, damage
-from lab.chaos.director import PATIENCE_S, Director
+from lab.chaos.director import PATIENCE_S, Director, Struck
 from lab.chaos.faults import KINDS, Hit, Kind
+from lab.chaos.faults.network import _in_flight
 from lab.chaos.plot import timeline
-from lab.chaos.proxy import FaultProxy, Route
+from lab.chaos.proxy import FaultProxy, Link, Route
+from lab.chaos.report import verdict
 from lab.chaos.schedule import Planned, draw
 from lab.chaos.system import is_busy, through
 from lab.invariants import ClientRequest
@@ -36,14 +39,16 @@ def test_one_seed_is_one_schedule() -> None:
     assert draw(REDIS, seconds=600, seed=7) != draw(REDIS, seconds=600, seed=8)
 
 
-def test_ten_minutes_bring_every_kind_five_times_and_a_hundred_kills() -> None:
-    plan = draw(REDIS, seconds=600, seed=1)
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_ten_minutes_bring_every_kind_six_times_and_a_hundred_kills(broker: str) -> None:
+    kinds = [kind for kind in KINDS.values() if broker in kind.brokers]
+    plan = draw(kinds, seconds=600, seed=1)
     times = Counter(planned.kind.name for planned in plan)
-    assert min(times[kind.name] for kind in REDIS) >= 5
+    assert min(times[kind.name] for kind in kinds) >= 6
     assert sum(planned.kind.kills for planned in plan) >= 100
     assert len(plan) >= 200
     assert len(times) >= 20
-    assert len({kind.role for kind in REDIS}) >= 7
+    assert len({kind.role for kind in kinds}) >= 7
 
 
 # The director.
@@ -99,6 +104,82 @@ def test_healing_ends_what_lasts_and_strikes_no_more() -> None:
     director.tick(1.0)
     assert director.heal_all()
     assert fault.healed == 1
+
+
+# The verdict.
+
+
+def ran(*, minutes: float, planned: int, hits: int, completed: int = 1, naive: bool = False) -> Any:
+    kind = Kind("a", "b", _Fault(None).strike)
+    return SimpleNamespace(
+        options=SimpleNamespace(minutes=minutes, naive=naive),
+        director=SimpleNamespace(
+            plan=[Planned(1.0, kind, "seed")] * planned,
+            struck=[Struck(1.0, kind, Hit(number < hits), 1.0, healed=True) for number in range(planned)],
+        ),
+        watch=SimpleNamespace(completed=completed),
+        clients=SimpleNamespace(surprises=[]),
+        findings=[],
+        damage={},
+        quiet=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"minutes": 10, "planned": 7, "hits": 5, "completed": 0}, "no order was completed"),
+        ({"minutes": 10, "planned": 7, "hits": 4}, "a hit work in flight 4 times of 7"),
+        ({"minutes": 5, "planned": 3, "hits": 0}, "a hit work in flight 0 times of 3"),
+        ({"minutes": 1, "planned": 2, "hits": 0}, "no fault hit work in flight"),
+    ],
+)
+def test_a_run_that_proves_too_little_fails(figures: dict[str, Any], words: str) -> None:
+    assert any(words in reason for reason in verdict(ran(**figures)))
+
+
+@pytest.mark.parametrize(
+    "figures", [{"minutes": 10, "planned": 7, "hits": 5}, {"minutes": 5, "planned": 3, "hits": 1}]
+)
+def test_a_run_in_which_every_kind_hit_often_enough_passes(figures: dict[str, Any]) -> None:
+    assert verdict(ran(**figures)) == []
+
+
+def test_an_idle_workers_wait_for_a_message_is_no_work_in_flight() -> None:
+    worker, web = Route("worker-a", "broker", ("", 0)), Route("web", "broker", ("", 0))
+    for route in (worker, web):
+        link = Link(route)
+        link.awaiting = True
+        route.links.add(link)
+    for messages in (0, 3):
+        system: Any = SimpleNamespace(in_broker=lambda n=messages: n)
+        assert _in_flight(system, [worker]) == messages
+        assert _in_flight(system, [web]) == 1
+
+
+def test_the_connection_hog_goes_on_after_a_refusal() -> None:
+    answers = iter([psycopg2.OperationalError(), *[SimpleNamespace(close=lambda: None)] * 3])
+    taken = threading.Event()
+
+    def connect() -> Any:
+        answer = next(answers, None)
+        if answer is None:
+            taken.set()
+        if answer is None or isinstance(answer, Exception):
+            raise psycopg2.OperationalError
+        return answer
+
+    system: Any = SimpleNamespace(
+        held=set(),
+        transactions=lambda: [1],
+        database=SimpleNamespace(connect=connect),
+        proxy=SimpleNamespace(to=lambda server: []),
+    )
+    hit = KINDS["no database connection left"].strike(system, random.Random(1))
+    assert hit is not None
+    assert hit.heal is not None
+    assert taken.wait(5), "it gave up at the first refusal"
+    hit.heal()
 
 
 # What a process is at.

@@ -43,13 +43,23 @@ WAYS: dict[str, tuple[Apply, tuple[float, float]]] = {
 }
 
 
+def _in_flight(system: System, routes: list[Route]) -> int:
+    """Requests that are under way on these routes; for a worker at the broker, messages.
+
+    A worker that has nothing to do waits for the broker's answer too: that is how it waits for a message.
+    """
+    fetching = [route for route in routes if route.server == "broker" and route.role.startswith("worker")]
+    asking = sum(route.awaiting for route in routes if route not in fetching)
+    return asking + (system.in_broker() if fetching else 0)
+
+
 def _strike(server: str, apply: Apply, seconds: tuple[float, float]) -> Strike:
     def strike(system: System, dice: random.Random) -> Hit | None:
         routes = system.free_routes(server)
         if not routes:
             return None
         chosen = routes if dice.random() < 0.4 else [dice.choice(routes)]
-        in_flight = sum(route.awaiting for route in chosen)
+        in_flight = _in_flight(system, chosen)
         if not in_flight:
             return None
         for route in chosen:

@@ -59,9 +59,12 @@ def exhaust_connections(system: System, dice: random.Random) -> Hit | None:
     enough = threading.Event()
 
     def hold() -> None:
-        with contextlib.suppress(psycopg2.Error):
-            while not enough.is_set():
+        # Refused is not enough: whoever loses its connection while another one is asking leaves a place free.
+        while not enough.is_set():
+            try:
                 held.append(system.database.connect())
+            except psycopg2.Error:
+                enough.wait(0.02)
 
     holder = threading.Thread(target=hold, name="connection-hog", daemon=True)
     holder.start()
