@@ -125,7 +125,7 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
     """The books of both sides, now."""
     from orders.models import Order, OrderItem, Product
     from payments.models import Invoice
-    from webhooks.models import Delivery
+    from webhooks.models import Delivery, Event, Subscription
 
     units: dict[int, list[tuple[str, int]]] = {}
     for order_id, sku, quantity in OrderItem.objects.values_list("order_id", F("product__sku"), "quantity"):
@@ -148,13 +148,21 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
         )
         for pk, status, currency, total, count, shipped_at in Order.objects.values_list(*columns)
     ]
+    events = {
+        event_id: f"{event_type} of order {order_id}"
+        for event_id, event_type, order_id in Event.objects.values_list("event_id", "event_type", "order_id")
+    }
+    subscriptions: dict[int, list[Subscription]] = {}
+    for subscription in Subscription.objects.all():
+        subscriptions.setdefault(subscription.customer_id, []).append(subscription)
+    customers = dict(Order.objects.values_list("pk", "customer_id"))
     cancelled = {order.id for order in orders if order.status == "cancelled"}
     return Books(
         accepted=list(accepted),
         orders=orders,
         invoices=list(Invoice.objects.values_list("order_id", flat=True)),
         deliveries=[
-            (event_id, urlsplit(endpoint).path.split("/")[2])
+            (event_id, _merchant(endpoint))
             for event_id, endpoint in Delivery.objects.filter(status="sent").values_list(
                 "event_id", "endpoint"
             )
@@ -179,7 +187,28 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
         receipt_copies=sum(copies for _, copies in receipts),
         webhooks=[(entry["webhook_id"], entry["merchant"]) for entry in webhooks],
         unverified_webhooks=sum(not entry["verified"] for entry in webhooks),
+        webhooks_due=[
+            (f"{event} of order {order.id}", _merchant(subscription.url))
+            for order in orders
+            for event in _ends(order)
+            for subscription in subscriptions.get(customers[order.id], ())
+            if subscription.wants(event)
+        ],
+        webhooks_staged=[
+            (events.get(event_id, event_id), _merchant(endpoint))
+            for event_id, endpoint in Delivery.objects.values_list("event_id", "endpoint")
+        ],
     )
+
+
+def _ends(order: OrderLine) -> list[str]:
+    """The events that tell of the order's ends: of a completed one that was cancelled later there are two."""
+    ends = {"completed"} if order.was_completed else set()
+    return [f"order.{end}" for end in sorted(ends | ({order.status} - set(OPEN_ORDERS)))]
+
+
+def _merchant(endpoint: str) -> str:
+    return urlsplit(endpoint).path.split("/")[2]
 
 
 def _movements(entries: Sequence[Mapping[str, Any]]) -> list[Movement]:

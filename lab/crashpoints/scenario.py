@@ -134,7 +134,7 @@ FAN_OUT = {
     ),
     "orders.tasks.sync_to_crm": ("one CRM record per completed order",),
     "orders.tasks.track_analytics": (),
-    "webhooks.tasks.publish_event": (),
+    "webhooks.tasks.publish_event": ("one delivery per end of an order and subscription",),
 }
 ALONE = "process_order explores the whole fan-out; here the message is alone"
 

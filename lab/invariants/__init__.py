@@ -46,6 +46,7 @@ OUTCOME: tuple[Invariant, ...] = (
     effects.one_invoice_per_completed_order,
     effects.one_shipment_per_completed_order,
     effects.one_crm_record_per_completed_order,
+    effects.every_end_is_published,
     effects.webhooks_take_effect_once,
     stock.no_unit_is_lost,
     stock.what_left_the_shelf_was_shipped,

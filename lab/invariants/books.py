@@ -127,6 +127,10 @@ class Books:
     receipt_copies: int
     webhooks: Sequence[Pair]  # (event id, merchant) that merchants took, each once, in the order of arrival
     unverified_webhooks: int
+    # ("order.completed of order 7", merchant): for each end of an order and each subscription that asked for such events,
+    # by the orders; and for each delivery that was staged.
+    webhooks_due: Sequence[Pair]
+    webhooks_staged: Sequence[Pair]
     # What only a longer run collects.
     requests: Sequence[ClientRequest] = ()
     samples: Sequence[Sample] = ()

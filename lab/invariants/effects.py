@@ -42,6 +42,16 @@ def one_crm_record_per_completed_order(books: Books) -> Finding:
     return same("one CRM record per completed order", books.completed_once(), books.crm_records)
 
 
+def every_end_is_published(books: Books) -> Finding:
+    """Else a `publish_event` that stages nothing would leave nothing to compare, and 0 = 0."""
+    return same(
+        "one delivery per end of an order and subscription",
+        books.webhooks_staged,
+        books.webhooks_due,
+        sides=("{}", "{} due"),
+    )
+
+
 def webhooks_take_effect_once(books: Books) -> Finding:
     finding = same("one webhook per (event, merchant), signature valid", books.deliveries, books.webhooks)
     if books.unverified_webhooks:

@@ -17,12 +17,14 @@ def no_unit_is_lost(books: Books) -> Finding:
 
 def no_unit_is_lost_at_any_time(books: Books) -> Finding:
     at_start = {shelf.sku: shelf.at_start for shelf in books.shelves}
-    wrong = (
+    wrong = [
         f"{sku} had {units:,} units of {at_start.get(sku, 0):,} after {sample.at_s:.1f} s"
         for sample in books.samples
         for sku, units in sample.units.items()
         if units != at_start.get(sku, 0)
-    )
+    ]
+    if at_start and not any(sample.units for sample in books.samples):
+        wrong.append("no shelf was ever looked at")
     return none("stock is conserved at every sampled instant", f"{len(books.samples):,} samples", wrong)
 
 

@@ -30,6 +30,8 @@ SOUND = Books(
     receipt_copies=1,
     webhooks=[("evt_1", "7")],
     unverified_webhooks=0,
+    webhooks_due=[("order.completed of order 1", "7")],
+    webhooks_staged=[("order.completed of order 1", "7")],
 )
 
 
@@ -75,6 +77,11 @@ def test_sound_books_hold() -> None:
         (
             {"webhooks": [("evt_1", "7"), ("evt_2", "7")]},
             "one webhook per (event, merchant), signature valid",
+        ),
+        # Nothing staged and nothing arrived is no agreement.
+        (
+            {"deliveries": [], "webhooks": [], "webhooks_staged": []},
+            "one delivery per end of an order and subscription",
         ),
         ({"unverified_webhooks": 1}, "one webhook per (event, merchant), signature valid"),
         ({"shelves": [Shelf("WIDGET", 10, 9, 0, 2)]}, "stock + reserved + shipped = units at the start"),

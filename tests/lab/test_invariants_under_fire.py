@@ -73,6 +73,8 @@ SOUND = Books(
     receipt_copies=3,
     webhooks=[("evt_1", "7"), ("evt_2", "7")],
     unverified_webhooks=0,
+    webhooks_due=[("order.completed of order 1", "7"), ("order.completed of order 2", "7")],
+    webhooks_staged=[("order.completed of order 1", "7"), ("order.completed of order 2", "7")],
     requests=[ClientRequest("a", "ok", 1), ClientRequest("b", "ok", 2), ClientRequest("c", "unknown", None)],
     samples=[SAMPLE],
     messages=MESSAGES,
@@ -165,7 +167,12 @@ def test_an_order_cancelled_after_completion_need_not_have_been_shipped() -> Non
         ({"messages": without(DEAD_ONCE)}, LINEAGE),
         ({"messages": with_message(replace(DEAD_ONCE, generation=1))}, LINEAGE),
         ({"samples": [SAMPLE, replace(SAMPLE, depths={"critical": 11})]}, BOUND),
+        ({"samples": [replace(SAMPLE, depths={})]}, BOUND),
+        ({"samples": [replace(SAMPLE, units={})]}, STOCK),
         ({"messages": without(SLOTS[1])}, SLOT),
+        # A beat that never ran, and one that ran no more.
+        ({"messages": MESSAGES[:-3], "samples": [replace(SAMPLE, at_s=60.0)]}, SLOT),
+        ({"samples": [replace(SAMPLE, at_s=60.0)]}, SLOT),
         ({"messages": [*MESSAGES, replace(SLOTS[1], message_id="again")]}, SLOT),
     ],
 )
