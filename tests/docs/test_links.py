@@ -12,7 +12,9 @@ from typing import Any
 from django.core.management import get_commands
 
 from config.env import VARIABLES
+from lab.chaos.options import options
 from lab.invariants import Books, check
+from monitoring.alerts import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -150,7 +152,7 @@ def test_the_readme_shows_the_invariants_that_the_demo_checks() -> None:
 
 def test_the_table_of_environment_variables_is_the_one_that_the_code_reads() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs" / "environment.md").read_text(), re.MULTILINE
+        r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|$", (ROOT / "docs" / "environment.md").read_text(), re.MULTILINE
     )
     documented = {name: (default, meaning) for name, default, meaning in rows}
     for name, variable in VARIABLES.items():
@@ -165,6 +167,26 @@ def test_the_table_of_environment_variables_is_the_one_that_the_code_reads() -> 
     elsewhere = (ROOT / "Makefile").read_text() + (ROOT / "Procfile").read_text()
     for name in documented.keys() - VARIABLES.keys():
         assert re.search(rf"\b{name}\b", elsewhere), f"nothing reads {name}"
+
+
+def test_the_table_of_the_labs_variables_is_the_one_that_the_lab_reads() -> None:
+    text = (ROOT / "docs" / "environment.md").read_text()
+    section = text.split("## Of the lab's commands", 1)[1].split("\n## ", 1)[0]
+    documented = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE))
+    read = {
+        name
+        for path in ("lab/demo.py", "lab/up.py", "lab/chaos/options.py")
+        for name in re.findall(
+            r"(?:environ\.get|_number)\(\"([A-Z_]+)\"", (ROOT / path).read_text(), re.MULTILINE
+        )
+    }
+    assert documented == read
+    assert f"| `MINUTES` | `{options().minutes:g}` |" in section
+
+
+def test_every_alert_has_a_line_in_the_operators_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert [name for name in RULES if f"`{name}`" not in page] == []
 
 
 def test_every_variable_of_the_makefile_and_the_procfile_is_in_the_table() -> None:
