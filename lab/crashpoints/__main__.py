@@ -6,30 +6,32 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.crashpoints import explorers
-from lab.crashpoints.boundaries import Point
+from lab.crashpoints.boundaries import Crossing, Point
 from lab.crashpoints.servers import environments
 
-#: More than cores: with a rival or a frozen process an explorer mostly waits for a lock.
-EXPLORERS = 6
+#: One more than cores: an explorer waits for its servers now and then.
+EXPLORERS = (os.cpu_count() or 1) + 1
 PAIRED = {"process_order": 700, "relay": 400}
 SEED = 20_260_101
-#: Scenarios with more points than this are shared out, so that no explorer waits for the other at the end.
-PARTS = 6
+#: Boundaries a job: few, so that no explorer waits for the others at the end.
+BOUNDARIES = 5
+INTERRUPTED = 130
 
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of the table; `points` are those that were struck."""
 
     points: int = 0
     unreached: int = 0
@@ -43,6 +45,7 @@ def main() -> int:
     alone = options.point is not None or options.list
     if alone and not options.scenario:
         _parser().error("--point and --list need --scenario")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with environments(1 if alone else EXPLORERS) as found:
         context = multiprocessing.get_context("spawn")
         given = context.SimpleQueue()
@@ -59,47 +62,80 @@ def main() -> int:
                     explorers.strike, options.scenario[0], options.strike[0], options.point, options.second
                 ).result()
                 return _report_one(outcome)
-            return _explore(pool, options)
+            try:
+                return _explore(pool, options)
+            except KeyboardInterrupt:
+                # The pool would wait for what the explorers are at.
+                for process in multiprocessing.active_children():
+                    process.kill()
+                pool.shutdown(cancel_futures=True)
+                return INTERRUPTED
 
 
 def _explore(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
     began = time.monotonic()
     names = options.scenario or pool.submit(explorers.names).result()
     without = pool.submit(explorers.missing).result()
-    jobs: dict[Future[Any], tuple[str, str]] = {}
-    for strike in options.strike:
-        for name in names:
-            for part in range(PARTS):
-                jobs[pool.submit(explorers.explore, name, strike, part, PARTS)] = (name, strike)
-    for name, wanted in PAIRED.items():
-        if options.pairs and name in names:
-            for part in range(PARTS):
-                jobs[pool.submit(explorers.pairs, name, wanted, SEED, part, PARTS)] = (name, "pair")
     rows: defaultdict[tuple[str, str], Row] = defaultdict(Row)
     failures: list[Any] = []
-    for job in as_completed(jobs):
-        row = rows[jobs[job]]
-        try:
-            outcomes, seconds = job.result()
-        except Exception as error:
-            failures.append(f"{' '.join(jobs[job])}: {error}")
-            row.failed += 1
-            continue
-        row.seconds += seconds
-        for outcome in outcomes:
-            row.points += 1
-            row.unreached += not outcome.struck
-            row.failed += bool(outcome.violations)
-            if outcome.violations:
-                failures.append(outcome)
+    jobs: dict[Future[Any], tuple[str, str]] = {
+        pool.submit(explorers.trace, name): (name, "trace") for name in names
+    }
+    while jobs:
+        for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+            name, kind = jobs.pop(job)
+            try:
+                result = job.result()
+            except Exception as error:
+                failures.append(f"{name} {kind}: {error}")
+                continue
+            if kind == "trace":
+                jobs |= _strikes(pool, options, name, result)
+            else:
+                _enter(result, rows[name, kind], failures)
+        # As parts finish, so that a run that is interrupted leaves its figures.
+        _write(options.json, _summary(rows, failures, without, time.monotonic() - began, complete=not jobs))
     seconds = time.monotonic() - began
     _print_table(rows, seconds)
     _print_failures(failures)
     for name in without:
         print(f"NO SCENARIO for {name}: add one to lab/crashpoints/scenarios.py")
-    if options.json:
-        Path(options.json).write_text(json.dumps(_summary(rows, failures, without, seconds), indent=1))
     return 1 if failures or without else 0
+
+
+def _strikes(
+    pool: ProcessPoolExecutor, options: argparse.Namespace, name: str, crossings: list[Crossing]
+) -> dict[Future[Any], tuple[str, str]]:
+    """The jobs of one scenario, whose boundaries are known now."""
+    parts = -(-len(crossings) // BOUNDARIES)
+    jobs = {
+        pool.submit(explorers.explore, name, strike, crossings, part, parts): (name, strike)
+        for strike in options.strike
+        for part in range(parts)
+    }
+    if options.pairs and name in PAIRED:
+        for part in range(2 * parts):
+            job = pool.submit(explorers.pairs, name, PAIRED[name], SEED, crossings, part, 2 * parts)
+            jobs[job] = (name, "pair")
+    return jobs
+
+
+def _enter(result: tuple[list[Any], float], row: Row, failures: list[Any]) -> None:
+    outcomes, seconds = result
+    row.seconds += seconds
+    for outcome in outcomes:
+        row.points += outcome.struck
+        row.unreached += not outcome.struck
+        row.failed += bool(outcome.violations)
+        if outcome.violations:
+            failures.append(outcome)
+
+
+def _write(path: str | None, summary: dict[str, Any]) -> None:
+    if path:
+        written = Path(f"{path}.part")
+        written.write_text(json.dumps(summary, indent=1))
+        written.replace(path)
 
 
 def _print_table(rows: dict[tuple[str, str], Row], seconds: float) -> None:
@@ -137,9 +173,15 @@ def _totals(rows: dict[tuple[str, str], Row]) -> dict[str, int]:
 
 
 def _summary(
-    rows: dict[tuple[str, str], Row], failures: list[Any], without: list[str], seconds: float
+    rows: dict[tuple[str, str], Row],
+    failures: list[Any],
+    without: list[str],
+    seconds: float,
+    *,
+    complete: bool,
 ) -> dict[str, Any]:
     return {
+        "complete": complete,
         "points": _totals(rows),
         "unreached": {" ".join(key): row.unreached for key, row in rows.items() if row.unreached},
         "scenarios": len({name for name, _ in rows}),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+from django.db import connection
 
 from lab.crashpoints.boundaries import SIDES, Crossing, Point, Watch, cut, kill
-from lab.crashpoints.floor import NeverQuiet, an_hour_passes
+from lab.crashpoints.floor import NeverQuiet
 from lab.crashpoints.laws import violations
 from lab.crashpoints.outcome import Outcome
 from lab.crashpoints.scenario import Scenario, State
@@ -17,8 +19,10 @@ from lab.crashpoints.world import ChildReport, World
 #: at this very moment. frozen: the process stands still past all leases, everything is redelivered to others, and
 #: then it wakes up.
 STRIKES = ("kill", "cut", "rival", "frozen")
-#: A rival that needs a lock of the struck process cannot end before that goes on; the others need less than this.
-RIVAL_WAIT_S = {"rival": 0.5, "frozen": 3.0}
+#: Longest that the struck process stands still for those who neither end nor wait for one of its locks.
+STILL_S = 3.0
+#: Rounds of the others while a process is frozen: in the second they run what came of the first, a retry for one.
+ROUNDS_OF_OTHERS = 2
 
 
 class Explorer:
@@ -41,14 +45,18 @@ class Explorer:
         assert not report.error, f"{self._scenario.name}:\n{report.error}"
         return report.crossings, self._finish(state)
 
-    def explore(self, strike: str, *, part: int = 0, parts: int = 1) -> Iterator[Outcome]:
-        """Strike at every boundary, on both sides; of several parts only one's share."""
-        crossings = self.trace()
+    def explore(
+        self, strike: str, crossings: Sequence[Crossing], *, part: int = 0, parts: int = 1
+    ) -> Iterator[Outcome]:
+        """Strike at every one of the boundaries, on both sides; of several parts only one's share."""
         # Between the two sides of a boundary others can change nothing that they could not change at the next one.
         sides = SIDES if strike in ("kill", "cut") else SIDES[:1]
         points = [Point(crossing.number, side) for crossing in crossings for side in sides]
         for point in points[part::parts]:
-            yield self.strike(strike, point, label=str(crossings[point.number]))
+            outcome = self.strike(strike, point, label=str(crossings[point.number]))
+            if not outcome.struck and not outcome.violations:
+                outcome = self.strike(strike, point, label=str(crossings[point.number]))
+            yield outcome
 
     def strike(self, strike: str, point: Point, second: Point | None = None, *, label: str = "") -> Outcome:
         """One point, and for `second` another crash in the first round of the recovery."""
@@ -56,6 +64,8 @@ class Explorer:
         state["strike"] = strike
         report = self._act(state, strike, point)
         struck = self._was_struck(report, strike, point)
+        found = self._unexpected(report, strike)
+        self._note_accepted(state, report)
         if strike == "kill" and point.number % 2:
             # The broker dies with the process and has kept nothing: the journal must be enough.
             self._world.floor.forget_everything()
@@ -63,7 +73,7 @@ class Explorer:
             struck = (
                 self._world.child(lambda: self._recover(state), lambda: Watch(second, kill)).killed and struck
             )
-        found = self._finish(state)
+        found += self._finish(state)
         return Outcome(self._scenario.name, strike, point, second, label, found, struck)
 
     def recovery(self, point: Point) -> list[Crossing]:
@@ -76,9 +86,13 @@ class Explorer:
         assert not report.error, report.error
         return report.crossings
 
-    def pairs(self, *, wanted: int, seed: int, part: int = 0, parts: int = 1) -> Iterator[Outcome]:
-        """`wanted` pairs of a crash and a crash in its recovery, spread over all of them by `seed`."""
-        crossings = self.trace()
+    def pairs(
+        self, crossings: Sequence[Crossing], *, wanted: int, seed: int, part: int = 0, parts: int = 1
+    ) -> Iterator[Outcome]:
+        """`wanted` pairs of a crash and a crash in its recovery, spread over all of them by `seed`.
+
+        A recovery may be shorter than it was; then its second crash does not happen, and another pair is drawn.
+        """
         firsts = [Point(crossing.number, side) for crossing in crossings for side in SIDES]
         dice = random.Random(seed)
         shares = {
@@ -87,8 +101,13 @@ class Explorer:
         }
         for first in firsts[part::parts]:
             seconds = [Point(crossing.number, side) for crossing in self.recovery(first) for side in SIDES]
-            for second in dice.sample(seconds, min(shares[first], len(seconds))):
-                yield self.strike("kill", first, second, label=str(crossings[first.number]))
+            missing = shares[first]
+            for second in dice.sample(seconds, len(seconds)):
+                if not missing:
+                    break
+                outcome = self.strike("kill", first, second, label=str(crossings[first.number]))
+                missing -= outcome.struck
+                yield outcome
 
     def _start(self) -> State:
         self._world.renew()
@@ -96,24 +115,25 @@ class Explorer:
 
     def _act(self, state: State, strike: str, point: Point) -> ChildReport:
         act = lambda: self._scenario.act(self._world, state)  # noqa: E731
+        accepted = lambda: state.get("accepted", [])  # noqa: E731
         if strike in ("kill", "cut"):
-            return self._world.child(act, lambda: Watch(point, kill if strike == "kill" else cut))
+            strikes = kill if strike == "kill" else cut
+            return self._world.child(act, lambda: Watch(point, strikes), lambda: (accepted(), []))
         others: list[tuple[int, int]] = []
+        ended: list[ChildReport] = []
 
         def body() -> None:
             try:
                 act()
             finally:
-                for pid, reader in others:
-                    self._world.end_child(pid, reader)
+                ended.extend(self._world.end_child(pid, reader) for pid, reader in others)
 
         def meanwhile(crossing: Crossing) -> None:
-            others.append(
-                self._world.start_child(self._rival(state) if strike == "rival" else self._others(state))
-            )
-            _wait_for_exit(others[-1][0], RIVAL_WAIT_S[strike])
+            other = self._rival(state) if strike == "rival" else self._others(state)
+            others.append(self._world.start_child(other, last_words=lambda: (accepted(), [])))
+            _stand_still_for(others[-1][0])
 
-        return self._world.child(body, lambda: Watch(point, meanwhile))
+        return self._world.child(body, lambda: Watch(point, meanwhile), lambda: (accepted(), ended))
 
     def _rival(self, state: State) -> Callable[[], None]:
         rival = self._scenario.rival or self._scenario.act
@@ -121,8 +141,7 @@ class Explorer:
 
     def _others(self, state: State) -> Callable[[], None]:
         def everybody_else() -> None:
-            for _ in range(3):
-                an_hour_passes()
+            for _ in range(ROUNDS_OF_OTHERS):
                 self._recover(state)
 
         return everybody_else
@@ -132,6 +151,25 @@ class Explorer:
             return report.killed
         # An error that is raised from a cut connection is the product's right; what counts is what is left behind.
         return len(report.crossings) > point.number
+
+    def _unexpected(self, report: ChildReport, strike: str) -> list[str]:
+        """Errors of those whom nothing has happened to but somebody else at the same time."""
+        if strike == "cut" or report.killed:
+            return []
+        _, others = report.said or ([], [])
+        return [
+            f"each of two ends in order: {one.error or 'killed'}"
+            for one in (report, *others)
+            if (one.error or one.killed) and one.kind not in self._scenario.refusals
+        ]
+
+    def _note_accepted(self, state: State, report: ChildReport) -> None:
+        """What a client was told counts, also when it was told by a process that was struck."""
+        told, others = report.said or ([], [])
+        for one in others:
+            told = [*told, *(one.said or ([], []))[0]]
+        if told:
+            state["told_by_others"] = told
 
     def _recover(self, state: State) -> None:
         self._scenario.again(self._world, state)
@@ -147,17 +185,39 @@ class Explorer:
             return [f"nothing is stuck: {stuck}"]
         except Exception as error:
             return [f"redelivery ends in order: {type(error).__name__}: {error}"]
-        found = violations(world, accepted=state.get("accepted", []), waived=frozenset(scenario.waived))
+        found = violations(
+            world,
+            accepted=sorted({*state.get("accepted", []), *state.get("told_by_others", [])}),
+            waived=frozenset(scenario.waived),
+        )
         if unproven := scenario.proves(world, state):
             found.append(f"{scenario.name}: {unproven}")
         return found
 
 
-def _wait_for_exit(pid: int, timeout_s: float) -> None:
-    """Wait until the child is a zombie, which its parent collects later, or the time is over."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with open(f"/proc/{pid}/stat") as stat:
-            if stat.read().rpartition(")")[2].split()[0] == "Z":
-                return
-        time.sleep(0.002)
+def _stand_still_for(pid: int) -> None:
+    """Stand still until the child is a zombie, which its parent collects later, or waits for a lock of this process.
+
+    Such a lock it cannot get before this process goes on, so to wait any longer would show nothing more.
+    """
+    mine = connection.connection.info.backend_pid if connection.connection is not None else 0
+    looking = connection.copy()
+    deadline = time.monotonic() + STILL_S
+    try:
+        with looking.cursor() as cursor:
+            while time.monotonic() < deadline and not _has_exited(pid):
+                cursor.execute(
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND wait_event_type = 'Lock' AND %s = ANY(pg_blocking_pids(pid)))",
+                    [mine],
+                )
+                if cursor.fetchone()[0]:
+                    return
+                time.sleep(0.005)
+    finally:
+        looking.close()
+
+
+def _has_exited(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "Z"

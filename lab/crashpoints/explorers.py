@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from lab.crashpoints.boundaries import Crossing, Point, install
@@ -17,6 +20,7 @@ _world: Any = None
 def begin(environments: Any, bug: str | None) -> None:
     """Make this process an explorer: its own servers' settings, Django, hooks, and the seeded bug if there is one."""
     global _world
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started the explorers ends them.
     os.environ.update(environments.get())
     if bug:
         plant(BUGS[bug].patches)
@@ -32,6 +36,7 @@ def begin(environments: Any, bug: str | None) -> None:
 
     _world = World(os.environ["STRIPE_API_BASE"])
     _world.found()
+    gc.freeze()  # A fork shares these pages; a collection in the child would copy them.
 
 
 def names() -> list[str]:
@@ -54,14 +59,19 @@ def strike(name: str, kind: str, point: Point, second: Point | None = None) -> A
     return _explorer(name).strike(kind, point, second)
 
 
-def explore(name: str, kind: str, part: int, parts: int) -> tuple[list[Any], float]:
+def explore(
+    name: str, kind: str, crossings: Sequence[Crossing], part: int, parts: int
+) -> tuple[list[Any], float]:
     began = time.monotonic()
-    return list(_explorer(name).explore(kind, part=part, parts=parts)), time.monotonic() - began
+    found = list(_explorer(name).explore(kind, crossings, part=part, parts=parts))
+    return found, time.monotonic() - began
 
 
-def pairs(name: str, wanted: int, seed: int, part: int, parts: int) -> tuple[list[Any], float]:
+def pairs(
+    name: str, wanted: int, seed: int, crossings: Sequence[Crossing], part: int, parts: int
+) -> tuple[list[Any], float]:
     began = time.monotonic()
-    found = list(_explorer(name).pairs(wanted=wanted, seed=seed, part=part, parts=parts))
+    found = list(_explorer(name).pairs(crossings, wanted=wanted, seed=seed, part=part, parts=parts))
     return found, time.monotonic() - began
 
 

@@ -14,7 +14,7 @@ import redis
 from celery.exceptions import Ignore, Retry
 from django.apps import apps
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import connection
 from kombu import Connection
 
 from config.celery import app
@@ -159,23 +159,24 @@ def an_hour_passes() -> None:
 
     Whatever a lease is called for, a column of this name is one: new code is covered.
     """
-    statements = [
-        f"UPDATE {model._meta.db_table} SET lease_until = lease_until - interval '1 hour' WHERE lease_until IS NOT NULL"
+    aged = [
+        (model._meta.db_table, "lease_until = lease_until - interval '1 hour'", "lease_until IS NOT NULL")
         for model in apps.get_models()
         if any(field.name == "lease_until" for field in model._meta.fields)
     ]
-    statements += [
-        "UPDATE outbox_outboxmessage SET published_at = published_at - interval '1 hour',"
-        " started_at = started_at - interval '1 hour' WHERE status = 'published'",
-        "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status IN ('scheduled', 'blocked')",
-        "UPDATE outbox_worker SET beat_at = beat_at - interval '1 hour'",
+    aged += [
+        (
+            "outbox_outboxmessage",
+            "published_at = published_at - interval '1 hour', started_at = started_at - interval '1 hour'",
+            "status = 'published'",
+        ),
+        ("outbox_outboxmessage", "deliver_at = clock_timestamp()", "status IN ('scheduled', 'blocked')"),
+        ("outbox_worker", "beat_at = beat_at - interval '1 hour'", "true"),
     ]
-    for statement in statements:
-        try:
-            # A frozen process may hold rows: time passes for the others.
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SET LOCAL lock_timeout = '50ms'")
-                cursor.execute(statement)
-        except OperationalError as error:
-            if getattr(error.__cause__, "pgcode", None) != "55P03":
-                raise
+    with connection.cursor() as cursor:
+        for table, older, which in aged:
+            # A frozen process may hold rows: time passes for the others, and nobody waits for it.
+            cursor.execute(
+                f"UPDATE {table} SET {older} WHERE ctid = ANY(ARRAY("
+                f"SELECT ctid FROM {table} WHERE {which} FOR NO KEY UPDATE SKIP LOCKED))"
+            )

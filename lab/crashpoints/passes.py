@@ -55,7 +55,7 @@ def _look_at_the_depths(world: World, state: State) -> None:
 
 
 def _losses(world: World) -> State:
-    """A message that a run began and left, one that the broker lost, and workers that are gone."""
+    """A message that a run began and left, one whose worker is gone, one that the broker lost, and workers that are gone."""
     order = processed(world)
     run(world, "webhooks.tasks.publish_event")
     with connection.cursor() as cursor:
@@ -71,6 +71,11 @@ def _losses(world: World) -> State:
             " deliveries = 1 WHERE task = 'orders.tasks.send_receipt'"
         )
         cursor.execute(
+            "UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 hour',"
+            " lease_token = gen_random_uuid(), lease_until = clock_timestamp() + interval '1 hour',"
+            " deliveries = 1, worker = gen_random_uuid() || ':1' WHERE task = 'orders.tasks.sync_to_crm'"
+        )
+        cursor.execute(
             "UPDATE outbox_outboxmessage SET published_at = published_at - interval '1 hour' WHERE status = 'published'"
         )
         cursor.execute(
@@ -81,6 +86,8 @@ def _losses(world: World) -> State:
 
 
 def _sweep(world: World, state: State) -> None:
+    # A sweeper that has seen the heartbeats for long judges by them; a new one does not yet.
+    world.floor.sweeper._seeing_since -= 3_600
     world.floor.sweeper.run_once()
 
 

@@ -29,7 +29,8 @@ class Scenario:
     `covers`: a task's name, `METHOD /path` of an endpoint, or the name of a pass. `start` makes the first state
     (never cut off), `act` is what is explored, `again` is what whoever asked for it does after a crash: the client
     that got no answer repeats its request. `rival` is a second one that does the same at once. `proves` returns what
-    does not hold besides the laws, '' if all holds. `waived`: law -> why it does not apply.
+    does not hold besides the laws, '' if all holds. `waived`: law -> why it does not apply. `refusals`: names of the
+    exceptions by which the product rightly says no to the slower of two.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Scenario:
     rival: Callable[[World, State], None] | None = None
     proves: Callable[[World, State], str] = _proven
     waived: dict[str, str] = field(default_factory=dict)
+    refusals: tuple[str, ...] = ()
 
 
 def message(

@@ -6,8 +6,10 @@ run with its name (`missing`).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from http import HTTPMethod
 from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -303,7 +305,15 @@ def _endpoints(patterns: list[Any], prefix: str) -> Iterator[str]:
         if isinstance(pattern, URLResolver):
             yield from _endpoints(pattern.url_patterns, path)
         elif isinstance(pattern, URLPattern):
-            yield from (f"{method} {path}" for method in _methods(pattern.callback) or {"GET"})
+            yield from (
+                f"{method} {path}" for method in _methods(pattern.callback) or _named(pattern.callback)
+            )
+
+
+def _named(view: Any) -> set[str]:
+    """The methods that a plain view compares `request.method` with; GET if none."""
+    code = getattr(inspect.unwrap(view), "__code__", None)
+    return {name for name in HTTPMethod if code is not None and name in code.co_consts} or {"GET"}
 
 
 def _methods(view: Any, depth: int = 4) -> set[str]:

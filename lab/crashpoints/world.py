@@ -70,11 +70,16 @@ class KeptSandbox(Sandbox):
 
 @dataclass(frozen=True)
 class ChildReport:
-    """How a child ended: `killed` by its own SIGKILL, or with `error` (a traceback, '' for none)."""
+    """How a child ended: `killed` by its own SIGKILL, or with `error` (a traceback, '' for none) of the class `kind`.
+
+    `said`: what it had to tell at its end, if it lived to do so.
+    """
 
     killed: bool
     crossings: list[Crossing] = field(default_factory=list)
     error: str = ""
+    kind: str = ""
+    said: Any = None
 
 
 class World:
@@ -122,6 +127,7 @@ class World:
 
     def renew(self) -> None:
         """Everything as it was before the first order, on all sides."""
+        from orders.overload import _admission
         from resilience.breaker import reset_all
         from webhooks.models import Subscription
 
@@ -137,6 +143,7 @@ class World:
         self.floor.forget_everything()
         self.floor.forget_locks()
         reset_all()
+        _admission.cache_clear()  # It counts once a second only: a later run would do one statement less.
 
     @property
     def floor(self) -> Floor:
@@ -161,12 +168,22 @@ class World:
 
         return dict.fromkeys(Product.objects.values_list("sku", flat=True), STOCK)
 
-    def child(self, body: Callable[[], None], watch: Callable[[], Watch] = Watch) -> ChildReport:
-        """Run `body` in a forked child, watched; returns how it ended."""
-        pid, reader = self.start_child(body, watch)
+    def child(
+        self,
+        body: Callable[[], None],
+        watch: Callable[[], Watch] = Watch,
+        last_words: Callable[[], Any] = lambda: None,
+    ) -> ChildReport:
+        """Run `body` in a forked child, watched; returns how it ended, and what it then said."""
+        pid, reader = self.start_child(body, watch, last_words)
         return self.end_child(pid, reader)
 
-    def start_child(self, body: Callable[[], None], watch: Callable[[], Watch] = Watch) -> tuple[int, int]:
+    def start_child(
+        self,
+        body: Callable[[], None],
+        watch: Callable[[], Watch] = Watch,
+        last_words: Callable[[], Any] = lambda: None,
+    ) -> tuple[int, int]:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid:
@@ -181,14 +198,14 @@ class World:
             connection.ensure_connection()
             self.floor  # noqa: B018  # connects now, unwatched
             watcher = watch()
-            error = ""
+            error = kind = ""
             try:
                 with watching(watcher):
                     body()
-            except Exception:
-                error = traceback.format_exc()
+            except Exception as raised:
+                error, kind = traceback.format_exc(), type(raised).__name__
             with os.fdopen(writer, "wb") as pipe:
-                pipe.write(pickle.dumps((watcher.crossings, error)))
+                pipe.write(pickle.dumps((watcher.crossings, error, kind, last_words())))
         finally:
             os._exit(0)
 
@@ -200,8 +217,8 @@ class World:
             return ChildReport(killed=True)
         if not content:
             return ChildReport(killed=False, error=f"the child ended with status {status} and said nothing")
-        crossings, error = pickle.loads(content)
-        return ChildReport(killed=False, crossings=crossings, error=error)
+        crossings, error, kind, said = pickle.loads(content)
+        return ChildReport(killed=False, crossings=crossings, error=error, kind=kind, said=said)
 
     def _leave_parents_connections(self) -> None:
         """Forget, but do not close: a farewell on the shared socket would end the parent's session."""
