@@ -287,7 +287,7 @@ PASSES: tuple[Scenario, ...] = (
              waived={"nothing is enqueued twice": "each slot has a message of the same task"}),
     # The customer cancels while the order is being charged.
     Scenario("process_while_cancelled", "cancellation", _about_to_be_processed, _process, rival=_cancel,
-             waived=waived_without()),
+             waived=waived_without(), refusals=("CannotCancel",)),
     # Another worker runs whatever else may run, while the first webhook is on its way.
     Scenario("deliver_in_order", "ordered group", _two_webhooks, _process, rival=_whatever_is_due,
              waived=waived_without()),
@@ -295,7 +295,7 @@ PASSES: tuple[Scenario, ...] = (
              waived=waived_without()),
     Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, rival=_tell_of_the_lost_child),
     Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
-             proves=_is_resolved),
+             proves=_is_resolved, refusals=("NotReplayable",)),
     Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
-             waived=_DISCARDED),
+             waived=_DISCARDED, refusals=("NotReplayable",)),
 )  # fmt: skip

@@ -75,3 +75,8 @@ def test_a_seeded_bug_fits_the_source_as_it_is(name: str) -> None:
         source = ROOT / f"{patch.module.replace('.', '/')}.py"
         assert source.read_text().count(patch.old) == 1, f"adapt it in lab/crashpoints/bugs.py: {patch.old!r}"
     assert BUGS[name].scenario in scenarios.SCENARIOS
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_seeded_bug_names_the_check_that_must_notice_it(name: str) -> None:
+    assert BUGS[name].caught_by, "any violation at all would do"
