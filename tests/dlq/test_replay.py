@@ -106,7 +106,7 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
     letter = capture.record_raw(
         message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task="tests.support.tasks.note"
     )
-    sent_again = replay._headers(letter, raw, 3)
+    sent_again = replay._renewed(raw.headers, letter, 3)
     assert set(sent_again) == {"id", "tenant", "retries", REPLAY_HEADER}
 
 
