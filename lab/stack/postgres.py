@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg2
 
 from lab.stack import processes
+from lab.stack.copying import copy_to, make_readable
 from lab.stack.errors import StackError
 
 NAME = "holdfast"  # of the database and of its owner
@@ -208,12 +209,12 @@ class Postgres:
             shutil.rmtree(unfinished, ignore_errors=True)
             target = unfinished / installation.parent.name / installation.name
             for part in SERVER_PARTS:
-                _copy(installation / part, target / part)
+                copy_to(installation / part, target / part)
             # The wheel's programs look for their libraries in this neighbour of the package.
             libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
             if libraries.is_dir():
-                _copy(libraries, unfinished / libraries.name)
-            _make_readable(unfinished)
+                copy_to(libraries, unfinished / libraries.name)
+            make_readable(unfinished)
             unfinished.rename(home / f"server-{_major(installation)}")
         return copy
 
@@ -295,19 +296,3 @@ def _can_reach(path: Path, uid: int) -> bool:
         if not status.st_mode & needed:
             return False
     return True
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy(source, target)
-
-
-def _make_readable(tree: Path) -> None:
-    """Give others what the owner may read and execute: a restrictive umask must not lock the server's user out."""
-    for path in [tree, *tree.rglob("*")]:
-        if not path.is_symlink():
-            mode = path.stat().st_mode
-            path.chmod(mode | (mode & 0o500) >> 6)
