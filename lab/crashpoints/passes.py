@@ -86,8 +86,7 @@ def _losses(world: World) -> State:
 
 
 def _sweep(world: World, state: State) -> None:
-    # A sweeper that has seen the heartbeats for long judges by them; a new one does not yet.
-    world.floor.sweeper._seeing_since -= 3_600
+    world.floor.sweeper._seeing_since -= 3_600  # A new one does not judge by heartbeats yet.
     world.floor.sweeper.run_once()
 
 
