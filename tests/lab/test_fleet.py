@@ -12,7 +12,7 @@ import pytest
 
 from lab.fleet import Fleet, console, files
 from lab.stack import StackError
-from lab.stack.processes import leftovers
+from lab.stack.leftovers import leftovers
 
 WORDS = list[tuple[str, str]]
 

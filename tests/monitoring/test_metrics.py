@@ -48,13 +48,16 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     letter = (("queue", "critical"), ("state", "open"), ("task", "orders.tasks.process_order"))
     assert samples["dlq_messages", letter] == 2
     assert samples["dlq_oldest_unresolved_age_seconds", ()] == 3600
-    assert samples["dlq_replays", (("outcome", "failed"),)] == 1
+    assert samples["dlq_replays_total", (("outcome", "failed"),)] == 1
     died = (("exception", "ValueError"), ("task", "orders.tasks.process_order"))
-    assert samples["dlq_dead_lettered", died] == 6
+    assert samples["dlq_dead_lettered_total", died] == 6
 
 
-def test_nothing_that_a_purge_or_pruning_makes_fall_is_called_a_counter(outbox_figures, dlq_figures) -> None:
-    assert {family.type for family in registry.collect()} == {"gauge"}
+def test_sums_that_pruning_makes_fall_are_gauges_and_the_totals_that_operators_know_are_counters(
+    outbox_figures, dlq_figures
+) -> None:
+    counters = {family.name for family in registry.collect() if family.type == "counter"}
+    assert counters == {"jobs_enqueued", "jobs_processed", "jobs_failed", "dlq_dead_lettered", "dlq_replays"}
 
 
 def test_every_series_is_there_with_zero_before_anything_has_happened(
@@ -71,7 +74,7 @@ def test_every_series_is_there_with_zero_before_anything_has_happened(
         assert samples["jobs_error_ratio", (("queue", queue),)] == 0
         for state in ("open", "replaying"):
             assert samples["dlq_messages", (("queue", queue), ("state", state), ("task", ""))] == 0
-    assert samples["dlq_replays", (("outcome", "succeeded"),)] == 0
+    assert samples["dlq_replays_total", (("outcome", "succeeded"),)] == 0
     assert samples["outbox_runs_repeated", ()] == 0
     assert {value for name, value in samples.items() if name[0] == "alert_firing"} == {0}
 

@@ -211,7 +211,9 @@ def test_a_batch_that_arrives_and_whose_answer_does_not_is_given_up_soon_and_has
             proxy.heal()
             assert relay.run_once() == 1
     wait_until_settled()
-    await_(lambda: the_row("note_once").duplicates == 1, "the second copy is counted")
+    # Beside the first one's run it finds the row locked, and to count it there would be to wait for that run.
+    skipped = f"{the_row('note_once').message_id}: copy skipped"
+    await_(lambda: skipped in world.worker.output(), "the second copy is skipped")
     assert effects.count("m") == 1
 
 
