@@ -51,7 +51,7 @@ def send_what_ends_badly() -> set[str]:
     return {rawpublish.send(task) for task in tasks * 2}
 
 
-@pytest.mark.parametrize("away", ["refuse", "freeze", "mute"])
+@pytest.mark.parametrize("away", ["refuse", "freeze", pytest.param("mute", marks=pytest.mark.proof)])
 def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neither_hangs_nor_spins(
     proxy: Proxy, away: str
 ) -> None:

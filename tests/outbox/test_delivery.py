@@ -74,7 +74,13 @@ def test_a_killed_worker_loses_no_work(task: object) -> None:
 
 
 @on_rabbitmq_in_proof
-@pytest.mark.parametrize("task", [tasks.kills_its_process, tasks.kills_its_process_in_transaction])
+@pytest.mark.parametrize(
+    "task",
+    [
+        tasks.kills_its_process,
+        pytest.param(tasks.kills_its_process_in_transaction, marks=pytest.mark.proof),
+    ],
+)
 def test_a_poison_message_is_dead_after_max_deliveries_and_the_worker_lives(task: object) -> None:
     poison = outbox.enqueue(task.s("poison"))  # type: ignore[attr-defined]
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
