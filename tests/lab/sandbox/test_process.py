@@ -150,11 +150,13 @@ def test_a_connection_is_kept_over_many_requests(sandbox: RunningSandbox) -> Non
     assert len(sockets) == 1
 
 
+# A figure of the machine: with another test process beside it, shared caches make processor time longer, too.
+@pytest.mark.proof
 def test_a_hundred_captures_cost_less_than_a_fifth_of_a_second_of_processor_time(
     sandbox: RunningSandbox,
 ) -> None:
-    """Several hundred requests a second on half a core. Measured in its own processor time, so that a busy
-    machine cannot fail it."""
+    """Several hundred requests a second on half a core. Measured in its own processor time, so that
+    waiting for a busy machine does not count."""
     from tests.lab.sandbox.test_faults import call
 
     def cpu_s() -> float:
