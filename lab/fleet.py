@@ -24,7 +24,7 @@ from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 
 from lab.stack import StackError
-from lab.stack.processes import die_with_parent
+from lab.stack.processes import die_with_parent, kill_group
 from lab.stack.stack import ROOT
 
 # Who stops when: first what takes in work, then what does it, at last the outside world that it talks to.
@@ -139,7 +139,7 @@ class Fleet:
             code = program.process.poll()
             if code is None:
                 continue
-            self._end_group(program, signal.SIGKILL)
+            kill_group(program.process.pid)
             failed = code > 0 and now - program.started_at < FAILED_START_SECONDS
             program.failed_starts = program.failed_starts + 1 if failed else 0
             if program.failed_starts >= FAILED_STARTS and not self.patient:
@@ -162,7 +162,7 @@ class Fleet:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     program.process.wait(timeout=max(0.0, give_up_at - time.monotonic()))
                 # Whatever is left of its group too: a pool child whose parent died early has no one else to end it.
-                self._end_group(program, signal.SIGKILL)
+                kill_group(program.process.pid)
                 program.process.wait()
                 self._join(program)
                 program.process = None
@@ -199,11 +199,6 @@ class Fleet:
         # would drop its task.
         with contextlib.suppress(ProcessLookupError):
             program.process.send_signal(signum)
-
-    def _end_group(self, program: _Program, signum: int) -> None:
-        assert program.process is not None
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(program.process.pid, signum)
 
     def _join(self, program: _Program) -> None:
         if program.reader is not None:

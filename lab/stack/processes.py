@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -114,6 +115,31 @@ def stop(process: subprocess.Popen[bytes], steps: Iterable[tuple[int, float]]) -
         process.send_signal(signum)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=seconds)
+
+
+def kill_group(group: int, *, seconds: float = 10.0) -> None:
+    """SIGKILL to every process of the group; returns when none of them runs any more.
+
+    The kernel kills in its own time: who goes on at once may still meet what it has just killed. A zombie counts as
+    gone, since in a container there may be nobody to collect the children of the dead.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+    give_up_at = time.monotonic() + seconds
+    while _has_running_member(group):
+        if time.monotonic() > give_up_at:
+            raise StackError(f"the processes of group {group} do not end though they were killed")
+        time.sleep(0.01)
+
+
+def _has_running_member(group: int) -> bool:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The command name, in parentheses, may hold anything; state, parent and group follow it.
+            state, _, member_of = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(member_of) == group and state not in "ZX":
+                return True
+    return False
 
 
 def wait_until_ready(
