@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -16,6 +18,10 @@ T = TypeVar("T")
 
 #: The wait between two tries grows to this: long enough to spare a recovering server, short enough to notice it.
 MAX_WAIT_S = 5.0
+#: What one try may take until it fails: to connect, or to notice that the other end is gone.
+TRY_S = 25.0
+#: When, by the monotonic clock, whoever waits for the database has to give up.
+_give_up_at: ContextVar[float] = ContextVar("give_up_at", default=float("inf"))
 #: SQLSTATEs that speak of the connection or of a concurrent transaction, not of the statement: connection
 #: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeouts of a
 #: transaction left idle and of a wait for a lock, too many connections.
@@ -23,7 +29,7 @@ _PASSING = ("08", "40", "57P", "25P03", "55P03", "53300")
 
 
 class DatabaseAway(OperationalError):
-    """The database did not come back before the task's soft time limit rang.
+    """The database did not come back before one of the task's time limits.
 
     It leaves the run at once, with nothing recorded: the worker's parent holds the message until the database is
     back, and arms it again.
@@ -56,6 +62,16 @@ def _is_nameless(error: BaseException) -> bool:
     return type(error) is DatabaseError and cause is not None and getattr(cause, "pgcode", "") is None
 
 
+@contextmanager
+def within_hard_limit(seconds: float) -> Iterator[None]:
+    """Give up early enough before the hard limit, which asks nobody and would end in a dead letter."""
+    limit = _give_up_at.set(time.monotonic() + seconds - min(seconds / 2, TRY_S))
+    try:
+        yield
+    finally:
+        _give_up_at.reset(limit)
+
+
 def patiently(step: Callable[[], T]) -> T:
     """Run `step`, again and again with capped, jittered waits while the database is away.
 
@@ -63,7 +79,7 @@ def patiently(step: Callable[[], T]) -> T:
     The message stays unacknowledged meanwhile, so that a worker without a database stops consuming.
 
     The task's clocks run on while it waits. A soft time limit that rings here says nothing about the work, and ends
-    the wait with DatabaseAway, before the hard one ends the process.
+    the wait with DatabaseAway, as does a hard one that comes near.
     """
     wait_s = 0.0
     try:
@@ -76,6 +92,8 @@ def patiently(step: Callable[[], T]) -> T:
                 if not is_passing(error) or connection.in_atomic_block:
                     raise
                 connection.close()
+                if time.monotonic() + wait_s > _give_up_at.get():
+                    raise DatabaseAway("the database did not answer before the hard time limit") from error
                 if wait_s:
                     log.warning(
                         "Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s

@@ -18,7 +18,7 @@ from django.db import transaction
 
 from outbox import journal, worker
 from outbox.context import Run, running
-from outbox.database import DatabaseAway, is_passing, patiently
+from outbox.database import DatabaseAway, is_passing, patiently, within_hard_limit
 from outbox.errors import ClaimLost, Defer, PoisonMessage
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwarg
 
     `wire`: the message's identity as it travelled: generation, publish (count of this generation).
     """
+    with within_hard_limit(task.hard_limit_s()):
+        return _deliver(task, wire, args, kwargs)
+
+
+def _deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     request = task.request
     message_id, generation = uuid.UUID(request.id), int(wire["generation"])
     # A copy that was delivered before may have killed its process: claim it in a transaction of its own, which

@@ -251,8 +251,11 @@ class OutboxTask(Task):
 
     def lease_s(self) -> float:
         """How long a claim holds: the hard time limit and a margin, so that no live run loses it."""
-        limit = self.time_limit or settings.CELERY_TASK_TIME_LIMIT
-        return float(limit) + execution.LEASE_MARGIN_S
+        return self.hard_limit_s() + execution.LEASE_MARGIN_S
+
+    def hard_limit_s(self) -> float:
+        """Seconds after which the pool kills the process of a run."""
+        return float(self.time_limit or settings.CELERY_TASK_TIME_LIMIT)
 
 
 class EnqueuedResult:

@@ -63,8 +63,15 @@ def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes
     assert (effects.count("b"), effects.count("c")) == (1, 1)
 
 
-@pytest.mark.parametrize("task", [tasks.note_soon, tasks.note_once_soon])
-def test_a_message_in_hand_outlives_an_outage_longer_than_its_soft_time_limit(task: Any) -> None:
+@pytest.mark.parametrize(
+    ("task", "limit"),
+    [
+        (tasks.note_soon, "Soft time limit"),
+        (tasks.note_once_soon, "Soft time limit"),
+        (tasks.note_hard, "before the hard time limit"),
+    ],
+)
+def test_a_message_in_hand_outlives_an_outage_longer_than_its_time_limit(task: Any, limit: str) -> None:
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         outbox.enqueue(tasks.note.s("before"))
         wait_until_settled(30)
@@ -74,7 +81,7 @@ def test_a_message_in_hand_outlives_an_outage_longer_than_its_soft_time_limit(ta
         await_(lambda: OutboxMessage.objects.filter(status="published").exists(), "it is published")
         kill_postgres()
         os.killpg(process.pid, signal.SIGCONT)
-        process.wait_for_output("Soft time limit")
+        process.wait_for_output(limit)
         process.wait_for_output("wait to be recorded, unacknowledged")
         start_postgres()
         wait_until_settled(60)

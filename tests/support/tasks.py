@@ -188,6 +188,11 @@ def note_soon(name: str) -> None:
     effects.add(name)
 
 
+@shared_task(soft_time_limit=None, time_limit=8)
+def note_hard(name: str) -> None:
+    effects.add(name)
+
+
 @shared_task(transactional=True, soft_time_limit=2, time_limit=60)
 def note_once_soon(name: str) -> None:
     effects.add(name)
