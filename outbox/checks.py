@@ -64,8 +64,9 @@ def serious(*, runs_tasks: bool = False) -> list[str]:
 
 
 @signals.worker_init.connect
+@signals.beat_init.connect
 def _refuse_to_start(**_: Any) -> None:
-    """A worker with a setting that breaks a promise must not begin. Celery runs the checks and ignores their errors."""
+    """What has a setting that breaks a promise must not begin. Celery runs the checks and ignores their errors."""
     try:
         lines = serious(runs_tasks=True)
     finally:

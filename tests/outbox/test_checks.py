@@ -76,6 +76,7 @@ def test_the_connections_of_all_processes_must_fit_into_the_server(settings: Set
 
 WORKER = ("-m", "celery", "-A", "config", "worker", "--queues", "low", "--concurrency", "1")
 RELAY = ("manage.py", "outbox_relay")
+BEAT = ("-m", "celery", "-A", "config", "beat")
 WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
 
 
@@ -87,9 +88,10 @@ WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
         (WORKER, {"OUTBOX_BATCH": "0"}, "OUTBOX_BATCH must be a number of at least 1"),
         (WORKER, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (RELAY, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
+        (BEAT, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (WEB, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
     ],
-    ids=["time limit", "batch", "connections", "relay", "web"],
+    ids=["time limit", "batch", "connections", "relay", "beat", "web"],
 )
 def test_a_process_with_a_setting_that_would_break_a_promise_ends_with_one_line_that_says_so(
     arguments: Sequence[str], env: dict[str, str], says: str
