@@ -23,18 +23,25 @@ MANY = 1_000_000
 FEW = 1_000
 MESSAGES = 2_000
 REPETITIONS = 5
-#: Database -> (rows that are done, rows that are pending).
-TABLES = {"few": (FEW, FEW), "many_done": (MANY, FEW), "many_pending": (FEW, MANY)}
+#: So many ordered groups have the blocked rows; each waits behind a head whose time has not come.
+GROUPS = 1_000
+LATER_S = 36_000.0
+STATES = ("done", "pending", "scheduled", "blocked")
+#: Database -> how many rows of each state it has.
+TABLES = {
+    "few": dict.fromkeys(STATES, FEW),
+    **{f"many_{state}": {**dict.fromkeys(STATES, FEW), state: MANY} for state in STATES},
+}
 
 
 def run(world: World) -> list[Figure]:
     with ExitStack() as ending:
-        probes = {name: ending.enter_context(probe(name, *rows)) for name, rows in TABLES.items()}
+        probes = {name: ending.enter_context(probe(name, rows)) for name, rows in TABLES.items()}
         figures = []
         for what, title in (("pass", "a relay's pass"), ("settle", "claim and settlement")):
             # A rate's reciprocal is the cost, so that few / many is how many times more it costs beside many.
             turns = take_turns(REPETITIONS, {name: _asking(ask, what) for name, ask in probes.items()})
-            for name in ("many_done", "many_pending"):
+            for name in list(TABLES)[1:]:
                 cost = ratio(turns, name, "few")
                 label = f"{title}, with {MANY:,} {name.removeprefix('many_')} rows / with {FEW:,}"
                 figures.append(Figure(label, cost, "x", most=1.2, turns=turns))
@@ -46,7 +53,7 @@ def _asking(ask: Callable[[str], float], what: str) -> Callable[[], float]:
 
 
 @contextmanager
-def probe(name: str, done: int, pending: int) -> Iterator[Callable[[str], float]]:
+def probe(name: str, rows: dict[str, int]) -> Iterator[Callable[[str], float]]:
     """A process on a database of its own with that many rows; asked, it tells the CPU µs of one message."""
     url = urlsplit(os.environ["DATABASE_URL"])
     database = f"bench_{name}"
@@ -55,7 +62,7 @@ def probe(name: str, done: int, pending: int) -> Iterator[Callable[[str], float]
         cursor.execute(f"CREATE DATABASE {database}")
     env = {**os.environ, "DATABASE_URL": urlunsplit(url._replace(path=f"/{database}"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(done), str(pending)],
+        [sys.executable, "-m", __name__, json.dumps(rows)],
         cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin is not None
@@ -74,14 +81,17 @@ def probe(name: str, done: int, pending: int) -> Iterator[Callable[[str], float]
         process.communicate()
 
 
-def serve(done: int, pending: int) -> None:
+def serve(rows: dict[str, int]) -> None:
     """Make the rows, then answer questions from standard input until it ends."""
     django.setup()
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    stage(done, status="done")
-    stage(pending)
+    stage(rows["done"], status="done")
+    stage(rows["pending"])
+    stage(rows["scheduled"], status="scheduled", delay_s=LATER_S)
+    stage(GROUPS, status="scheduled", delay_s=LATER_S, groups=GROUPS)
+    stage(rows["blocked"], status="blocked", groups=GROUPS)
     with connection.cursor() as cursor:
         # Autovacuum would come at a time of its own choosing, and to the large tables only.
         cursor.execute("ALTER TABLE outbox_outboxmessage SET (autovacuum_enabled = off)")
@@ -126,4 +136,4 @@ def claim_and_settle() -> float:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    serve(json.loads(sys.argv[1]))

@@ -22,18 +22,29 @@ from lab.stack.stack import ROOT
 START_TIMEOUT_S = 90.0
 
 _STAGE = """
-INSERT INTO outbox_outboxmessage (message_id, task, args, kwargs, headers, queue, status, published_at, done_at)
+INSERT INTO outbox_outboxmessage (message_id, task, args, kwargs, headers, queue, status, published_at, done_at,
+                                  deliver_at, ordering_key)
 SELECT gen_random_uuid(), %(task)s, jsonb_build_array(n), '{}', '{}', 'default', %(status)s,
-       CASE %(status)s WHEN 'done' THEN clock_timestamp() END, CASE %(status)s WHEN 'done' THEN clock_timestamp() END
+       CASE %(status)s WHEN 'done' THEN clock_timestamp() END, CASE %(status)s WHEN 'done' THEN clock_timestamp() END,
+       clock_timestamp() + %(delay)s * interval '1 second',
+       CASE WHEN %(groups)s > 0 THEN 'group-' || n %% greatest(1, %(groups)s) ELSE '' END
 FROM generate_series(1, %(count)s) n
 """
 _OPEN = "SELECT count(*) FROM outbox_outboxmessage WHERE status IN ('scheduled', 'blocked', 'pending', 'published')"
 
 
-def stage(count: int, *, task: str = "lab.bench.tasks.noop", status: str = "pending") -> None:
-    """Commit that many messages at once."""
+def stage(
+    count: int,
+    *,
+    task: str = "lab.bench.tasks.noop",
+    status: str = "pending",
+    delay_s: float = 0.0,
+    groups: int = 0,
+) -> None:
+    """Commit that many messages at once, due in `delay_s`, of as many ordered groups."""
+    values = {"task": task, "count": count, "status": status, "delay": delay_s, "groups": groups}
     with connection.cursor() as cursor:
-        cursor.execute(_STAGE, {"task": task, "count": count, "status": status})
+        cursor.execute(_STAGE, values)
 
 
 def open_messages() -> int:
