@@ -110,8 +110,7 @@ class Explorer:
                 yield outcome
 
     def _start(self) -> State:
-        self._world.renew()
-        return self._scenario.start(self._world)
+        return self._world.start(self._scenario)
 
     def _act(self, state: State, strike: str, point: Point) -> ChildReport:
         act = lambda: self._scenario.act(self._world, state)  # noqa: E731

@@ -34,12 +34,22 @@ class NeverQuiet(AssertionError):
     """Messages are still open after MAX_ROUNDS: something is stuck, or runs for ever."""
 
 
+class _Relay(relay_module.Relay):
+    """Looks for heads of groups in every pass. A relay that found none rests from it for nine times as long as that took:
+    on a busy machine a start would not be what it is on a quiet one, and a group would wait for no reason of its own.
+    """
+
+    def run_once(self) -> int:
+        self._heads_at = 0.0
+        return super().run_once()
+
+
 class Floor:
     """One relay, one sweeper and one worker on the broker of the settings."""
 
     def __init__(self) -> None:
         self.publisher: Publisher = publisher_for(app)
-        self.relay = relay_module.Relay(app, publisher=self.publisher)
+        self.relay: relay_module.Relay = _Relay(app, publisher=self.publisher)
         self.sweeper = sweeper_module.Sweeper(self.publisher)
         self._connection: Connection = app.connection_for_read()
         self._channel: Any = self._connection.channel()
@@ -108,6 +118,21 @@ class Floor:
     def forget_locks(self) -> None:
         """FLUSHALL on the other Redis: locks, rate limits, cache."""
         self._locks.flushdb()
+
+    def contents(self) -> list[dict[bytes, tuple[bytes, int]]]:
+        """All that the broker and the other Redis hold: key -> dump and milliseconds to live, 0 for ever."""
+        return [
+            {key: (store.dump(key), max(0, store.pttl(key))) for key in store.scan_iter()}
+            for store in (self._redis, self._locks)
+        ]
+
+    def fill(self, contents: list[dict[bytes, tuple[bytes, int]]]) -> None:
+        """What `contents` returned, and nothing else."""
+        for store, held in zip((self._redis, self._locks), contents, strict=True):
+            pipeline = store.pipeline(transaction=False).flushdb()
+            for key, (dump, lives_ms) in held.items():
+                pipeline.restore(key, lives_ms, dump)
+            pipeline.execute()
 
     def round(self, *, copies: int = 1) -> int:
         """An hour passes; sweep, relay, and work off every queue. Returns how many messages were run."""

@@ -8,7 +8,7 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from django.apps import apps
@@ -18,10 +18,16 @@ from django.test import Client
 from lab.books import Sandbox
 from lab.crashpoints.boundaries import Crossing, Watch, watching
 from lab.crashpoints.floor import Floor
+from lab.crashpoints.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from lab.crashpoints.scenario import Scenario, State
 
 #: What is not an effect of any scenario, and so stays: schema, accounts, catalogue, subscriptions, templates.
 _KEPT = ("django_", "auth_", "orders_customer", "orders_apikey", "orders_product", "orders_price")
 _KEPT_TOO = ("webhooks_subscription", "notifications_emailtemplate")
+#: Of those, the ones whose rows scenarios change.
+_RESET = ("orders_product", "webhooks_subscription")
 CUSTOMERS = (1, 2)
 STOCK = 1_000
 #: Longest that a child may take; a scenario takes a tenth of a second.
@@ -37,16 +43,17 @@ class KeptSandbox(Sandbox):
         self._session = requests.Session()
         self._pid = os.getpid()
         self._read: dict[str, dict[str, Any]] = {}
-        self._calm = False
+        #: As this process set them last; None: unknown.
+        self.faults: Mapping[str, Any] | None = None
 
     def forget(self) -> None:
         """What was read may be out of date."""
         self._read = {}
 
     def set_faults(self, faults: Mapping[str, Any]) -> None:
-        if faults or not self._calm:
+        if faults or self.faults != {}:
             self._call("PUT", "/faults", json=faults)
-        self._calm = not faults
+        self.faults = dict(faults)
 
     def introduce_merchant(self, customer_id: int, secret: str) -> None:
         self._call("PUT", f"/merchants/{customer_id}", json={"secret": secret})
@@ -54,6 +61,14 @@ class KeptSandbox(Sandbox):
     def erase(self) -> None:
         """An empty ledger."""
         self._call("DELETE", "/ledger")
+
+    def keep(self) -> None:
+        """Have the sandbox remember its ledger as it is."""
+        self._call("PUT", "/ledger/snapshot")
+
+    def put_back(self) -> None:
+        """The ledger as it was at `keep`."""
+        self._call("PUT", "/ledger")
 
     def _get(self, path: str) -> dict[str, Any]:
         if path not in self._read:
@@ -90,6 +105,8 @@ class World:
         self._url = sandbox_url
         self._floor: Floor | None = None
         self._abandoned: list[Any] = []
+        self._snapshot: Snapshot | None = None
+        self.tables: list[str] = []
         self.wipe = ""
         self._secrets: dict[int, str] = {}
         self.api_key = ""
@@ -116,6 +133,7 @@ class World:
             for table in connection.introspection.table_names()
             if not table.startswith(_KEPT) and table not in _KEPT_TOO
         ]
+        self.tables = [*tables, *_RESET]
         # Constraints between the tables wait until all are empty.
         self.wipe = (
             "SET session_replication_role = replica; "
@@ -125,10 +143,19 @@ class World:
             + "; SET session_replication_role = origin"
         )
 
+    def start(self, scenario: Scenario) -> State:
+        """The scenario's first state, on all sides: staged, or as it was staged a moment ago."""
+        if self._snapshot is not None and self._snapshot.fits(scenario.name):
+            state = self._snapshot.put_back(self)
+        else:
+            self.renew()
+            state = scenario.start(self)
+            self._snapshot = Snapshot.take(self, scenario.name, state)
+        self._forget()
+        return state
+
     def renew(self) -> None:
         """Everything as it was before the first order, on all sides."""
-        from orders.overload import _admission
-        from resilience.breaker import reset_all
         from webhooks.models import Subscription
 
         with connection.cursor() as cursor:
@@ -139,9 +166,16 @@ class World:
             self._secrets = dict(Subscription.objects.values_list("customer_id", "secret"))
         for customer_id, secret in self._secrets.items():
             self.sandbox.introduce_merchant(customer_id, secret)
-        self.floor.two_heads.clear()
         self.floor.forget_everything()
         self.floor.forget_locks()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What this process remembers of what it did."""
+        from orders.overload import _admission
+        from resilience.breaker import reset_all
+
+        self.floor.two_heads.clear()
         reset_all()
         _admission.cache_clear()  # It counts once a second only: a later run would do one statement less.
 

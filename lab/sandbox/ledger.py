@@ -111,6 +111,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._writer: sqlite3.Connection | None = self._connect()
         self._writer.executescript(_SCHEMA)
+        self._kept: sqlite3.Connection | None = None
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -146,6 +147,24 @@ class Ledger:
         with self.transaction() as db:
             for table in _TABLES:
                 db.execute(f"DELETE FROM {table}")
+
+    def keep(self) -> None:
+        """Remember all that is written, in memory, in place of what was remembered before. Raises `Closed`."""
+        with self._lock:
+            if self._writer is None:
+                raise Closed
+            self._kept = sqlite3.connect(":memory:", check_same_thread=False)
+            self._writer.backup(self._kept)
+
+    def put_back(self) -> bool:
+        """Everything as it was at `keep`; False when there was none. Raises `Closed`."""
+        with self._lock:
+            if self._writer is None:
+                raise Closed
+            if self._kept is None:
+                return False
+            self._kept.backup(self._writer)
+            return True
 
     def close(self) -> None:
         """Finish the transaction under way and take no more."""
