@@ -108,3 +108,11 @@ def test_a_ledger_that_is_put_back_is_as_it_was_at_its_snapshot(
 def test_a_ledger_without_a_snapshot_cannot_be_put_back(tmp_path: Path) -> None:
     with run_sandbox(tmp_path) as running:
         assert requests.put(f"{running.url}/ledger", timeout=10).status_code == 409
+
+
+def test_all_books_at_once_are_each_of_them(gateway: stripe.StripeClient, sandbox: RunningSandbox) -> None:
+    gateway.v1.payment_intents.create(order(confirm=True))
+    books = requests.get(f"{sandbox.url}/ledger", timeout=10).json()
+    assert books["charges"]
+    assert books == {name: sandbox.ledger(name) for name in books}
+    assert set(books) == {"charges", "refunds", "shipments", "crm", "webhooks", "mail"}
