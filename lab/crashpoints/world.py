@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import requests
+import urllib3
 from django.apps import apps
 from django.db import connection
 from django.test import Client
@@ -35,14 +36,14 @@ CHILD_TIMEOUT_S = 120.0
 
 
 class KeptSandbox(Sandbox):
-    """The sandbox's control side on one connection, with each ledger read once until `forget`."""
+    """The sandbox's control side on one connection, with the ledgers read once, all together, until `forget`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._base = url
-        self._session = requests.Session()
+        self._pool = urllib3.PoolManager()
         self._pid = os.getpid()
-        self._read: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, list[dict[str, Any]]] = {}
         #: As this process set them last; None: unknown.
         self.faults: Mapping[str, Any] | None = None
 
@@ -70,16 +71,17 @@ class KeptSandbox(Sandbox):
         """The ledger as it was at `keep`."""
         self._call("PUT", "/ledger")
 
-    def _get(self, path: str) -> dict[str, Any]:
-        if path not in self._read:
-            self._read[path] = self._call("GET", path).json()
-        return self._read[path]
+    def ledger(self, name: str) -> list[dict[str, Any]]:
+        if not self._read:
+            self._read = self._call("GET", "/ledger").json()
+        return self._read[name]
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+    def _call(self, method: str, path: str, **kwargs: Any) -> urllib3.BaseHTTPResponse:
         if self._pid != os.getpid():  # A forked child must not talk on its parent's connection.
-            self._session, self._pid = requests.Session(), os.getpid()
-        answer = self._session.request(method, f"{self._base}{path}", timeout=60, **kwargs)
-        answer.raise_for_status()
+            self._pool, self._pid = urllib3.PoolManager(), os.getpid()
+        # Not through requests: what it does around each call costs more than the sandbox's answer.
+        answer = self._pool.request(method, f"{self._base}{path}", timeout=60, **kwargs)
+        assert answer.status == 200, f"{method} {path}: {answer.status} {answer.data!r}"
         return answer
 
 
@@ -108,6 +110,7 @@ class World:
         self._snapshot: Snapshot | None = None
         self.tables: list[str] = []
         self.wipe = ""
+        self._rows: dict[str, list[Any]] = {}
         self._secrets: dict[int, str] = {}
         self.api_key = ""
 
@@ -197,6 +200,17 @@ class World:
         """An API client with the key that sees all."""
         return Client(raise_request_exception=False, headers={"Authorization": f"Bearer {self.api_key}"})
 
+    def rows(self, label: str) -> list[Any]:
+        """All rows of a model, oldest first; read once until `forget_books`."""
+        if label not in self._rows:
+            self._rows[label] = list(model(label).objects.order_by("pk"))
+        return self._rows[label]
+
+    def forget_books(self) -> None:
+        """What was read of tables and ledgers may be out of date."""
+        self._rows = {}
+        self.sandbox.forget()
+
     def at_start(self) -> dict[str, int]:
         from orders.models import Product
 
@@ -228,6 +242,7 @@ class World:
             signal.alarm(
                 int(CHILD_TIMEOUT_S)
             )  # Its default action ends the process: seen as not killed by us.
+            gc.disable()  # It would touch, and so copy, every page that is shared with the parent.
             self._leave_parents_connections()
             connection.ensure_connection()
             self.floor  # noqa: B018  # connects now, unwatched
