@@ -79,11 +79,11 @@ class Watch:
         self._at(crossing, "before")
         self._inside = True
         try:
-            result = call()
+            return call()
         finally:
+            # Also of a call that failed, by a reply that was lost for one: what the process then knows is a state, too.
             self._inside = False
-        self._at(crossing, "after")
-        return result
+            self._at(crossing, "after")
 
     def _at(self, crossing: Crossing, side: str) -> None:
         if self._strike is not None and self._point == Point(crossing.number, side):

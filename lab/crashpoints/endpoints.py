@@ -97,6 +97,13 @@ def _completed(world: World) -> State:
     return {"order_id": order.pk}
 
 
+def _settled(world: World) -> State:
+    """An order of which all is done: a reading request has nothing to do with what would still follow."""
+    order_id = place().pk
+    world.floor.until_quiet(copies=1)
+    return {"order_id": order_id}
+
+
 def _read(path: str) -> Callable[[World, State], None]:
     def get(world: World, state: State) -> None:
         state["answer"] = world.client().get(path.format(**state)).status_code
@@ -111,7 +118,7 @@ def _is_answered(world: World, state: State) -> str:
 def _reading(name: str, pattern: str, path: str) -> Scenario:
     """A reading request: cut off, it leaves nothing behind, and the next one is answered."""
     get = _read(path)
-    return Scenario(name, f"GET {pattern}", _placed, get, again=get, rival=get, proves=_is_answered)
+    return Scenario(name, f"GET {pattern}", _settled, get, again=get, rival=get, proves=_is_answered)
 
 
 _CANCEL_PATH = "POST /api/orders/<int:order_id>/cancel"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,6 +23,8 @@ from lab.crashpoints.world import ChildReport, World
 STRIKES = ("kill", "cut", "rival", "frozen")
 #: Longest that the struck process stands still for those who neither end nor wait for one of its locks.
 STILL_S = 3.0
+#: How often it is looked whether they wait for a lock.
+LOOK_EVERY_S = 0.1
 #: Rounds of the others while a process is frozen: in the second they run what came of the first, a retry for one.
 ROUNDS_OF_OTHERS = 2
 
@@ -110,8 +114,7 @@ class Explorer:
                 yield outcome
 
     def _start(self) -> State:
-        self._world.renew()
-        return self._scenario.start(self._world)
+        return self._world.start(self._scenario)
 
     def _act(self, state: State, strike: str, point: Point) -> ChildReport:
         act = lambda: self._scenario.act(self._world, state)  # noqa: E731
@@ -203,9 +206,12 @@ def _stand_still_for(pid: int) -> None:
     mine = connection.connection.info.backend_pid if connection.connection is not None else 0
     looking = connection.copy()
     deadline = time.monotonic() + STILL_S
+    exited = select.poll()
+    exited.register(os.pidfd_open(pid), select.POLLIN)
     try:
-        with looking.cursor() as cursor:
-            while time.monotonic() < deadline and not _has_exited(pid):
+        # To look at the locks costs more than most of what the child does.
+        while time.monotonic() < deadline and not exited.poll(LOOK_EVERY_S * 1000):
+            with looking.cursor() as cursor:
                 cursor.execute(
                     "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
                     " AND wait_event_type = 'Lock' AND %s = ANY(pg_blocking_pids(pid)))",
@@ -213,11 +219,5 @@ def _stand_still_for(pid: int) -> None:
                 )
                 if cursor.fetchone()[0]:
                     return
-                time.sleep(0.005)
     finally:
         looking.close()
-
-
-def _has_exited(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "Z"

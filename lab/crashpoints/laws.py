@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from django.db import connection
-
 from lab.books import read_books
 from lab.crashpoints.floor import open_messages
-from lab.crashpoints.world import World, model
+from lab.crashpoints.world import World
 from lab.invariants import check
 
 #: Asked for again on purpose when a charge becomes known: the refund itself is what happens once.
@@ -20,9 +18,10 @@ _MAY_REPEAT = ("payments.tasks.refund_order",)
 
 
 def nothing_is_enqueued_twice(world: World) -> str:
-    rows = model("outbox.OutboxMessage").objects.exclude(task__in=_MAY_REPEAT)
     counted = Counter(
-        (task, str(args), str(kwargs)) for task, args, kwargs in rows.values_list("task", "args", "kwargs")
+        (row.task, str(row.args), str(row.kwargs))
+        for row in world.rows("outbox.OutboxMessage")
+        if row.task not in _MAY_REPEAT
     )
     return "; ".join(f"{times} x {' '.join(key)}" for key, times in counted.items() if times > 1)
 
@@ -30,9 +29,9 @@ def nothing_is_enqueued_twice(world: World) -> str:
 def an_order_ends_once(world: World) -> str:
     final = ("completed", "failed", "cancelled")
     ends = Counter(
-        model("orders.OrderTransition")
-        .objects.filter(to_status__in=final)
-        .values_list("order_id", "to_status")
+        (row.order_id, row.to_status)
+        for row in world.rows("orders.OrderTransition")
+        if row.to_status in final
     )
     return "; ".join(
         f"order {order} became {status} {times} times" for (order, status), times in ends.items() if times > 1
@@ -40,18 +39,10 @@ def an_order_ends_once(world: World) -> str:
 
 
 def every_failure_has_one_place(world: World) -> str:
-    dead = set(
-        map(
-            str,
-            model("outbox.OutboxMessage").objects.filter(status="dead").values_list("message_id", flat=True),
-        )
-    )
-    letters = set(
-        model("dlq.DeadLetter")
-        .objects.filter(state="open", generation__isnull=False)
-        .values_list("message_id", flat=True)
-    )
-    waiting = model("dlq.DeadLetter").objects.filter(state="replaying").count()
+    dead = {str(row.message_id) for row in world.rows("outbox.OutboxMessage") if row.status == "dead"}
+    all_letters = world.rows("dlq.DeadLetter")
+    letters = {row.message_id for row in all_letters if row.state == "open" and row.generation is not None}
+    waiting = sum(row.state == "replaying" for row in all_letters)
     return (
         "" if dead == letters and not waiting else f"dead {dead}, open letters {letters}, replaying {waiting}"
     )
@@ -59,17 +50,14 @@ def every_failure_has_one_place(world: World) -> str:
 
 def refunds_are_the_gateways(world: World) -> str:
     ours = {
-        (order, cents)
-        for order, cents in model("payments.Refund")
-        .objects.filter(status="succeeded")
-        .values_list("order_id", "amount_cents")
+        (row.order_id, row.amount_cents) for row in world.rows("payments.Refund") if row.status == "succeeded"
     }
     theirs = Counter((int(entry["order_id"]), entry["amount"]) for entry in world.sandbox.ledger("refunds"))
     return "" if Counter(ours) == theirs else f"ours {ours}, the gateway's {dict(theirs)}"
 
 
 def only_the_committed_intent_is_captured(world: World) -> str:
-    known = dict(model("orders.Order").objects.values_list("id", "payment_intent_id"))
+    known = {row.pk: row.payment_intent_id for row in world.rows("orders.Order")}
     return "; ".join(
         f"order {entry['order_id']}: {entry['payment_intent']} was captured, {known.get(int(entry['order_id']))!r} is committed"
         for entry in world.sandbox.ledger("charges")
@@ -78,14 +66,14 @@ def only_the_committed_intent_is_captured(world: World) -> str:
 
 
 def one_mail_per_reason(world: World) -> str:
-    ours = dict(model("notifications.EmailLog").objects.values_list("message_id", "status"))
+    ours = {row.message_id: row.status for row in world.rows("notifications.EmailLog")}
     theirs = {entry["message_id"] for entry in world.sandbox.ledger("mail")}
     unsent = [key for key, status in ours.items() if status != "sent"]
     return "" if not unsent and set(ours) == theirs else f"log {ours}, mail server {theirs}"
 
 
 def every_order_is_confirmed(world: World) -> str:
-    orders = set(model("orders.Order").objects.values_list("id", flat=True))
+    orders = {row.pk for row in world.rows("orders.Order")}
     mailed = {
         int(entry["message_id"].split("-")[2].split("@")[0])
         for entry in world.sandbox.ledger("mail")
@@ -96,25 +84,27 @@ def every_order_is_confirmed(world: World) -> str:
 
 def nothing_is_held(world: World) -> str:
     held = []
-    with connection.cursor() as cursor:
-        for table in ("webhooks_delivery", "notifications_emaillog", "orders_order", "outbox_outboxmessage"):
-            cursor.execute(f"SELECT count(*) FROM {table} WHERE lease_until IS NOT NULL")
-            if count := cursor.fetchone()[0]:
-                held.append(f"{count} leases of {table}")
+    for label in ("webhooks.Delivery", "notifications.EmailLog", "orders.Order", "outbox.OutboxMessage"):
+        if count := sum(row.lease_until is not None for row in world.rows(label)):
+            held.append(f"{count} leases of {label}")
     return ", ".join(held)
 
 
 def webhooks_arrive_in_order(world: World) -> str:
     wrong = []
+    customers = {row.pk: str(row.customer_id) for row in world.rows("webhooks.Subscription")}
     for merchant in ("1", "2"):
-        sent = model("webhooks.Delivery").objects.filter(status="sent", subscription__customer_id=merchant)
-        ours = list(sent.order_by("id").values_list("event_id", flat=True))
+        ours = [
+            row.event_id
+            for row in world.rows("webhooks.Delivery")
+            if row.status == "sent" and customers[row.subscription_id] == merchant
+        ]
         theirs = [
             entry["webhook_id"] for entry in world.sandbox.ledger("webhooks") if entry["merchant"] == merchant
         ]
         if ours != theirs:
             wrong.append(f"merchant {merchant}: sent as {ours}, arrived as {theirs}")
-        happened = _events_as_they_happened(merchant)
+        happened = _events_as_they_happened(world, merchant)
         if [event for event in theirs if event in happened] != [
             event for event in happened if event in theirs
         ]:
@@ -122,50 +112,48 @@ def webhooks_arrive_in_order(world: World) -> str:
     return "; ".join(wrong)
 
 
-def _events_as_they_happened(merchant: str) -> list[str]:
+def _events_as_they_happened(world: World, merchant: str) -> list[str]:
     """The ids of the customer's events, by the transition logs of its orders; here no two transactions overlap."""
-    events = model("webhooks.Event").objects.filter(customer_id=merchant)
     known = {
-        (order, kind): event
-        for order, kind, event in events.values_list("order_id", "event_type", "event_id")
+        (row.order_id, row.event_type): row.event_id
+        for row in world.rows("webhooks.Event")
+        if str(row.customer_id) == merchant
     }
-    log = model("orders.OrderTransition").objects.order_by("id").values_list("order_id", "to_status")
-    return [known[order, f"order.{status}"] for order, status in log if (order, f"order.{status}") in known]
+    log = [(row.order_id, f"order.{row.to_status}") for row in world.rows("orders.OrderTransition")]
+    return [known[end] for end in log if end in known]
 
 
 def no_delivery_is_open(world: World) -> str:
-    return ", ".join(map(str, model("webhooks.Delivery").objects.filter(status="open")))
+    return ", ".join(str(row) for row in world.rows("webhooks.Delivery") if row.status == "open")
 
 
 def totals_never_count_twice(world: World) -> str:
-    counted = sum(model("orders.DailyTotals").objects.values_list("orders", flat=True))
-    orders = model("orders.Order").objects.filter(completed_at__isnull=False).count()
+    counted = sum(row.orders for row in world.rows("orders.DailyTotals"))
+    orders = sum(row.completed_at is not None for row in world.rows("orders.Order"))
     return f"{counted} counted, {orders} completed" if counted > orders else ""
 
 
 def every_event_of_the_gateway_is_applied_once(world: World) -> str:
-    events = list(model("webhooks.IncomingEvent").objects.values_list("event_id", flat=True))
+    events = [row.event_id for row in world.rows("webhooks.IncomingEvent")]
     applied = [
-        kwargs["event_id"]
-        for kwargs in model("outbox.OutboxMessage")
-        .objects.filter(task="payments.tasks.apply_gateway_event")
-        .values_list("kwargs", flat=True)
+        row.kwargs["event_id"]
+        for row in world.rows("outbox.OutboxMessage")
+        if row.task == "payments.tasks.apply_gateway_event"
     ]
     return "" if Counter(events) == Counter(applied) else f"events {events}, messages {applied}"
 
 
 def each_run_has_its_generation(world: World) -> str:
-    rows = model("outbox.OutboxMessage").objects.all()
     return "; ".join(
         f"{row}: {row.attempts} runs in generation {row.generation}"
-        for row in rows
+        for row in world.rows("outbox.OutboxMessage")
         if row.attempts > row.generation
     )
 
 
 def nothing_is_sent_without_a_claim(world: World) -> str:
-    claims = dict(model("notifications.EmailLog").objects.values_list("message_id", "attempts"))
-    claims |= dict(model("webhooks.Delivery").objects.values_list("event_id", "attempts"))
+    claims = {row.message_id: row.attempts for row in world.rows("notifications.EmailLog")}
+    claims |= {row.event_id: row.attempts for row in world.rows("webhooks.Delivery")}
     sent = {entry["message_id"]: entry["copies"] for entry in world.sandbox.ledger("mail")}
     sent |= {entry["webhook_id"]: entry["deliveries"] for entry in world.sandbox.ledger("webhooks")}
     return "; ".join(
@@ -200,7 +188,7 @@ LAWS: tuple[Callable[[World], str], ...] = (
 
 def violations(world: World, *, accepted: list[int], waived: frozenset[str]) -> list[str]:
     """Everything that does not hold, each as `name: what differs`."""
-    world.sandbox.forget()
+    world.forget_books()
     books = read_books(world.sandbox, accepted=accepted, at_start=world.at_start())
     found = [
         f"{finding.promise}: {finding.database} / {finding.outside} {finding.difference}"
@@ -213,8 +201,7 @@ def violations(world: World, *, accepted: list[int], waived: frozenset[str]) -> 
             found.append(f"{name}: {difference}")
     if any(violation.startswith("no dead letter") for violation in found):
         found += [
-            f"dead letter of {letter.task}: {letter.error}"
-            for letter in model("dlq.DeadLetter").objects.all()[:3]
+            f"dead letter of {letter.task}: {letter.error}" for letter in world.rows("dlq.DeadLetter")[:3]
         ]
     if stuck := open_messages():
         found.append(f"nothing is stuck: {stuck}")

@@ -296,5 +296,5 @@ PASSES: tuple[Scenario, ...] = (
     Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
              proves=_is_resolved, refusals=("NotReplayable",)),
     Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
-             waived=_DISCARDED, refusals=("NotReplayable",)),
+             waived=_DISCARDED, refusals=("NotDiscardable",)),
 )  # fmt: skip

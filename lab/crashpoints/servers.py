@@ -33,9 +33,12 @@ def environments(explorers: int) -> Iterator[list[dict[str, str]]]:
         stack = Stack(directory / "stack", title="crashpoints", env_file=None, durable=False)
         closing.enter_context(stack)
         names = [f"crashpoints_{os.getpid()}_{number}" for number in range(explorers)]
-        closing.callback(_drop, stack.environment["DATABASE_URL"], names)
+        role, password = f"crashpoints_{os.getpid()}", secrets.token_hex(8)
+        closing.callback(_drop, stack.environment["DATABASE_URL"], names, role)
+        _create_role(stack.environment["DATABASE_URL"], role, password)
+        servers = stack.environment | {"DATABASE_URL": _as(stack.environment["DATABASE_URL"], role, password)}
         found = [
-            _environment(stack.environment, name, number, closing, directory / name)
+            _environment(servers, name, number, closing, directory / name)
             for number, name in enumerate(names)
         ]
         _create(stack.environment["DATABASE_URL"], names[0])
@@ -70,6 +73,11 @@ def _environment(
     }
 
 
+def _as(url: str, role: str, password: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{role}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
 def _named(url: str, name: str) -> str:
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
@@ -96,8 +104,25 @@ def _create(server_url: str, name: str, template: str = "template0") -> None:
     _administrate(server_url, [f"CREATE DATABASE {name} TEMPLATE {template}"])
 
 
-def _drop(server_url: str, names: list[str]) -> None:
-    _administrate(server_url, [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in names])
+def _create_role(server_url: str, role: str, password: str) -> None:
+    """A role whose password is cheap to prove: every child connects, and 4,096 rounds of hashing take longer than that."""
+    _administrate(
+        server_url,
+        [
+            "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'scram_iterations'",
+            f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{password}'",
+        ],
+    )
+
+
+def _drop(server_url: str, names: list[str], role: str) -> None:
+    _administrate(
+        server_url,
+        [
+            *(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in names),
+            f"DROP ROLE IF EXISTS {role}",
+        ],
+    )
 
 
 def _administrate(server_url: str, statements: list[str]) -> None:

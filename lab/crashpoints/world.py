@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import requests
+import urllib3
 from django.apps import apps
 from django.db import connection
 from django.test import Client
@@ -18,10 +19,16 @@ from django.test import Client
 from lab.books import Sandbox
 from lab.crashpoints.boundaries import Crossing, Watch, watching
 from lab.crashpoints.floor import Floor
+from lab.crashpoints.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from lab.crashpoints.scenario import Scenario, State
 
 #: What is not an effect of any scenario, and so stays: schema, accounts, catalogue, subscriptions, templates.
 _KEPT = ("django_", "auth_", "orders_customer", "orders_apikey", "orders_product", "orders_price")
 _KEPT_TOO = ("webhooks_subscription", "notifications_emailtemplate")
+#: Of those, the ones whose rows scenarios change.
+_RESET = ("orders_product", "webhooks_subscription")
 CUSTOMERS = (1, 2)
 STOCK = 1_000
 #: Longest that a child may take; a scenario takes a tenth of a second.
@@ -29,24 +36,25 @@ CHILD_TIMEOUT_S = 120.0
 
 
 class KeptSandbox(Sandbox):
-    """The sandbox's control side on one connection, with each ledger read once until `forget`."""
+    """The sandbox's control side on one connection, with the ledgers read once, all together, until `forget`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._base = url
-        self._session = requests.Session()
+        self._pool = urllib3.PoolManager()
         self._pid = os.getpid()
-        self._read: dict[str, dict[str, Any]] = {}
-        self._calm = False
+        self._read: dict[str, list[dict[str, Any]]] = {}
+        #: As this process set them last; None: unknown.
+        self.faults: Mapping[str, Any] | None = None
 
     def forget(self) -> None:
         """What was read may be out of date."""
         self._read = {}
 
     def set_faults(self, faults: Mapping[str, Any]) -> None:
-        if faults or not self._calm:
+        if faults or self.faults != {}:
             self._call("PUT", "/faults", json=faults)
-        self._calm = not faults
+        self.faults = dict(faults)
 
     def introduce_merchant(self, customer_id: int, secret: str) -> None:
         self._call("PUT", f"/merchants/{customer_id}", json={"secret": secret})
@@ -55,16 +63,25 @@ class KeptSandbox(Sandbox):
         """An empty ledger."""
         self._call("DELETE", "/ledger")
 
-    def _get(self, path: str) -> dict[str, Any]:
-        if path not in self._read:
-            self._read[path] = self._call("GET", path).json()
-        return self._read[path]
+    def keep(self) -> None:
+        """Have the sandbox remember its ledger as it is."""
+        self._call("PUT", "/ledger/snapshot")
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+    def put_back(self) -> None:
+        """The ledger as it was at `keep`."""
+        self._call("PUT", "/ledger")
+
+    def ledger(self, name: str) -> list[dict[str, Any]]:
+        if not self._read:
+            self._read = self._call("GET", "/ledger").json()
+        return self._read[name]
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> urllib3.BaseHTTPResponse:
         if self._pid != os.getpid():  # A forked child must not talk on its parent's connection.
-            self._session, self._pid = requests.Session(), os.getpid()
-        answer = self._session.request(method, f"{self._base}{path}", timeout=60, **kwargs)
-        answer.raise_for_status()
+            self._pool, self._pid = urllib3.PoolManager(), os.getpid()
+        # Not through requests: what it does around each call costs more than the sandbox's answer.
+        answer = self._pool.request(method, f"{self._base}{path}", timeout=60, **kwargs)
+        assert answer.status == 200, f"{method} {path}: {answer.status} {answer.data!r}"
         return answer
 
 
@@ -90,7 +107,10 @@ class World:
         self._url = sandbox_url
         self._floor: Floor | None = None
         self._abandoned: list[Any] = []
+        self._snapshot: Snapshot | None = None
+        self.tables: list[str] = []
         self.wipe = ""
+        self._rows: dict[str, list[Any]] = {}
         self._secrets: dict[int, str] = {}
         self.api_key = ""
 
@@ -116,6 +136,7 @@ class World:
             for table in connection.introspection.table_names()
             if not table.startswith(_KEPT) and table not in _KEPT_TOO
         ]
+        self.tables = [*tables, *_RESET]
         # Constraints between the tables wait until all are empty.
         self.wipe = (
             "SET session_replication_role = replica; "
@@ -125,10 +146,19 @@ class World:
             + "; SET session_replication_role = origin"
         )
 
+    def start(self, scenario: Scenario) -> State:
+        """The scenario's first state, on all sides: staged, or as it was staged a moment ago."""
+        if self._snapshot is not None and self._snapshot.fits(scenario.name):
+            state = self._snapshot.put_back(self)
+        else:
+            self.renew()
+            state = scenario.start(self)
+            self._snapshot = Snapshot.take(self, scenario.name, state)
+        self._forget()
+        return state
+
     def renew(self) -> None:
         """Everything as it was before the first order, on all sides."""
-        from orders.overload import _admission
-        from resilience.breaker import reset_all
         from webhooks.models import Subscription
 
         with connection.cursor() as cursor:
@@ -139,9 +169,16 @@ class World:
             self._secrets = dict(Subscription.objects.values_list("customer_id", "secret"))
         for customer_id, secret in self._secrets.items():
             self.sandbox.introduce_merchant(customer_id, secret)
-        self.floor.two_heads.clear()
         self.floor.forget_everything()
         self.floor.forget_locks()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What this process remembers of what it did."""
+        from orders.overload import _admission
+        from resilience.breaker import reset_all
+
+        self.floor.two_heads.clear()
         reset_all()
         _admission.cache_clear()  # It counts once a second only: a later run would do one statement less.
 
@@ -162,6 +199,17 @@ class World:
     def client(self) -> Client:
         """An API client with the key that sees all."""
         return Client(raise_request_exception=False, headers={"Authorization": f"Bearer {self.api_key}"})
+
+    def rows(self, label: str) -> list[Any]:
+        """All rows of a model, oldest first; read once until `forget_books`."""
+        if label not in self._rows:
+            self._rows[label] = list(model(label).objects.order_by("pk"))
+        return self._rows[label]
+
+    def forget_books(self) -> None:
+        """What was read of tables and ledgers may be out of date."""
+        self._rows = {}
+        self.sandbox.forget()
 
     def at_start(self) -> dict[str, int]:
         from orders.models import Product
@@ -194,6 +242,7 @@ class World:
             signal.alarm(
                 int(CHILD_TIMEOUT_S)
             )  # Its default action ends the process: seen as not killed by us.
+            gc.disable()  # It would touch, and so copy, every page that is shared with the parent.
             self._leave_parents_connections()
             connection.ensure_connection()
             self.floor  # noqa: B018  # connects now, unwatched

@@ -53,6 +53,8 @@ class Sandbox:
             Route("GET", "/events/target", lambda request: Answer.of(200, {"url": self._posters.app_url})),
             Route("PUT", "/events/target", self._aim_events),
             Route("DELETE", "/ledger", self._erase),
+            Route("PUT", "/ledger/snapshot", self._keep),
+            Route("PUT", "/ledger", self._put_back),
             Route("GET", "/healthz", self._health),
         ]
         index = [f"{route.method} {route.pattern}" for route in routes]
@@ -88,6 +90,17 @@ class Sandbox:
         self._posters.app_url = self._app_url
         self._ledger.erase()
         return Answer.of(200, {"erased": True})
+
+    def _keep(self, request: Request) -> Answer:
+        self._ledger.keep()
+        return Answer.of(200, {"kept": True})
+
+    def _put_back(self, request: Request) -> Answer:
+        """What happened since the snapshot did not happen; merchants' secrets are of the ledger, dials are not."""
+        if not self._ledger.put_back():
+            raise Refused(problem(409, "no snapshot was taken (PUT /ledger/snapshot)"))
+        self._posters.app_url = self._app_url
+        return Answer.of(200, {"put_back": True})
 
     def _health(self, request: Request) -> Answer:
         return Answer.of(

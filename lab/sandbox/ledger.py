@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,9 @@ class Ledger:
         self._lock = threading.Lock()
         self._writer: sqlite3.Connection | None = self._connect()
         self._writer.executescript(_SCHEMA)
+        #: A connection a thread: to open one takes longer than most reads. It ends with its thread.
+        self._reader = threading.local()
+        self._kept: sqlite3.Connection | None = None
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -138,14 +141,33 @@ class Ledger:
 
     def read(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Committed rows, read beside the writer: listing 100,000 charges does not stop the services."""
-        with closing(self._connect()) as db:
-            return db.execute(sql, values).fetchall()
+        if not hasattr(self._reader, "db"):
+            self._reader.db = self._connect()
+        return list(self._reader.db.execute(sql, values).fetchall())
 
     def erase(self) -> None:
         """Forget everything, for the next test."""
         with self.transaction() as db:
             for table in _TABLES:
                 db.execute(f"DELETE FROM {table}")
+
+    def keep(self) -> None:
+        """Remember all that is written, in memory, in place of what was remembered before. Raises `Closed`."""
+        with self._lock:
+            if self._writer is None:
+                raise Closed
+            self._kept = sqlite3.connect(":memory:", check_same_thread=False)
+            self._writer.backup(self._kept)
+
+    def put_back(self) -> bool:
+        """Everything as it was at `keep`; False when there was none. Raises `Closed`."""
+        with self._lock:
+            if self._writer is None:
+                raise Closed
+            if self._kept is None:
+                return False
+            self._kept.backup(self._writer)
+            return True
 
     def close(self) -> None:
         """Finish the transaction under way and take no more."""

@@ -1,7 +1,7 @@
 """What /ledger/... answers: what happened in the outside world, for the proof that it happened once.
 
 Each is `{"data": [...], "count": n, ...}` with its totals; with `?summary=1` the totals alone. `?order_id=`
-narrows charges, refunds and shipments to one order, `?merchant=` narrows webhooks.
+narrows charges, refunds and shipments to one order, `?merchant=` narrows webhooks. /ledger is all of them at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ class Statements:
 
             return show
 
-        return [Route("GET", f"/ledger/{name}", answer(*book)) for name, book in books.items()]
+        def everything(request: Request) -> Answer:
+            return Answer.of(200, {name: rows({}) for name, (rows, _) in books.items()})
+
+        return [
+            Route("GET", "/ledger", everything),
+            *(Route("GET", f"/ledger/{name}", answer(*book)) for name, book in books.items()),
+        ]
 
     def charges(self, asked: dict[str, Any]) -> Rows:
         """One entry a capture, oldest first."""

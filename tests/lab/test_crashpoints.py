@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import requests
 from django.db import connection, transaction
@@ -9,6 +13,7 @@ from django.db import connection, transaction
 from lab.crashpoints import scenarios
 from lab.crashpoints.boundaries import Point, Watch, cut, install, watching
 from lab.crashpoints.bugs import BUGS
+from lab.crashpoints.world import World
 from lab.stack.stack import ROOT
 from tests.lab.sandbox_fixture import RunningSandbox
 
@@ -67,6 +72,81 @@ def test_a_cut_after_the_commit_leaves_what_was_committed_and_an_error() -> None
         cursor.execute("SELECT count(*) FROM crashpoints_probe")
         assert cursor.fetchone()[0] == 1
         cursor.execute("DROP TABLE crashpoints_probe")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_boundary_whose_call_fails_has_a_far_side() -> None:
+    install()
+    struck: list[int] = []
+    with (
+        watching(Watch(Point(0, "after"), lambda crossing: struck.append(crossing.number))),
+        pytest.raises(Exception, match="division by zero"),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT 1 / 0")
+    assert struck == [0]
+
+
+@pytest.fixture
+def world(clean: None, sandbox_settings: RunningSandbox) -> Iterator[World]:
+    founded = World(sandbox_settings.url)
+    founded.found()
+    yield founded
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE crashpoints_witness; DROP SCHEMA IF EXISTS crashpoints_snapshot CASCADE")
+
+
+def _everything(world: World) -> dict[str, Any]:
+    """All that a scenario can change, without times."""
+    content: dict[str, Any] = {"redis": world.floor.contents()}
+    with connection.cursor() as cursor:
+        for table in world.tables:
+            cursor.execute(
+                "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns"
+                " WHERE table_schema = 'public' AND table_name = %s AND data_type <> 'timestamp with time zone'",
+                [table],
+            )
+            cursor.execute(f"SELECT {cursor.fetchone()[0]} FROM {table} ORDER BY 1")
+            content[table] = cursor.fetchall()
+    world.sandbox.forget()
+    for name in ("charges", "refunds", "shipments", "crm", "webhooks", "mail"):
+        content[f"sandbox {name}"] = world.sandbox.ledger(name)
+    return content
+
+
+def _age_of_the_newest_message() -> float:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM clock_timestamp() - max(created_at))::float8 FROM outbox_outboxmessage"
+        )
+        return float(cursor.fetchone()[0])
+
+
+def test_a_start_that_is_put_back_is_as_it_was_staged_and_no_older(world: World) -> None:
+    scenario = scenarios.SCENARIOS["deliver"]
+    state = world.start(scenario)
+    age, staged = _age_of_the_newest_message(), _everything(world)
+    assert staged["sandbox charges"]
+    for _ in range(2):
+        world.floor.until_quiet()
+        state["of a run"] = "is forgotten"
+        assert _everything(world) != staged
+        began = time.monotonic()
+        state = world.start(scenario)
+        assert _age_of_the_newest_message() <= age + time.monotonic() - began
+        assert _everything(world) == staged
+    assert state.keys() == {"queue", "raw"}
+
+
+def test_a_start_of_another_scenario_is_its_own(world: World) -> None:
+    world.start(scenarios.SCENARIOS["deliver"])
+    assert world.start(scenarios.SCENARIOS["post_order"]) == {}
+    assert world.sandbox.ledger("charges") == []
+
+
+def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(world: World) -> None:
+    world.floor.relay._heads_at = time.monotonic() + 3_600
+    assert world.start(scenarios.SCENARIOS["discard"])["letter"]
 
 
 @pytest.mark.parametrize("name", BUGS)

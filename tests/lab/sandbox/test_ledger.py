@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import requests
 import stripe
 
 from lab.sandbox import objects
@@ -85,3 +86,33 @@ def test_a_reset_leaves_nothing(gateway: stripe.StripeClient, sandbox: RunningSa
     assert sandbox.ledger("charges") == []
     again = gateway.v1.payment_intents.create(order(confirm=True), options={"idempotency_key": "k"})
     assert again.id != intent.id
+
+
+def test_a_ledger_that_is_put_back_is_as_it_was_at_its_snapshot(
+    gateway: stripe.StripeClient, sandbox: RunningSandbox
+) -> None:
+    kept = gateway.v1.payment_intents.create(order(1, confirm=True), options={"idempotency_key": "kept"})
+    requests.put(f"{sandbox.url}/ledger/snapshot", timeout=10).raise_for_status()
+    before = sandbox.ledger("charges")
+    for number in (2, 3):
+        key = {"idempotency_key": f"later-{number}"}
+        later = gateway.v1.payment_intents.create(order(number, confirm=True), options=key)
+        requests.put(f"{sandbox.url}/ledger", timeout=10).raise_for_status()
+        assert sandbox.ledger("charges") == before
+        again = gateway.v1.payment_intents.create(order(number, confirm=True), options=key)
+        assert again.id != later.id  # the key is forgotten, too
+    same = gateway.v1.payment_intents.create(order(1, confirm=True), options={"idempotency_key": "kept"})
+    assert same.id == kept.id
+
+
+def test_a_ledger_without_a_snapshot_cannot_be_put_back(tmp_path: Path) -> None:
+    with run_sandbox(tmp_path) as running:
+        assert requests.put(f"{running.url}/ledger", timeout=10).status_code == 409
+
+
+def test_all_books_at_once_are_each_of_them(gateway: stripe.StripeClient, sandbox: RunningSandbox) -> None:
+    gateway.v1.payment_intents.create(order(confirm=True))
+    books = requests.get(f"{sandbox.url}/ledger", timeout=10).json()
+    assert books["charges"]
+    assert books == {name: sandbox.ledger(name) for name in books}
+    assert set(books) == {"charges", "refunds", "shipments", "crm", "webhooks", "mail"}
