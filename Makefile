@@ -28,7 +28,7 @@ test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
-	@$(BIN)/python -m pytest -m proof $(ARGS)
+	@$(BIN)/python -m lab.proof $(ARGS)
 
 # A chaos run that is not told how many orders to place takes as many as its minutes are good for, not the demo's.
 chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))

@@ -13,7 +13,7 @@ import pytest
 
 from lab.stack.stack import ROOT, SERVERS
 
-pytestmark = [pytest.mark.proof, pytest.mark.slow]
+pytestmark = [pytest.mark.proof, pytest.mark.alone, pytest.mark.slow]
 
 SEED = 1
 

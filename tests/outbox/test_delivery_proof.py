@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("clean"),
     pytest.mark.proof,
+    pytest.mark.alone,
 ]
 
 QUICK = {"OUTBOX_MARGIN": "2", "OUTBOX_WORKER_TIMEOUT": "5", "LOG_LEVEL": "WARNING"}

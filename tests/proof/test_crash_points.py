@@ -14,7 +14,7 @@ import pytest
 
 from lab.stack.stack import ROOT
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.alone]
 
 
 def run(module: str, report: Path, *arguments: str) -> tuple[int, Any, str]:

@@ -152,6 +152,7 @@ def test_a_connection_is_kept_over_many_requests(sandbox: RunningSandbox) -> Non
 
 # A figure of the machine: with another test process beside it, shared caches make processor time longer, too.
 @pytest.mark.proof
+@pytest.mark.alone
 def test_a_hundred_captures_cost_less_than_a_fifth_of_a_second_of_processor_time(
     sandbox: RunningSandbox,
 ) -> None:
