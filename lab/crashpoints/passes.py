@@ -28,7 +28,9 @@ def _backlog(world: World) -> State:
     """Pending in several queues, scheduled and due, and a group whose head must be promoted."""
     processed(world)
     run(world, "webhooks.tasks.publish_event")
-    place(customer_id=2)
+    place(
+        "pm_card_visa_chargeDeclined", customer_id=2
+    )  # What follows from a paid order is staged once already.
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled'"

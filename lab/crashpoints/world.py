@@ -272,8 +272,11 @@ class World:
     def _leave_parents_connections(self) -> None:
         """Forget, but do not close: a farewell on the shared socket would end the parent's session."""
         from config.celery import app
+        from orders.overload import _admission
         from outbox import context
 
+        # Its lock may be held where the parent was struck, and nobody in this process would ever release it.
+        _admission.cache_clear()
         # A rival is another worker, which is not inside the task that the struck one is running.
         context._current.set(None)
         for task in app.tasks.values():

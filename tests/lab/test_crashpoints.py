@@ -15,6 +15,7 @@ from lab.crashpoints.boundaries import Point, Watch, cut, install, watching
 from lab.crashpoints.bugs import BUGS
 from lab.crashpoints.world import World
 from lab.stack.stack import ROOT
+from orders import overload
 from tests.lab.sandbox_fixture import RunningSandbox
 
 
@@ -147,6 +148,23 @@ def test_a_start_of_another_scenario_is_its_own(world: World) -> None:
 def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(world: World) -> None:
     world.floor.relay._heads_at = time.monotonic() + 3_600
     assert world.start(scenarios.SCENARIOS["discard"])["letter"]
+
+
+def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_release(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.crashpoints.world.CHILD_TIMEOUT_S", 10.0)
+    reports = []
+
+    def while_it_counts(limit: int) -> int:
+        monkeypatch.setattr(overload, "backlog", lambda limit: 0)
+        reports.append(world.child(overload.check_backlog))
+        return 0
+
+    overload._admission.cache_clear()
+    monkeypatch.setattr(overload, "backlog", while_it_counts)
+    overload.check_backlog()
+    assert [report.error for report in reports] == [""]
 
 
 @pytest.mark.parametrize("name", BUGS)
