@@ -42,7 +42,13 @@ def stage(
     groups: int = 0,
 ) -> None:
     """Commit that many messages at once, due in `delay_s`, of as many ordered groups."""
-    values = {"task": task, "count": count, "status": status, "delay": delay_s, "groups": groups}
+    values: dict[str, str | float] = {
+        "task": task,
+        "count": count,
+        "status": status,
+        "delay": delay_s,
+        "groups": groups,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_STAGE, values)
 
