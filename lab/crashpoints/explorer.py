@@ -65,7 +65,7 @@ class Explorer:
     def strike(self, strike: str, point: Point, second: Point | None = None, *, label: str = "") -> Outcome:
         """One point, and for `second` another crash in the first round of the recovery."""
         state = self._start()
-        state["strike"] = strike
+        state["strike"] = strike if second is None else "pair"
         report = self._act(state, strike, point)
         struck = self._was_struck(report, strike, point)
         found = self._unexpected(report, strike)

@@ -49,6 +49,8 @@ def _no_queue_is_too_deep(world: World, state: State) -> str:
 
 
 def _look_at_the_depths(world: World, state: State) -> None:
+    if state.get("strike") == "pair":
+        return  # Killed since, the relay of the recovery has filled the queues up to its own limit.
     depths = world.floor.publisher.depths(settings.OUTBOX_QUEUES)
     # Of two relays at once each may add what it saw as room.
     limit = 6 if state.get("strike") in ("rival", "frozen") else 3
