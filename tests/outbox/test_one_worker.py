@@ -37,8 +37,6 @@ from tests.support.proxy import Proxy, proxied
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy")]
 
 SOCKET_TIMEOUT_S = 2
-#: What a worker says whose Redis does not answer: to an acknowledgement, or to its asking for messages.
-NOT_TOLD = ("Couldn't ack", "Connection to broker lost")
 
 
 @dataclass
@@ -129,18 +127,14 @@ def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_besid
 
 def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_nothing(world: World) -> None:
     names = [f"m{n}" for n in range(20)]
-    said = len(world.worker.output())
     with relaying():
         with running("a"):
             world.server.signal(signal.SIGSTOP)
+            frozen_at = time.monotonic()
             outbox.enqueue_many([tasks.note_once.s(name) for name in names])
         try:
             await_(lambda: effects.count("a-ended") == 1, "the run has ended")
-            # Whichever of its connections it uses first.
-            await_(
-                lambda: any(sign in world.worker.output()[said:] for sign in NOT_TOLD),
-                "and Redis is not told",
-            )
+            await_(lambda: time.monotonic() - frozen_at > 4 * SOCKET_TIMEOUT_S, "every wait has timed out")
         finally:
             world.server.signal(signal.SIGCONT)
         wait_until_settled()
