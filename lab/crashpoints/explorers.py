@@ -15,6 +15,7 @@ from typing import Any
 from lab.crashpoints.boundaries import Crossing, Point, install
 from lab.crashpoints.bugs import BUGS
 from lab.crashpoints.planting import plant
+from lab.stack.processes import die_with_parent
 
 _world: Any = None
 
@@ -22,7 +23,8 @@ _world: Any = None
 def begin(environments: Any, bug: str | None) -> None:
     """Make this process an explorer: its own servers' settings, Django, hooks, and the seeded bug if there is one."""
     global _world
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started the explorers ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started the explorers ends them,
+    die_with_parent(signal.SIGKILL)()  # also by being killed.
     os.environ.update(environments.get())
     if bug:
         plant(BUGS[bug].patches)

@@ -6,6 +6,7 @@ import argparse
 import json
 import multiprocessing
 import queue
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from lab.crashpoints.bugs import BUGS
 from lab.crashpoints.servers import environments
 
 HUNTERS = 2
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -26,13 +28,21 @@ def main() -> int:
     parser.add_argument("--json", help="write the table to this file")
     options = parser.parse_args()
     names = options.bug or list(BUGS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     with environments(min(HUNTERS, len(names))) as found:
         free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for environment in found:
             free.put(environment)
         with ThreadPoolExecutor(len(found)) as hunters:
-            caught = dict(zip(names, hunters.map(lambda name: _hunt(name, free), names), strict=True))
+            try:
+                caught = dict(zip(names, hunters.map(lambda name: _hunt(name, free), names), strict=True))
+            except KeyboardInterrupt:
+                hunters.shutdown(wait=False, cancel_futures=True)
+                # The hunters would wait for what their explorers are at.
+                for process in multiprocessing.active_children():
+                    process.kill()
+                return INTERRUPTED
     loose = [name for name in names if not caught[name][1]]
     print(
         f"{len(names) - len(loose)} of {len(names)} seeded bugs are caught, in {time.monotonic() - began:.0f} s"

@@ -20,6 +20,7 @@ from lab.books import Sandbox
 from lab.crashpoints.boundaries import Crossing, Watch, watching
 from lab.crashpoints.floor import Floor
 from lab.crashpoints.snapshot import Snapshot
+from lab.stack.processes import die_with_parent
 
 if TYPE_CHECKING:
     from lab.crashpoints.scenario import Scenario, State
@@ -239,6 +240,7 @@ class World:
             return pid, reader
         try:
             os.close(reader)
+            die_with_parent(signal.SIGKILL)()
             signal.alarm(
                 int(CHILD_TIMEOUT_S)
             )  # Its default action ends the process: seen as not killed by us.
