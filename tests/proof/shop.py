@@ -140,7 +140,7 @@ class Shop(RuleBasedStateMachine):
             queue, task = found
             with ExitStack() as until_it_ran:
                 if task in LOST_CAUSES or not lost_cause:
-                    until_it_ran.enter_context(_broken(task, late=False))
+                    until_it_ran.enter_context(_broken(task, late=pick % 2 > 0))
                 self.world.floor.take(queue)
         letter: DeadLetter | None = picked(letters.all(), pick)
         return letter

@@ -36,11 +36,11 @@ AT_LEAST = {
     "kills while relaying": 20,
     "kills while sweeping": 20,
     "kills while replaying": 5,
-    "kills while discarding": 2,
+    "kills while discarding": 1,
     "kills while placing": 12,
     "kills while cancelling": 12,
     "letters replayed": 50,
-    "letters discarded": 8,
+    "letters discarded": 5,
     "copies": 40,
     "stale copies": 5,
     "broker losses": 20,
@@ -101,7 +101,7 @@ class Anything(Shop):
         self.came[name] += 1
         getattr(self, name)(**data.draw(_HAPPENINGS[name]))
 
-    @initialize(wishes=st.lists(wishes, min_size=8, max_size=8), tasks=bugs, late=st.booleans())
+    @initialize(wishes=st.lists(wishes, min_size=10, max_size=10), tasks=bugs, late=st.booleans())
     def open_for_business(self, wishes: list[Wish], tasks: list[str], late: bool) -> None:
         for wish in wishes:
             self.place(wish, impatient=False)
