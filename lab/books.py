@@ -123,14 +123,15 @@ def shelves_at_start() -> dict[str, int]:
 
 def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[str, int]) -> Books:
     """The books of both sides, now."""
+    from dlq.models import DeadLetter
     from orders.models import Order, OrderItem, Product
+    from outbox.models import OutboxMessage
     from payments.models import Invoice
     from webhooks.models import Delivery, Event, Subscription
 
     units: dict[int, list[tuple[str, int]]] = {}
     for order_id, sku, quantity in OrderItem.objects.values_list("order_id", F("product__sku"), "quantity"):
         units.setdefault(order_id, []).append((sku, quantity))
-    now = progress()
     shipments, mail, webhooks = (
         sandbox.ledger("shipments"),
         sandbox.ledger("mail"),
@@ -171,8 +172,8 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
             Shelf(sku, at_start.get(sku, 0), stock, reserved, shipped)
             for sku, stock, reserved, shipped in Product.objects.values_list("sku", *_UNITS)
         ],
-        open_messages=now.open_messages,
-        dead_letters=now.dead_letters,
+        open_messages=OutboxMessage.objects.filter(status__in=OPEN_MESSAGES).count(),
+        dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
         captures=_movements(sandbox.ledger("charges")),
         refunds=_movements(sandbox.ledger("refunds")),
         shipments=[int(entry["order_id"]) for entry in shipments],

@@ -48,15 +48,21 @@ class Floor:
     """One relay, one sweeper and one worker on the broker of the settings."""
 
     def __init__(self) -> None:
-        self.publisher: Publisher = publisher_for(app)
-        self.relay: relay_module.Relay = _Relay(app, publisher=self.publisher)
-        self.sweeper = sweeper_module.Sweeper(self.publisher)
         self._connection: Connection = app.connection_for_read()
         self._channel: Any = self._connection.channel()
-        self._channel._size("critical")  # Connects now, so that the handshake is not part of every trace.
         self.two_heads: set[str] = set()
         self._redis = redis.Redis.from_url(settings.CELERY_BROKER_URL)
         self._locks = redis.Redis.from_url(settings.REDIS_URL)
+        self.begin()
+
+    def begin(self) -> None:
+        """A relay, a sweeper and a worker that have done nothing yet, also in a forked child: of the fork the pools of
+        redis-py take notice by themselves, and open connections of their own.
+        """
+        self.publisher: Publisher = publisher_for(app)
+        self.relay: relay_module.Relay = _Relay(app, publisher=self.publisher)
+        self.sweeper = sweeper_module.Sweeper(self.publisher)
+        self._channel._size("critical")  # Connects now, so that the handshake is not part of every trace.
 
     def take(self, queue: str, *, copies: int = 1) -> bool:
         """Take one message of the queue, run it and acknowledge it, `copies` times. False when there is none."""

@@ -116,8 +116,9 @@ def place(card: str = "pm_card_visa", customer_id: int = 1) -> Any:
 
 
 def processed(world: World) -> Any:
-    """An order that is completed, with everything that follows from it still to be done."""
+    """An order that is confirmed and completed, with everything that follows from its completion still to be done."""
     order = place()
+    run(world, "orders.tasks.send_confirmation")
     queue = publish_only(world, staged("orders.tasks.process_order", args=[order.pk]))
     world.floor.take(queue)
     order.refresh_from_db()

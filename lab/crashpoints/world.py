@@ -247,7 +247,7 @@ class World:
             gc.disable()  # It would touch, and so copy, every page that is shared with the parent.
             self._leave_parents_connections()
             connection.ensure_connection()
-            self.floor  # noqa: B018  # connects now, unwatched
+            self.floor.begin()  # connects now, unwatched
             watcher = watch()
             error = kind = ""
             try:
@@ -284,9 +284,8 @@ class World:
         for task in app.tasks.values():
             while task.request_stack is not None and task.request_stack.top is not None:
                 task.pop_request()
-        self._abandoned += [connection.connection, self._floor]
+        self._abandoned.append(connection.connection)
         connection.connection = None
-        self._floor = None
         # What Django remembers of the connection it no longer has.
         connection.closed_in_transaction = False
         connection.in_atomic_block = False
