@@ -130,7 +130,7 @@ def test_forty_ends_of_workers_at_work_at_three_hundred_messages_a_second_lose_n
         for _ in range(2):
             stack.enter_context(relay(env=QUICK))
         waiting, caught, began = list(fleet)[at_work:], [], time.monotonic()
-        with producing(total, per_second=330, hurry=lambda number: number % 50 != 0) as names:
+        with producing(total, per_second=330, hurry=lambda number: number % 30 != 0) as names:
             for end, (victim, successor) in enumerate(zip(list(fleet)[:ends], waiting, strict=True)):
                 await_(lambda end=end: len(names) >= total * end // ends, "the flow has come so far", 120)
                 await_(lambda victim=victim: is_in_a_task(victim), f"{victim} is at work", 60)
