@@ -83,20 +83,19 @@ class Sandbox:
 def progress() -> Progress:
     from dlq.models import DeadLetter
     from orders.models import Order
-    from outbox.models import ClockTimestamp, OutboxMessage
+    from outbox.models import ClockTimestamp, OutboxMessage, Skipped
 
     messages = OutboxMessage.objects
     sums = messages.aggregate(
         # `attempts` counts runs that ended; the first one of each message is no retry.
         runs=Sum("attempts"),
         tried=Count("pk", filter=Q(attempts__gt=0)),
-        duplicates=Sum("duplicates"),
     )
     return Progress(
         orders=dict(Order.objects.values_list("status").annotate(Count("pk"))),
         messages=dict(messages.values_list("status").annotate(Count("pk"))),
         retries=(sums["runs"] or 0) - (sums["tried"] or 0),
-        duplicates=sums["duplicates"] or 0,
+        duplicates=sum(Skipped.objects.values_list("count", flat=True)),
         dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
         waiting=messages.filter(status="scheduled", deliver_at__gt=ClockTimestamp()).exists(),
     )

@@ -106,8 +106,13 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         "Resident memory of the workers in bytes, 0 where they cannot tell",
         snapshot.memory_bytes,
     )
-    # Sums over the rows that are kept: retention makes them fall, and that is no counter.
-    yield GaugeMetricFamily("outbox_duplicates_skipped", "Skipped copies of the kept", snapshot.duplicates)
+    skipped = CounterMetricFamily(
+        "outbox_copies_skipped", "Delivered copies that were not to run", labels=["reason"]
+    )
+    for reason, count in snapshot.copies_skipped.items():
+        skipped.add_metric([reason], count)
+    yield skipped
+    # A sum over the rows that are kept: retention makes it fall, and that is no counter.
     yield GaugeMetricFamily(
         "outbox_runs_repeated", "Retries, deferrals, replays of the kept", snapshot.retries
     )

@@ -5,7 +5,7 @@ metrics.error_rate, metrics.dead_letter_count metrics.queues["critical"].depth
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +56,7 @@ class Snapshot:
 
     `workers` have a heartbeat; of their processes `workers_active` run a message, `workers_idle` none. `workers_lately`
     is the most there were at one moment of the last minutes, without those that were ended in order.
+    `copies_skipped` counts by reason the delivered copies that were not to run, ever.
     `dead_letters_grown` is by how many the open dead letters have grown in the last hour; negative when they shrank.
     """
 
@@ -64,7 +65,7 @@ class Snapshot:
     dead_letter_count: int = 0
     dead_letters_grown: int = 0
     oldest_dead_letter_age_s: float = 0.0
-    duplicates: int = 0
+    copies_skipped: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     workers: int = 0
     workers_lately: int = 0
@@ -152,7 +153,7 @@ def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[
         dead_letter_count=dlq.get("open", 0),
         dead_letters_grown=dlq.get("grown_last_hour", 0),
         oldest_dead_letter_age_s=dlq.get("oldest_age_s") or 0.0,
-        duplicates=outbox.get("duplicates", 0),
+        copies_skipped=outbox.get("skipped", {}),
         retries=outbox.get("retries", 0),
         workers=workers.get("count", 0),
         workers_lately=workers.get("lately", 0),

@@ -6,7 +6,7 @@
                         "oldest_pending_age_s": float, "oldest_repeated_age_s": float}},
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
      "totals": {queue: {"enqueued": int, "done": int, "latency_s": float, "buckets": {upper bound in s: int}}},  (ever)
-     "duplicates": int, "retries": int,
+     "skipped": {reason: int}, "retries": int,                                            (ever; of the kept)
      "workers": {"count": int, "lately": int, "concurrency": int, "active": int, "memory_bytes": int}}
 
 and `dlq`

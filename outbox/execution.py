@@ -192,7 +192,7 @@ def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
 
 
 def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: journal.Refused) -> Any:
-    """Acknowledge a copy that is not to run; a poison message is buried by the copy that shows it."""
+    """Acknowledge and count a copy that is not to run; a poison message is buried by the copy that shows it."""
     if refused.reason == "poison":
         error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")
         buried = patiently(
@@ -207,5 +207,6 @@ def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: jou
         )
         if buried:
             raise error
+    patiently(lambda: journal.count_skipped(message_id, refused.reason))
     log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
     return SKIPPED

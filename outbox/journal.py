@@ -20,6 +20,9 @@ from django.utils.module_loading import import_string
 MAX_ERRORS = 10
 MAX_ERROR_CHARS = 2_000
 CHANNEL = "outbox"
+#: Why a copy is not run: it was overtaken (done, cancelled, or of an older generation), another run holds the row, the
+#: row is gone (pruned, or lost with a restore), or too many runs of it never ended.
+REASONS = ("duplicate", "leased", "missing", "poison")
 
 # Wakes a relay that has declared itself idle. NOTIFY serialises the commits of all who use it, so that a
 # busy system must not: with every relay at work the subquery finds no row and nothing is sent.
@@ -53,7 +56,7 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A claim that was lost, and why: duplicate, leased, poison or missing."""
+    """A claim that was lost, and why: one of REASONS."""
 
     reason: str
 
@@ -162,7 +165,7 @@ def _claimed(
 
 
 def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | None = None) -> Refused:
-    """Why a claim was lost; counts the skipped copy, unless it is the one that shows a poison message."""
+    """Why a claim was lost; changes nothing."""
     row = _one(
         """
         SELECT generation, status, deliveries, lease_until > clock_timestamp() FROM outbox_outboxmessage
@@ -176,16 +179,26 @@ def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | Non
     live = current == generation and status in ("pending", "published")
     if live and not leased and max_deliveries is not None and deliveries >= max_deliveries:
         return Refused("poison")
-    # SKIP LOCKED: counting must not wait for the run that holds the row.
+    return Refused("leased" if live else "duplicate")
+
+
+def count_skipped(message_id: uuid.UUID, reason: str) -> None:
+    """Count a copy that does not run: for ever by its reason, and on the row where there is one that nobody holds.
+
+    SKIP LOCKED: counting must not wait for the run that holds the row.
+    """
     _one(
         """
-        UPDATE outbox_outboxmessage SET duplicates = duplicates + 1 WHERE id =
-            (SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s FOR UPDATE SKIP LOCKED)
-        RETURNING id
+        WITH counted AS (
+            UPDATE outbox_outboxmessage SET duplicates = duplicates + 1 WHERE id =
+                (SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s FOR UPDATE SKIP LOCKED)
+        )
+        INSERT INTO outbox_skipped AS s (reason, count) VALUES (%(reason)s, 1)
+        ON CONFLICT (reason) DO UPDATE SET count = s.count + 1 RETURNING count
         """,
         id=message_id,
+        reason=reason,
     )
-    return Refused("leased" if live else "duplicate")
 
 
 def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bool:

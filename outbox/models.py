@@ -61,7 +61,9 @@ class OutboxMessage(models.Model):
     publish_count = models.IntegerField(db_default=0, help_text="publishes of this generation")
     attempts = models.IntegerField(db_default=0, help_text="runs that ended")
     deliveries = models.IntegerField(db_default=0, help_text="runs begun since one ended in order")
-    duplicates = models.IntegerField(db_default=0, help_text="copies that were skipped")
+    duplicates = models.IntegerField(
+        db_default=0, help_text="copies that were skipped; not those that came while it ran"
+    )
     replays = models.IntegerField(db_default=0)
     created_at = models.DateTimeField(db_default=ClockTimestamp())
     published_at = models.DateTimeField(null=True)
@@ -96,8 +98,8 @@ class OutboxMessage(models.Model):
             models.Index(
                 fields=["id"],
                 name="outbox_repeated",
-                condition=Q(duplicates__gt=0) | Q(generation__gt=1),
-                include=["duplicates", "generation"],
+                condition=Q(generation__gt=1),
+                include=["generation"],
             ),
             models.Index(
                 fields=["correlation_id"], name="outbox_correlation", condition=~Q(correlation_id="")
@@ -190,6 +192,19 @@ class Tally(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} {self.status} in {self.queue}"
+
+
+class Skipped(models.Model):
+    """How many copies were skipped for this reason, ever: also those whose row was held, or is gone."""
+
+    reason = models.TextField(primary_key=True)
+    count = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "skipped"
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.reason}"
 
 
 class Schedule(models.Model):

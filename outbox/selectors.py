@@ -9,7 +9,8 @@ from django.db import connection
 
 from outbox import tally
 from outbox.dispatch import REMEMBERED_S
-from outbox.models import OPEN_BY_INDEX, OutboxMessage
+from outbox.journal import REASONS
+from outbox.models import OPEN_BY_INDEX, OutboxMessage, Skipped
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:
@@ -71,10 +72,9 @@ def stats() -> dict[str, Any]:
         for queue, done_count, failed_count, latency_ms in cursor.fetchall():
             done[queue], failed[queue], latency[queue] = done_count, failed_count, latency_ms
         cursor.execute(
-            "SELECT coalesce(sum(duplicates), 0), coalesce(sum(generation - 1), 0)"
-            " FROM outbox_outboxmessage WHERE duplicates > 0 OR generation > 1"
+            "SELECT coalesce(sum(generation - 1), 0) FROM outbox_outboxmessage WHERE generation > 1"
         )
-        duplicates, retries = cursor.fetchone()
+        (retries,) = cursor.fetchone()
         cursor.execute(
             "SELECT coalesce(sum(concurrency), 0), coalesce(sum(active), 0), count(*), coalesce(sum(memory_bytes), 0)"
             " FROM outbox_worker"
@@ -102,7 +102,7 @@ def stats() -> dict[str, Any]:
         "done_last_minute": done,
         "failed_last_minute": failed,
         "avg_latency_ms": latency,
-        "duplicates": int(duplicates),
+        "skipped": dict.fromkeys(REASONS, 0) | dict(Skipped.objects.values_list("reason", "count")),
         "retries": int(retries),
         "workers": {
             "count": workers,

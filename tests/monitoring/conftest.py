@@ -31,7 +31,7 @@ def outbox_figures(monkeypatch) -> dict[str, Any]:
         "totals": {
             "critical": {"enqueued": 900, "done": 600, "latency_s": 120.0, "buckets": {0.1: 500, 5.0: 590}}
         },
-        "duplicates": 11,
+        "skipped": {"duplicate": 9, "missing": 2},
         "retries": 13,
         "workers": {"count": 3, "concurrency": 9, "active": 4, "memory_bytes": 4096},
     }

@@ -44,7 +44,8 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     assert samples["workers_active", ()] == 4
     assert samples["workers_idle", ()] == 5
     assert samples["outbox_runs_repeated", ()] == 13
-    assert samples["outbox_duplicates_skipped", ()] == 11
+    assert samples["outbox_copies_skipped_total", (("reason", "duplicate"),)] == 9
+    assert samples["outbox_copies_skipped_total", (("reason", "missing"),)] == 2
     letter = (("queue", "critical"), ("state", "open"), ("task", "orders.tasks.process_order"))
     assert samples["dlq_messages", letter] == 2
     assert samples["dlq_oldest_unresolved_age_seconds", ()] == 3600
@@ -57,7 +58,14 @@ def test_sums_that_pruning_makes_fall_are_gauges_and_the_totals_that_operators_k
     outbox_figures, dlq_figures
 ) -> None:
     counters = {family.name for family in registry.collect() if family.type == "counter"}
-    assert counters == {"jobs_enqueued", "jobs_processed", "jobs_failed", "dlq_dead_lettered", "dlq_replays"}
+    assert counters == {
+        "jobs_enqueued",
+        "jobs_processed",
+        "jobs_failed",
+        "outbox_copies_skipped",
+        "dlq_dead_lettered",
+        "dlq_replays",
+    }
 
 
 def test_every_series_is_there_with_zero_before_anything_has_happened(
@@ -99,4 +107,16 @@ def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog)
 
 def test_no_series_is_labelled_with_an_id(scrape) -> None:
     labels = {label for _, pairs in scrape() for label, _ in pairs}
-    assert labels <= {"queue", "queue_name", "task", "state", "exception", "outcome", "alert", "source", "le"}
+    known = {
+        "queue",
+        "queue_name",
+        "task",
+        "state",
+        "exception",
+        "outcome",
+        "reason",
+        "alert",
+        "source",
+        "le",
+    }
+    assert labels <= known

@@ -19,7 +19,7 @@ import outbox
 from config.celery import app
 from dlq import replay
 from dlq.models import DeadLetter, State
-from outbox.models import OutboxMessage
+from outbox.models import OutboxMessage, Skipped
 from outbox.testing import staged, wait_until_settled
 from tests.conftest import flush_redis
 from tests.support import effects, tasks
@@ -145,7 +145,7 @@ def test_forty_ends_of_workers_at_work_at_three_hundred_messages_a_second_lose_n
             took_s = time.monotonic() - began
         for victim in list(fleet)[:ends]:
             await_(lambda victim=victim: not fleet[victim].alive(), f"{victim} has ended")
-    duplicates = sum(OutboxMessage.objects.values_list("duplicates", flat=True))
+    duplicates = sum(Skipped.objects.values_list("count", flat=True))
     figure(
         f"{total} messages at {rate:.0f} a second, settled after {took_s:.0f} s, through 20 SIGKILL and 20 SIGTERM"
         f" of workers, {sum(caught)} of them seen inside a task after the signal; {duplicates} copies skipped"

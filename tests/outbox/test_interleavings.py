@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, transaction
 
 import outbox
-from outbox import dispatch, execution, journal
+from outbox import dispatch, execution, journal, selectors
 from outbox.models import OutboxMessage
 from outbox.testing import drain, run_here, staged
 from tests.support import effects, tasks
@@ -60,11 +60,19 @@ def elsewhere(step: Callable[[], Any]) -> Iterator[threading.Event]:
         raise failure[0]
 
 
+@contextmanager
+def asked_for(task: Any, **request: Any) -> Iterator[None]:
+    task.push_request(**request)
+    try:
+        yield
+    finally:
+        task.pop_request()
+
+
 def test_a_second_copy_finds_the_first_ones_lease_and_does_nothing() -> None:
     message_id = published()
     assert isinstance(claim(message_id), journal.Claimed)
     assert claim(message_id, worker="w2") == journal.Refused("leased")
-    assert row(message_id).duplicates == 1
 
 
 def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not_wait() -> None:
@@ -91,6 +99,8 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
         done.set()
     assert effects.names() == ["a"]
     assert row(message_id).status == "done"
+    # The row was held, so that nothing could be written on it.
+    assert selectors.stats()["skipped"] == {"duplicate": 0, "leased": 1, "missing": 0, "poison": 0}
 
 
 def test_a_run_frozen_past_its_lease_can_neither_settle_nor_leave_children() -> None:
@@ -328,7 +338,11 @@ def test_an_error_that_postgresql_cannot_store_as_it_is_is_a_retry_all_the_same(
     assert [error["error"] for error in row(message_id).errors] == ["\\0 and \\ud800"]
 
 
-def test_a_copy_whose_row_is_gone_is_skipped() -> None:
+def test_a_copy_whose_row_is_gone_is_skipped_and_counted() -> None:
     message_id = published()
     OutboxMessage.objects.all().delete()
-    assert claim(message_id) == journal.Refused("missing")
+    for _ in range(2):
+        with asked_for(tasks.note, id=str(message_id), delivery_info={}):
+            assert execution.deliver(tasks.note, {"generation": 1}, ("a",), {}) == execution.SKIPPED
+    assert effects.names() == []
+    assert selectors.stats()["skipped"] == {"duplicate": 0, "leased": 0, "missing": 2, "poison": 0}

@@ -26,5 +26,5 @@ class Command(BaseCommand):
         workers = figures["workers"]
         self.stdout.write(
             f"workers: {workers['count']} with {workers['concurrency']} processes, {workers['active']} tasks running;"
-            f" retries: {figures['retries']}; duplicates skipped: {figures['duplicates']}"
+            f" retries: {figures['retries']}; copies skipped: {sum(figures['skipped'].values())}"
         )
