@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-SIDE_BY_SIDE = ("-m", "proof and not alone", "--numprocesses", "2", "--dist", "loadfile")
+#: In the order of collection: xdist would begin with the files that have the most tests, which are not the longest.
+SIDE_BY_SIDE = (
+    *("-m", "proof and not alone"),
+    *("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
+)
 ALONE = ("-m", "proof and alone")
 
 

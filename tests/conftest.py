@@ -34,6 +34,12 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
     return lambda text: record_property("figure", text)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, or one process ends alone with one of them while the other has nothing left to do."""
+    items.sort(key=lambda item: "tests/proof/" not in item.nodeid)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # By way of the reports, which reach the process that prints also from those that run tests side by side.
     reports = [report for found in terminalreporter.stats.values() for report in found]
