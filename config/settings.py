@@ -159,6 +159,7 @@ OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
 OUTBOX_ON_DEAD = "dlq.capture.on_dead"
 OUTBOX_ON_RESOLVED = "dlq.capture.on_resolved"
 OUTBOX_ON_CANCELLED = "dlq.capture.on_cancelled"
+OUTBOX_MASK = "dlq.masking.masked"
 OUTBOX_REPLAY_HEADER = "dlq-replay"
 OUTBOX_EVENTS = {
     "order.completed": [

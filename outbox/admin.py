@@ -1,5 +1,7 @@
 """The admin's list of messages: to look at, not to edit; the journal alone changes a row."""
 
+import json
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.module_loading import import_string
 
 from outbox import journal
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
@@ -76,6 +79,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
+def _masked(name: str) -> Callable[[OutboxMessage], str]:
+    """A column that shows this field through `settings.OUTBOX_MASK`: what a message carries may be a secret."""
+
+    @admin.display(description=name)
+    def shown(message: OutboxMessage) -> str:
+        value = getattr(message, name)
+        path = getattr(settings, "OUTBOX_MASK", None)
+        return json.dumps(import_string(path)(value) if path else value, ensure_ascii=False, indent=1)
+
+    return shown
+
+
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ReadOnlyAdmin):
     list_display = (
@@ -94,6 +109,8 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+    exclude = ("args", "kwargs", "headers", "errors")
+    readonly_fields = tuple(map(_masked, exclude))
     actions = ("cancel_selected",)
 
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])

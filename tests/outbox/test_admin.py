@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 import outbox
 from outbox.admin import MAX_COUNTED
+from outbox.models import OutboxMessage
 from tests.support import tasks
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +47,15 @@ def test_the_list_asks_for_no_more_rows_than_it_shows_or_may_count(admin: Client
     asked = [q["sql"] for q in queries if 'FROM "outbox_outboxmessage"' in q["sql"]]
     assert len(asked) == 2
     assert all("LIMIT" in sql and "DISTINCT" not in sql for sql in asked), asked
+
+
+def test_a_message_is_shown_with_all_that_it_carries_but_its_secrets(admin: Client) -> None:
+    message_id = outbox.enqueue(tasks.note.s({"password": "hunter2", "city": "Paris"}))
+    message = OutboxMessage.objects.get(message_id=message_id)
+    page = admin.get(f"{URL}{message.pk}/change/").content.decode()
+    assert "Paris" in page
+    assert "password" in page
+    assert "hunter2" not in page
 
 
 def test_the_filters_offer_every_queue_and_task_and_find_their_messages(admin: Client) -> None:
