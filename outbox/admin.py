@@ -1,7 +1,6 @@
 """The admin's list of messages: to look at, not to edit; the journal alone changes a row."""
 
 import json
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -79,8 +78,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
-def _masked(name: str) -> Callable[[OutboxMessage], str]:
-    """A column that shows this field through `settings.OUTBOX_MASK`: what a message carries may be a secret."""
+def _masked(name: str) -> Any:
+    """A read-only field that shows this one through `settings.OUTBOX_MASK`: what a message carries may be a secret."""
 
     @admin.display(description=name)
     def shown(message: OutboxMessage) -> str:
@@ -110,7 +109,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     exclude = ("args", "kwargs", "headers", "errors")
-    readonly_fields = tuple(map(_masked, exclude))
+    readonly_fields = tuple(_masked(name) for name in exclude)
     actions = ("cancel_selected",)
 
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import transaction
 
-from outbox import journal, worker
+from outbox import journal, refusal, worker
 from outbox.context import Run, running
 from outbox.database import DatabaseAway, is_passing, patiently, within_hard_limit
 from outbox.errors import ClaimLost, Defer, PoisonMessage
@@ -60,7 +60,7 @@ def _deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwar
             max_deliveries=task.max_deliveries,
         )
     )
-    if isinstance(claimed, journal.Refused):
+    if isinstance(claimed, refusal.Refused):
         return _skip(task, message_id, generation, claimed)
     return _run_claimed(task, claimed, args, kwargs)
 
@@ -70,7 +70,7 @@ def _run_locked(
 ) -> Any:
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
-    claimed: journal.Claimed | journal.Refused | None = None
+    claimed: journal.Claimed | refusal.Refused | None = None
     overrun: SoftTimeLimitExceeded | None = None
 
     def whole() -> Any:
@@ -79,7 +79,7 @@ def _run_locked(
         try:
             with transaction.atomic():
                 claimed = journal.lock(message_id, generation, frozen_s=task.lease_s())
-                if isinstance(claimed, journal.Refused):
+                if isinstance(claimed, refusal.Refused):
                     return SKIPPED
                 return _body(task, claimed, args, kwargs)
         except SoftTimeLimitExceeded as error:
@@ -100,7 +100,7 @@ def _run_locked(
         if not isinstance(claimed, journal.Claimed):
             raise
         return _failed(task, claimed, error)
-    if isinstance(claimed, journal.Refused):
+    if isinstance(claimed, refusal.Refused):
         return _skip(task, message_id, generation, claimed)
     if overrun is not None and claimed is not None:
         return _failed(task, claimed, overrun)
@@ -191,7 +191,7 @@ def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
     return SKIPPED
 
 
-def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: journal.Refused) -> Any:
+def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: refusal.Refused) -> Any:
     """Acknowledge and count a copy that is not to run; a poison message is buried by the copy that shows it."""
     if refused.reason == "poison":
         error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")
@@ -207,6 +207,6 @@ def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: jou
         )
         if buried:
             raise error
-    patiently(lambda: journal.count_skipped(message_id, refused.reason))
+    patiently(lambda: refusal.count_skipped(message_id, refused.reason))
     log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
     return SKIPPED

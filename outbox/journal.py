@@ -7,31 +7,27 @@ still inside a long transaction.
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils.module_loading import import_string
+
+from outbox.intake import WAKE, insert
+from outbox.refusal import Refused, refusal
+from outbox.statement import decoded, one, storable
 
 #: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
 MAX_ERRORS = 10
-MAX_ERROR_CHARS = 2_000
-CHANNEL = "outbox"
-#: Why a copy is not run: it was overtaken (done, cancelled, or of an older generation), another run holds the row, the
-#: row is gone (pruned, or lost with a restore), or too many runs of it never ended.
-REASONS = ("duplicate", "leased", "missing", "poison")
-
-# Wakes a relay that has declared itself idle. NOTIFY serialises the commits of all who use it, so that a
-# busy system must not: with every relay at work the subquery finds no row and nothing is sent.
-_WAKE = f"SELECT pg_notify('{CHANNEL}', '') FROM outbox_relayprocess WHERE idle LIMIT 1"
 
 _RESET = (
     """publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"""
 )
 _DUE = "CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END"
+#: Columns of a dead message that its letter has as they are.
+_TOLD = ("task", "queue", "attempts", "worker")
 _MINE = "message_id = %(id)s AND generation = %(generation)s AND status IN ('pending', 'published')"
 _ERROR = f"""(
     SELECT coalesce(jsonb_agg(e ORDER BY n), '[]')
@@ -54,62 +50,6 @@ class Claimed:
     token: uuid.UUID | None
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A claim that was lost, and why: one of REASONS."""
-
-    reason: str
-
-
-def insert(rows: list[dict[str, Any]]) -> None:
-    """Write messages, in one statement. Those whose dedup key is taken by an open message are left out.
-
-    A message with an ordering key starts as blocked: the relay promotes the head of each group, one at a
-    time, so that producers of one group need not wait for each other.
-    """
-    columns = (
-        "message_id, task, args, kwargs, headers, correlation_id,"
-        " queue, ordering_key, passes_over_dead, dedup_key, replays"
-    )
-    row = (
-        "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
-        " CASE WHEN %s <> '' THEN 'blocked' WHEN %s > 0 THEN 'scheduled' ELSE 'pending' END,"
-        " clock_timestamp() + %s * interval '1 second')"
-    )
-    names = columns.replace(",", "").split()
-    parameters: list[Any] = []
-    for values in rows:
-        parameters += [values[name] for name in names]
-        parameters += [values["ordering_key"], values["delay"], values["delay"]]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH added AS (INSERT INTO outbox_outboxmessage ({columns}, status, deliver_at)"
-            f" VALUES {', '.join([row] * len(rows))}"
-            " ON CONFLICT (dedup_key) WHERE status IN ('scheduled', 'blocked', 'pending', 'published')"
-            f" AND NOT dedup_key = '' DO NOTHING) {_WAKE}",
-            parameters,
-        )
-
-
-def knows(message_id: uuid.UUID) -> bool:
-    """Whether there is a row for this message, whatever its status."""
-    return _one("SELECT true FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id) is not None
-
-
-def has_open(row: dict[str, Any]) -> bool:
-    """Whether the message that has this row's id is the same call, from the same producer, and will still run."""
-    same = _one(
-        """
-        SELECT 1 FROM outbox_outboxmessage
-        WHERE message_id = %(message_id)s AND task = %(task)s AND args = %(args)s::jsonb
-          AND kwargs = %(kwargs)s::jsonb AND headers = %(headers)s::jsonb
-          AND status IN ('scheduled', 'blocked', 'pending', 'published')
-        """,
-        **row,
-    )
-    return same is not None
-
-
 def claim(
     message_id: uuid.UUID, generation: int, *, lease_s: float, worker: str, max_deliveries: int
 ) -> Claimed | Refused:
@@ -119,7 +59,7 @@ def claim(
     locked is running: to wait for it would jump the back-off of the run that fails meanwhile, and hide its failure.
     """
     token = uuid.uuid4()
-    row = _one(
+    row = one(
         f"""
         UPDATE outbox_outboxmessage
         SET status = 'published', published_at = coalesce(published_at, clock_timestamp()),
@@ -144,7 +84,7 @@ def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed 
 
     `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder.
     """
-    row = _one(
+    row = one(
         f"""
         SELECT attempts, correlation_id, ordering_key, replays,
                set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
@@ -162,43 +102,6 @@ def _claimed(
 ) -> Claimed:
     attempts, correlation_id, ordering_key, replays = row
     return Claimed(message_id, generation, attempts, correlation_id, ordering_key, replays, token)
-
-
-def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | None = None) -> Refused:
-    """Why a claim was lost; changes nothing."""
-    row = _one(
-        """
-        SELECT generation, status, deliveries, lease_until > clock_timestamp() FROM outbox_outboxmessage
-        WHERE message_id = %(id)s
-        """,
-        id=message_id,
-    )
-    if row is None:
-        return Refused("missing")
-    current, status, deliveries, leased = row
-    live = current == generation and status in ("pending", "published")
-    if live and not leased and max_deliveries is not None and deliveries >= max_deliveries:
-        return Refused("poison")
-    return Refused("leased" if live else "duplicate")
-
-
-def count_skipped(message_id: uuid.UUID, reason: str) -> None:
-    """Count a copy that does not run: for ever by its reason, and on the row where there is one that nobody holds.
-
-    SKIP LOCKED: counting must not wait for the run that holds the row.
-    """
-    _one(
-        """
-        WITH counted AS (
-            UPDATE outbox_outboxmessage SET duplicates = duplicates + 1 WHERE id =
-                (SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s FOR UPDATE SKIP LOCKED)
-        )
-        INSERT INTO outbox_skipped AS s (reason, count) VALUES (%(reason)s, 1)
-        ON CONFLICT (reason) DO UPDATE SET count = s.count + 1 RETURNING count
-        """,
-        id=message_id,
-        reason=reason,
-    )
 
 
 def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bool:
@@ -220,7 +123,7 @@ def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bo
 
 
 def _done(claimed: Claimed) -> bool:
-    row = _one(
+    row = one(
         f"""
         UPDATE outbox_outboxmessage
         SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
@@ -251,7 +154,7 @@ def interrupt(claimed: Claimed, *, delay_s: float, error: str) -> bool:
 
 def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
     # The generation rises, so that a late copy of this one can neither jump the delay nor run beside the next.
-    row = _one(
+    row = one(
         f"""
         UPDATE outbox_outboxmessage
         SET status = 'scheduled', generation = generation + 1, {ended} {_RESET}, errors = {_ERROR},
@@ -260,7 +163,7 @@ def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
         RETURNING id
         """,
         id=claimed.message_id, generation=claimed.generation, token=claimed.token,
-        delay=delay_s, error=_short(error),
+        delay=delay_s, error=storable(error),
     )  # fmt: skip
     return row is not None
 
@@ -280,48 +183,27 @@ def bury(
     `guard` is SQL over the row, with `values`: what must still be true for the caller to say so.
     """
     with transaction.atomic():
-        row = _one(
+        row = one(
             f"""
             UPDATE outbox_outboxmessage
             SET status = 'dead', done_at = clock_timestamp(), attempts = attempts + 1, errors = {_ERROR},
                 published_at = coalesce(published_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
             WHERE {_MINE} AND {guard}
-            RETURNING task, args, kwargs, queue, headers, attempts, worker, ordering_key, passes_over_dead,
-                      correlation_id
+            RETURNING ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, {", ".join(_TOLD)}
             """,
-            id=message_id, generation=generation, error=_short(error), **values,
+            id=message_id, generation=generation, error=storable(error), **values,
         )  # fmt: skip
         if row is None:
             return False
-        (
-            task,
-            args,
-            kwargs,
-            queue,
-            headers,
-            attempts,
-            worker,
-            ordering_key,
-            passes_over_dead,
-            correlation_id,
-        ) = row
+        ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, *told = row
         if ordering_key and passes_over_dead:
             _promote_next(ordering_key)
         _hook(
             "OUTBOX_ON_DEAD",
-            message_id=message_id,
-            generation=generation,
-            task=task,
-            args=_decoded(args),
-            kwargs=_decoded(kwargs),
-            queue=queue,
-            headers=_decoded(headers) | {"correlation_id": correlation_id},
-            exception=exception,
-            error=error,
-            traceback=traceback,
-            attempts=attempts,
-            worker=worker,
-        )
+            message_id=message_id, generation=generation, exception=exception, error=error, traceback=traceback,
+            args=decoded(args), kwargs=decoded(kwargs), headers=decoded(headers) | {"correlation_id": correlation_id},
+            **dict(zip(_TOLD, told, strict=True)),
+        )  # fmt: skip
     return True
 
 
@@ -332,7 +214,7 @@ def lost(
 
     Only the lease of `worker`, that child, is taken back: another may have claimed the message since, or before it.
     """
-    row = _one(
+    row = one(
         f"""
         UPDATE outbox_outboxmessage
         SET status = 'scheduled', errors = {_ERROR}, deliveries = deliveries + (lease_token IS NULL)::int,
@@ -340,7 +222,7 @@ def lost(
         WHERE {_MINE} AND (lease_token IS NULL OR worker = %(worker)s)
         RETURNING id
         """,
-        id=message_id, generation=generation, worker=worker, error=_short(error), delay=delay_s,
+        id=message_id, generation=generation, worker=worker, error=storable(error), delay=delay_s,
     )  # fmt: skip
     return row is not None
 
@@ -348,7 +230,7 @@ def lost(
 def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
     """Take back a message that no run has begun, or discard a dead one; its group moves on. False when too late."""
     with transaction.atomic():
-        row = _one(
+        row = one(
             f"""
             UPDATE outbox_outboxmessage
             SET status = 'cancelled', done_at = clock_timestamp(), errors = {_ERROR}
@@ -356,7 +238,7 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
               AND status IN ('scheduled', 'blocked', 'pending', 'published', 'dead')
             RETURNING ordering_key, replays, headers
             """,
-            id=message_id, error=_short(f"cancelled: {reason}"),
+            id=message_id, error=storable(f"cancelled: {reason}"),
         )  # fmt: skip
         if row is None:
             return False
@@ -364,7 +246,7 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
         if ordering_key:
             _promote_next(ordering_key)
         if replays:
-            _hook("OUTBOX_ON_CANCELLED", message_id=message_id, headers=_decoded(headers), reason=reason)
+            _hook("OUTBOX_ON_CANCELLED", message_id=message_id, headers=decoded(headers), reason=reason)
     return True
 
 
@@ -373,7 +255,7 @@ def rearm(message_id: uuid.UUID) -> bool:
 
     Of a group it becomes the head again by the order of enqueueing, once nothing else of the group is active.
     """
-    row = _one(
+    row = one(
         f"""
         WITH again AS (
             UPDATE outbox_outboxmessage
@@ -382,7 +264,7 @@ def rearm(message_id: uuid.UUID) -> bool:
                 deliver_at = clock_timestamp(), {_RESET}
             WHERE message_id = %(id)s AND status = 'dead'
             RETURNING id
-        ), woken AS ({_WAKE})
+        ), woken AS ({WAKE})
         SELECT id, (SELECT count(*) FROM woken) FROM again
         """,
         id=message_id,
@@ -395,7 +277,7 @@ def _promote_next(ordering_key: str) -> None:
 
     Under concurrency the partial unique index decides; the relay's own pass heals what this one could not see.
     """
-    _one(
+    one(
         f"""
         WITH next AS (
             UPDATE outbox_outboxmessage SET status = {_DUE}
@@ -409,34 +291,16 @@ def _promote_next(ordering_key: str) -> None:
                       OR (a.status = 'dead' AND NOT a.passes_over_dead))
             )
             RETURNING id
-        ), woken AS ({_WAKE})
+        ), woken AS ({WAKE})
         SELECT id, (SELECT count(*) FROM woken) FROM next
         """,
         key=ordering_key,
     )
 
 
-def _one(sql: str, **parameters: Any) -> tuple[Any, ...] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row
-
-
 def _headers(message_id: uuid.UUID) -> Any:
-    row = _one("SELECT headers FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id)
-    return _decoded(row[0]) if row else {}
-
-
-def _decoded(value: Any) -> Any:
-    # Django's psycopg2 backend leaves jsonb from raw SQL as text.
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _short(error: str) -> str:
-    # PostgreSQL stores neither NUL nor half of a surrogate pair.
-    storable = error.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
-    return storable[:MAX_ERROR_CHARS]
+    row = one("SELECT headers FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id)
+    return decoded(row[0]) if row else {}
 
 
 def _hook(setting: str, **kwargs: Any) -> None:

@@ -18,7 +18,7 @@ from celery.canvas import Signature
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from outbox import context, journal
+from outbox import context, intake
 from outbox.errors import EnqueueError, NotAdopted, UnknownQueue, is_delay
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def enqueue_many(
     if run is not None and not _in_own_transaction():
         run.children.extend(rows)
     else:
-        journal.insert(rows)
+        intake.insert(rows)
     return [row["message_id"] for row in rows]
 
 
@@ -147,9 +147,9 @@ def adopt(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s:
     row["replays"] = int(getattr(settings, "OUTBOX_REPLAY_HEADER", None) in headers)
     try:
         with transaction.atomic():
-            journal.insert([row])
+            intake.insert([row])
     except IntegrityError:
-        if not journal.has_open(row):
+        if not intake.has_open(row):
             raise NotAdopted(
                 f"{task.name} {message_id} was to run again, but its id belongs to another message, or to one that has"
                 " ended"
@@ -203,7 +203,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     if run:
         headers["causation_id"] = str(run.message_id)
     message_id = _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4()
-    if run and "task_id" in options and journal.knows(message_id):
+    if run and "task_id" in options and intake.knows(message_id):
         # Found out by the settlement, it would kill a run that has done its work.
         raise EnqueueError(f"{task.name}: there is a message {message_id} already")
     return {

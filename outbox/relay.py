@@ -17,7 +17,7 @@ from celery import Celery
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from outbox import dispatch, journal
+from outbox import dispatch, intake
 from outbox.database import is_lost_connection
 from outbox.sweeper import Sweeper
 from outbox.transport import BrokerAway, Publisher, publisher_for
@@ -138,7 +138,7 @@ class Relay:
     def _declare(self, *, idle: bool) -> None:
         with connection.cursor() as cursor:
             if idle:
-                cursor.execute(f"LISTEN {journal.CHANNEL}")
+                cursor.execute(f"LISTEN {intake.CHANNEL}")
             cursor.execute(
                 "INSERT INTO outbox_relayprocess (incarnation, idle) VALUES (%s, %s)"
                 " ON CONFLICT (incarnation) DO UPDATE SET idle = excluded.idle, seen_at = clock_timestamp()",

@@ -9,8 +9,8 @@ from django.db import connection
 
 from outbox import tally
 from outbox.dispatch import REMEMBERED_S
-from outbox.journal import REASONS
 from outbox.models import OPEN_BY_INDEX, OutboxMessage, Skipped
+from outbox.refusal import REASONS
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:

@@ -57,10 +57,10 @@ def commit(*, wake: bool) -> None:
     from django.db import transaction
 
     from lab.bench.tasks import noop
-    from outbox import journal
+    from outbox import intake
 
     if not wake:
-        journal._WAKE = "SELECT 1 WHERE false"
+        intake.WAKE = "SELECT 1 WHERE false"
     noop.delay(0)
     print("ready", flush=True)
     sys.stdin.readline()

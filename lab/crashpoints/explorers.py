@@ -69,9 +69,9 @@ def names() -> list[str]:
 
 
 def missing() -> list[str]:
-    from lab.crashpoints import scenarios
+    from lab.crashpoints import coverage
 
-    return scenarios.missing()
+    return coverage.missing()
 
 
 def trace(name: str) -> list[Crossing]:

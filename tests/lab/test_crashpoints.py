@@ -10,7 +10,7 @@ import pytest
 import requests
 from django.db import connection, transaction
 
-from lab.crashpoints import scenarios
+from lab.crashpoints import coverage, scenarios
 from lab.crashpoints.boundaries import Point, Watch, cut, install, watching
 from lab.crashpoints.bugs import BUGS
 from lab.crashpoints.world import World
@@ -21,7 +21,7 @@ from tests.lab.sandbox_fixture import RunningSandbox
 
 @pytest.mark.django_db
 def test_every_task_and_endpoint_has_a_scenario() -> None:
-    assert scenarios.missing() == [], "add a scenario to lab/crashpoints/scenarios.py"
+    assert coverage.missing() == [], "add a scenario to lab/crashpoints/scenarios.py"
 
 
 @pytest.mark.django_db
@@ -31,7 +31,7 @@ def test_a_task_without_a_scenario_is_named() -> None:
     without = {
         name: one for name, one in scenarios.SCENARIOS.items() if one.covers != "orders.tasks.send_receipt"
     }
-    assert scenarios.missing(without) == ["orders.tasks.send_receipt"]
+    assert coverage.missing(without) == ["orders.tasks.send_receipt"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -150,21 +150,23 @@ def test_a_connection_is_kept_over_many_requests(sandbox: RunningSandbox) -> Non
     assert len(sockets) == 1
 
 
-# A figure of the machine: with another test process beside it, shared caches make processor time longer, too.
-@pytest.mark.proof
-@pytest.mark.alone
-def test_a_hundred_captures_cost_less_than_a_fifth_of_a_second_of_processor_time(
-    sandbox: RunningSandbox,
-) -> None:
-    """Several hundred requests a second on half a core. Measured in its own processor time, so that
-    waiting for a busy machine does not count."""
+def test_a_capture_costs_less_than_two_answers_that_do_nothing(sandbox: RunningSandbox) -> None:
+    """What it writes for each call must not make the outside world the bottleneck of what is tested against it.
+
+    In its own processor time, and as a ratio: a slow or busy machine makes both longer.
+    """
     from tests.lab.sandbox.test_faults import call
 
-    def cpu_s() -> float:
-        fields = Path(f"/proc/{sandbox.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_s(ask: Callable[[int], bool]) -> float:
+        def now() -> float:
+            fields = Path(f"/proc/{sandbox.process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    began = cpu_s()
-    with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(lambda _: call(sandbox, "gateway").ok, range(500)))
-    assert cpu_s() - began < 5 * 0.2
+        began = now()
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(ask, range(500)))
+        return now() - began
+
+    nothing = cpu_s(lambda _: requests.get(f"{sandbox.url}/healthz", timeout=10).ok)
+    capture = cpu_s(lambda _: call(sandbox, "gateway").ok)
+    assert capture < 2 * nothing
