@@ -3,6 +3,10 @@
 Like those of `outbox.journal` each is one guarded statement; these work on batches. None of them waits for a lock: a
 row that is locked is running, and a relay that waited for one run would stand still for every queue. Where the time
 decides, `clock_timestamp()` stands in a sub-select: bare it is volatile, and no index would be used for it.
+
+Which index is used must not be a guess: where many messages are pending, the planner thinks to find some soon by walking
+another index, or the table, and then reads past everything that is done first. So each of these asks for an order that the
+partial index alone has. That is why a queue is a range and not an equation, after which `ORDER BY queue` would say nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +40,10 @@ def work(queues: Sequence[str]) -> Work:
             """
             SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = 'scheduled')
                             <= clock_timestamp(), false),
-                   EXISTS (SELECT FROM outbox_outboxmessage WHERE status = 'blocked'),
-                   ARRAY(SELECT q FROM unnest(%s::text[]) q WHERE EXISTS (
-                       SELECT FROM outbox_outboxmessage WHERE status = 'pending' AND queue = q))
+                   (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = 'blocked') IS NOT NULL,
+                   ARRAY(SELECT q FROM unnest(%s::text[]) q WHERE (
+                       SELECT id FROM outbox_outboxmessage WHERE status = 'pending' AND queue >= q AND queue <= q
+                       ORDER BY queue, id LIMIT 1) IS NOT NULL)
             """,
             [list(queues)],
         )
@@ -87,7 +92,8 @@ def _promote_heads() -> int:
             ), heads AS (
                 SELECT head.id FROM groups CROSS JOIN LATERAL (
                     SELECT id, replays FROM outbox_outboxmessage b
-                    WHERE b.status = 'blocked' AND b.ordering_key = key ORDER BY id LIMIT 1) head
+                    WHERE b.status = 'blocked' AND b.ordering_key >= key AND b.ordering_key <= key
+                    ORDER BY b.ordering_key, id LIMIT 1) head
                 WHERE key IS NOT NULL
                   AND (SELECT true FROM outbox_outboxmessage a WHERE a.ordering_key = key AND a.ordering_key <> ''
                        AND a.status IN ('scheduled', 'pending', 'published') LIMIT 1) IS NULL
@@ -111,13 +117,14 @@ def mark(queue: str, limit: int) -> list[Outgoing]:
             SET status = 'published', published_at = clock_timestamp(), publish_count = publish_count + 1,
                 started_at = NULL
             WHERE status = 'pending' AND id = ANY(ARRAY(
-                SELECT id FROM outbox_outboxmessage WHERE status = 'pending' AND queue = %s
-                ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
+                SELECT id FROM outbox_outboxmessage
+                WHERE status = 'pending' AND queue >= %(queue)s AND queue <= %(queue)s
+                ORDER BY queue, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
             RETURNING id, message_id::text, generation, publish_count,
                       extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
                       correlation_id, queue
             """,
-            [queue, limit],
+            {"queue": queue, "limit": limit},
         )
         batch = [Outgoing(*row) for row in cursor.fetchall()]
     batch.sort(key=lambda message: message.id)

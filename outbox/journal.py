@@ -283,8 +283,8 @@ def _promote_next(ordering_key: str) -> None:
             UPDATE outbox_outboxmessage SET status = {_DUE}
             WHERE status = 'blocked' AND id = (
                 SELECT id FROM outbox_outboxmessage b
-                WHERE b.status = 'blocked' AND b.ordering_key = %(key)s
-                ORDER BY id LIMIT 1
+                WHERE b.status = 'blocked' AND b.ordering_key >= %(key)s AND b.ordering_key <= %(key)s
+                ORDER BY b.ordering_key, id LIMIT 1
             ) AND NOT EXISTS (
                 SELECT 1 FROM outbox_outboxmessage a
                 WHERE a.ordering_key = %(key)s AND (a.status IN ('scheduled', 'pending', 'published')

@@ -38,6 +38,14 @@ OPEN_BY_INDEX = {
     "published": "status = 'published' AND started_at IS NULL",
     "running": "status = 'published' AND started_at IS NOT NULL",
 }
+#: The order that each of these indexes has, and no other: who asks for some of its rows in that order reads no others.
+INDEX_ORDER = {
+    "scheduled": "deliver_at",
+    "blocked": "ordering_key, id",
+    "pending": "queue, id",
+    "published": "queue, published_at",
+    "running": "lease_until",
+}
 #: A message in one of these is its group's head; the others of the group wait as blocked.
 ACTIVE = (Status.SCHEDULED, Status.PENDING, Status.PUBLISHED)
 

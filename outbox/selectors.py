@@ -9,7 +9,7 @@ from django.db import connection
 
 from outbox import tally
 from outbox.dispatch import REMEMBERED_S
-from outbox.models import OPEN_BY_INDEX, OutboxMessage, Skipped
+from outbox.models import INDEX_ORDER, OPEN_BY_INDEX, OutboxMessage, Skipped
 from outbox.refusal import REASONS
 
 
@@ -21,8 +21,9 @@ def messages_of(correlation_id: str) -> list[OutboxMessage]:
 def backlog(limit: int) -> int:
     """How many messages are open, counted up to `limit` only, so that asking stays cheap."""
     counts = " + ".join(
-        f"(SELECT count(*) FROM (SELECT FROM outbox_outboxmessage WHERE {condition} LIMIT %(n)s) m)"
-        for condition in OPEN_BY_INDEX.values()
+        "(SELECT count(*) FROM"
+        f" (SELECT FROM outbox_outboxmessage WHERE {condition} ORDER BY {INDEX_ORDER[state]} LIMIT %(n)s) m)"
+        for state, condition in OPEN_BY_INDEX.items()
     )
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT least({counts}, %(n)s)", {"n": limit})

@@ -1,0 +1,106 @@
+"""What relay, sweeper and web ask of the outbox reads what it is about, whatever else the table holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from outbox import dispatch, journal, retention, selectors, tally
+
+pytestmark = pytest.mark.django_db
+
+QUEUES = ["critical", "default", "high", "low"]
+GROUPS = 3
+
+# The done ones come first, as they do in life; a quarter of all is open, which is when a planner thinks that some will
+# be found soon wherever it looks.
+FILL = """
+INSERT INTO outbox_outboxmessage (message_id, task, queue, ordering_key, status, deliver_at, published_at, started_at,
+    lease_token, lease_until, done_at)
+SELECT gen_random_uuid(), 'note', (%(queues)s::text[])[n %% 4 + 1], CASE WHEN status = 'blocked' THEN 'group-' || n %% %(groups)s
+       ELSE '' END, status, clock_timestamp() + CASE WHEN status = 'scheduled' THEN '1 hour' ELSE '0' END::interval,
+       CASE WHEN status IN ('published', 'done') THEN clock_timestamp() - '1 hour'::interval END,
+       CASE WHEN running THEN clock_timestamp() END, CASE WHEN running THEN gen_random_uuid() END,
+       CASE WHEN running THEN clock_timestamp() + '1 hour'::interval END,
+       CASE WHEN status = 'done' THEN clock_timestamp() END
+FROM (VALUES ('done', 30000, false), ('pending', 8000, false), ('blocked', 2000, false), ('scheduled', 1000, false),
+             ('published', 200, false), ('published', 8, true)) AS kinds(status, count, running),
+     generate_series(1, count) n
+"""
+
+
+@pytest.fixture
+def table() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(FILL, {"queues": QUEUES, "groups": GROUPS})
+        tally.count_once()
+        cursor.execute("ANALYZE outbox_outboxmessage")
+
+
+def rows_read(step: Callable[[], Any]) -> int:
+    """How many rows of the outbox the statements of `step` read, those they threw away included."""
+    read = 0
+
+    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal read
+        if "outbox_outboxmessage" in sql:
+            with transaction.atomic(), connection.connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", params)
+                answer = cursor.fetchone()[0]
+                read += sum(
+                    map(_read, _nodes((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]))
+                )
+                transaction.set_rollback(True)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        step()
+    return read
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
+
+
+def _read(node: dict[str, Any]) -> int:
+    if node.get("Relation Name") != "outbox_outboxmessage" or node["Node Type"] == "ModifyTable":
+        return 0
+    thrown_away = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return int((node["Actual Rows"] + thrown_away) * node["Actual Loops"])
+
+
+@pytest.mark.parametrize(
+    ("step", "most"),
+    [
+        pytest.param(lambda: dispatch.work(QUEUES), 10, id="is there work"),
+        # Each row is found in its index, and then updated by its id.
+        pytest.param(lambda: dispatch.mark("low", 100), 200, id="mark a batch"),
+        pytest.param(lambda: dispatch.promote_due(100), 200, id="promote what is due"),
+        # For each group: the key of the next one, its head, and the head's update.
+        pytest.param(dispatch.promote_heads, 4 * GROUPS, id="promote heads"),
+        pytest.param(lambda: journal._promote_next("group-1"), 4, id="promote the next"),
+        pytest.param(lambda: dispatch.unstarted_queues(15), 250, id="where something waits"),
+        pytest.param(
+            lambda: dispatch.offer_unstarted("low", seen_empty=True, margin_s=15),
+            150,
+            id="offer the unstarted",
+        ),
+        pytest.param(
+            lambda: dispatch.offer_abandoned(worker_timeout_s=15, judge_workers=True),
+            250,
+            id="offer the abandoned",
+        ),
+        pytest.param(lambda: selectors.backlog(1000), 5 * 1000, id="is the backlog too long"),
+        pytest.param(retention.prune, 250, id="prune"),
+    ],
+)
+def test_a_statement_reads_no_more_than_the_rows_it_is_about(
+    table: None, step: Callable[[], Any], most: int
+) -> None:
+    assert rows_read(step) <= most
