@@ -29,6 +29,9 @@ POLL_S = 1.0
 SWEEP_EVERY_S = 1.0
 #: How often a relay whose valve is closed looks for room in the broker.
 ROOM_POLL_S = 0.1
+#: A full queue is filled up when a tenth of a batch fits in. One message for each that a worker takes would be a pass for
+#: each: the relays, and their sessions in the database, would need more of the machine than the work.
+ROOM_SHARE = 10
 #: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
 MAX_BACKOFF_S = 15.0
@@ -93,8 +96,9 @@ class Relay:
         rooms = {
             queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue]) for queue in work.queues
         }
-        self._waits_for_room = max(rooms.values()) <= 0
-        return sum(self._publish(queue, room) for queue, room in rooms.items() if room > 0)
+        worth = max(1, min(self._batch, settings.OUTBOX_DEPTH_LIMIT) // ROOM_SHARE)
+        self._waits_for_room = max(rooms.values()) < worth
+        return sum(self._publish(queue, room) for queue, room in rooms.items() if room >= worth)
 
     def _promote_heads(self) -> int:
         """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours."""

@@ -71,6 +71,17 @@ def test_the_valve_keeps_the_backlog_on_disk_and_opens_as_the_queue_drains(setti
     assert relaying.run_once() == 20
 
 
+def test_a_full_queue_is_not_filled_up_one_message_at_a_time(settings: LazySettings) -> None:
+    settings.OUTBOX_DEPTH_LIMIT = 200
+    outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(100)])
+    broker = Broker()
+    relaying = relay(broker, batch=50)
+    moved = []
+    for broker.depth in (200, 199, 196, 195):
+        moved.append((relaying.run_once(), relaying._waits_for_room))
+    assert moved == [(0, True), (0, True), (0, True), (5, False)]
+
+
 def test_a_broker_that_is_away_costs_no_message_and_no_try() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
     broker = Broker()
