@@ -141,6 +141,9 @@ class Books:
     ] = ()  # (event id, merchant) in commit order, without those that were replayed
     # Event id -> its order, and the line of the transition log that it tells of; without those that were replayed.
     events: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    reprocessed: frozenset[int] = (
+        frozenset()
+    )  # orders that reconciliation has set going again, with one more message
     injected: frozenset[str] = frozenset()  # ids of garbage that the experiment itself put into the broker
     slot_s: Mapping[str, float] = field(default_factory=dict)  # schedule -> seconds between two slots
 

@@ -123,6 +123,11 @@ def test_an_order_cancelled_after_completion_need_not_have_been_shipped() -> Non
     assert broken(replace(SOUND, shipments=[1])) == set()
 
 
+def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> None:
+    again = [*MESSAGES, message(AT_ACCEPTANCE[0], 1, 99)]
+    assert broken(replace(SOUND, messages=again, reprocessed=frozenset({1}))) == set()
+
+
 @pytest.mark.parametrize(
     ("wrong", "promise"),
     [
@@ -156,6 +161,8 @@ def test_an_order_cancelled_after_completion_need_not_have_been_shipped() -> Non
         ({"samples": [SAMPLE, replace(SAMPLE, units={"WIDGET": 9})]}, STOCK),
         ({"messages": without(MESSAGES[0])}, CONSERVATION),
         ({"messages": [*MESSAGES, message(AT_COMPLETION[1], 1, 99)]}, CONSERVATION),
+        ({"messages": [*MESSAGES, message(AT_ACCEPTANCE[0], 1, 99)]}, CONSERVATION),
+        ({"reprocessed": frozenset({1})}, CONSERVATION),
         ({"messages": with_message(replace(MESSAGES[0], status="lost"))}, CONSERVATION),
         ({"messages": with_message(replace(MESSAGES[0], leased=True))}, CONSERVATION),
         ({"messages": with_message(replace(MESSAGES[0], status="dead"))}, ONE_PLACE),
