@@ -12,6 +12,8 @@ from lab.chaos.system import AWAY, System
 
 #: A fault that finds nothing to hit asks again for this long; it is then counted as one that hit nothing.
 PATIENCE_S = 15.0
+#: How often a fault that goes on because it has met nothing is asked whether it has.
+ASK_EVERY_S = 0.5
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Director:
         """Bring the faults up to this moment, in seconds after the start."""
         self._system.keep_dials()
         for struck in self.active:
-            if now_s >= struck.until_s:
+            if now_s >= struck.until_s and not self._goes_on(struck, now_s):
                 self._heal(struck)
         while self._coming and self._coming[0].at_s <= now_s:
             planned = self._coming.pop(0)
@@ -78,6 +80,17 @@ class Director:
         self._system.held.update(hit.places)
         self.struck.append(Struck(now_s, planned.kind, hit, now_s + hit.lasts_s, healed=hit.heal is None))
         return True
+
+    @staticmethod
+    def _goes_on(struck: Struck, now_s: float) -> bool:
+        """Of a fault whose time is over and that has met nothing yet; for as long as one that finds nothing waits."""
+        if struck.hit.met is None or now_s >= struck.at_s + struck.hit.lasts_s + PATIENCE_S:
+            return False
+        struck.until_s = now_s + ASK_EVERY_S
+        try:
+            return not struck.hit.met()
+        except AWAY:
+            return True
 
     def _heal(self, struck: Struck) -> None:
         assert struck.hit.heal is not None

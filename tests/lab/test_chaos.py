@@ -58,12 +58,15 @@ class _Fault:
         self.answers = list(answers)
         self.healed = 0
         self.lasts_s = lasts_s
+        self.met: Any = None
 
     def strike(self, system: Any, dice: random.Random) -> Hit | None:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer and Hit(answer, lasts_s=self.lasts_s, places=("here",), heal=self.heal)
+        if answer is None:
+            return None
+        return Hit(answer, lasts_s=self.lasts_s, places=("here",), heal=self.heal, met=self.met)
 
     def heal(self) -> int:
         self.healed += 1
@@ -94,6 +97,19 @@ def test_a_fault_that_finds_nothing_to_hit_is_not_counted_as_struck() -> None:
     director.tick(1.1 + PATIENCE_S)
     assert director.struck == []
     assert [planned.kind.name for planned in director.missed] == ["a"]
+
+
+@pytest.mark.parametrize(("meets_at_s", "ends_at_s"), [(2.0, 3.0), (10.0, 10.0), (99.0, 3.0 + PATIENCE_S)])
+def test_a_fault_that_has_met_nothing_lasts_until_it_has_or_patience_ends(
+    meets_at_s: float, ends_at_s: float
+) -> None:
+    now_s = 0.0
+    director, _ = directed(fault := _Fault(0, lasts_s=2.0))
+    fault.met = lambda: now_s >= meets_at_s
+    while not fault.healed:
+        now_s += 0.5
+        director.tick(now_s)
+    assert now_s == ends_at_s
 
 
 def test_healing_ends_what_lasts_and_strikes_no_more() -> None:

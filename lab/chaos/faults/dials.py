@@ -36,12 +36,22 @@ def _strike(dial: str) -> Strike:
         # Turning any dial starts the counts anew, so that what was counted before is kept here.
         before = system.bitten[service, dial]
 
+        def met() -> bool:
+            return bool(system.bitten[service, dial] - before or system.sandbox.bitten()[service].get(dial))
+
         def heal() -> int | None:
             _turn(system, {name: dials for name, dials in system.dials.items() if name != service})
             # Latency is no bite: it is met by every call.
             return running if dial == "latency_ms" else system.bitten[service, dial] - before
 
-        return Hit(0, note=service, lasts_s=dice.uniform(*LASTS_S), places=(service,), heal=heal)
+        return Hit(
+            0,
+            note=service,
+            lasts_s=dice.uniform(*LASTS_S),
+            places=(service,),
+            heal=heal,
+            met=None if dial == "latency_ms" else met,
+        )
 
     return strike
 

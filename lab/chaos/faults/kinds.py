@@ -17,7 +17,8 @@ from lab.chaos.system import System
 class Hit:
     """`in_flight`: how much work was hit. A fault that lasts holds its `places`, and `heal` ends it.
 
-    `heal` may return work that only shows while the fault lasts; it is added to `in_flight`.
+    `heal` may return work that only shows while the fault lasts; it is added to `in_flight`. `met`: whether there was such
+    work yet; a fault that has met none lasts longer.
     """
 
     in_flight: int
@@ -25,6 +26,7 @@ class Hit:
     lasts_s: float = 0.0
     places: tuple[str, ...] = ()
     heal: Callable[[], int | None] | None = None
+    met: Callable[[], bool] | None = None
 
 
 Strike = Callable[[System, random.Random], Hit | None]
