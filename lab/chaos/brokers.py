@@ -17,6 +17,9 @@ class Broker(Protocol):
     """The broker of the run, reached past the proxy. Methods raise `OSError` or the client's error while it is away."""
 
     queues: tuple[str, ...]
+    #: Whether all but one of the messages that are reordered are in their queue all the time. Else the relays see room
+    #: where they were, and fill it before they come back.
+    reorders_in_place: bool
 
     def depths(self) -> dict[str, int]:
         """Messages that are ready, per queue."""
@@ -36,6 +39,8 @@ class Broker(Protocol):
 
 class RedisBroker:
     """The lists and hashes of kombu's Redis transport, directly."""
+
+    reorders_in_place = True
 
     def __init__(self, url: str, queues: tuple[str, ...]):
         self.queues = queues

@@ -21,6 +21,8 @@ T = TypeVar("T")
 class RabbitBroker:
     """A connection past the proxy, made anew after the server was killed. Raises OSError while it is away."""
 
+    reorders_in_place = False
+
     def __init__(self, server: RabbitMQ, queues: tuple[str, ...]):
         self.queues = queues
         self.server = server

@@ -21,7 +21,11 @@ def duplicate(system: System, dice: random.Random) -> Hit | None:
 @kind("messages reordered", "broker content")
 def reorder(system: System, dice: random.Random) -> Hit | None:
     moved = system.broker.reorder(dice)
-    return Hit(moved) if moved else None
+    if not moved:
+        return None
+    if not system.broker.reorders_in_place:
+        system.added_to_broker(moved)
+    return Hit(moved)
 
 
 @kind("garbage in the queues", "broker content")
