@@ -29,7 +29,6 @@ def read_chaos_books(
 ) -> Books:
     """Everything, once the system is quiet."""
     from orders.models import Order, OrderTransition
-    from payments.models import Finding
 
     accepted = [request.order_id for request in requests if request.order_id is not None]
     books = read_books(sandbox, accepted=accepted, at_start=at_start)
@@ -53,16 +52,20 @@ def read_chaos_books(
         webhooks_enqueued=_webhooks_enqueued(),
         events=_events(),
         injected=injected,
-        reprocessed=frozenset(
-            Finding.objects.filter(
-                action=Finding.Action.PROCESSING_REARMED, mended_at__isnull=False, order_id__isnull=False
-            ).values_list("order_id", flat=True)
-        ),
+        reprocessed=_reprocessed(),
         slot_s={
             name: float(getattr(entry["schedule"], "total_seconds", lambda entry=entry: entry["schedule"])())
             for name, entry in settings.CELERY_BEAT_SCHEDULE.items()
         },
     )
+
+
+def _reprocessed() -> frozenset[int]:
+    """Orders whose processing reconciliation has begun again."""
+    from payments.models import Finding
+
+    mended = Finding.objects.filter(action=Finding.Action.PROCESSING_REARMED, mended_at__isnull=False)
+    return frozenset(order_id for (order_id,) in mended.values_list("order_id") if order_id is not None)
 
 
 def _messages() -> list[MessageLine]:
