@@ -119,6 +119,17 @@ def test_healing_ends_what_lasts_and_strikes_no_more() -> None:
     assert fault.healed == 1
 
 
+@pytest.mark.parametrize(("in_place", "added"), [(True, []), (False, [100])])
+def test_messages_that_are_taken_out_to_be_reordered_leave_room_that_the_relays_may_fill(
+    in_place: bool, added: list[int]
+) -> None:
+    noted: list[int] = []
+    broker = SimpleNamespace(reorder=lambda dice: 100, reorders_in_place=in_place)
+    system: Any = SimpleNamespace(broker=broker, added_to_broker=noted.append)
+    assert KINDS["messages reordered"].strike(system, random.Random(0)) == Hit(100)
+    assert noted == added
+
+
 # The verdict.
 
 
