@@ -6,16 +6,18 @@ neither is with the broker.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import struct
 import time
+import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 from kombu import Connection
-from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.exceptions import OperationalError
 
 from outbox.wire import Outgoing
 
@@ -102,7 +104,7 @@ class Publisher:
         except BrokerAway:
             # The connection is sound, and what it will say is how we learn that the broker takes messages again.
             raise
-        except (OperationalError, BatchPublishError, OSError) as error:
+        except (OperationalError, OSError) as error:
             self.close()
             raise BrokerAway(str(error.__cause__ or error), self._confirmed) from error
         except Exception as error:
@@ -127,15 +129,24 @@ class Publisher:
 
 
 class RedisPublisher(Publisher):
-    """One round trip a batch, through kombu's own channel, so that the wire format stays kombu's."""
+    """One LPUSH a batch, of the envelopes that kombu's channel would push one by one.
+
+    Through the channel publishing takes 1.7 times as long: a command to pack, an answer to read, a random tag each.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app)
+        #: A copy is kept by its tag while a worker has it: two copies with one tag would acknowledge each other.
+        self._tags = (f"{prefix}-{number}" for prefix in [uuid.uuid4()] for number in itertools.count())
 
     def _send(self, channel: Any, batch: Sequence[Outgoing]) -> dict[int, str]:
-        # Larger than the batch, so that nothing is sent before `flush`.
-        with closing(channel.create_publish_batch(max_size=len(batch) + 1)) as pipeline:
-            for message in batch:
-                # The default exchange, which spares a look-up of bindings for each message.
-                pipeline.publish(_prepared(channel, message), exchange="", routing_key=message.queue)
-            pipeline.flush()
+        envelopes: dict[str, list[str]] = {}
+        for message in batch:
+            envelopes.setdefault(message.queue, []).append(message.redis_envelope(next(self._tags)))
+        with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
+            for queue, values in envelopes.items():
+                pipeline.lpush(queue, *values)
+            pipeline.execute()
         return {}
 
     def _depths(self, channel: Any, queues: Sequence[str]) -> dict[str, int]:
@@ -200,7 +211,7 @@ class AmqpPublisher(Publisher):
             try:
                 # `basic_publish` would, by `confirm_publish`, wait for the confirm of each.
                 channel._basic_publish(
-                    _prepared(channel, message), exchange="", routing_key=message.queue, mandatory=True
+                    self._prepared(channel, message), exchange="", routing_key=message.queue, mandatory=True
                 )
             except struct.error as error:
                 # AMQP cannot say it (a header with an integer of more than 64 bits); nothing was sent of it.
@@ -223,6 +234,17 @@ class AmqpPublisher(Publisher):
                 f"the broker refused (nack) {self._nacked} of {len(batch)} messages", self._confirmed
             )
         return dict(self._refused)
+
+    @staticmethod
+    def _prepared(channel: Any, message: Outgoing) -> Any:
+        properties = message.amqp_properties()
+        return channel.prepare_message(
+            message.body(),
+            content_type=properties.pop("content_type"),
+            content_encoding=properties.pop("content_encoding"),
+            headers=message.wire_headers(),
+            properties=properties,
+        )
 
     def _refuse_while_blocked(self) -> None:
         if self._blocked:
@@ -256,17 +278,6 @@ class AmqpPublisher(Publisher):
         self._refuse_while_blocked()
         # Of a queue that somebody deleted this raises; the connection that follows declares it again.
         return {queue: channel.queue_declare(queue, passive=True).message_count for queue in queues}
-
-
-def _prepared(channel: Any, message: Outgoing) -> Any:
-    properties = message.properties()
-    return channel.prepare_message(
-        message.body(),
-        content_type=properties.pop("content_type"),
-        content_encoding=properties.pop("content_encoding"),
-        headers=message.wire_headers(),
-        properties=properties,
-    )
 
 
 def publisher_for(app: Celery) -> Publisher:

@@ -11,6 +11,8 @@ from dbos import DBOS, DBOSClient
 from django.conf import settings
 
 QUEUE = "bench"
+#: Each thread has a Django connection of its own; of threads without a bound, its default, the server runs out of those.
+THREADS = 16
 os.environ["DJANGO_SETTINGS_MODULE"] = "lab.bench.peers.procrastinate_settings"
 
 
@@ -39,6 +41,7 @@ def main(command: str, count: int = 0) -> None:
             "application_version": "1",
             "executor_id": str(os.getpid()),
             "log_level": "WARNING",
+            "max_executor_threads": THREADS,
         }
     )
     if command == "enqueue":
