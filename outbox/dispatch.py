@@ -109,14 +109,18 @@ def _promote_heads() -> int:
 
 
 def mark(queue: str, limit: int) -> list[Outgoing]:
-    """Claim up to `limit` pending messages of a queue for one publisher, oldest first, past what others hold."""
+    """Claim up to `limit` pending messages of a queue for one publisher, oldest first, past what others hold.
+
+    The mark does not wait for the disk. A server that crashes may forget it, and then the message is published again;
+    but never once a worker has committed anything about it, for what commits later is flushed with all before it.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE outbox_outboxmessage
             SET status = 'published', published_at = clock_timestamp(), publish_count = publish_count + 1,
                 started_at = NULL
-            WHERE status = 'pending' AND id = ANY(ARRAY(
+            WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = 'pending' AND id = ANY(ARRAY(
                 SELECT id FROM outbox_outboxmessage
                 WHERE status = 'pending' AND queue >= %(queue)s AND queue <= %(queue)s
                 ORDER BY queue, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))

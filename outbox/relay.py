@@ -61,9 +61,10 @@ class Relay:
                     self._sweeper.run_once()
                 self._publisher.keep_alive()
                 if self.run_once():
-                    pass
+                    self._busy()
                 elif self._waits_for_room:
-                    # Not idle: a NOTIFY makes no room, and would cost every committer while the backlog grows.
+                    # A NOTIFY makes no room, and would cost every committer while the backlog grows.
+                    self._busy()
                     stop.wait(ROOM_POLL_S)
                 else:
                     self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
@@ -136,8 +137,13 @@ class Relay:
             self._declare(idle=True)
             self._idle_until = time.monotonic() + DECLARE_EVERY_S
         elif _notified(timeout_s):
+            self._heads_at = 0.0
+
+    def _busy(self) -> None:
+        """Committers need not wake us while we work; said after the first batch and not before, since that one waits."""
+        if self._idle_until:
             self._declare(idle=False)
-            self._idle_until = self._heads_at = 0.0
+            self._idle_until = 0.0
 
     def _declare(self, *, idle: bool) -> None:
         with connection.cursor() as cursor:

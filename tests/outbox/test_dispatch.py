@@ -69,6 +69,23 @@ def test_a_revert_does_not_wait_for_a_run_that_holds_its_row() -> None:
         assert dispatch.revert(batch) == 1
 
 
+def durability() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        return str(cursor.fetchone()[0])
+
+
+def test_a_mark_does_not_wait_for_the_disk_and_what_follows_it_does() -> None:
+    before = durability()
+    for pending in (1, 0):
+        with transaction.atomic():
+            assert len(dispatch.mark("default", 10)) == 0
+            outbox.enqueue_many([tasks.note.s("a")] * pending)
+            assert len(dispatch.mark("default", 10)) == pending
+            assert durability() == "off"
+        assert durability() == before == "on"
+
+
 def test_a_redelivered_copy_does_not_wait_for_the_run_and_jump_its_back_off() -> None:
     message_id = published(tasks.note_once.s("a"))
     with running(message_id):

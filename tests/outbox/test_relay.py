@@ -145,6 +145,30 @@ def test_an_idle_relay_is_woken_by_the_commit_and_a_busy_one_is_not_notified() -
     assert connection.connection.notifies == []
 
 
+def test_a_woken_relay_publishes_before_it_says_that_it_is_busy() -> None:
+    broker, stop, idle_at_publish = Broker(), threading.Event(), []
+    send = broker.publish
+
+    def publish(batch: Sequence[Outgoing]) -> dict[int, str]:
+        idle_at_publish.append(RelayProcess.objects.filter(idle=True).exists())
+        return send(batch)
+
+    broker.publish = publish  # type: ignore[method-assign]
+    thread = threading.Thread(target=relay(broker).run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        outbox.enqueue(tasks.note.s("first"))
+        await_(lambda: idle_at_publish, "the message is published")
+        broker.depth = 1_000_000
+        outbox.enqueue(tasks.note.s("no room"))
+        await_(lambda: not RelayProcess.objects.filter(idle=True).exists(), "the relay waits for room")
+    finally:
+        stop.set()
+        thread.join()
+    assert idle_at_publish == [True]
+
+
 def test_a_relay_that_waits_for_room_is_no_burden_for_those_who_commit(settings: LazySettings) -> None:
     settings.OUTBOX_DEPTH_LIMIT = 1
     broker, stop = Broker(), threading.Event()
