@@ -85,6 +85,11 @@ VARIABLES: dict[str, Variable] = {
     "OUTBOX_MARGIN": Variable("5", "seconds after which a published, unstarted message may count as lost"),
     "OUTBOX_WORKER_TIMEOUT": Variable("6", "seconds without a heartbeat after which a worker counts as dead"),
     "VISIBILITY_TIMEOUT": Variable("900", "seconds after which Redis redelivers an unacknowledged message"),
+    "WORKER_PREFETCH": Variable(
+        "1",
+        "messages that a worker takes from each queue for each of its processes; more than 1 keeps processes busy whose"
+        " tasks take a few milliseconds, and lets a message wait behind a long task while another worker is idle",
+    ),
     "DATABASE_CONNECTIONS": Variable(
         "0",
         "connections that all processes together may need; checked at start. 0 computes it from the numbers below,"

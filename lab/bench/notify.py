@@ -10,32 +10,34 @@ from contextlib import ExitStack
 
 import django
 
-from lab.bench.figures import Figure, ratio, take_turns
+from lab.bench.figures import Figure, ratio
 from lab.bench.world import World
 from lab.stack.stack import ROOT
 
 COMMITTERS = 4
-SECONDS = 3.0
+#: In slices, in turn with waking and without, all committers at once: two runs, one after the other, differ by more than
+#: what is measured.
+SLICE_S = 0.25
+SECONDS = 8.0
+#: Before that they commit for longer than a relay sleeps that nobody wakes.
+WARM_UP_S = 1.5
 REPETITIONS = 5
 
 
 def run(world: World) -> list[Figure]:
-    turns = take_turns(
-        REPETITIONS,
-        {"waking": lambda: rate(world, wake=True), "never waking": lambda: rate(world, wake=False)},
-    )
+    both = [rates(world) for _ in range(REPETITIONS)]
+    turns = {side: [rate[side] for rate in both] for side in ("waking", "never waking")}
     cost = (1 - ratio(turns, "waking", "never waking")) * 100
     return [Figure(f"wake-up cost for {COMMITTERS} concurrent committers", cost, "%", most=5, turns=turns)]
 
 
-def rate(world: World, *, wake: bool) -> float:
+def rates(world: World) -> dict[str, float]:
     """Commits a second of all committers together, each with one message, beside a real relay."""
     world.empty()
     with world.relay(env={"OUTBOX_DEPTH_LIMIT": "1000000"}), ExitStack() as ending:
         committers = [
             subprocess.Popen(
-                [sys.executable, "-m", __name__, "wake" if wake else "never"],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                [sys.executable, "-m", __name__], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
             for _ in range(COMMITTERS)
         ]  # fmt: skip
@@ -44,33 +46,38 @@ def rate(world: World, *, wake: bool) -> float:
         for committer in committers:
             assert committer.stdout is not None
             committer.stdout.readline()  # It is connected.
+        begin = time.time() + 0.1
         for committer in committers:
             assert committer.stdin is not None
-            committer.stdin.write("go\n")
+            committer.stdin.write(f"{begin}\n")
             committer.stdin.flush()
-        return sum(float(json.loads(committer.communicate()[0])) for committer in committers)
+        answers = [json.loads(committer.communicate()[0]) for committer in committers]
+    return {side: sum(answer[side] for answer in answers) / (SECONDS / 2) for side in answers[0]}
 
 
-def commit(*, wake: bool) -> None:
-    """One committer: says that it is ready, waits for a line, and prints its commits a second."""
+def commit() -> None:
+    """One committer: says that it is ready, is told when to begin, and prints its commits of each side."""
     django.setup()
     from django.db import transaction
 
     from lab.bench.tasks import noop
     from outbox import intake
 
-    if not wake:
-        intake.WAKE = "SELECT 1 WHERE false"
+    wakes = {"waking": intake.WAKE, "never waking": "SELECT 1 WHERE false"}
+    commits = dict.fromkeys(wakes, 0)
     noop.delay(0)
     print("ready", flush=True)
-    sys.stdin.readline()
-    began, commits = time.monotonic(), 0
-    while time.monotonic() - began < SECONDS:
+    begin = float(sys.stdin.readline())
+    time.sleep(max(0.0, begin - time.time()))
+    while (now := time.time() - begin) < WARM_UP_S + SECONDS:
+        side = list(wakes)[int(now / SLICE_S) % 2]
+        intake.WAKE = wakes[side]
         with transaction.atomic():
-            noop.delay(commits)
-        commits += 1
-    print(json.dumps(commits / (time.monotonic() - began)))
+            noop.delay(0)
+        if now >= WARM_UP_S:
+            commits[side] += 1
+    print(json.dumps(commits))
 
 
 if __name__ == "__main__":
-    commit(wake=sys.argv[1] == "wake")
+    commit()

@@ -14,20 +14,26 @@ from lab.bench import effects
 from lab.bench.figures import Figure, ratio, take_turns
 from lab.bench.world import World, open_messages, stage, wait_until
 
-NOOPS = 3_000
+NOOPS = 2_000
 WRITES = 2_000
 REPETITIONS = 3
 WORKERS = 2
 TIMEOUT_S = 300.0
+#: Of tasks that take no time a worker fetches one more than it runs, on both sides: what such tasks have the setting for.
+SHORT = {"WORKER_PREFETCH": "2"}
+#: The default, which is right for tasks that wait for somebody.
+ONE_BY_ONE = {"WORKER_PREFETCH": "1"}
 
 
 def run(world: World) -> list[Figure]:
     noops = take_turns(
         REPETITIONS,
         {
-            "transactional": lambda: noop_rate(world, "noop"),
-            "leased": lambda: noop_rate(world, "leased_noop"),
-            "plain Celery": lambda: plain_rate(world),
+            "transactional": lambda: noop_rate(world, "noop", SHORT),
+            "leased": lambda: noop_rate(world, "leased_noop", SHORT),
+            "plain Celery": lambda: plain_rate(world, SHORT),
+            "transactional, one by one": lambda: noop_rate(world, "noop", ONE_BY_ONE),
+            "plain Celery, one by one": lambda: plain_rate(world, ONE_BY_ONE),
         },
     )
     writes = take_turns(
@@ -40,8 +46,10 @@ def run(world: World) -> list[Figure]:
     )
     return [
         Figure("no-op tasks through outbox and journal", statistics.median(noops["transactional"]), "task/s"),
-        Figure("… / plain Celery with acks_late", ratio(noops, "transactional", "plain Celery"), "x", least=0.6,
-               turns=noops),
+        Figure("… / plain Celery with acks_late, prefetch 2 on both sides",
+               ratio(noops, "transactional", "plain Celery"), "x", least=0.6, turns=noops),
+        Figure("… with the default prefetch of 1 on both sides",
+               ratio(noops, "transactional, one by one", "plain Celery, one by one"), "x"),
         Figure("… with a lease instead of a row lock / plain Celery", ratio(noops, "leased", "plain Celery"), "x"),
         Figure("tasks that write one row", statistics.median(writes["outbox"]), "task/s"),
         Figure("… / procrastinate", ratio(writes, "outbox", "procrastinate"), "x", least=1, turns=writes),
@@ -49,10 +57,10 @@ def run(world: World) -> list[Figure]:
     ]  # fmt: skip
 
 
-def noop_rate(world: World, task: str) -> float:
+def noop_rate(world: World, task: str, env: dict[str, str]) -> float:
     """From the commit of all messages to the end of the last, relay included."""
     world.empty()
-    with world.relay(), world.worker(concurrency=WORKERS):
+    with world.relay(), world.worker(concurrency=WORKERS, env=env):
         stage(NOOPS, task=f"lab.bench.tasks.{task}")
         wait_until(lambda: open_messages() == 0, "all tasks", seconds=TIMEOUT_S, every_s=0.25)
         with connection.cursor() as cursor:
@@ -62,7 +70,7 @@ def noop_rate(world: World, task: str) -> float:
             return NOOPS / float(cursor.fetchone()[0])
 
 
-def plain_rate(world: World) -> float:
+def plain_rate(world: World, env: dict[str, str]) -> float:
     """From the moment when all messages stand in the queue to the acknowledgement of the last."""
     from lab.bench.peers import plain
 
@@ -71,7 +79,7 @@ def plain_rate(world: World) -> float:
         plain.noop.apply_async((number,), queue="staged")
     with (
         redis.Redis.from_url(os.environ["BROKER_URL"]) as client,
-        world.worker(concurrency=WORKERS, app="lab.bench.peers.plain", queue="plain"),
+        world.worker(concurrency=WORKERS, app="lab.bench.peers.plain", queue="plain", env=env),
     ):
         (before, before_us) = client.time()
         client.rename("staged", "plain")
@@ -84,7 +92,7 @@ def plain_rate(world: World) -> float:
 
 def write_rate(world: World) -> float:
     world.empty()
-    with world.relay(), world.worker(concurrency=WORKERS):
+    with world.relay(), world.worker(concurrency=WORKERS, env=SHORT):
         stage(WRITES, task="lab.bench.tasks.write")
         return _rate_of_effects()
 

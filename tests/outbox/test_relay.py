@@ -169,6 +169,30 @@ def test_a_woken_relay_publishes_before_it_says_that_it_is_busy() -> None:
     assert idle_at_publish == [True]
 
 
+def test_a_relay_is_not_idle_between_messages_that_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.relay.LINGER_S", 10.0)
+    broker, stop, declared = Broker(), threading.Event(), []
+    relaying = relay(broker)
+    declare = relaying._declare
+
+    def noting(*, idle: bool) -> None:
+        declared.append(idle)
+        declare(idle=idle)
+
+    relaying._declare = noting  # type: ignore[method-assign]
+    thread = threading.Thread(target=relaying.run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        for n in range(5):
+            outbox.enqueue(tasks.note.s(f"{n}"))
+            await_(lambda n=n: len(broker.sent) > n, "the message is published")  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+    assert declared == [True, False]
+
+
 def test_a_relay_that_waits_for_room_is_no_burden_for_those_who_commit(settings: LazySettings) -> None:
     settings.OUTBOX_DEPTH_LIMIT = 1
     broker, stop = Broker(), threading.Event()

@@ -10,7 +10,7 @@ app = Celery("plain", broker=os.environ.get("BROKER_URL", ""))
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    worker_prefetch_multiplier=1,
+    worker_prefetch_multiplier=int(os.environ.get("WORKER_PREFETCH", "1")),
     task_ignore_result=True,
     task_default_queue="plain",
     broker_connection_retry_on_startup=True,
