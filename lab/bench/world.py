@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -110,6 +111,7 @@ class World:
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory
         self._environment = dict(environment)
+        self._names = itertools.count()
         #: The Python that has the peers. A venv of their own: beside psycopg 3, Django would leave psycopg2.
         self.peers = os.environ.get("BENCH_PEERS") or str(ROOT / ".venv" / "peers" / "bin" / "python")
 
@@ -175,6 +177,8 @@ class World:
         """A prefork worker, as the Procfile starts it."""
         arguments = ["-m", "celery", "-A", app, "worker", "--loglevel", "INFO", "--queues", queue]
         arguments += ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
+        # RabbitMQ gives the queue for remote control to one worker of a name: a second one would never be ready.
+        arguments += ["--hostname", f"bench{next(self._names)}@%h"]
         with self.process(arguments, ready=" ready.", env=env) as process:
             yield process
 
