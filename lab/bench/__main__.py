@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from lab.bench.figures import Figure, fsync_ms, keep
+from lab.signals import Stopped, raise_on_stop
 from lab.stack import Stack, StackError
 from lab.stack.stack import VAR
 
@@ -25,6 +26,8 @@ def main(names: list[str]) -> int:
         )
         return 2
     DIRECTORY.mkdir(parents=True, exist_ok=True)
+    # A SIGTERM as such would end this process alone, and leave it to workers with a task in hand when they end.
+    raise_on_stop()
     try:
         # Durable, unlike the servers of the tests: a benchmark without fsync would flatter everybody.
         with Stack(DIRECTORY / "stack", title="make bench", env_file=None, fresh=True) as stack:
@@ -32,6 +35,9 @@ def main(names: list[str]) -> int:
             # Relays inside this process are measured without a worker: the valve would stop them.
             os.environ.update({**environment, "OUTBOX_DEPTH_LIMIT": "1000000"})
             return _run(names or list(BENCHMARKS), environment)
+    except Stopped as stopped:
+        print("\nstopped", file=sys.stderr)
+        return stopped.exit_code
     except StackError as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 1

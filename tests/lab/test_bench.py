@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,10 @@ from lab.bench import __main__ as bench
 from lab.bench.figures import Figure, fsync_ms, keep, percentile, ratio, take_turns
 from lab.bench.relay import Nowhere
 from lab.bench.world import open_messages, stage
+from lab.stack.processes import OWNER
+from lab.stack.stack import ROOT
 from outbox.relay import Relay
+from tests.support.processes import await_
 
 
 def test_a_figure_is_met_on_its_goal_and_missed_beyond_it() -> None:
@@ -66,6 +73,31 @@ def test_an_unknown_benchmark_is_named_together_with_those_there_are(
 ) -> None:
     assert bench.main(["relay", "speed"]) == 2
     assert "no benchmark speed; there are relay, confirms" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_stopped_benchmark_leaves_no_process_behind() -> None:
+    command = [sys.executable, "-m", "lab.bench", "idle"]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        await_(lambda: any("celery" in command for command in of_the_bench()), "a worker runs", 60)
+    finally:
+        running.terminate()
+        output, _ = running.communicate(timeout=60)
+    assert (running.returncode, output.splitlines()[-1]) == (128 + signal.SIGTERM, "stopped")
+    assert of_the_bench() == []
+
+
+def of_the_bench() -> list[str]:
+    """The command lines of its processes, by the mark that it leaves in their environments; servers change theirs."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{OWNER}={bench.DIRECTORY / 'stack'}".encode() in (entry / "environ").read_bytes().split(
+                b"\0"
+            ):
+                found.append((entry / "cmdline").read_text())
+    return found
 
 
 @pytest.mark.django_db(transaction=True)
