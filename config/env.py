@@ -87,8 +87,9 @@ VARIABLES: dict[str, Variable] = {
     "VISIBILITY_TIMEOUT": Variable("900", "seconds after which Redis redelivers an unacknowledged message"),
     "WORKER_PREFETCH": Variable(
         "1",
-        "messages that a worker takes from each queue for each of its processes; more than 1 keeps processes busy whose"
-        " tasks take a few milliseconds, and lets a message wait behind a long task while another worker is idle",
+        "messages that a worker holds for each of its processes (on RabbitMQ: of each queue); more than 1 keeps"
+        " processes busy whose tasks take a few milliseconds, and lets a message wait behind a long task while another"
+        " worker is idle",
     ),
     "DATABASE_CONNECTIONS": Variable(
         "0",

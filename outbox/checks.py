@@ -87,9 +87,13 @@ def _overrunning(what: str, time_limit_s: float) -> list[CheckMessage]:
         variable = "VISIBILITY_TIMEOUT"
         patience_s = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
         consequence = "Redis would hand out messages that are still running"
-    if time_limit_s < patience_s:
+    # A message waits in the worker for the runs before it, and is unacknowledged meanwhile.
+    prefetch = settings.CELERY_WORKER_PREFETCH_MULTIPLIER
+    if prefetch * time_limit_s < patience_s:
         return []
     text = f"{variable} ({patience_s:g} s) must be longer than the hard time limit of {what} ({time_limit_s:g} s)"
+    if prefetch > 1:
+        text += f" times WORKER_PREFETCH ({prefetch})"
     return [Error(f"{text}: {consequence}", id="outbox.E002")]
 
 

@@ -54,6 +54,8 @@ class Relay:
         self._sweeper = Sweeper(self._publisher)
         self._idle_until = 0.0
         self._busy_until = 0.0
+        #: What our row says; None: nobody knows, as after an error.
+        self._declared_idle: bool | None = None
         self._waits_for_room = False
         self._heads_at = 0.0
 
@@ -88,7 +90,7 @@ class Relay:
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
                 log.warning("Pausing %.1f s: %s", backoff_s, describe(error))
                 connection.close()
-                self._idle_until = 0.0
+                self._idle_until, self._declared_idle = 0.0, None
                 self._sweeper.blinded()
                 stop.wait(backoff_s * random.uniform(0.5, 1.0))
         self._leave()
@@ -148,12 +150,14 @@ class Relay:
         if time.monotonic() > self._idle_until:
             self._declare(idle=True)
             self._idle_until = time.monotonic() + DECLARE_EVERY_S
+            # That pass looks for heads of groups, too, however lately one has looked.
+            self._heads_at = 0.0
         elif _notified(timeout_s):
             self._heads_at = 0.0
 
     def _busy(self) -> None:
         """Committers need not wake us while we work; said after the first batch and not before, since that one waits."""
-        if self._idle_until:
+        if self._declared_idle is not False:
             self._declare(idle=False)
             self._idle_until = 0.0
 
@@ -166,6 +170,7 @@ class Relay:
                 " ON CONFLICT (incarnation) DO UPDATE SET idle = excluded.idle, seen_at = clock_timestamp()",
                 [self._incarnation, idle],
             )
+        self._declared_idle = idle
 
     def _leave(self) -> None:
         try:

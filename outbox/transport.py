@@ -1,4 +1,4 @@
-"""Handing a batch to the broker: pipelined on Redis, with batched confirms and `mandatory` on RabbitMQ.
+"""Handing a batch to the broker: in one push on Redis, with batched confirms and `mandatory` on RabbitMQ.
 
 A publisher either returns what the broker refused, message by message, or raises `BrokerAway`; whatever is in
 neither is with the broker.
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: How long the broker may take to confirm a whole batch, and to answer anything else.
 CONFIRM_TIMEOUT_S = 30.0
+#: A Redis that is nearly full refuses a command as a whole. Of smaller ones it takes what it has room for, which the
+#: workers empty meanwhile.
+MAX_PUSH_CHARS = 1_000_000
 #: An idle connection is looked at this often. A heartbeat is due every 30 s (half of RabbitMQ's 60).
 TEND_EVERY_S = 1.0
 
@@ -129,7 +132,7 @@ class Publisher:
 
 
 class RedisPublisher(Publisher):
-    """One LPUSH a batch, of the envelopes that kombu's channel would push one by one.
+    """One LPUSH a batch, or a megabyte of it, of the envelopes that kombu's channel would push one by one.
 
     Through the channel publishing takes 1.7 times as long: a command to pack, an answer to read, a random tag each.
     """
@@ -140,14 +143,24 @@ class RedisPublisher(Publisher):
         self._tags = (f"{prefix}-{number}" for prefix in [uuid.uuid4()] for number in itertools.count())
 
     def _send(self, channel: Any, batch: Sequence[Outgoing]) -> dict[int, str]:
-        envelopes: dict[str, list[str]] = {}
-        for message in batch:
-            envelopes.setdefault(message.queue, []).append(message.redis_envelope(next(self._tags)))
         with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
-            for queue, values in envelopes.items():
-                pipeline.lpush(queue, *values)
+            for queue, envelopes in self._pushes(batch):
+                pipeline.lpush(queue, *envelopes)
             pipeline.execute()
         return {}
+
+    def _pushes(self, batch: Sequence[Outgoing]) -> Iterator[tuple[str, list[str]]]:
+        """The batch in its order, as queue and envelopes of one push each."""
+        queue, envelopes, chars = "", list[str](), 0
+        for message in batch:
+            if envelopes and (message.queue != queue or chars > MAX_PUSH_CHARS):
+                yield queue, envelopes
+                envelopes, chars = [], 0
+            queue = message.queue
+            envelopes.append(message.redis_envelope(next(self._tags)))
+            chars += len(envelopes[-1])
+        if envelopes:
+            yield queue, envelopes
 
     def _depths(self, channel: Any, queues: Sequence[str]) -> dict[str, int]:
         with channel.conn_or_acquire() as client:

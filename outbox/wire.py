@@ -11,22 +11,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from celery.app.task import Context
+
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 #: Callbacks, errbacks, chain and chord: the outbox refuses them, so the body says that there are none.
 _EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
-#: Names in a message's headers that a worker acts upon, or shows in its log: arguments may be secrets.
-_CELERYS = {
-    *("argsrepr", "eta", "expires", "group", "group_index", "ignore_result", "kwargsrepr", "lang", "origin"),
-    *(
-        "parent_id",
-        "replaced_task_nesting",
-        "retries",
-        "root_id",
-        "shadow",
-        "stamped_headers",
-        "stamps",
-        "timelimit",
-    ),
+#: Names that a header of a row's own cannot have: those of a task's request in Celery, where each header becomes an
+#: attribute, and those that kombu and our own Task look for.
+_RESERVED = {name for name in vars(Context) if not name.startswith("_")} | {
+    *("argsrepr", "compression", "kwargsrepr", "lang", "outbox_begun", "task"),
 }
 
 
@@ -52,8 +45,8 @@ class Outgoing:
     def wire_headers(self) -> dict[str, Any]:
         """What Celery needs, and no more: each of its two dozen optional headers costs relay and worker time."""
         own = json.loads(self.headers) if self.headers != "{}" else {}
-        for name in _CELERYS & own.keys():
-            # A row's own header that says `eta` or `timelimit` would steer the worker past the journal.
+        for name in _RESERVED & own.keys():
+            # `eta` or `timelimit` would steer the worker past the journal, `compression` make the body unreadable.
             del own[name]
         return {
             **own,

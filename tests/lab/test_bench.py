@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from lab.bench import __main__ as bench
 from lab.bench.figures import Figure, fsync_ms, keep, percentile, ratio, take_turns
 from lab.bench.relay import Nowhere
 from lab.bench.world import open_messages, stage
+from lab.stack.leftovers import leftovers
 from lab.stack.processes import OWNER
 from lab.stack.stack import ROOT
 from outbox.relay import Relay
+from tests.lab.test_up import INHERITED
 from tests.support.processes import await_
 
 
@@ -78,14 +81,19 @@ def test_an_unknown_benchmark_is_named_together_with_those_there_are(
 @pytest.mark.slow
 def test_a_stopped_benchmark_leaves_no_process_behind() -> None:
     command = [sys.executable, "-m", "lab.bench", "idle"]
-    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Servers of its own, to be ended with the rest; those that it is told of, it would empty.
+    env = {name: value for name, value in os.environ.items() if name not in INHERITED}
+    running = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
-        await_(lambda: any("celery" in command for command in of_the_bench()), "a worker runs", 60)
+        await_(lambda: any("celery" in command for command in of_the_bench()), "a worker runs", 180)
     finally:
         running.terminate()
         output, _ = running.communicate(timeout=60)
     assert (running.returncode, output.splitlines()[-1]) == (128 + signal.SIGTERM, "stopped")
     assert of_the_bench() == []
+    assert leftovers(bench.DIRECTORY / "stack") == []
 
 
 def of_the_bench() -> list[str]:

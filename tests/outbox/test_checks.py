@@ -85,13 +85,14 @@ WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
     ("arguments", "env", "says"),
     [
         (WORKER, {"VISIBILITY_TIMEOUT": "600"}, "outbox.E002: VISIBILITY_TIMEOUT (600 s) must be longer"),
+        (WORKER, {"WORKER_PREFETCH": "3"}, "times WORKER_PREFETCH (3): Redis would hand out messages"),
         (WORKER, {"OUTBOX_BATCH": "0"}, "OUTBOX_BATCH must be a number of at least 1"),
         (WORKER, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (RELAY, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (BEAT, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (WEB, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
     ],
-    ids=["time limit", "batch", "connections", "relay", "beat", "web"],
+    ids=["time limit", "prefetch", "batch", "connections", "relay", "beat", "web"],
 )
 def test_a_process_with_a_setting_that_would_break_a_promise_ends_with_one_line_that_says_so(
     arguments: Sequence[str], env: dict[str, str], says: str

@@ -14,8 +14,9 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 import outbox
+from outbox import dispatch, selectors
 from outbox.models import OutboxMessage
-from outbox.testing import wait_until_settled
+from outbox.testing import run_here, wait_until_settled
 from tests.outbox.test_redis import relaying
 from tests.support import effects, tasks
 from tests.support.processes import Process, await_, relay, worker
@@ -43,6 +44,33 @@ def test_a_database_restarted_under_load_loses_and_doubles_nothing_and_kills_no_
         assert process.alive()
     assert sorted(effects.names()) == sorted(names)
     assert not OutboxMessage.objects.filter(status="dead").exists()
+
+
+def test_a_publish_mark_that_a_crash_forgets_is_published_again_and_one_of_the_copies_is_skipped() -> None:
+    """PostgreSQL writes what does not wait for the disk every `wal_writer_delay`: long here, so that nothing else does."""
+    message_id = outbox.enqueue(tasks.note_once.s("a"))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        cursor.execute("SELECT pg_reload_conf()")
+    try:
+        kill_postgres()
+        start_postgres()
+        connection.close()
+        (first,) = dispatch.mark("default", 10)
+        kill_postgres()
+        start_postgres()
+        connection.close()
+        assert OutboxMessage.objects.get(message_id=message_id).status == "pending"
+        (second,) = dispatch.mark("default", 10)
+        assert second.identity()["publish"] == first.identity()["publish"] == 1
+        for copy in (first, second):
+            run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER SYSTEM RESET wal_writer_delay")
+            cursor.execute("SELECT pg_reload_conf()")
+    assert effects.names() == ["a"]
+    assert selectors.stats()["skipped"]["duplicate"] == 1
 
 
 def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes_on_after_it() -> None:

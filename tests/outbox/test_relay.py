@@ -30,10 +30,12 @@ class Broker(Publisher):
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.away = False
+        self.tries = 0
         self.refuses = ""
         self.depth = 0
 
     def publish(self, batch: Sequence[Outgoing]) -> dict[int, str]:
+        self.tries += 1
         if self.away:
             raise BrokerAway("connection refused")
         self.sent.extend(batch)
@@ -160,13 +162,52 @@ def test_a_woken_relay_publishes_before_it_says_that_it_is_busy() -> None:
         await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
         outbox.enqueue(tasks.note.s("first"))
         await_(lambda: idle_at_publish, "the message is published")
-        broker.depth = 1_000_000
+    finally:
+        stop.set()
+        thread.join()
+    assert idle_at_publish == [True]
+
+
+def test_an_idle_relay_that_finds_no_room_says_that_it_is_busy() -> None:
+    broker, stop = Broker(), threading.Event()
+    broker.depth = 1_000_000
+    thread = threading.Thread(target=relay(broker).run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
         outbox.enqueue(tasks.note.s("no room"))
         await_(lambda: not RelayProcess.objects.filter(idle=True).exists(), "the relay waits for room")
     finally:
         stop.set()
         thread.join()
-    assert idle_at_publish == [True]
+
+
+def test_a_relay_that_comes_back_from_an_outage_to_a_backlog_says_that_it_is_busy() -> None:
+    broker, stop = Broker(), threading.Event()
+    thread = threading.Thread(target=relay(broker).run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        broker.away = True
+        outbox.enqueue(tasks.note.s("during the outage"))
+        await_(lambda: count("pending") == 1 and broker.tries > 1, "the outage is noticed")
+        broker.depth, broker.away = 1_000_000, False
+        await_(lambda: not RelayProcess.objects.filter(idle=True).exists(), "the relay waits for room")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_pass_after_the_declaration_looks_for_heads_however_lately_one_has_looked() -> None:
+    broker = Broker()
+    relaying = relay(broker)
+    relaying._heads_at = time.monotonic() + 3600
+    outbox.enqueue(tasks.note.s("head"), ordering_key="group")
+    assert relaying.run_once() == 0
+    relaying._sleep(0)
+    assert RelayProcess.objects.filter(idle=True).exists()
+    assert relaying.run_once() == 1
+    relaying._leave()
 
 
 def test_a_relay_is_not_idle_between_messages_that_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

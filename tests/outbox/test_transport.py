@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -113,14 +114,16 @@ def test_a_rows_own_headers_cannot_steer_the_worker_past_the_journal(publisher: 
         "eta": "2999-01-01",
         "expires": "2001-01-01",
         "timelimit": [1, 1],
-        "shadow": "x",
         "id": "x",
+        "outbox": {},
         "mine": 1,
     }
+    theirs |= {"outbox_begun": True, "compression": "zlib", "get": 1, "called_directly": True, "shadow": "x"}
     publisher.publish([sent := outgoing(headers=theirs)])
     (message,) = received(1)
     assert message.headers["id"] == sent.message_id
-    assert message.headers.keys() & theirs.keys() == {"id", "mine"}
+    assert message.headers["outbox"] == sent.identity()
+    assert message.headers.keys() & theirs.keys() == {"id", "mine", "outbox"}
 
 
 def test_an_envelope_on_redis_is_the_one_that_kombus_channel_pushes() -> None:
@@ -142,6 +145,17 @@ def test_an_envelope_on_redis_is_the_one_that_kombus_channel_pushes() -> None:
         tags = [envelope["properties"].pop("delivery_tag") for envelope in (first, second, *kombus)]
         assert [first, second] == list(reversed(kombus))
         assert len(set(tags)) == 4
+        publisher.close()
+
+
+def test_a_redis_that_is_nearly_full_takes_what_it_has_room_for() -> None:
+    large = [replace(message, args=json.dumps(["x" * 60_000])) for message in batch(100)]
+    with private_redis() as server, redis.Redis.from_url(server.url(0)) as client:
+        publisher = publisher_for(app)
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 5_000_000)
+        with pytest.raises(BrokerAway, match="maxmemory"):
+            publisher.publish(large)
+        assert 0 < client.llen("default") < 100
         publisher.close()
 
 
