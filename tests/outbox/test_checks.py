@@ -85,7 +85,7 @@ WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
     ("arguments", "env", "says"),
     [
         (WORKER, {"VISIBILITY_TIMEOUT": "600"}, "outbox.E002: VISIBILITY_TIMEOUT (600 s) must be longer"),
-        (WORKER, {"WORKER_PREFETCH": "3"}, "times WORKER_PREFETCH (3): Redis would hand out messages"),
+        (WORKER, {"WORKER_PREFETCH": "3"}, "CELERY_TASK_TIME_LIMIT (360 s) times WORKER_PREFETCH (3): Redis"),
         (WORKER, {"OUTBOX_BATCH": "0"}, "OUTBOX_BATCH must be a number of at least 1"),
         (WORKER, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (RELAY, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
