@@ -17,6 +17,7 @@ from lab.chaos.damage import Outcome, damage
 from lab.chaos.director import PATIENCE_S, Director, Struck
 from lab.chaos.faults import KINDS, Hit, Kind
 from lab.chaos.faults.network import _in_flight
+from lab.chaos.faults.processes import _runs_of
 from lab.chaos.plot import timeline
 from lab.chaos.proxy import Link, Route
 from lab.chaos.report import verdict
@@ -179,6 +180,21 @@ def test_an_idle_workers_wait_for_a_message_is_no_work_in_flight() -> None:
         system: Any = SimpleNamespace(in_broker=lambda n=messages: n)
         assert _in_flight(system, [worker]) == messages
         assert _in_flight(system, [web]) == 1
+
+
+def test_what_a_worker_has_run_is_what_it_has_in_hand_where_the_shop_keeps_no_account_of_it() -> None:
+    """The naive shop has no table to ask: a fault that failed at its end there would last for ever, and so the run."""
+    asked: list[str] = []
+
+    def number(sql: str, *values: object) -> int:
+        asked.append(sql)
+        return 0
+
+    system: Any = SimpleNamespace(
+        database=SimpleNamespace(number=number), busy_children=lambda name: [1, 2], pid=lambda name: 3
+    )
+    assert _runs_of(system, "worker-a") == 2
+    assert [sql for sql in asked if "outbox_outboxmessage" in sql] == []
 
 
 def test_the_connection_hog_goes_on_after_a_refusal() -> None:

@@ -9,9 +9,12 @@ import pytest
 from django.test import Client
 from pytest_mock import MockerFixture
 
+import outbox
 from orders.models import ApiKey, Order, Product
 from orders.seed import seed_demo
-from orders.services import place_order
+from orders.services import OrderService, place_order
+from outbox.models import OutboxMessage
+from outbox.testing import clear, drain
 from resilience.breaker import reset_all
 from tests.conftest import flush_redis
 
@@ -44,10 +47,26 @@ def charge(mocker: MockerFixture) -> MagicMock:
     return mocker.patch("payments.gateway.PaymentGateway.charge", return_value=MagicMock(id="txn_123"))
 
 
+@pytest.fixture
+def completed(shop: None, charge: MagicMock) -> Order:
+    """An order that was just completed; nothing that follows from it is staged."""
+    order = place(quantity=2)
+    OrderService.process(order_id=order.id)
+    clear()
+    return Order.objects.get(pk=order.id)
+
+
 def place(sku: str = "WIDGET", quantity: int = 1, **given: Any) -> Order:
     """Place an order of one line for customer 1."""
     order: dict[str, Any] = {"customer_id": 1, "currency": "usd", "payment_method": "pm_card_visa"}
     return place_order(**order | given, lines=[(sku, quantity)])
+
+
+def settle(task: Any, *args: Any) -> OutboxMessage:
+    """Enqueue the task and run it, retries included, to its end."""
+    message_id = outbox.enqueue(task.s(*args))
+    drain()
+    return OutboxMessage.objects.get(message_id=message_id)
 
 
 def units(sku: str = "WIDGET") -> tuple[int, int, int]:

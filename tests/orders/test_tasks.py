@@ -2,51 +2,28 @@
 deserves.
 """
 
-from datetime import timedelta
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 from celery import current_app
-from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
-from django.utils import timezone
 from pytest_mock import MockerFixture
 
 import outbox
-from orders import crm, effects
-from orders.models import DailyTotals, Order, SyncErrorLog
+from orders import effects
+from orders.models import DailyTotals, Order
 from orders.services import OrderService, cancel_order
 from orders.tasks import (
-    CRM_PATIENCE,
     notify_warehouse,
     send_confirmation,
     send_receipt,
-    sync_to_crm,
     track_analytics,
     update_inventory,
 )
-from outbox.dispatch import offer_abandoned
-from outbox.models import OutboxMessage
-from outbox.testing import clear, drain, staged
+from outbox.testing import staged
 from tests.lab.sandbox_fixture import RunningSandbox
-from tests.orders.conftest import place, units
-
-
-@pytest.fixture
-def completed(shop: None, charge: MagicMock) -> Order:
-    """An order that was just completed; nothing that follows from it is staged."""
-    order = place(quantity=2)
-    OrderService.process(order_id=order.id)
-    clear()
-    return Order.objects.get(pk=order.id)
-
-
-def settle(task: Any, *args: Any) -> OutboxMessage:
-    """Enqueue the task and run it, retries included, to its end."""
-    message_id = outbox.enqueue(task.s(*args))
-    drain()
-    return OutboxMessage.objects.get(message_id=message_id)
+from tests.orders.conftest import place, settle, units
 
 
 def test_a_mail_outlasts_a_mail_server_that_is_away_for_hours_and_is_tried_once_an_hour_at_least(
@@ -131,98 +108,6 @@ class TestCallingTheWarehouse:
         with pytest.raises(outbox.Defer) as deferred:
             notify_warehouse(completed.id)
         assert deferred.value.seconds == pytest.approx(wait_s)
-
-
-class TestSyncingToTheCrm:
-    def test_service_unavailable_is_retried_in_60_seconds(
-        self, completed: Order, mocker: MockerFixture, settings: Any
-    ) -> None:
-        settings.RETRY_SCALE = 1.0
-        mocker.patch(
-            "orders.crm.SyncService.sync", side_effect=crm.ServiceUnavailable("503 Service Unavailable")
-        )
-        retry = mocker.patch.object(current_app.tasks["orders.tasks.sync_to_crm"], "retry")
-        sync_to_crm(completed.id)
-        assert retry.call_args.kwargs["countdown"] == 60
-
-    def test_invalid_data_is_logged_and_not_raised(self, completed: Order, mocker: MockerFixture) -> None:
-        mocker.patch(
-            "orders.crm.SyncService.sync", side_effect=crm.InvalidDataError("Missing required field")
-        )
-        sync_to_crm(completed.id)
-        log = SyncErrorLog.objects.latest("id")
-        assert (log.entity_type, log.entity_id, log.error) == (
-            "order",
-            completed.id,
-            "Missing required field",
-        )
-
-    def test_unexpected_error_is_raised(self, completed: Order, mocker: MockerFixture) -> None:
-        mocker.patch("orders.crm.SyncService.sync", side_effect=RuntimeError("Unexpected failure"))
-        with pytest.raises(RuntimeError, match="Unexpected failure"):
-            sync_to_crm(completed.id)
-
-    def test_unexpected_error_is_retried_by_the_schedule(
-        self, completed: Order, mocker: MockerFixture
-    ) -> None:
-        mocker.patch("orders.crm.SyncService.sync", side_effect=RuntimeError("Unexpected failure"))
-        message = settle(sync_to_crm, completed.id)
-        assert (message.status, message.attempts) == ("dead", 6)
-        task = current_app.tasks["orders.tasks.sync_to_crm"]
-        assert task.retry_schedule == (60, 300, 1800, 7200, 28800)
-
-    def test_crm_that_is_away_spends_none_of_the_attempts_that_other_errors_have(
-        self, completed: Order, mocker: MockerFixture
-    ) -> None:
-        away = [crm.ServiceUnavailable("503"), SoftTimeLimitExceeded()] * 50
-        odd = [RuntimeError("odd")] * 5
-        mocker.patch("orders.crm.SyncService.sync", side_effect=[*away, *odd, *away, None])
-        message = settle(sync_to_crm, completed.id)
-        assert (message.status, message.attempts) == ("done", 6)
-
-    def test_crm_that_is_away_for_days_is_a_dead_letter(
-        self, completed: Order, mocker: MockerFixture
-    ) -> None:
-        Order.objects.update(completed_at=timezone.now() - CRM_PATIENCE - timedelta(minutes=1))
-        mocker.patch("orders.crm.SyncService.sync", side_effect=crm.ServiceUnavailable("503"))
-        assert settle(sync_to_crm, completed.id).status == "dead"
-
-    def test_refusal_is_logged_once_though_its_run_dies_before_it_is_settled(
-        self, completed: Order, mocker: MockerFixture
-    ) -> None:
-        mocker.patch("orders.crm.SyncService.sync", side_effect=crm.InvalidDataError("Missing name"))
-        message_id = outbox.enqueue(sync_to_crm.s(completed.id))
-        killed = mocker.patch("outbox.journal.settle", side_effect=KeyboardInterrupt)
-        with pytest.raises(KeyboardInterrupt):
-            drain()
-        assert SyncErrorLog.objects.count() == 1
-        mocker.stop(killed)
-        OutboxMessage.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
-        offer_abandoned(worker_timeout_s=60, judge_workers=False)
-        drain()
-        assert OutboxMessage.objects.get(message_id=message_id).status == "done"
-        assert SyncErrorLog.objects.count() == 1
-
-    def test_crm_has_the_order_in_the_end(self, completed: Order, sandbox_settings: RunningSandbox) -> None:
-        sandbox_settings.faults(crm={"error_rate": 0.5}, seed=3)
-        assert settle(sync_to_crm, completed.id).status == "done"
-        (record,) = sandbox_settings.ledger("crm", order_id=completed.id)
-        assert record["record"]["status"] == "completed"
-
-    def test_data_that_the_crm_refuses_is_logged_with_its_reason(
-        self, completed: Order, mocker: MockerFixture
-    ) -> None:
-        mocker.patch("requests.post", return_value=MagicMock(status_code=422, text="email is missing"))
-        assert settle(sync_to_crm, completed.id).status == "done"
-        assert SyncErrorLog.objects.get().error == "email is missing"
-
-    @pytest.mark.parametrize("status", [500, 503, 302, 408])
-    def test_answer_that_may_change_is_service_unavailable(
-        self, completed: Order, mocker: MockerFixture, status: int
-    ) -> None:
-        mocker.patch("requests.post", return_value=MagicMock(status_code=status))
-        with pytest.raises(crm.ServiceUnavailable):
-            crm.SyncService.sync("order", completed.id)
 
 
 class TestStock:

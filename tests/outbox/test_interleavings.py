@@ -4,69 +4,22 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
-import outbox
-from outbox import dispatch, execution, journal, selectors
+from outbox import execution, journal, selectors
 from outbox.models import OutboxMessage
-from outbox.testing import drain, run_here, staged
+from outbox.testing import run_here
 from tests.support import effects, tasks
+from tests.support.messages import asked_for, claim, elsewhere, published, row
 from tests.support.processes import await_
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
+
 NOTE = "tests.support.tasks.note"
-
-
-def row(message_id: uuid.UUID) -> OutboxMessage:
-    return OutboxMessage.objects.get(message_id=message_id)
-
-
-def published(task: Any = None, **options: Any) -> uuid.UUID:
-    message_id = outbox.enqueue(task or tasks.note.s("a"), **options)
-    dispatch.mark("default", 100)
-    return message_id
-
-
-def claim(message_id: uuid.UUID, *, generation: int = 1, lease_s: float = 60, worker: str = "w1") -> Any:
-    return journal.claim(message_id, generation, lease_s=lease_s, worker=worker, max_deliveries=5)
-
-
-@contextmanager
-def elsewhere(step: Callable[[], Any]) -> Iterator[threading.Event]:
-    """Run `step` in another thread, on a connection of its own; raises here what it raised there."""
-    failure: list[BaseException] = []
-    go = threading.Event()
-
-    def run() -> None:
-        try:
-            step()
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield go
-    thread.join(30)
-    assert not thread.is_alive()
-    if failure:
-        raise failure[0]
-
-
-@contextmanager
-def asked_for(task: Any, **request: Any) -> Iterator[None]:
-    task.push_request(**request)
-    try:
-        yield
-    finally:
-        task.pop_request()
 
 
 def test_a_second_copy_finds_the_first_ones_lease_and_does_nothing() -> None:
@@ -147,122 +100,6 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
     assert effects.names() == []
 
 
-def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_nothing() -> None:
-    message_id = published()
-    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
-    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
-    drain()
-    assert effects.names() == ["a"]
-    assert row(message_id).status == "done"
-
-
-def test_a_revert_leaves_alone_what_a_worker_has_begun() -> None:
-    message_id = outbox.enqueue(tasks.note.s("a"))
-    batch = dispatch.mark("default", 10)
-    claimed = claim(message_id)
-    assert dispatch.revert(batch) == 0
-    assert journal.settle(claimed)
-
-
-def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_published_again() -> None:
-    message_id = outbox.enqueue(tasks.note.s("a"))
-    batch = dispatch.mark("default", 10)
-    assert dispatch.revert(batch) == 1
-    claimed = claim(message_id)
-    assert isinstance(claimed, journal.Claimed)
-    assert dispatch.mark("default", 10) == [], "a relay took what is running"
-    assert journal.settle(claimed)
-
-
-def test_a_settled_message_is_not_offered_again_by_a_sweep_that_judged_it_lost() -> None:
-    message_id = published()
-    assert journal.settle(claim(message_id))
-    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 0
-    assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
-
-
-def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> None:
-    message_id = published(tasks.ordered.s("a", fail=True))
-    wire = {"generation": 1, "publish": 1}
-    run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
-    assert row(message_id).status == "dead"
-    assert journal.rearm(message_id)
-    assert not journal.rearm(message_id), "two operators replayed one message"
-    run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
-    assert effects.names() == ["a"], "the original's second copy ran beside the replay"
-
-
-def test_a_dead_workers_message_is_offered_again_only_once_its_heartbeat_is_missing() -> None:
-    from outbox import worker
-
-    message_id = published()
-    worker._born()
-    try:
-        worker.write_heartbeat(concurrency=1, active=1)
-        claim(message_id, worker=worker.identity())
-        assert dispatch.offer_abandoned(worker_timeout_s=30, judge_workers=True) == 0
-        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=False) == 0
-        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 1
-    finally:
-        worker._incarnation = None
-    assert row(message_id).status == "pending"
-
-
-def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> None:
-    from outbox import worker
-
-    lost, waiting = published(), published(tasks.note.s("b"))
-    OutboxMessage.objects.filter(message_id=lost).update(published_at="2026-01-01T00:00:00Z")
-    worker._born()
-    try:
-        worker._received["default"] = row(waiting).published_at.timestamp()
-        worker.write_heartbeat(concurrency=1, active=1)
-    finally:
-        worker._incarnation = None
-        worker._received.clear()
-    assert dispatch.offer_unstarted("default", seen_empty=False, margin_s=0.0) == 1
-    assert (row(lost).status, row(waiting).status) == ("pending", "published")
-
-
-def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() -> None:
-    inserted, commit = threading.Event(), threading.Event()
-
-    def early_but_slow() -> None:
-        with transaction.atomic():
-            outbox.enqueue(tasks.ordered.s("first-inserted"), ordering_key="g")
-            inserted.set()
-            assert commit.wait(20)
-
-    with elsewhere(early_but_slow):
-        assert inserted.wait(20)
-        outbox.enqueue(tasks.ordered.s("first-committed"), ordering_key="g")
-        assert dispatch.promote_heads() == 1
-        commit.set()
-    assert dispatch.promote_heads() == 0, "a second head beside the first"
-    assert [m.status for m in staged()] == ["blocked", "pending"]
-    drain()
-    assert effects.names() == ["first-committed", "first-inserted"]
-
-
-def test_two_relays_mark_each_message_for_one_of_them() -> None:
-    outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(50)])
-    locked, go = threading.Event(), threading.Event()
-    theirs: list[Any] = []
-
-    def other_relay() -> None:
-        with transaction.atomic():
-            theirs.extend(dispatch.mark("default", 20))
-            locked.set()
-            assert go.wait(20)
-
-    with elsewhere(other_relay):
-        assert locked.wait(20)
-        ours = dispatch.mark("default", 50)
-        go.set()
-    assert (len(theirs), len(ours)) == (20, 30)
-    assert not {m.id for m in theirs} & {m.id for m in ours}
-
-
 def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     message_id = published()
     claim(message_id, lease_s=0, worker="w1")
@@ -316,20 +153,6 @@ def test_a_run_that_fails_after_another_has_taken_the_message_buries_nothing_and
     assert outcome == execution.SKIPPED
     assert row(message_id).status == "published"
     assert journal.settle(successors[0])
-
-
-def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
-    message_id = published()
-    assert journal.cancel(message_id, reason="not wanted")
-    assert run_here(str(message_id), wire={"generation": 1}, task=NOTE, queue="default") == execution.SKIPPED
-    assert effects.names() == []
-
-
-def test_what_runs_can_not_be_cancelled() -> None:
-    message_id = published()
-    claimed = claim(message_id)
-    assert not journal.cancel(message_id, reason="too late")
-    assert journal.settle(claimed)
 
 
 def test_an_error_that_postgresql_cannot_store_as_it_is_is_a_retry_all_the_same() -> None:

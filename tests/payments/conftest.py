@@ -7,6 +7,8 @@ import pytest
 
 from orders.models import Customer, Order
 from payments import calls
+from payments.gateway import PaymentGateway
+from tests.lab.sandbox_fixture import RunningSandbox
 
 MakeOrder = Callable[..., Order]
 
@@ -30,3 +32,17 @@ def make_order(db: None) -> MakeOrder:
         return Order.objects.create(**{"total_cents": 9999} | values)
 
     return make
+
+
+def capture(order: Order, **changes: Any) -> str:
+    """Captured at the gateway, and the order as `changes` say."""
+    payment = PaymentGateway.charge(1, order.total_cents, idempotency_key=f"order-{order.pk}")
+    values = {"payment_intent_id": payment.id} | changes
+    Order.objects.filter(pk=order.pk).update(**values)
+    order.refresh_from_db()
+    return payment.id
+
+
+@pytest.fixture
+def gateway(sandbox_settings: RunningSandbox, db: None) -> RunningSandbox:
+    return sandbox_settings

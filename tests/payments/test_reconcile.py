@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_mock import MockerFixture
 
@@ -19,7 +17,7 @@ from payments.models import Finding, Refund
 from payments.reconcile import Reconciliation, reconcile
 from payments.tasks import reconcile as reconcile_task
 from tests.lab.sandbox_fixture import RunningSandbox
-from tests.payments.conftest import MakeOrder
+from tests.payments.conftest import MakeOrder, capture
 
 #: The sandbox's clock has whole seconds: an intent of this second must count as older than the grace.
 NO_GRACE = timedelta(seconds=-2)
@@ -33,25 +31,11 @@ def kinds(run: Reconciliation) -> list[str]:
     return sorted(difference.kind for difference in run.differences)
 
 
-def charge(order: Order, **changes: Any) -> str:
-    """Captured at the gateway, and the order as `changes` say."""
-    payment = PaymentGateway.charge(1, order.total_cents, idempotency_key=f"order-{order.pk}")
-    values = {"payment_intent_id": payment.id} | changes
-    Order.objects.filter(pk=order.pk).update(**values)
-    order.refresh_from_db()
-    return payment.id
-
-
-@pytest.fixture
-def gateway(sandbox_settings: RunningSandbox, db: None) -> RunningSandbox:
-    return sandbox_settings
-
-
 def test_orders_that_agree_with_the_gateway_are_no_finding(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
-    charge(order, status="completed", payment_id="x")
+    capture(order, status="completed", payment_id="x")
     Order.objects.update(payment_id=order.payment_intent_id)
     make_order(status="pending")
     run = compare()
@@ -62,7 +46,7 @@ def test_a_captured_order_whose_message_died_is_processed_again_and_completes_wi
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order(status="pending")
-    charge(order, status="processing")
+    capture(order, status="processing")
     assert kinds(compare()) == ["captured_not_completed"]
     assert [message.queue for message in staged("orders.tasks.process_order")] == ["critical"]
     drain()
@@ -78,7 +62,7 @@ def test_a_captured_order_that_ended_without_a_sale_is_refunded(
     make_order: MakeOrder, gateway: RunningSandbox, status: str
 ) -> None:
     order = make_order()
-    charge(order, status=status)
+    capture(order, status=status)
     assert kinds(compare()) == ["captured_not_refunded"]
     drain()
     assert Refund.objects.get().status == "succeeded"
@@ -89,7 +73,7 @@ def test_a_captured_order_that_ended_without_a_sale_is_refunded(
 def test_a_payment_that_may_still_be_at_work_is_left_alone(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
-    charge(make_order(), status="processing")
+    capture(make_order(), status="processing")
     assert reconcile().differences == []
     assert staged() == []
 
@@ -98,7 +82,7 @@ def test_a_second_capture_for_one_order_is_listed_for_a_person(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
-    charge(order, status="completed", payment_intent_id="pi_another")
+    capture(order, status="completed", payment_intent_id="pi_another")
     run = compare()
     assert kinds(run) == ["captured_twice"]
     assert run.differences[0].action == Finding.Action.NEEDS_A_PERSON
@@ -110,7 +94,7 @@ def test_a_capture_without_an_order_and_one_over_another_amount_are_listed(
 ) -> None:
     PaymentGateway.charge(1, 500, idempotency_key="order-999999")
     order = make_order()
-    charge(order, status="completed")
+    capture(order, status="completed")
     Order.objects.update(payment_id=order.payment_intent_id, subtotal_cents=1, total_cents=1)
     assert kinds(compare()) == ["amount_differs", "captured_without_order"]
 
@@ -135,7 +119,7 @@ def test_a_finding_that_has_left_the_window_is_followed_until_it_is_gone(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
-    charge(order, status="completed", payment_intent_id="pi_another")
+    capture(order, status="completed", payment_intent_id="pi_another")
     compare()
     before = Finding.objects.get()
     run = compare(window=timedelta(seconds=-3600))
@@ -153,7 +137,7 @@ def test_an_old_order_that_is_charged_on_day_three_is_found_and_completed(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
-    charge(order, status="processing")
+    capture(order, status="processing")
     assert kinds(compare(window=PAST_THE_WINDOW)) == ["captured_not_completed"]
     drain()
     order.refresh_from_db()
@@ -166,7 +150,7 @@ def test_an_old_order_without_a_sale_that_was_charged_after_all_is_refunded(
     make_order: MakeOrder, gateway: RunningSandbox, status: str
 ) -> None:
     order = make_order()
-    charge(order, status=status)
+    capture(order, status=status)
     assert kinds(compare(window=PAST_THE_WINDOW)) == ["captured_not_refunded"]
     drain()
     assert len(gateway.ledger("refunds", order_id=order.pk)) == 1
@@ -181,7 +165,7 @@ def test_old_orders_cost_a_bounded_number_of_calls_and_each_gets_its_turn(
     for status in ("processing", "failed"):
         for _ in range(4):
             order = make_order()
-            charge(order, status=status)
+            capture(order, status=status)
     found: set[str] = set()
     runs = 0
     while len(found) < 8:
@@ -197,7 +181,7 @@ def test_old_orders_cost_a_bounded_number_of_calls_and_each_gets_its_turn(
 def test_old_orders_are_read_through_a_gateway_that_fails_now_and_then(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
-    charge(make_order(), status="processing")
+    capture(make_order(), status="processing")
     gateway.faults(gateway={"error_rate": 0.4}, seed=1)
     for _ in range(5):
         assert kinds(compare(window=PAST_THE_WINDOW, heal=False)) == ["captured_not_completed"]
@@ -207,9 +191,9 @@ def test_old_orders_are_read_through_a_gateway_that_fails_now_and_then(
 def test_a_run_with_a_longer_grace_does_not_report_a_finding_as_gone(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
-    charge(make_order(), status="cancelled")
+    capture(make_order(), status="cancelled")
     stuck = make_order()
-    charge(stuck, status="cancelled")
+    capture(stuck, status="cancelled")
     Refund.objects.create(order=stuck, payment_intent_id=stuck.payment_intent_id, currency="usd")
     assert kinds(compare(heal=False)) == ["captured_not_refunded", "refund_overdue"]
     before = set(Finding.objects.values_list("pk", "first_seen_at"))
@@ -221,7 +205,7 @@ def test_a_run_with_a_longer_grace_does_not_report_a_finding_as_gone(
 def test_a_worker_whose_clock_is_ahead_takes_no_young_payment_for_an_old_one(
     make_order: MakeOrder, gateway: RunningSandbox, mocker: MockerFixture
 ) -> None:
-    charge(make_order(), status="cancelled")
+    capture(make_order(), status="cancelled")
     mocker.patch("django.utils.timezone.now", return_value=timezone.now() + timedelta(hours=2))
     assert reconcile().differences == []
 
@@ -230,8 +214,8 @@ def test_what_reconciliation_starts_belongs_to_the_orders_journey(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     charged, ended = make_order(), make_order()
-    charge(charged, status="processing")
-    charge(ended, status="cancelled")
+    capture(charged, status="processing")
+    capture(ended, status="cancelled")
     compare()
     assert {message.task: message.correlation_id for message in staged()} == {
         "orders.tasks.process_order": f"order-{charged.pk}",
@@ -243,7 +227,7 @@ def test_a_refund_that_nobody_settled_is_asked_for_again_and_a_failed_one_is_lis
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     stuck, refused = make_order(), make_order(status="cancelled", payment_intent_id="pi_x")
-    charge(stuck, status="cancelled")
+    capture(stuck, status="cancelled")
     Refund.objects.create(order=stuck, payment_intent_id=stuck.payment_intent_id, currency="usd")
     Refund.objects.create(
         order=refused,
@@ -258,7 +242,7 @@ def test_a_refund_that_nobody_settled_is_asked_for_again_and_a_failed_one_is_lis
 
 
 def test_running_twice_mends_once(make_order: MakeOrder, gateway: RunningSandbox) -> None:
-    charge(make_order(), status="cancelled")
+    capture(make_order(), status="cancelled")
     compare()
     compare()
     assert len(staged("payments.tasks.refund_order")) == 1
@@ -270,7 +254,7 @@ def test_running_twice_mends_once(make_order: MakeOrder, gateway: RunningSandbox
 
 
 def test_a_difference_that_comes_back_is_a_new_one(make_order: MakeOrder, gateway: RunningSandbox) -> None:
-    charge(make_order(), status="cancelled")
+    capture(make_order(), status="cancelled")
     compare()
     Order.objects.update(status="completed")
     assert compare().resolved == 1
@@ -282,7 +266,7 @@ def test_a_difference_that_comes_back_is_a_new_one(make_order: MakeOrder, gatewa
 
 
 def test_an_unreadable_gateway_concludes_nothing(make_order: MakeOrder, gateway: RunningSandbox) -> None:
-    charge(make_order(), status="cancelled")
+    capture(make_order(), status="cancelled")
     compare()
     clear()
     gateway.faults(gateway={"error_rate": 1})
@@ -297,46 +281,3 @@ def test_the_task_tries_again_when_the_gateway_fails(make_order: MakeOrder, gate
     reconcile_task.delay()
     drain()
     assert staged() == []
-
-
-def run_command(*arguments: str) -> tuple[int, str]:
-    out = StringIO()
-    try:
-        call_command("reconcile", *arguments, stdout=out)
-    except SystemExit as exit_:
-        return int(exit_.code or 0), out.getvalue()
-    return 0, out.getvalue()
-
-
-def test_the_command_says_what_differs_and_exits_1_then_0(
-    make_order: MakeOrder, gateway: RunningSandbox
-) -> None:
-    order = make_order()
-    charge(order, status="cancelled")
-    Order.objects.update(payment_intent_id=order.payment_intent_id)
-    wait = ["--grace", "0"]
-    status, text = run_command(*wait)
-    assert status == 1
-    assert f"captured_not_refunded: order {order.pk}, {order.payment_intent_id}" in text
-    drain()
-    status, text = run_command(*wait)
-    assert (status, "0 open findings, 1 resolved" in text) == (0, True)
-
-
-def test_the_command_with_dry_run_mends_nothing(make_order: MakeOrder, gateway: RunningSandbox) -> None:
-    charge(make_order(), status="cancelled")
-    assert run_command("--grace", "0", "--dry-run")[0] == 1
-    assert staged() == []
-
-
-def test_the_command_exits_2_when_the_gateway_is_away(settings: Any, db: None) -> None:
-    settings.STRIPE_API_BASE = "http://127.0.0.1:9"
-    with pytest.raises(CommandError, match="could not be read") as caught:
-        call_command("reconcile")
-    assert caught.value.returncode == 2
-
-
-@pytest.mark.parametrize("arguments", [("--days", "0"), ("--days", "nan"), ("--grace", "-1")])
-def test_the_command_refuses_senseless_windows(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(CommandError):
-        call_command("reconcile", *arguments)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,21 +17,13 @@ import requests
 
 from lab.stack.stack import ROOT
 from tests.lab.sandbox_fixture import RunningSandbox, run_sandbox
+from tests.support.processes import await_
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A start that is expected to end by itself."""
     command = [sys.executable, "-m", "lab.sandbox", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=ROOT, check=False)
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def answers(url: str) -> bool:
@@ -45,7 +36,7 @@ def answers(url: str) -> bool:
 def test_it_writes_its_address_while_it_runs_and_takes_it_back(tmp_path: Path) -> None:
     address = tmp_path / "var" / "sandbox-url"
     with run_sandbox(tmp_path, "--url-file", str(address)) as running:
-        assert eventually(address.exists)
+        await_(address.exists, "its address is written")
         assert address.read_text() == running.url + "\n"
     assert not address.exists()
 
@@ -57,7 +48,7 @@ def test_a_signal_ends_it_cleanly_even_while_requests_hang(tmp_path: Path, signa
         host, port = running.url.removeprefix("http://").split(":")
         hanging = http.client.HTTPConnection(host, int(port), timeout=10)
         hanging.request("POST", "/crm/orders", "{}")
-        assert eventually(lambda: running.bitten("crm", "hang_rate") == 1)
+        await_(lambda: running.bitten("crm", "hang_rate") == 1, "the request hangs")
         running.process.send_signal(signal_number)
         assert running.process.wait(timeout=5) == 0
         hanging.close()
@@ -77,7 +68,7 @@ def test_it_ends_with_its_parent_even_if_that_is_killed(tmp_path: Path) -> None:
         assert answers(url)
         parent.kill()
         parent.wait(timeout=5)
-        assert eventually(lambda: not answers(url))
+        await_(lambda: not answers(url), "nothing answers any more")
 
 
 @pytest.mark.parametrize("option", ["--port", "--smtp-port"])

@@ -22,7 +22,8 @@ from lab.stack.postgres import _can_reach
 from lab.stack.processes import OWNER
 from lab.stack.rabbitmq import RabbitMQ
 from lab.stack.stack import ROOT
-from tests.lab.test_stack import eventually, interpreter_for_others
+from tests.lab.stack.support import interpreter_for_others
+from tests.support.processes import await_
 
 # A program that holds a server until it is killed.
 HOLD = """
@@ -98,7 +99,7 @@ def test_two_side_by_side_share_nothing_and_leave_nothing(rabbitmq: RabbitMQ, di
         assert len(leftovers(directory)) >= 2, "the server and its port mapper"
     finally:
         with_another.stop()
-    eventually(lambda: leftovers(directory) == [])
+    await_(lambda: leftovers(directory) == [], "every process of the server is gone")
 
 
 @pytest.mark.proof
@@ -118,7 +119,7 @@ def test_a_durable_one_keeps_its_messages_and_its_address_and_a_wiped_one_does_n
         assert not knows_the_queue(server)
     finally:
         server.stop()
-    eventually(lambda: leftovers(directory) == [])
+    await_(lambda: leftovers(directory) == [], "every process of the server is gone")
 
 
 @pytest.mark.proof
@@ -126,7 +127,7 @@ def test_it_ends_when_its_owner_is_killed(directory: Path) -> None:
     holder = hold(sys.executable, ROOT, directory, env={**os.environ, OWNER: str(directory)})
     holder.kill()
     holder.wait()
-    eventually(lambda: leftovers(directory) == [], seconds=60)
+    await_(lambda: leftovers(directory) == [], "every process of the server is gone", 60)
 
 
 @pytest.mark.proof
@@ -152,7 +153,7 @@ def test_it_starts_for_an_unprivileged_user_too(directory: Path) -> None:
     )
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    eventually(lambda: leftovers(directory) == [], seconds=60)
+    await_(lambda: leftovers(directory) == [], "every process of the server is gone", 60)
 
 
 def hold(

@@ -1,0 +1,64 @@
+"""A private stack in a directory of a test's own."""
+
+from __future__ import annotations
+
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg2
+
+from lab.stack import Stack
+from lab.stack.postgres import _can_reach
+from lab.stack.stack import ROOT
+
+SERVER_URLS = ("DATABASE_URL", "BROKER_URL", "REDIS_URL")
+
+# A program that holds a stack open until it is killed, as `make up` does.
+HOLD = """
+import sys, time
+from pathlib import Path
+from lab.stack import Stack
+directory = Path(sys.argv[1])
+stack = Stack(directory, title="test", env_file=directory / "stack.env", durable=False)
+stack.start()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def open_stack(directory: Path) -> Stack:
+    return Stack(directory, title="test", env_file=directory / "stack.env", durable=False)
+
+
+def query(url: str, sql: str) -> object:
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()[0] if cursor.description else None
+    finally:
+        connection.close()
+
+
+def interpreter_for_others() -> str | None:
+    """An interpreter of our version that every user may run, whose packages are given by PYTHONPATH."""
+    for candidate in (Path(sys.executable), Path(f"/usr/bin/python3.{sys.version_info.minor}")):
+        if candidate.exists() and _can_reach(candidate.resolve(), pwd.getpwnam("nobody").pw_uid):
+            return str(candidate)
+    return None
+
+
+def hold_a_stack(directory: Path) -> subprocess.Popen[str]:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(directory)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ready\n"
+    return holder

@@ -1,0 +1,151 @@
+"""Offering a message again, for whatever reason, against whatever happens to it at the same time."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+import outbox
+from outbox import dispatch, execution, journal
+from outbox.models import OutboxMessage
+from outbox.testing import drain, run_here, staged
+from tests.support import effects, tasks
+from tests.support.messages import claim, elsewhere, published, row
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+NOTE = "tests.support.tasks.note"
+
+
+def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_nothing() -> None:
+    message_id = published()
+    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
+    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
+    drain()
+    assert effects.names() == ["a"]
+    assert row(message_id).status == "done"
+
+
+def test_a_revert_leaves_alone_what_a_worker_has_begun() -> None:
+    message_id = outbox.enqueue(tasks.note.s("a"))
+    batch = dispatch.mark("default", 10)
+    claimed = claim(message_id)
+    assert dispatch.revert(batch) == 0
+    assert journal.settle(claimed)
+
+
+def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_published_again() -> None:
+    message_id = outbox.enqueue(tasks.note.s("a"))
+    batch = dispatch.mark("default", 10)
+    assert dispatch.revert(batch) == 1
+    claimed = claim(message_id)
+    assert isinstance(claimed, journal.Claimed)
+    assert dispatch.mark("default", 10) == [], "a relay took what is running"
+    assert journal.settle(claimed)
+
+
+def test_a_settled_message_is_not_offered_again_by_a_sweep_that_judged_it_lost() -> None:
+    message_id = published()
+    assert journal.settle(claim(message_id))
+    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 0
+    assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
+
+
+def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> None:
+    message_id = published(tasks.ordered.s("a", fail=True))
+    wire = {"generation": 1, "publish": 1}
+    run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
+    assert row(message_id).status == "dead"
+    assert journal.rearm(message_id)
+    assert not journal.rearm(message_id), "two operators replayed one message"
+    run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
+    assert effects.names() == ["a"], "the original's second copy ran beside the replay"
+
+
+def test_a_dead_workers_message_is_offered_again_only_once_its_heartbeat_is_missing() -> None:
+    from outbox import worker
+
+    message_id = published()
+    worker._born()
+    try:
+        worker.write_heartbeat(concurrency=1, active=1)
+        claim(message_id, worker=worker.identity())
+        assert dispatch.offer_abandoned(worker_timeout_s=30, judge_workers=True) == 0
+        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=False) == 0
+        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 1
+    finally:
+        worker._incarnation = None
+    assert row(message_id).status == "pending"
+
+
+def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> None:
+    from outbox import worker
+
+    lost, waiting = published(), published(tasks.note.s("b"))
+    OutboxMessage.objects.filter(message_id=lost).update(published_at="2026-01-01T00:00:00Z")
+    worker._born()
+    try:
+        worker._received["default"] = row(waiting).published_at.timestamp()
+        worker.write_heartbeat(concurrency=1, active=1)
+    finally:
+        worker._incarnation = None
+        worker._received.clear()
+    assert dispatch.offer_unstarted("default", seen_empty=False, margin_s=0.0) == 1
+    assert (row(lost).status, row(waiting).status) == ("pending", "published")
+
+
+def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() -> None:
+    inserted, commit = threading.Event(), threading.Event()
+
+    def early_but_slow() -> None:
+        with transaction.atomic():
+            outbox.enqueue(tasks.ordered.s("first-inserted"), ordering_key="g")
+            inserted.set()
+            assert commit.wait(20)
+
+    with elsewhere(early_but_slow):
+        assert inserted.wait(20)
+        outbox.enqueue(tasks.ordered.s("first-committed"), ordering_key="g")
+        assert dispatch.promote_heads() == 1
+        commit.set()
+    assert dispatch.promote_heads() == 0, "a second head beside the first"
+    assert [m.status for m in staged()] == ["blocked", "pending"]
+    drain()
+    assert effects.names() == ["first-committed", "first-inserted"]
+
+
+def test_two_relays_mark_each_message_for_one_of_them() -> None:
+    outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(50)])
+    locked, go = threading.Event(), threading.Event()
+    theirs: list[Any] = []
+
+    def other_relay() -> None:
+        with transaction.atomic():
+            theirs.extend(dispatch.mark("default", 20))
+            locked.set()
+            assert go.wait(20)
+
+    with elsewhere(other_relay):
+        assert locked.wait(20)
+        ours = dispatch.mark("default", 50)
+        go.set()
+    assert (len(theirs), len(ours)) == (20, 30)
+    assert not {m.id for m in theirs} & {m.id for m in ours}
+
+
+def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
+    message_id = published()
+    assert journal.cancel(message_id, reason="not wanted")
+    assert run_here(str(message_id), wire={"generation": 1}, task=NOTE, queue="default") == execution.SKIPPED
+    assert effects.names() == []
+
+
+def test_what_runs_can_not_be_cancelled() -> None:
+    message_id = published()
+    claimed = claim(message_id)
+    assert not journal.cancel(message_id, reason="too late")
+    assert journal.settle(claimed)
