@@ -24,8 +24,8 @@ TRY_S = 25.0
 _give_up_at: ContextVar[float] = ContextVar("give_up_at", default=float("inf"))
 #: SQLSTATEs that speak of the connection or of a concurrent transaction, not of the statement: connection
 #: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeouts of a
-#: transaction left idle and of a wait for a lock, too many connections.
-_PASSING = ("08", "40", "57P", "25P03", "55P03", "53300")
+#: transaction left idle and of a wait for a lock, too many connections, a prepared statement that somebody discarded.
+_PASSING = ("08", "40", "57P", "25P03", "55P03", "53300", "26000")
 
 
 class DatabaseAway(OperationalError):

@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from outbox.intake import WAKE, insert
 from outbox.refusal import Refused, refusal
-from outbox.statement import decoded, one, storable
+from outbox.statement import Prepared, decoded, one, storable
 
 #: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
 MAX_ERRORS = 10
@@ -35,6 +35,42 @@ _ERROR = f"""(
         'at', clock_timestamp(), 'error', %(error)s::text, 'worker', worker))) WITH ORDINALITY AS x(e, n)
     WHERE n > jsonb_array_length(errors) + 1 - {MAX_ERRORS}
 )"""
+
+# What every message costs, so these are prepared; all others are for messages in trouble.
+_CLAIM = Prepared(
+    f"""
+    UPDATE outbox_outboxmessage
+    SET status = 'published', published_at = coalesce(published_at, clock_timestamp()),
+        started_at = clock_timestamp(), lease_token = %(token)s, worker = %(worker)s,
+        lease_until = clock_timestamp() + %(lease)s * interval '1 second', deliveries = deliveries + 1
+    WHERE id = (
+        SELECT id FROM outbox_outboxmessage WHERE {_MINE} AND deliveries < %(max)s
+          AND (lease_token IS NULL OR lease_until < clock_timestamp())
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING attempts, correlation_id, ordering_key, replays
+    """,
+    id="uuid", generation="int", token="uuid", worker="text", lease="float8", max="int",
+)  # fmt: skip
+_LOCK = Prepared(
+    f"""
+    SELECT attempts, correlation_id, ordering_key, replays,
+           set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
+    FROM outbox_outboxmessage WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED
+    """,
+    id="uuid", generation="int", frozen="text",
+)  # fmt: skip
+_DONE = Prepared(
+    f"""
+    UPDATE outbox_outboxmessage
+    SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
+        published_at = coalesce(published_at, clock_timestamp()),
+        started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
+    WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+    RETURNING id
+    """,
+    id="uuid", generation="int", token="uuid",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,21 +95,9 @@ def claim(
     locked is running: to wait for it would jump the back-off of the run that fails meanwhile, and hide its failure.
     """
     token = uuid.uuid4()
-    row = one(
-        f"""
-        UPDATE outbox_outboxmessage
-        SET status = 'published', published_at = coalesce(published_at, clock_timestamp()),
-            started_at = clock_timestamp(), lease_token = %(token)s, worker = %(worker)s,
-            lease_until = clock_timestamp() + %(lease)s * interval '1 second', deliveries = deliveries + 1
-        WHERE id = (
-            SELECT id FROM outbox_outboxmessage WHERE {_MINE} AND deliveries < %(max)s
-              AND (lease_token IS NULL OR lease_until < clock_timestamp())
-            FOR UPDATE SKIP LOCKED
-        )
-        RETURNING attempts, correlation_id, ordering_key, replays
-        """,
-        id=message_id, generation=generation, token=token, worker=worker, lease=lease_s, max=max_deliveries,
-    )  # fmt: skip
+    row = _CLAIM.one(
+        id=message_id, generation=generation, token=token, worker=worker, lease=lease_s, max=max_deliveries
+    )
     if row is None:
         return refusal(message_id, generation, max_deliveries=max_deliveries)
     return _claimed(message_id, generation, row, token)
@@ -84,14 +108,7 @@ def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed 
 
     `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder.
     """
-    row = one(
-        f"""
-        SELECT attempts, correlation_id, ordering_key, replays,
-               set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
-        FROM outbox_outboxmessage WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED
-        """,
-        id=message_id, generation=generation, frozen=f"{int(frozen_s * 1000)}",
-    )  # fmt: skip
+    row = _LOCK.one(id=message_id, generation=generation, frozen=f"{int(frozen_s * 1000)}")
     if row is None:
         return refusal(message_id, generation)
     return _claimed(message_id, generation, row[:4], None)
@@ -123,17 +140,7 @@ def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bo
 
 
 def _done(claimed: Claimed) -> bool:
-    row = one(
-        f"""
-        UPDATE outbox_outboxmessage
-        SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
-            published_at = coalesce(published_at, clock_timestamp()),
-            started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
-        WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
-        RETURNING id
-        """,
-        id=claimed.message_id, generation=claimed.generation, token=claimed.token,
-    )  # fmt: skip
+    row = _DONE.one(id=claimed.message_id, generation=claimed.generation, token=claimed.token)
     return row is not None
 
 

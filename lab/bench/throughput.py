@@ -20,7 +20,7 @@ REPETITIONS = 3
 WORKERS = 2
 TIMEOUT_S = 300.0
 #: Of tasks that take no time a worker fetches one more than it runs, on both sides: what such tasks have the setting for.
-SHORT = {"WORKER_PREFETCH": "2"}
+SHORT = {"WORKER_PREFETCH": "2", "VISIBILITY_TIMEOUT": "1800"}
 #: The default, which is right for tasks that wait for somebody.
 ONE_BY_ONE = {"WORKER_PREFETCH": "1"}
 

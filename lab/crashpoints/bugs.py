@@ -20,7 +20,7 @@ def _bug(name: str, scenario: str, strike: str, caught_by: str, *patches: tuple[
 
 _OUTBOX = (
     _bug("a leased message is claimed again", "witness_runs", "rival", "witness_runs",
-         ("outbox.journal", "              AND (lease_token IS NULL OR lease_until < clock_timestamp())\n            FOR UPDATE", "            FOR UPDATE")),
+         ("outbox.journal", "          AND (lease_token IS NULL OR lease_until < clock_timestamp())\n        FOR UPDATE", "        FOR UPDATE")),
     _bug("the row lock of a transactional claim is not taken", "witness_once", "rival", "witness_once",
          ("outbox.journal", "WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
          ("outbox.execution", "    if not settled:", "    if False:")),

@@ -16,6 +16,7 @@ from config.celery import app
 from lab.bench import __main__ as bench
 from lab.bench.figures import Figure, fsync_ms, keep, percentile, ratio, take_turns
 from lab.bench.relay import Nowhere
+from lab.bench.throughput import ONE_BY_ONE, SHORT
 from lab.bench.world import open_messages, stage
 from lab.stack.leftovers import leftovers
 from lab.stack.processes import OWNER
@@ -114,3 +115,20 @@ def test_staged_messages_are_what_a_relay_finds() -> None:
 
     assert Relay(app, publisher=Nowhere(app), batch=2).run_once() == 2
     assert open_messages() == 3
+
+
+@pytest.mark.parametrize("env", [SHORT, ONE_BY_ONE])
+def test_a_worker_may_start_with_the_settings_of_a_benchmark(env: dict[str, str]) -> None:
+    """A check that refuses them would be seen only by whoever runs the benchmark next."""
+    program = (
+        "import django; django.setup(); from outbox.checks import serious; print(serious(runs_tasks=True))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "[]\n", ran.stderr

@@ -1,0 +1,123 @@
+"""A prepared statement: planned once a session and second, and never in the way of the next execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from pytest_mock import MockerFixture
+
+from outbox import statement
+from outbox.database import is_passing
+from outbox.statement import Prepared
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def clock(mocker: MockerFixture) -> Any:
+    return mocker.patch("outbox.statement.time.monotonic", return_value=1000.0)
+
+
+@pytest.fixture(autouse=True)
+def a_session_of_its_own() -> Iterator[None]:
+    connection.close()
+    yield
+    connection.close()
+
+
+@pytest.fixture
+def half() -> Prepared:
+    return Prepared("SELECT 100 / %(by)s, %(text)s || '%%'", by="int", text="text")
+
+
+def plans() -> list[tuple[str, int]]:
+    """The session's prepared statements, and how often each was executed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, generic_plans + custom_plans FROM pg_prepared_statements ORDER BY name")
+        return cursor.fetchall()
+
+
+def test_a_session_plans_it_once(half: Prepared, clock: Any) -> None:
+    answers = {half.one(by=by, text="it's") for by in (1, 2, 4)}
+    assert answers == {(100, "it's%"), (50, "it's%"), (25, "it's%")}
+    assert [times for _, times in plans()] == [3]
+
+
+def test_another_session_has_a_plan_of_its_own(half: Prepared, clock: Any) -> None:
+    half.one(by=1, text="")
+    connection.close()
+    assert half.one(by=2, text="") == (50, "%")
+    assert [times for _, times in plans()] == [1]
+
+
+def test_a_plan_is_given_up_for_another_after_its_time(half: Prepared, clock: Any) -> None:
+    half.one(by=1, text="")
+    [(before, _)] = plans()
+    clock.return_value += statement.PLAN_LASTS_S
+    half.one(by=2, text="")
+    [(after, times)] = plans()
+    assert (after != before, times) == (True, 1)
+
+
+def test_two_statements_do_not_meet(half: Prepared, clock: Any) -> None:
+    other = Prepared("SELECT %(by)s", by="int")
+    assert [(half.one(by=by, text=""), other.one(by=by)) for by in (1, 2)] == [
+        ((100, "%"), (1,)),
+        ((50, "%"), (2,)),
+    ]
+
+
+@pytest.mark.parametrize("planned_before", [True, False])
+def test_an_execution_that_fails_is_not_in_the_way_of_the_next(
+    half: Prepared, clock: Any, planned_before: bool
+) -> None:
+    if planned_before:
+        half.one(by=1, text="")
+    for wait_s in (0, 0, statement.PLAN_LASTS_S, 0):
+        clock.return_value += wait_s
+        with pytest.raises(Exception, match="division by zero"):
+            half.one(by=0, text="")
+    assert half.one(by=2, text="") == (50, "%")
+
+
+def test_a_plan_outlives_the_transaction_that_made_it_and_was_rolled_back(half: Prepared, clock: Any) -> None:
+    with transaction.atomic():
+        half.one(by=1, text="")
+        transaction.set_rollback(True)
+    assert half.one(by=2, text="") == (50, "%")
+    assert [times for _, times in plans()] == [2]
+
+
+def test_a_signal_between_the_answer_and_its_note_is_not_in_the_way(
+    half: Prepared, clock: Any, mocker: MockerFixture
+) -> None:
+    """A soft time limit may ring anywhere: also when the database knows a name and this process does not yet."""
+    half.one(by=1, text="")
+    clock.return_value += statement.PLAN_LASTS_S
+    noted = mocker.patch.object(half, "_plans", wraps=half._plans)
+    noted.__setitem__ = mocker.Mock(side_effect=TimeoutError)
+    with pytest.raises(TimeoutError):
+        half.one(by=2, text="")
+    mocker.stopall()
+    assert half.one(by=4, text="") == (25, "%")
+
+
+def test_nothing_is_prepared_where_sessions_are_shared(half: Prepared, mocker: MockerFixture) -> None:
+    mocker.patch.dict(connection.settings_dict, {"DISABLE_SERVER_SIDE_CURSORS": True})
+    assert half.one(by=2, text="a") == (50, "a%")
+    assert plans() == []
+
+
+def test_a_plan_that_somebody_else_discarded_costs_one_failure_of_those_that_are_tried_again(
+    half: Prepared, clock: Any
+) -> None:
+    half.one(by=1, text="")
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+    with pytest.raises(OperationalError, match="does not exist") as caught:
+        half.one(by=2, text="")
+    assert is_passing(caught.value)
+    assert half.one(by=2, text="") == (50, "%")
