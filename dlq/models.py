@@ -161,6 +161,27 @@ class LetterEvent(models.Model):
         return f"{self.what} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
+class Tally(models.Model):
+    """Events that went with their letters, counted as they went: totals are over all that ever happened.
+
+    Without it a counter would fall with each deletion, and whoever reads it take the rest for new failures.
+    """
+
+    queue = models.CharField(max_length=255, blank=True)
+    task = models.CharField(max_length=255, blank=True)
+    exception = models.CharField(max_length=255, blank=True)
+    what = models.CharField(max_length=10, choices=Happened.choices)
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["queue", "task", "exception", "what"], name="dlq_tally_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.what} of {self.task}"
+
+
 class LostRun(models.Model):
     """Runs of a message without a journal that took their process down: what ends a poison message.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Min, Q, QuerySet, Sum, Value
+from django.db.models import Count, Max, Min, Q, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import DeadLetter, Happened, LetterEvent, State
+from dlq.models import DeadLetter, Happened, LetterEvent, State, Tally
 
 #: Windows of the trend of a group.
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
@@ -24,8 +25,7 @@ def stats() -> dict[str, Any]:
     were closed in it; `by_queue`: [{"queue", "task", "state", "count"}] of the
     unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
     under replay are not counted: nobody can act on them); `dead_lettered`: [{"queue", "task", "exception",
-    "count"}]
-    and `replays`: {outcome: count}, both over all letters on record, a message that died twice counted twice.
+    "count"}] and `replays`: {outcome: count}, both over all that ever happened, a message that died twice counted twice.
     """
     unresolved = DeadLetter.objects.filter(closed_at=None)
     by_queue = list(
@@ -38,25 +38,31 @@ def stats() -> dict[str, Any]:
     hour_ago = Now() - Value(HOUR)
     grown = unresolved.filter(failed_first_at__gt=hour_ago).count()
     closed = DeadLetter.objects.filter(closed_at__gt=hour_ago, failed_first_at__lte=hour_ago).count()
-    replays = dict(
-        LetterEvent.objects.order_by()
-        .filter(what__in=(Happened.REPLAYED, Happened.RESOLVED, Happened.REOPENED))
-        .values_list("what")
-        .annotate(count=Count("pk"))
+    deaths: Counter[tuple[str, str, str]] = Counter()
+    replays: Counter[str] = Counter()
+    happened = LetterEvent.objects.order_by().values_list(
+        "letter__queue", "letter__task", "exception", "what"
     )
+    gone = Tally.objects.values_list("queue", "task", "exception", "what", "count")
+    # One statement, so that what is deleted just now is in one of the two, and not in none or both.
+    for queue, task, exception, what, count in happened.annotate(count=Count("pk")).union(gone, all=True):
+        if what in (Happened.FAILED, Happened.REOPENED):
+            deaths[queue, task, exception] += count
+        replays[what] += count
     return {
         "open": sum(row["count"] for row in by_queue if row["state"] == State.OPEN),
         "replaying": sum(row["count"] for row in by_queue if row["state"] == State.REPLAYING),
         "grown_last_hour": grown - closed,
         "by_queue": by_queue,
         "oldest_age_s": None if oldest is None else oldest.total_seconds(),
-        "dead_lettered": list(
-            DeadLetter.objects.order_by().values("queue", "task", "exception").annotate(count=Sum("failures"))
-        ),
+        "dead_lettered": [
+            {"queue": queue, "task": task, "exception": exception, "count": count}
+            for (queue, task, exception), count in deaths.items()
+        ],
         "replays": {
-            "sent": replays.get(Happened.REPLAYED, 0),
-            "succeeded": replays.get(Happened.RESOLVED, 0),
-            "failed": replays.get(Happened.REOPENED, 0),
+            "sent": replays[Happened.REPLAYED],
+            "succeeded": replays[Happened.RESOLVED],
+            "failed": replays[Happened.REOPENED],
         },
     }
 

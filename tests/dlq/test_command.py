@@ -101,8 +101,7 @@ def test_discard_closes_with_the_reason() -> None:
     assert DeadLetter.objects.get().discard_reason == "paid by hand"
 
 
-def test_purge_deletes_what_was_closed_long_ago_and_nothing_else(mocker: MockerFixture) -> None:
-    mocker.patch("dlq.management.commands.dlq.PRUNE_BATCH", 2)
+def test_purge_deletes_what_was_closed_long_ago_and_nothing_else() -> None:
     for number in range(5):
         die(f"old-{number}")
     DeadLetterQueue.purge(reason="r")

@@ -12,18 +12,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
-from django.db.models import QuerySet, Value
-from django.db.models.functions import Now
+from django.db.models import QuerySet
 
-from dlq import replay, selectors
+from dlq import replay, retention, selectors
 from dlq.masking import masked_text
 from dlq.models import LARGE, Cause, DeadLetter, State
 from dlq.queue import DeadLetterQueue
 from dlq.rawmessage import text
 
-#: Rows removed per transaction, so that pruning years of letters holds no long lock.
-PRUNE_BATCH = 1_000
 #: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
 MAX_DAYS = 36_500
 
@@ -97,20 +93,8 @@ class Command(BaseCommand):
                 raise CommandError(str(exc)) from exc
             self.stdout.write(f"{discarded} letters discarded")
             return
-        age = timedelta(days=options["closed_before_days"])
-        old = DeadLetter.objects.filter(closed_at__lt=Now() - Value(age)).order_by("closed_at")
-        removed = 0
-        while batch := self._delete(old):
-            removed += batch
-        self.stdout.write(f"{removed} letters deleted")
-
-    def _delete(self, old: QuerySet[DeadLetter]) -> int:
-        with transaction.atomic():
-            # Locked, so that none is open again when it goes.
-            locked = old.select_for_update(skip_locked=True).values_list("pk", flat=True)
-            batch = list(locked[:PRUNE_BATCH])
-            DeadLetter.objects.filter(pk__in=batch).delete()
-        return len(batch)
+        deleted = retention.delete_closed(older_than=timedelta(days=options["closed_before_days"]))
+        self.stdout.write(f"{deleted} letters deleted")
 
     def _export(self, options: dict[str, Any]) -> None:
         for letter in selectors.exported(_filtered(options)):

@@ -1,0 +1,67 @@
+"""Letters are deleted; what was counted of them is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from dlq import capture, replay, retention, selectors
+from dlq.models import DeadLetter, LetterEvent, State
+from dlq.queue import DeadLetterQueue
+from tests.dlq.test_capture import die
+
+pytestmark = pytest.mark.django_db
+
+A_YEAR = timedelta(days=365)
+
+
+def close_long_ago() -> None:
+    DeadLetterQueue.purge(reason="r")
+    DeadLetter.objects.filter(state=State.DISCARDED).update(closed_at=timezone.now() - A_YEAR)
+
+
+def totals() -> tuple[dict[tuple[str, str, str], int], dict[str, int]]:
+    stats = selectors.stats()
+    died = {(row["queue"], row["task"], row["exception"]): row["count"] for row in stats["dead_lettered"]}
+    return died, stats["replays"]
+
+
+def test_totals_do_not_fall_when_their_letters_are_deleted(settings: Settings) -> None:
+    settings.DLQ_PUBLISHER = "tests.dlq.test_replay.publisher"
+    for number in range(5):
+        die(f"m-{number}", task="t", exception=KeyError("x") if number % 2 else ValueError("x"))
+    replay.replay(DeadLetter.objects.get(message_id="m-0").pk)
+    die("m-0", task="t", generation=2)
+    close_long_ago()
+    before = totals()
+    assert before == (
+        {("critical", "t", "ValueError"): 4, ("critical", "t", "KeyError"): 2},
+        {"sent": 1, "succeeded": 0, "failed": 1},
+    )
+    assert retention.delete_closed(older_than=A_YEAR / 2, batch=2) == 5
+    assert (DeadLetter.objects.count(), LetterEvent.objects.count()) == (0, 0)
+    assert totals() == before
+    die("another", task="t")
+    close_long_ago()
+    retention.delete_closed(older_than=A_YEAR / 2)
+    assert totals()[0] == {("critical", "t", "ValueError"): 5, ("critical", "t", "KeyError"): 2}
+
+
+def test_a_letter_that_dies_of_something_else_the_second_time_is_counted_under_both() -> None:
+    """Counted by what it died of last, the first number would fall, which looks like a restart of the counter."""
+    die("m", exception=ValueError("x"))
+    die("m", exception=KeyError("x"), generation=2)
+    died, _ = totals()
+    assert {exception: count for (_, _, exception), count in died.items()} == {"ValueError": 1, "KeyError": 1}
+
+
+def test_what_is_unresolved_or_was_closed_lately_stays() -> None:
+    for message_id in ("open", "lately", "resolved"):
+        die(message_id)
+    capture.on_resolved("resolved")
+    replay.discard(DeadLetter.objects.get(message_id="lately").pk, reason="r", actor="")
+    assert retention.delete_closed(older_than=A_YEAR / 2) == 0
+    assert DeadLetter.objects.count() == 3
