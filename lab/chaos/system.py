@@ -125,8 +125,9 @@ class System:
     def moving_messages(self) -> int:
         """Messages that a relay has marked a moment ago, or is about to."""
         return self.database.number(
-            "SELECT count(*) FROM outbox_outboxmessage WHERE status = 'pending' OR (status = 'published'"
-            " AND started_at IS NULL AND published_at > clock_timestamp() - interval '200 milliseconds')"
+            "SELECT (SELECT count(*) FROM outbox_outboxmessage WHERE status = 'pending')"
+            " + (SELECT count(*) FROM outbox_outboxmessage WHERE status = 'published' AND started_at IS NULL"
+            " AND published_at > clock_timestamp() - interval '200 milliseconds')"
         )
 
     def transactions(self) -> list[int]:

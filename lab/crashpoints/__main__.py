@@ -24,7 +24,7 @@ from lab.crashpoints.servers import environments
 EXPLORERS = (os.cpu_count() or 1) + 1
 #: Scenario -> how many pairs of a kill and a kill in its recovery: the fan-out of an order, the queues, an ordered group,
 #: money that goes back, and a run in one transaction.
-PAIRED = {"process_order": 400, "relay": 250, "deliver": 150, "refund_order": 150, "publish_event": 150}
+PAIRED = {"process_order": 350, "relay": 200, "deliver": 155, "refund_order": 155, "publish_event": 155}
 SEED = 20_260_101
 #: Boundaries a job: few, so that no explorer waits for the others at the end.
 BOUNDARIES = 5
