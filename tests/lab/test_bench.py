@@ -132,3 +132,13 @@ def test_a_worker_may_start_with_the_settings_of_a_benchmark(env: dict[str, str]
         check=False,
     )
     assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_the_peer_with_an_application_of_its_own_leaves_our_tasks_to_the_outbox(db: None) -> None:
+    """It was imported by one benchmark, and the next one waited for messages that nobody had written."""
+    from lab.bench.peers import plain
+    from lab.bench.tasks import noop
+
+    assert app.tasks[noop.name] is not plain.app.tasks.get(noop.name)
+    noop.delay(1)
+    assert open_messages() == 1
