@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psycopg2
+import pytest
 
 from lab.stack import Stack
 from lab.stack.postgres import _can_reach
@@ -43,12 +44,14 @@ def query(url: str, sql: str) -> object:
         connection.close()
 
 
-def interpreter_for_others() -> str | None:
-    """An interpreter of our version that every user may run, whose packages are given by PYTHONPATH."""
-    for candidate in (Path(sys.executable), Path(f"/usr/bin/python3.{sys.version_info.minor}")):
-        if candidate.exists() and _can_reach(candidate.resolve(), pwd.getpwnam("nobody").pw_uid):
-            return str(candidate)
-    return None
+def another_user(packages: Path) -> tuple[pwd.struct_passwd, str]:
+    """Somebody who is not root, and an interpreter of our version whose `packages` he may read; skips without one."""
+    nobody = pwd.getpwnam("nobody")
+    if _can_reach(packages, nobody.pw_uid):
+        for candidate in (Path(sys.executable), Path(f"/usr/bin/python3.{sys.version_info.minor}")):
+            if candidate.exists() and _can_reach(candidate.resolve(), nobody.pw_uid):
+                return nobody, str(candidate)
+    pytest.skip("the interpreter or its packages are where other users cannot go (under /root?)")
 
 
 def hold_a_stack(directory: Path) -> subprocess.Popen[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -13,9 +12,9 @@ import psycopg2
 import pytest
 
 from lab.stack import Stack
-from lab.stack.postgres import Postgres, _can_reach
+from lab.stack.postgres import Postgres
 from lab.stack.stack import ROOT
-from tests.lab.stack.support import HOLD, interpreter_for_others, open_stack, query
+from tests.lab.stack.support import HOLD, another_user, open_stack, query
 
 
 def test_a_copied_directory_does_not_take_the_originals_data_and_a_moved_one_keeps_it(
@@ -49,11 +48,8 @@ def test_a_socket_path_of_any_length_is_no_problem(directory: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_it_starts_for_an_unprivileged_user_too(directory: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
     packages = Path(psycopg2.__file__).parent.parent
-    interpreter = interpreter_for_others()
-    if interpreter is None or not _can_reach(packages, nobody.pw_uid):
-        pytest.skip("the interpreter or its packages are where other users cannot go (under /root?)")
+    nobody, interpreter = another_user(packages)
     # The user needs a copy of the code it can read: this checkout may be under /root too.
     place = Path(tempfile.mkdtemp(prefix="hf-nobody-"))
     place.chmod(0o755)

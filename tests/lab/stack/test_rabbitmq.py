@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -18,11 +17,10 @@ import pytest
 
 from lab.stack import StackError
 from lab.stack.leftovers import leftovers
-from lab.stack.postgres import _can_reach
 from lab.stack.processes import OWNER
 from lab.stack.rabbitmq import RabbitMQ
 from lab.stack.stack import ROOT
-from tests.lab.stack.support import interpreter_for_others
+from tests.lab.stack.support import another_user
 from tests.support.processes import await_
 
 # A program that holds a server until it is killed.
@@ -133,11 +131,8 @@ def test_it_ends_when_its_owner_is_killed(directory: Path) -> None:
 @pytest.mark.proof
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_it_starts_for_an_unprivileged_user_too(directory: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
     packages = Path(amqp.__file__).parent.parent
-    interpreter = interpreter_for_others()
-    if interpreter is None or not _can_reach(packages, nobody.pw_uid):
-        pytest.skip("the interpreter or its packages are where other users cannot go (under /root?)")
+    nobody, interpreter = another_user(packages)
     directory.chmod(0o755)
     shutil.copytree(ROOT / "lab", directory / "lab")
     (directory / "state").mkdir()
