@@ -38,9 +38,13 @@ def count_once() -> None:
         # (Of transactions of another role the start is hidden, unless ours has pg_read_all_stats: use one role.)
         # A row may say that it ended before this moment and not be committed yet; then its transaction is open, and
         # began before it said so. What ended before the oldest open transaction began is therefore all there is.
+        # The clock is read before they are looked at: one that begins after the look must not end before `until`.
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
         cursor.execute(
-            "SELECT least(clock_timestamp(), min(xact_start)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            "SELECT least(%s, min(xact_start)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            [now],
         )
         (until,) = cursor.fetchone()
         cursor.execute(

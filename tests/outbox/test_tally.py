@@ -13,6 +13,7 @@ from outbox import selectors, tally, worker
 from outbox.models import OutboxMessage
 from outbox.retention import prune
 from outbox.testing import drain, staged
+from tests.support.processes import await_
 from tests.support.tasks import note, permanently_wrong
 
 
@@ -87,6 +88,45 @@ def test_a_message_that_has_ended_but_is_not_committed_is_counted_when_it_is() -
     assert totals("low") == (2, 2)
     tally.count_once()
     assert totals("low") == (2, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clean")
+def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> None:
+    outbox.enqueue_many([note.s("early"), note.s("late")], queue="low")
+    early, late = staged()
+    end(early)
+    ended, go_on = threading.Event(), threading.Event()
+    with connection.cursor() as cursor:
+        # The list of the sessions is made first, and then takes its time to be read.
+        cursor.execute(
+            "CREATE TEMP VIEW pg_stat_activity AS"
+            " SELECT * FROM pg_catalog.pg_stat_activity WHERE pg_sleep(0.3) IS NOT NULL;"
+            " SET search_path = pg_temp, public, pg_catalog"
+        )
+
+    def end_meanwhile() -> None:
+        await_(looking, "the count to look at the sessions")
+        with transaction.atomic():
+            end(late)
+            ended.set()
+            go_on.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=end_meanwhile)
+    thread.start()
+    tally.count_once()
+    assert ended.is_set(), "it ended after the count"
+    go_on.set()
+    thread.join(30)
+    assert totals("low") == (2, 2)
+    connection.close()
+
+
+def looking() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE wait_event = 'PgSleep')")
+        return bool(cursor.fetchone()[0])
 
 
 def end(message: OutboxMessage) -> None:
