@@ -149,6 +149,8 @@ def test_a_word_of_celery_that_would_be_ignored_is_refused_with_a_reason(
     name = "tests.outbox.refused"
     try:
         with pytest.raises(ImproperlyConfigured, match=says):
-            current_app.task(body, name=name, lazy=False, shared=False, **words)  # no other application gets it
+            current_app.task(
+                body, name=name, lazy=False, shared=False, **words
+            )  # no other application gets it
     finally:
         current_app.tasks.pop(name, None)

@@ -96,7 +96,7 @@ def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> N
     outbox.enqueue_many([note.s("early"), note.s("late")], queue="low")
     early, late = staged()
     end(early)
-    ended, go_on = threading.Event(), threading.Event()
+    there, ended, go_on = threading.Event(), threading.Event(), threading.Event()
     with connection.cursor() as cursor:
         # The list of the sessions is made first, and then takes its time to be read.
         cursor.execute(
@@ -106,6 +106,8 @@ def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> N
         )
 
     def end_meanwhile() -> None:
+        connection.ensure_connection()
+        there.set()
         await_(looking, "the count to look at the sessions")
         with transaction.atomic():
             end(late)
@@ -115,6 +117,7 @@ def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> N
 
     thread = threading.Thread(target=end_meanwhile)
     thread.start()
+    assert there.wait(30)
     tally.count_once()
     assert ended.is_set(), "it ended after the count"
     go_on.set()
