@@ -78,7 +78,9 @@ def _run_locked(
         claimed = None
         try:
             with transaction.atomic():
-                claimed = journal.lock(message_id, generation, frozen_s=task.lease_s())
+                claimed = journal.lock(
+                    message_id, generation, frozen_s=task.lease_s(), max_deliveries=task.max_deliveries
+                )
                 if isinstance(claimed, refusal.Refused):
                     return SKIPPED
                 return _body(task, claimed, args, kwargs)

@@ -56,9 +56,9 @@ _LOCK = Prepared(
     f"""
     SELECT attempts, correlation_id, ordering_key, replays,
            set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
-    FROM outbox_outboxmessage WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED
+    FROM outbox_outboxmessage WHERE {_MINE} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED
     """,
-    id="uuid", generation="int", frozen="text",
+    id="uuid", generation="int", max="int", frozen="text",
 )  # fmt: skip
 _DONE = Prepared(
     f"""
@@ -103,14 +103,19 @@ def claim(
     return _claimed(message_id, generation, row, token)
 
 
-def lock(message_id: uuid.UUID, generation: int, *, frozen_s: float) -> Claimed | Refused:
+def lock(
+    message_id: uuid.UUID, generation: int, *, frozen_s: float, max_deliveries: int
+) -> Claimed | Refused:
     """Claim by row lock, inside the caller's transaction, which runs the body and settles before it commits.
 
-    `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder.
+    `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder. Deliveries are not
+    counted here, where a count would be rolled back with the run; but those that others counted are at an end, too.
     """
-    row = _LOCK.one(id=message_id, generation=generation, frozen=f"{int(frozen_s * 1000)}")
+    row = _LOCK.one(
+        id=message_id, generation=generation, max=max_deliveries, frozen=f"{int(frozen_s * 1000)}"
+    )
     if row is None:
-        return refusal(message_id, generation)
+        return refusal(message_id, generation, max_deliveries=max_deliveries)
     return _claimed(message_id, generation, row[:4], None)
 
 

@@ -19,7 +19,7 @@ class Refused:
     reason: str
 
 
-def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | None = None) -> Refused:
+def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int) -> Refused:
     """Why a claim was lost; changes nothing."""
     row = one(
         """
@@ -32,7 +32,7 @@ def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int | Non
         return Refused("missing")
     current, status, deliveries, leased = row
     live = current == generation and status in ("pending", "published")
-    if live and not leased and max_deliveries is not None and deliveries >= max_deliveries:
+    if live and not leased and deliveries >= max_deliveries:
         return Refused("poison")
     return Refused("leased" if live else "duplicate")
 

@@ -22,7 +22,7 @@ _OUTBOX = (
     _bug("a leased message is claimed again", "witness_runs", "rival", "witness_runs",
          ("outbox.journal", "          AND (lease_token IS NULL OR lease_until < clock_timestamp())\n        FOR UPDATE", "        FOR UPDATE")),
     _bug("the row lock of a transactional claim is not taken", "witness_once", "rival", "witness_once",
-         ("outbox.journal", "WHERE {_MINE} AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
+         ("outbox.journal", "WHERE {_MINE} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
          ("outbox.execution", "    if not settled:", "    if False:")),
     _bug("a late copy's generation is not checked", "witness_flaky", "kill", "witness_flaky",
          ("outbox.journal", '_MINE = "message_id = %(id)s AND generation = %(generation)s AND status', '_MINE = "message_id = %(id)s AND status')),

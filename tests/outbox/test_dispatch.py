@@ -36,7 +36,7 @@ def running(message_id: uuid.UUID) -> Iterator[None]:
 
     def run() -> None:
         with transaction.atomic():
-            assert isinstance(journal.lock(message_id, 1, frozen_s=60), journal.Claimed)
+            assert isinstance(journal.lock(message_id, 1, frozen_s=60, max_deliveries=5), journal.Claimed)
             held.set()
             assert done.wait(20)
             transaction.set_rollback(True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from outbox import execution, journal, selectors
+from outbox import dispatch, execution, journal, selectors
 from outbox.models import OutboxMessage
 from outbox.testing import run_here
 from tests.support import effects, tasks
@@ -34,7 +34,7 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
 
     def first() -> None:
         with transaction.atomic():
-            claimed = journal.lock(message_id, 1, frozen_s=60)
+            claimed = journal.lock(message_id, 1, frozen_s=60, max_deliveries=5)
             assert isinstance(claimed, journal.Claimed)
             held.set()
             assert done.wait(20)
@@ -82,7 +82,7 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
     def frozen() -> None:
         try:
             with transaction.atomic():
-                claimed = journal.lock(message_id, 1, frozen_s=0.3)
+                claimed = journal.lock(message_id, 1, frozen_s=0.3, max_deliveries=5)
                 assert isinstance(claimed, journal.Claimed)
                 effects.add("a")
                 held.set()
@@ -106,6 +106,20 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     successor = claim(message_id, worker="w2")
     assert journal.lost(message_id, 1, worker="w1", error="WorkerLost") is False
     assert journal.settle(successor)
+
+
+def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max_deliveries() -> None:
+    """Its own transaction can count nothing, and the first copy of a new offer looks like any first copy."""
+    message_id = published(tasks.note_once.s("a"))
+    wire = {"generation": 1, "publish": 1}
+    for _ in range(tasks.note_once.max_deliveries):
+        assert row(message_id).status == "published"
+        assert journal.lost(message_id, 1, worker=None, error="DatabaseAway", delay_s=0)
+        assert dispatch.promote_due(1) == len(dispatch.mark("default", 1)) == 1
+    run_here(str(message_id), wire=wire, task="tests.support.tasks.note_once", queue="default")
+    assert row(message_id).status == "dead"
+    assert "PoisonMessage" in row(message_id).errors[-1]["error"]
+    assert effects.names() == []
 
 
 @pytest.mark.parametrize("ending", [{"lost": True}, {"lost": False}])
