@@ -92,14 +92,7 @@ class Scheduler(CelerySchedulerBase):
                 # each finds the other's cursor, and one that began anew every time would never come due.
                 slot = min(slot, next_slot(entry.schedule, now))
                 log.warning("%s: the schedule changed (%s, was %s); next at %s", name, spec, known_spec, slot)
-            due: list[datetime] = []
-            passed_over = 0
-            while slot <= now:
-                due.append(slot)
-                if len(due) > MAX_CATCH_UP:
-                    due.pop(0)
-                    passed_over += 1
-                slot = next_slot(entry.schedule, slot)
+            due, slot, passed_over = _due(entry.schedule, slot, now)
             for moment in due:
                 # With all of its options: what the outbox cannot keep, it refuses.
                 signature = self.app.signature(
@@ -111,10 +104,26 @@ class Scheduler(CelerySchedulerBase):
                     "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [slot, spec, name]
                 )
         if passed_over:
-            log.warning(
-                "%s: %d slots older than the last %d were passed over", name, passed_over, MAX_CATCH_UP
-            )
+            log.warning("%s: slots older than the last %d were passed over", name, MAX_CATCH_UP)
         return len(due)
+
+
+def _due(when: BaseSchedule, since: datetime, now: datetime) -> tuple[list[datetime], datetime, bool]:
+    """The last MAX_CATCH_UP slots from `since`, which is one, to `now`; the first one after; whether older ones are left out.
+
+    Looks back only as far as it has to: from a cursor of last year, slot by slot, the database would end the transaction
+    first, and the next tick would begin anew.
+    """
+    reach = timedelta(minutes=1)
+    while True:
+        first = since if since >= now - reach else next_slot(when, now - reach)
+        due, slot = [], first
+        while slot <= now:
+            due.append(slot)
+            slot = next_slot(when, slot)
+        if first == since or len(due) > MAX_CATCH_UP:
+            return due[-MAX_CATCH_UP:], slot, first != since or len(due) > MAX_CATCH_UP
+        reach *= 2
 
 
 def next_slot(when: BaseSchedule, after: datetime) -> datetime:

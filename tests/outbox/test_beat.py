@@ -13,7 +13,9 @@ from celery import current_app
 from celery.schedules import BaseSchedule, crontab, schedule
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
+import outbox.beat
 from outbox.beat import MAX_CATCH_UP, Scheduler, next_slot
 from outbox.models import OutboxMessage, Schedule
 from outbox.testing import staged
@@ -73,6 +75,28 @@ def test_slots_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_fl
     assert scheduler.run_once(START + timedelta(minutes=3)) == 3
     assert scheduler.run_once(START + timedelta(days=30)) == MAX_CATCH_UP
     assert slots()[-1] == "2026-03-31T12:00:00+00:00"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("every", "step"),
+    [
+        (schedule(1.0), timedelta(seconds=1)),
+        (crontab(), timedelta(minutes=1)),
+        (crontab(minute="0", hour="3"), timedelta(days=1)),
+    ],
+)
+def test_a_cursor_of_years_ago_is_made_up_for_without_a_walk_over_every_slot(
+    every: BaseSchedule, step: timedelta, mocker: MockerFixture
+) -> None:
+    scheduler = beat(every)
+    scheduler.run_once(START - timedelta(days=3000))
+    steps = mocker.spy(outbox.beat, "next_slot")
+    assert scheduler.run_once(START) == MAX_CATCH_UP
+    assert steps.call_count < 200
+    after = next_slot(every, START)
+    assert slots() == [(after - step * back).isoformat() for back in range(MAX_CATCH_UP, 0, -1)]
+    assert scheduler.run_once(START) == 0
 
 
 @pytest.mark.django_db
