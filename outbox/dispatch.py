@@ -101,7 +101,8 @@ def _promote_heads() -> int:
                        AND NOT d.passes_over_dead AND (head.replays = 0 OR d.id < head.id) LIMIT 1) IS NULL
             )
             UPDATE outbox_outboxmessage
-            SET status = CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END
+            SET status = CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END,
+                deliver_at = greatest(deliver_at, clock_timestamp())
             WHERE status = 'blocked' AND id = ANY(ARRAY(SELECT id FROM heads))
             """
         )

@@ -42,13 +42,13 @@ def stats() -> dict[str, Any]:
     latency: dict[str, float] = dict.fromkeys(settings.OUTBOX_QUEUES, 0.0)
     with connection.cursor() as cursor:
         rows = " UNION ALL ".join(
-            f"SELECT queue, '{state}' AS state, created_at, generation FROM outbox_outboxmessage WHERE {condition}"
+            f"SELECT queue, '{state}' AS state, created_at, deliver_at, generation FROM outbox_outboxmessage WHERE {condition}"
             for state, condition in OPEN_BY_INDEX.items()
         )
         cursor.execute(
             f"""
             SELECT queue, state, count(*),
-                   coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8,
+                   coalesce(extract(epoch FROM clock_timestamp() - min(greatest(created_at, deliver_at))), 0)::float8,
                    coalesce(extract(epoch FROM clock_timestamp()
                             - min(created_at) FILTER (WHERE generation > 1)), 0)::float8
             FROM ({rows}) open GROUP BY 1, 2

@@ -6,10 +6,13 @@ from datetime import timedelta
 import pytest
 from django.conf import settings as configured
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import outbox
+from dlq import replay
+from dlq.models import DeadLetter
 from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
 from outbox import dispatch, selectors, tally
@@ -25,7 +28,8 @@ def alert_names() -> list[str]:
 
 
 def age_all(**ago: int) -> None:
-    OutboxMessage.objects.update(created_at=timezone.now() - timedelta(**ago))
+    by = timedelta(**ago)
+    OutboxMessage.objects.update(created_at=F("created_at") - by, deliver_at=F("deliver_at") - by)
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +70,30 @@ def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_ba
     assert snapshot.queues["critical"].oldest_repeated_age_s > 3600
     assert snapshot.queues["low"].oldest_repeated_age_s == 0
     assert alert_names() == ["repeated_age"]
+
+
+@pytest.mark.django_db
+def test_what_was_not_due_before_has_not_waited() -> None:
+    failed = outbox.enqueue(permanently_wrong.s("replayed"), queue="high")
+    drain()
+    outbox.enqueue(note.s("delayed"), queue="low", delay=3 * 3600)
+    outbox.enqueue_many([note.s("head"), note.s("behind it")], queue="default", ordering_key="g")
+    age_all(hours=3)
+    replay.replay(DeadLetter.objects.get(message_id=failed).pk)
+    assert dispatch.promote_due(1) == dispatch.promote_heads() == 1
+    assert oldest_of(waiting=4) < 60
+    (head,) = dispatch.mark("default", 1)
+    run_here(head.message_id, wire=head.identity(), task=head.task, queue=head.queue)
+    assert oldest_of(waiting=3) < 60
+    age_all(hours=1)
+    assert oldest_of(waiting=3) > 3600
+    assert "pending_age" in alert_names()
+
+
+def oldest_of(*, waiting: int) -> float:
+    snapshot = QueueMonitor().snapshot()
+    assert snapshot.depth == waiting
+    return snapshot.oldest_pending_age_s
 
 
 @pytest.mark.django_db
