@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 import outbox
-from dlq.replay import NotReplayable
+from dlq.replay import NotDiscardable, NotReplayable
 from outbox import journal, worker
 from outbox.database import is_passing
 from outbox.errors import PoisonMessage
@@ -33,10 +33,15 @@ def republish(letter: Any) -> str | None:
 
 
 def discard(letter: Any) -> None:
-    """The operator gave the message up: its group may move on."""
+    """The operator gave the message up: its group may move on.
+
+    Raises `NotDiscardable` when the message is still dead after that, because somebody else is changing it.
+    """
     message_id = _uuid(letter.message_id)
-    if message_id:
-        journal.cancel(message_id, reason="dead letter discarded")
+    if message_id is None or journal.cancel(message_id, reason="dead letter discarded"):
+        return
+    if OutboxMessage.objects.filter(message_id=message_id, status="dead").exists():
+        raise NotDiscardable(f"{message_id} is being changed by somebody else; discard it again")
 
 
 def worker_failure(

@@ -240,14 +240,20 @@ def lost(
 
 
 def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
-    """Take back a message that no run has begun, or discard a dead one; its group moves on. False when too late."""
+    """Take back a message that no run has begun, or discard a dead one; its group moves on. False when too late.
+
+    A row that is locked is running, in a transaction that may last as long as its task: nobody waits for that here.
+    """
     with transaction.atomic():
         row = one(
             f"""
             UPDATE outbox_outboxmessage
             SET status = 'cancelled', done_at = clock_timestamp(), errors = {_ERROR}
-            WHERE message_id = %(id)s AND lease_token IS NULL
-              AND status IN ('scheduled', 'blocked', 'pending', 'published', 'dead')
+            WHERE id = (
+                SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s AND lease_token IS NULL
+                  AND status IN ('scheduled', 'blocked', 'pending', 'published', 'dead')
+                FOR UPDATE SKIP LOCKED
+            )
             RETURNING ordering_key, replays, headers
             """,
             id=message_id, error=storable(f"cancelled: {reason}"),
@@ -292,7 +298,7 @@ def _promote_next(ordering_key: str) -> None:
     one(
         f"""
         WITH next AS (
-            UPDATE outbox_outboxmessage SET status = {_DUE}
+            UPDATE outbox_outboxmessage SET status = {_DUE}, deliver_at = greatest(deliver_at, clock_timestamp())
             WHERE status = 'blocked' AND id = (
                 SELECT id FROM outbox_outboxmessage b
                 WHERE b.status = 'blocked' AND b.ordering_key >= %(key)s AND b.ordering_key <= %(key)s

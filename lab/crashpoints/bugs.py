@@ -76,7 +76,7 @@ _LETTERS = (
     _bug("a replay that succeeds does not close its letter", "replay", "kill", _PLACE,
          ("outbox.journal", "        if claimed.replays:", "        if False:")),
     _bug("a discarded message keeps its group waiting", "discard", "kill", _STUCK,
-         ("config.wiring", '        journal.cancel(message_id, reason="dead letter discarded")', "        return")),
+         ("config.wiring", '    if message_id is None or journal.cancel(message_id, reason="dead letter discarded"):\n        return\n', "    return\n")),
 )  # fmt: skip
 
 _ORDERS = (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -17,6 +19,7 @@ from outbox import journal
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.support import tasks
+from tests.support.messages import elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -66,3 +69,27 @@ def test_a_message_that_was_never_replayed_is_cancelled_without_a_letter() -> No
     message_id = outbox.enqueue(tasks.note.s("a"))
     assert journal.cancel(message_id, reason="not wanted")
     assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clean")
+def test_a_letter_is_not_discarded_while_somebody_holds_its_message() -> None:
+    """Its group would wait for ever behind a message that is dead and of which no letter is open."""
+    message_id, letter = dead()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            OutboxMessage.objects.select_for_update().get(message_id=message_id)
+            held.set()
+            assert done.wait(20)
+
+    with elsewhere(hold):
+        assert held.wait(20)
+        with pytest.raises(replay.NotDiscardable, match="by somebody else"):
+            replay.discard(letter.pk, reason="of no use")
+        done.set()
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
+    replay.discard(letter.pk, reason="of no use")
+    assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"

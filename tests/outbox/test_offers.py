@@ -144,6 +144,26 @@ def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
     assert effects.names() == []
 
 
+def test_what_runs_in_a_transaction_can_not_be_cancelled_and_nobody_waits_for_it() -> None:
+    message_id = published(tasks.note_once.s("a"))
+    held, done = threading.Event(), threading.Event()
+
+    def running() -> None:
+        with transaction.atomic():
+            claimed = journal.lock(message_id, 1, frozen_s=60, max_deliveries=5)
+            held.set()
+            assert done.wait(20)
+            assert isinstance(claimed, journal.Claimed)
+            assert journal.settle(claimed)
+
+    with elsewhere(running):
+        assert held.wait(20)
+        assert not journal.cancel(message_id, reason="too late")
+        assert not done.is_set()
+        done.set()
+    assert row(message_id).status == "done"
+
+
 def test_what_runs_can_not_be_cancelled() -> None:
     message_id = published()
     claimed = claim(message_id)
