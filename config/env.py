@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,16 +152,17 @@ class Env:
     def url(self, name: str, *schemes: str, parse: Callable[[str], Any] = str) -> Any:
         """A URL of one of the schemes, as `parse` reads it; empty where that is the default.
 
+        Its scheme is in lower case, so that whoever asks what is behind it can compare it.
         The line that refuses it does not show it: there is a password in most.
         """
         text = self.text(name)
         if not text:
             return text
+        # Of sentinels, and of brokers that replace each other, there are several.
+        parts = [_with_lower_scheme(part) for part in re.split(r";(?=[A-Za-z+]+://)", text)]
         try:
-            # Of sentinels, and of brokers that replace each other, there are several.
-            parts = [urlsplit(part) for part in re.split(r";(?=[a-z+]+://)", text)]
-            if all(part.scheme in schemes and (part.port is None or part.port > 0) for part in parts):
-                return parse(text)
+            if all(_is_address(part, schemes) for part in parts):
+                return parse(";".join(parts))
         except ValueError:
             pass
         raise BadSetting(name, f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}")
@@ -180,3 +181,14 @@ class Env:
 
     def items(self, name: str) -> list[str]:
         return [item.strip() for item in self.text(name).split(",") if item.strip()]
+
+
+def _with_lower_scheme(url: str) -> str:
+    scheme, colon, rest = url.strip().partition(":")
+    return scheme.lower() + colon + rest
+
+
+def _is_address(url: str, schemes: Collection[str]) -> bool:
+    """Whether it has one of the schemes, and a port that there is. Raises `ValueError` for what is no URL."""
+    port = urlsplit(url).port
+    return url.partition(":")[0] in schemes and (port is None or port > 0)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from config.env import Env
+from config.queues import QUORUM
 from lab.stack.stack import ROOT
 
 SETTINGS = ROOT / "config" / "settings.py"
@@ -86,6 +87,23 @@ def test_the_process_ends_with_that_line_and_nothing_else() -> None:
 def test_a_value_at_the_edge_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     assert runpy.run_path(str(SETTINGS))["SECRET_KEY"]
+
+
+def test_a_scheme_in_capitals_is_the_same_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else RabbitMQ would be published to as if it were Redis: without confirms, to queues that are not replicated."""
+    monkeypatch.setenv("DATABASE_URL", "Postgres://user:Secret@host/Holdfast")
+    monkeypatch.setenv("REDIS_URL", "REDIS://host:6379/0")
+    monkeypatch.setenv("BROKER_URL", " AMQP://Guest:Guest@one//;Amqp://two//")
+    monkeypatch.setenv("EMAIL_URL", "SUBMISSION://user:Secret@host:587")
+    monkeypatch.setenv("STRIPE_API_BASE", "HTTPS://gateway.example/Path")
+    read = runpy.run_path(str(SETTINGS))
+    assert read["CELERY_BROKER_URL"] == "amqp://Guest:Guest@one//;amqp://two//"
+    assert read["CELERY_BROKER_TRANSPORT_OPTIONS"]["confirm_publish"]
+    assert all(queue.queue_arguments == QUORUM for queue in read["CELERY_TASK_QUEUES"])
+    assert read["REDIS_URL"] == "redis://host:6379/0"
+    assert read["DATABASES"]["default"]["PASSWORD"] == "Secret"
+    assert read["EMAIL_USE_TLS"]
+    assert read["STRIPE_API_BASE"] == "https://gateway.example/Path"
 
 
 def test_a_url_whose_default_is_empty_may_be_empty() -> None:
