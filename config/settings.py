@@ -101,9 +101,11 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 # process inside of libpq, so that a soft time limit would pass unheard and the hard one end the message. Below the
 # shortest soft limit, far above what a transaction of ours takes. A migration that cannot have its lock fails whole
 # and is started again, instead of holding up every statement that queues behind it.
-DATABASES["default"]["OPTIONS"].setdefault(
-    "options", "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
-)
+# What the URL itself says comes after these: of two values the last one counts.
+DATABASES["default"]["OPTIONS"]["options"] = (
+    "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
+    f" {DATABASES['default']['OPTIONS'].get('options', '')}"
+).rstrip()
 REDIS_URL = env.url("REDIS_URL", "redis", "rediss", "unix")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000

@@ -6,14 +6,20 @@ import os
 import runpy
 import subprocess
 import sys
+from contextlib import closing
+from typing import Any
 
+import psycopg2
 import pytest
+from django.db.backends.postgresql.base import DatabaseWrapper
 
 from config.env import Env
 from config.queues import QUORUM
 from lab.stack.stack import ROOT
 
-SETTINGS = ROOT / "config" / "settings.py"
+
+def read_settings() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "config" / "settings.py"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it_and_shows_no_password(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refused:
-        runpy.run_path(str(SETTINGS))
+        read_settings()
     (line,) = str(refused.value).splitlines()
     assert line.startswith(f"{name} must be ")
     assert "secret" not in line
@@ -86,7 +92,7 @@ def test_the_process_ends_with_that_line_and_nothing_else() -> None:
 )
 def test_a_value_at_the_edge_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    assert runpy.run_path(str(SETTINGS))["SECRET_KEY"]
+    assert read_settings()["SECRET_KEY"]
 
 
 def test_a_scheme_in_capitals_is_the_same_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +102,7 @@ def test_a_scheme_in_capitals_is_the_same_scheme(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("BROKER_URL", " AMQP://Guest:Guest@one//;Amqp://two//")
     monkeypatch.setenv("EMAIL_URL", "SUBMISSION://user:Secret@host:587")
     monkeypatch.setenv("STRIPE_API_BASE", "HTTPS://gateway.example/Path")
-    read = runpy.run_path(str(SETTINGS))
+    read = read_settings()
     assert read["CELERY_BROKER_URL"] == "amqp://Guest:Guest@one//;amqp://two//"
     assert read["CELERY_BROKER_TRANSPORT_OPTIONS"]["confirm_publish"]
     assert all(queue.queue_arguments == QUORUM for queue in read["CELERY_TASK_QUEUES"])
@@ -104,6 +110,31 @@ def test_a_scheme_in_capitals_is_the_same_scheme(monkeypatch: pytest.MonkeyPatch
     assert read["DATABASES"]["default"]["PASSWORD"] == "Secret"
     assert read["EMAIL_USE_TLS"]
     assert read["STRIPE_API_BASE"] == "https://gateway.example/Path"
+
+
+@pytest.mark.parametrize(
+    ("query", "timeouts"),
+    [
+        ("", ("30s", "10s")),
+        ("options=-c%20search_path%3Dpublic", ("30s", "10s")),
+        ("currentSchema=public", ("30s", "10s")),
+        ("options=-c%20lock_timeout%3D2s", ("30s", "2s")),
+    ],
+)
+def test_options_of_the_databases_url_are_added_to_the_timeouts_of_ours(
+    monkeypatch: pytest.MonkeyPatch, query: str, timeouts: tuple[str, str]
+) -> None:
+    url = os.environ["DATABASE_URL"]
+    monkeypatch.setenv("DATABASE_URL", f"{url}{'&' if '?' in url else '?'}{query}")
+    database = DatabaseWrapper(read_settings()["DATABASES"]["default"])
+    with closing(psycopg2.connect(**database.get_connection_params())) as session, session.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout'),"
+            " current_setting('search_path')"
+        )
+        *found, search_path = cursor.fetchone()
+    assert tuple(found) == timeouts
+    assert (search_path == "public") is ("public" in query)
 
 
 def test_a_url_whose_default_is_empty_may_be_empty() -> None:
