@@ -13,8 +13,18 @@ def main() -> None:
         sys.exit(serve())
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
+    from django.db import DatabaseError, InterfaceError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except (DatabaseError, InterfaceError) as error:
+        # Here, once for every command: the commands of one pattern cannot import what those of another do.
+        from outbox.database import is_lost_connection
+        from outbox.relay import describe
+
+        if "--traceback" in sys.argv or not is_lost_connection(error):
+            raise
+        sys.exit(f"CommandError: {describe(error)}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,18 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+#: The schemes of what is asked over HTTP.
+WEB = ("https", "http")
+#: Ten years of seconds: dates that lie much further away are more than Python or PostgreSQL can reckon with.
+TEN_YEARS_S = 315_360_000
+#: More than a machine has of anything that is counted here.
+MANY = 1_000_000
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 STACK_ENV = BASE_DIR / "var" / "stack.env"
@@ -34,6 +41,10 @@ class BadSetting(SystemExit):
 
     def __init__(self, name: str, wanted: str) -> None:
         super().__init__(f"{name} must be {wanted} ({VARIABLES[name].meaning}).")
+
+
+class Unusable(ValueError):
+    """Raised by a `parse` of `Env.url`, with words for `BadSetting` in which nothing of the URL is shown."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +137,14 @@ class Env:
 
     def text(self, name: str) -> str:
         row = VARIABLES[name]
-        value = self._environ.get(name) or self._stack.get(name) or row.default
+        given = (self._environ.get(name, ""), self._stack.get(name, ""))
+        value = next((each for each in given if each.strip()), row.default)
         if value is None:
             raise MissingSetting(name, row.meaning)
         return value
 
-    def number(self, name: str, *, least: float | None = None) -> float:
-        """A finite number: above 0, or at least `least`."""
+    def number(self, name: str, *, least: float | None = None, most: float = TEN_YEARS_S) -> float:
+        """A finite number: above 0, or at least `least`; and at most `most`."""
         text = self.text(name)
         wanted = "above 0" if least is None else f"of at least {least:g}"
         try:
@@ -141,30 +153,60 @@ class Env:
             value = math.nan
         if not math.isfinite(value) or not (value > 0 if least is None else value >= least):
             raise BadSetting(name, f"a number {wanted}, not {text!r}")
+        if value > most:
+            raise BadSetting(name, f"a number of at most {most}, not {text!r}")
         return value
 
-    def integer(self, name: str, *, least: int = 1) -> int:
-        value = self.number(name, least=least)
+    def integer(self, name: str, *, least: int = 1, most: int = MANY) -> int:
+        value = self.number(name, least=least, most=most)
         if not value.is_integer():
             raise BadSetting(name, f"a whole number, not {self.text(name)!r}")
         return int(value)
 
-    def url(self, name: str, *schemes: str, parse: Callable[[str], Any] = str) -> Any:
+    def url(self, name: str, *schemes: str, several: bool = False, parse: Callable[[str], Any] = str) -> Any:
         """A URL of one of the schemes, as `parse` reads it; empty where that is the default.
 
+        Its scheme is in lower case, so that whoever asks what is behind it can compare it.
         The line that refuses it does not show it: there is a password in most.
         """
         text = self.text(name)
         if not text:
             return text
+        urls = [_with_lower_scheme(each) for each in each_url(text)]
+        wanted = f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}"
+        if schemes == WEB:
+            wanted += ", followed by // and a host"
         try:
-            # Of sentinels, and of brokers that replace each other, there are several.
-            parts = [urlsplit(part) for part in re.split(r";(?=[a-z+]+://)", text)]
-            if all(part.scheme in schemes and (part.port is None or part.port > 0) for part in parts):
-                return parse(text)
+            if all(_is_address(each, schemes) for each in urls):
+                if not several and len(urls) > 1:
+                    raise Unusable("one URL, not several")
+                return parse(";".join(urls))
+        except Unusable as unusable:
+            wanted = str(unusable)
         except ValueError:
             pass
-        raise BadSetting(name, f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}")
+        raise BadSetting(name, wanted)
+
+    def origins(self, name: str) -> list[str]:
+        """Comma separated addresses of sites: scheme and host, and no path, as a browser sends them."""
+        origins = self.items(name)
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+                raise BadSetting(name, f"a list of origins such as https://shop.example, not {origin!r}")
+        return origins
+
+    def template(self, name: str, *fields: str) -> str:
+        """A text for `str.format` with these fields, each at least once, and no others."""
+        text = self.text(name)
+        values = {field: f"value-of-{field}" for field in fields}
+        try:
+            filled = text.format(**values)
+        except (LookupError, ValueError, AttributeError, TypeError):
+            filled = ""
+        if not all(value in filled for value in values.values()):
+            names = " and ".join(f"{{{field}}}" for field in fields)
+            raise BadSetting(name, f"a text with {names}, and with no other fields, not {text!r}")
+        return text
 
     def choice(self, name: str, *choices: str) -> str:
         value = self.text(name)
@@ -180,3 +222,26 @@ class Env:
 
     def items(self, name: str) -> list[str]:
         return [item.strip() for item in self.text(name).split(",") if item.strip()]
+
+
+def each_url(text: str) -> list[str]:
+    """The URLs in `text`: of sentinels, and of brokers that replace each other, there are several."""
+    return re.split(r";(?=[A-Za-z+]+://)", text)
+
+
+def _with_lower_scheme(url: str) -> str:
+    scheme, colon, rest = url.strip().partition(":")
+    return scheme.lower() + colon + rest
+
+
+def _is_address(url: str, schemes: Collection[str]) -> bool:
+    """Whether it has one of the schemes, a port that there is, and on the web a host.
+
+    Raises `ValueError` for what is no URL.
+    """
+    scheme, parts = url.partition(":")[0], urlsplit(url)
+    return (
+        scheme in schemes
+        and (parts.port is None or parts.port > 0)
+        and (scheme not in WEB or bool(parts.hostname))
+    )

@@ -2,13 +2,12 @@
 
 import logging
 import sys
-from functools import partial
 from typing import Any
 
-import dj_database_url
 import dj_email_url
 
-from config.env import BASE_DIR, Env
+from config import addresses
+from config.env import BASE_DIR, WEB, Env
 from config.queues import DEFAULT_QUEUE, TIERS, UNDELIVERABLE, declare, is_rabbitmq, transport_options
 
 env = Env()
@@ -16,7 +15,7 @@ env = Env()
 SECRET_KEY = env.text("SECRET_KEY")
 DEBUG = env.flag("DEBUG")
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS")
-CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -78,13 +77,9 @@ TEMPLATES = [
 # --- Stores -------------------------------------------------------------------------------------------
 
 DATABASES: dict[str, Any] = {
-    "default": env.url(
-        "DATABASE_URL",
-        *("postgres", "postgresql", "pgsql"),
-        parse=partial(dj_database_url.parse, conn_max_age=600, conn_health_checks=True),
-    )
+    "default": env.url("DATABASE_URL", "postgres", "postgresql", "pgsql", parse=addresses.database)
 }
-DATABASES["default"].setdefault("OPTIONS", {}).update(
+DATABASES["default"]["OPTIONS"].update(
     # Without these a worker's parent would wait for ever on a database that is gone but whose
     # connections nobody closed: connecting and half-open sockets both have an end.
     connect_timeout=5,
@@ -101,10 +96,12 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 # process inside of libpq, so that a soft time limit would pass unheard and the hard one end the message. Below the
 # shortest soft limit, far above what a transaction of ours takes. A migration that cannot have its lock fails whole
 # and is started again, instead of holding up every statement that queues behind it.
-DATABASES["default"]["OPTIONS"].setdefault(
-    "options", "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
-)
-REDIS_URL = env.url("REDIS_URL", "redis", "rediss", "unix")
+# What the URL itself says comes after these: of two values the last one counts.
+DATABASES["default"]["OPTIONS"]["options"] = (
+    "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
+    f" {DATABASES['default']['OPTIONS'].get('options', '')}"
+).rstrip()
+REDIS_URL = env.url("REDIS_URL", "redis", "rediss", "unix", parse=addresses.store)
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 AUTH_PASSWORD_VALIDATORS = [
@@ -123,22 +120,22 @@ if env.flag("SECURE"):
 
 # --- The outside world --------------------------------------------------------------------------------
 
-STRIPE_API_BASE = env.url("STRIPE_API_BASE", "https", "http")
+STRIPE_API_BASE = env.url("STRIPE_API_BASE", *WEB)
 STRIPE_API_KEY = env.text("STRIPE_API_KEY")
 STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET")
-WAREHOUSE_URL = env.url("WAREHOUSE_URL", "https", "http")
-CRM_URL = env.url("CRM_URL", "https", "http")
+WAREHOUSE_URL = env.url("WAREHOUSE_URL", *WEB)
+CRM_URL = env.url("CRM_URL", *WEB)
 WEBHOOKS_ALLOW_PRIVATE = env.flag("WEBHOOKS_ALLOW_PRIVATE")
 vars().update(env.url("EMAIL_URL", *dj_email_url.SCHEMES, parse=dj_email_url.parse))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL")
-PASSWORD_RESET_URL = env.text("PASSWORD_RESET_URL")
+PASSWORD_RESET_URL = env.template("PASSWORD_RESET_URL", "uid", "token")
 
 # --- Patterns -----------------------------------------------------------------------------------------
 
-RETRY_SCALE = env.number("RETRY_SCALE")
+RETRY_SCALE = env.number("RETRY_SCALE", most=1_000)
 RETRY_MINIMUM = env.integer("RETRY_MINIMUM", least=0)
-ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG", least=0)
+ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG", least=0, most=1_000_000_000)
 ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
 WEB_THREADS = env.integer("WEB_THREADS")
 # One a worker process and one a web thread, two a worker's parent (its heartbeat, and what it records), and those of
@@ -150,7 +147,7 @@ DATABASE_CONNECTIONS = env.integer("DATABASE_CONNECTIONS", least=0) or (
 )
 
 OUTBOX_QUEUES = tuple(TIERS)
-OUTBOX_DEPTH_LIMIT = env.integer("OUTBOX_DEPTH_LIMIT")
+OUTBOX_DEPTH_LIMIT = env.integer("OUTBOX_DEPTH_LIMIT", most=1_000_000_000)
 OUTBOX_BATCH = env.integer("OUTBOX_BATCH")
 OUTBOX_RETENTION = env.number("OUTBOX_RETENTION", least=0)
 OUTBOX_MARGIN = env.number("OUTBOX_MARGIN")
@@ -194,7 +191,10 @@ MONITORING_SOURCES = {"outbox": "outbox.selectors.stats", "dlq": "dlq.selectors.
 # --- Celery -------------------------------------------------------------------------------------------
 
 CELERY_BROKER_URL = env.url(
-    "BROKER_URL", "redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp"
+    "BROKER_URL",
+    *("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp"),
+    several=True,
+    parse=addresses.broker,
 )
 CELERY_TASK_QUEUES = declare(CELERY_BROKER_URL)
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE

@@ -71,13 +71,16 @@ def test_replay_and_discard_ask_for_a_selection() -> None:
     assert DeadLetter.objects.get().state == State.OPEN
 
 
-def test_who_acts_in_a_container_without_a_passwd_entry_is_named_by_number(mocker: MockerFixture) -> None:
+@pytest.mark.parametrize("arguments", [("discard", "m-1"), ("purge",)], ids=["discard", "purge"])
+def test_who_acts_in_a_container_without_a_passwd_entry_is_named_by_number(
+    mocker: MockerFixture, arguments: tuple[str, ...]
+) -> None:
     mocker.patch(
         "dlq.management.commands.dlq.getpass.getuser", side_effect=KeyError("getpwuid(): uid not found")
     )
     mocker.patch("dlq.management.commands.dlq.os.getuid", return_value=12345)
     die()
-    dlq("discard", "m-1", "--reason", "r")
+    dlq(*arguments, "--reason", "r")
     assert LetterEvent.objects.get(what="discarded").actor == "uid 12345"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.conf import LazySettings
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 import outbox
@@ -61,6 +62,12 @@ def test_passes_go_on_past_one_batch_in_order_of_enqueueing() -> None:
     relaying = relay(broker, batch=10)
     assert [relaying.run_once() for _ in range(4)] == [10, 10, 5, 0]
     assert [message.args for message in broker.sent] == [f'["{n}"]' for n in range(25)]
+
+
+@pytest.mark.parametrize("batch", ["-1", "0", "1000001", "9" * 20])
+def test_a_batch_that_no_pass_can_mark_is_an_error_of_the_arguments(batch: str) -> None:
+    with pytest.raises(CommandError, match="--batch must be a number from 1 to 1000000"):
+        call_command("outbox_relay", "--once", f"--batch={batch}")
 
 
 def test_the_valve_keeps_the_backlog_on_disk_and_opens_as_the_queue_drains(settings: LazySettings) -> None:

@@ -88,7 +88,7 @@ class Command(BaseCommand):
     def _purge(self, options: dict[str, Any]) -> None:
         if options["reason"] is not None:
             try:
-                discarded = DeadLetterQueue.purge(reason=options["reason"], actor=getpass.getuser())
+                discarded = DeadLetterQueue.purge(reason=options["reason"], actor=_user())
             except replay.NotDiscardable as exc:
                 raise CommandError(str(exc)) from exc
             self.stdout.write(f"{discarded} letters discarded")

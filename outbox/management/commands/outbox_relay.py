@@ -12,6 +12,9 @@ from outbox.checks import serious
 from outbox.relay import Relay, describe
 from outbox.transport import BrokerAway
 
+#: Far more than one transaction should mark; what is much larger is no number to PostgreSQL.
+MAX_BATCH = 1_000_000
+
 
 class Command(BaseCommand):
     help = "Publish outbox messages to the broker until SIGTERM; with --once, publish what is due and end."
@@ -21,8 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("--batch", type=int, help="messages per batch (default: OUTBOX_BATCH)")
 
     def handle(self, *, once: bool, batch: int | None, **options: Any) -> None:
-        if batch is not None and batch < 1:
-            raise CommandError("--batch must be at least 1")
+        if batch is not None and not 1 <= batch <= MAX_BATCH:
+            raise CommandError(f"--batch must be a number from 1 to {MAX_BATCH}")
         if lines := serious():
             raise CommandError("\n".join(lines))
         relay = Relay(app_or_default(), batch=batch)

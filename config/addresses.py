@@ -1,0 +1,70 @@
+"""What each server's own client would only find out later: whether it can use this URL.
+
+For `Env.url(parse=…)`; each raises `Unusable` with what the URL would have to be, and never shows the URL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import dj_database_url
+import psycopg2
+import redis
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.postgresql.base import DatabaseWrapper
+from kombu import Connection
+from psycopg2.extensions import make_dsn
+
+from config.env import Unusable, each_url
+
+
+def database(url: str) -> dict[str, Any]:
+    """The entry of `DATABASES`: what Django and libpq both understand."""
+    config: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
+    config.setdefault("OPTIONS", {})
+    try:
+        parameters = DatabaseWrapper(config).get_connection_params()
+    except ImproperlyConfigured:
+        raise Unusable("a URL that names a database, in at most 63 characters") from None
+    parameters.pop("cursor_factory")  # the driver's own
+    try:
+        make_dsn(**parameters)
+    except psycopg2.Error:
+        raise Unusable("a URL whose parameters (after the ?) PostgreSQL's client knows") from None
+    return config
+
+
+def broker(urls: str) -> str:
+    """One URL or several, that kombu can read."""
+    try:
+        Connection(urls)
+    except Exception:  # It hands the URL's parameters on to functions that may not have them.
+        raise Unusable("a URL, or several with a ; between, that kombu can read") from None
+    for url in each_url(urls):
+        parts = urlsplit(url)
+        if parts.scheme in ("redis", "rediss", "sentinel"):
+            _refuse_unless_number(parts.path)
+        elif parts.scheme == "redis+socket":
+            _refuse_unless_number(*parse_qs(parts.query).get("virtual_host", []))
+    return urls
+
+
+def store(url: str) -> str:
+    """The URL of one Redis that redis-py can read."""
+    try:
+        redis.ConnectionPool.from_url(url).make_connection()  # which connects when it is used
+    except (ValueError, TypeError, redis.RedisError):
+        raise Unusable("a URL whose parameters (after the ?) redis-py can read") from None
+    parts = urlsplit(url)
+    if ";" in (parts.hostname or ""):
+        raise Unusable("the URL of one server")
+    if parts.scheme != "unix":
+        _refuse_unless_number(parts.path)
+    return url
+
+
+def _refuse_unless_number(*paths: str) -> None:
+    """Where Redis' databases are numbered, kombu raises at the first connection and redis-py takes database 0."""
+    if not all(path.strip("/").isdecimal() for path in paths if path.strip("/")):
+        raise Unusable("a URL whose path is the number of a database")
