@@ -11,6 +11,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from celery import Task, current_app
@@ -29,6 +30,11 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 #: would cut the relay's connection, again and again.
 MAX_HEADERS_BYTES = 32 * 1024
 MAX_KEY_CHARS = 255
+#: Levels of lists and mappings in the headers, and in the body, which is a list of args and kwargs. A consumer refuses
+#: more as malformed: PostgreSQL's jsonb and Python's pickle recurse, the latter in the worker's event loop.
+MAX_DEPTH = 64
+#: In JSON a bracket, and what may hold one that is none.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
 #: An escaped NUL, but not the text of such an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 #: What a signature may carry besides its arguments. Everything else would be silently lost.
@@ -60,7 +66,8 @@ def enqueue(
     with the same `dedup_key` is open, no second one is written; the id returned then belongs to none.
     Inside a running message and outside `atomic`, it is written together with that message's settlement.
 
-    Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON or too large.
+    Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON, too large or
+    too deeply nested.
     """
     (message_id,) = enqueue_many(
         [signature],
@@ -211,7 +218,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         "task": task.name,
         "args": _json(task.name, "args", list(signature.args)),
         "kwargs": _json(task.name, "kwargs", dict(signature.kwargs)),
-        "headers": _json(task.name, "headers", headers, limit=MAX_HEADERS_BYTES),
+        "headers": _json(task.name, "headers", headers, MAX_HEADERS_BYTES, MAX_DEPTH),
         "correlation_id": correlation,
         "queue": name,
         "ordering_key": ordering_key,
@@ -256,7 +263,9 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _json(task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES) -> str:
+def _json(
+    task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES, depth: int = MAX_DEPTH - 1
+) -> str:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
@@ -268,4 +277,12 @@ def _json(task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES) -> 
         raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
     if size > limit:
         raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {limit}. Pass ids")
+    # Most texts have fewer brackets than that, and need not be read.
+    if text.count("[") + text.count("{") > depth and _depth(text) > depth:
+        raise EnqueueError(f"{task}: {field} is nested deeper than {depth} levels. Pass ids")
     return text
+
+
+def _depth(text: str) -> int:
+    steps = ((found in "[{") - (found in "]}") for found in _BRACKETS.findall(text))
+    return max(accumulate(steps))
