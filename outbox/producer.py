@@ -99,14 +99,15 @@ def enqueue_many(
     }
     given = {name: value for name, value in overrides.items() if value is not None}
     rows = [_row(signature, given) for signature in signatures]
-    if not rows:
-        return []
+    ids = [row["message_id"] for row in rows]
     run = context.current()
+    if run is not None:
+        rows = intake.unwritten(rows, run.children, now=_in_own_transaction())
     if run is not None and not _in_own_transaction():
-        run.children.extend(rows)
+        run.children.update((row["message_id"], row) for row in rows)
     else:
         intake.insert(rows)
-    return [row["message_id"] for row in rows]
+    return ids
 
 
 def emit(
@@ -210,9 +211,6 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
     if run:
         headers["causation_id"] = str(run.message_id)
     message_id = _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4()
-    if run and "task_id" in options and intake.knows(message_id):
-        # Found out by the settlement, it would kill a run that has done its work.
-        raise EnqueueError(f"{task.name}: there is a message {message_id} already")
     return {
         "message_id": message_id,
         "task": task.name,
@@ -226,6 +224,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         "dedup_key": dedup_key,
         "delay": _seconds(task.name, options.get("countdown", 0.0)),
         "replays": 0,
+        "id_given": "task_id" in options,
     }
 
 
