@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -21,6 +21,7 @@ from django.db import IntegrityError, connection, transaction
 
 from outbox import context, intake
 from outbox.errors import EnqueueError, NotAdopted, UnknownQueue, is_delay
+from outbox.statement import storable
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +93,10 @@ def enqueue_many(
     """`enqueue` for many messages in one statement; the options are those of every message."""
     overrides = {
         "queue": queue,
-        "ordering_key": ordering_key or None,
-        "countdown": delay or None,
+        "ordering_key": None if ordering_key == "" else ordering_key,
+        "countdown": None if delay == 0 else delay,
         "correlation_id": correlation_id,
-        "dedup_key": dedup_key or None,
+        "dedup_key": None if dedup_key == "" else dedup_key,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
     rows = [_row(signature, given) for signature in signatures]
@@ -126,7 +127,7 @@ def emit(
     signatures = []
     for name in names:
         task = _registered(name)
-        given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key and task.ordered else {}
+        given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key != "" and task.ordered else {}
         signatures.append(task.signature(kwargs=kwargs, **given))
     return enqueue_many(signatures, correlation_id=correlation_id)
 
@@ -203,13 +204,16 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         ("dedup_key", dedup_key),
         ("correlation_id", correlation),
     ):
-        if len(value) > MAX_KEY_CHARS or "\x00" in value:
+        if not isinstance(value, str) or len(value) > MAX_KEY_CHARS or storable(value) != value:
             raise EnqueueError(
-                f"{signature.task}: {field} must be at most {MAX_KEY_CHARS} characters, without NUL"
+                f"{task.name}: {field} must be text of at most {MAX_KEY_CHARS} characters, without NUL and lone "
+                f"surrogates, not {ascii(value)[:100]}"
             )
-    headers = dict(options.get("headers") or {})
+    headers = options.get("headers") or {}
+    if not isinstance(headers, Mapping):
+        raise EnqueueError(f"{task.name}: headers must be a mapping, not {type(headers).__name__}")
     if run:
-        headers["causation_id"] = str(run.message_id)
+        headers = {**headers, "causation_id": str(run.message_id)}
     message_id = _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4()
     return {
         "message_id": message_id,
