@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ MAX_DEPTH = 64
 REPLAY_HEADER = "dlq-replay"
 #: What brokers write among the headers of a message that they give out again; it is no part of the message either.
 BROKER_HEADERS = frozenset({"redelivered", "x-delivery-count", "x-acquired-count"})
+#: From here on an integer has more digits than Python writes as text, or reads. Its default, whatever this process is
+#: set to: another one reads the letter.
+_TOO_LONG = 10**sys.int_info.default_max_str_digits
 #: Longest id that is taken as a message's own; a Celery id is a UUID of 36 characters.
 MAX_ID_LENGTH = 200
 
@@ -104,14 +108,19 @@ def text(value: Any) -> str:
     try:
         shown = str(value)
     except Exception:
-        shown = f"({type(value).__name__} that cannot be shown)"
+        # Of an integer too long for str() the hexadecimal digits, of which Python shows any number.
+        shown = hex(value) if isinstance(value, int) else f"({type(value).__name__} that cannot be shown)"
     return shown.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """`value` as jsonb stores it: what jsonb cannot hold (NUL, NaN, bytes, depth) becomes readable text."""
-    if value is None or isinstance(value, (bool, int)):
+    """`value` as jsonb stores it, and Python reads it again: what it cannot hold (NUL, NaN, bytes, depth, an integer
+    too long to be read) becomes readable text.
+    """
+    if value is None:
         return value
+    if isinstance(value, int):
+        return value if -_TOO_LONG < value < _TOO_LONG else text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):

@@ -21,8 +21,8 @@ class Run:
     #: Number of this run, from 1.
     attempt: int
     correlation_id: str
-    #: Enqueued outside `atomic`: written with the settlement, so that a crash and rerun adds no second child.
-    children: list[dict[str, Any]] = field(default_factory=list)
+    #: Enqueued outside `atomic`, by id: written with the settlement, so that a crash and rerun adds no second child.
+    children: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
     #: What `retry(throw=False)` asked for: the body goes on, and the run ends with it.
     retry: Retry | None = None
 

@@ -9,8 +9,8 @@ MAX_DELAY_S = 10 * 365 * 86_400.0
 
 
 def is_delay(value: Any) -> TypeGuard[float]:
-    """Whether this is a number of seconds from 0 to ten years: neither infinity nor NaN."""
-    return isinstance(value, (int, float)) and 0 <= value <= MAX_DELAY_S
+    """Whether this is a number of seconds from 0 to ten years: neither infinity nor NaN, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_DELAY_S
 
 
 class Defer(Exception):

@@ -136,10 +136,11 @@ def _body(task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwa
             result = None
     if run.retry is not None:
         raise run.retry
+    children = list(run.children.values())
     if transaction.get_connection().in_atomic_block:
-        settled = journal.settle(claimed, run.children)
+        settled = journal.settle(claimed, children)
     else:
-        settled = patiently(lambda: journal.settle(claimed, run.children))
+        settled = patiently(lambda: journal.settle(claimed, children))
     if not settled:
         raise ClaimLost(f"{claimed.message_id} generation {claimed.generation}")
     return result

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection
 
+from outbox.errors import EnqueueError
 from outbox.statement import one
 
 CHANNEL = "outbox"
@@ -22,6 +23,8 @@ def insert(rows: list[dict[str, Any]]) -> None:
     A message with an ordering key starts as blocked: the relay promotes the head of each group, one at a
     time, so that producers of one group need not wait for each other.
     """
+    if not rows:
+        return
     columns = (
         "message_id, task, args, kwargs, headers, correlation_id,"
         " queue, ordering_key, passes_over_dead, dedup_key, replays"
@@ -46,9 +49,38 @@ def insert(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def knows(message_id: uuid.UUID) -> bool:
-    """Whether there is a row for this message, whatever its status."""
-    return one("SELECT true FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id) is not None
+def unwritten(
+    rows: list[dict[str, Any]], children: dict[uuid.UUID, dict[str, Any]], *, now: bool
+) -> list[dict[str, Any]]:
+    """Of the rows of a running message those to write: not what waits already, by the same id and dedup key.
+
+    `children` wait for the settlement, which is too late for what is to be written `now`. Raises EnqueueError for
+    an id that is taken: found out by the settlement, it would kill a run that has done its work.
+    """
+    new: dict[uuid.UUID, dict[str, Any]] = {}
+    for row in rows:
+        message_id = row["message_id"]
+        waiting = new.get(message_id) or children.get(message_id)
+        key = waiting["dedup_key"] if waiting is not None else None
+        if waiting is None and row["id_given"]:
+            key = _held_key(message_id)
+        if key is None:
+            new[message_id] = row
+        elif not key or key != row["dedup_key"] or (now and message_id in children):
+            raise EnqueueError(f"{row['task']}: there is a message {message_id} already")
+    return list(new.values())
+
+
+def _held_key(message_id: uuid.UUID) -> str | None:
+    """The dedup key that this message holds, '' if it holds none or has ended; None when there is no such message."""
+    found = one(
+        """
+        SELECT CASE WHEN status IN ('scheduled', 'blocked', 'pending', 'published') THEN dedup_key ELSE '' END
+        FROM outbox_outboxmessage WHERE message_id = %(id)s
+        """,
+        id=message_id,
+    )
+    return None if found is None else str(found[0])
 
 
 def has_open(row: dict[str, Any]) -> bool:

@@ -10,7 +10,8 @@ import logging
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from celery import Task, current_app
@@ -20,6 +21,7 @@ from django.db import IntegrityError, connection, transaction
 
 from outbox import context, intake
 from outbox.errors import EnqueueError, NotAdopted, UnknownQueue, is_delay
+from outbox.statement import storable
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,11 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 #: would cut the relay's connection, again and again.
 MAX_HEADERS_BYTES = 32 * 1024
 MAX_KEY_CHARS = 255
+#: Levels of lists and mappings in the headers, and in the body, which is a list of args and kwargs. A consumer refuses
+#: more as malformed: PostgreSQL's jsonb and Python's pickle recurse, the latter in the worker's event loop.
+MAX_DEPTH = 64
+#: In JSON a bracket, and what may hold one that is none.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
 #: An escaped NUL, but not the text of such an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 #: What a signature may carry besides its arguments. Everything else would be silently lost.
@@ -60,7 +67,8 @@ def enqueue(
     with the same `dedup_key` is open, no second one is written; the id returned then belongs to none.
     Inside a running message and outside `atomic`, it is written together with that message's settlement.
 
-    Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON or too large.
+    Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON, too large or
+    too deeply nested.
     """
     (message_id,) = enqueue_many(
         [signature],
@@ -85,21 +93,22 @@ def enqueue_many(
     """`enqueue` for many messages in one statement; the options are those of every message."""
     overrides = {
         "queue": queue,
-        "ordering_key": ordering_key or None,
-        "countdown": delay or None,
+        "ordering_key": None if ordering_key == "" else ordering_key,
+        "countdown": None if delay == 0 else delay,
         "correlation_id": correlation_id,
-        "dedup_key": dedup_key or None,
+        "dedup_key": None if dedup_key == "" else dedup_key,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
     rows = [_row(signature, given) for signature in signatures]
-    if not rows:
-        return []
+    ids = [row["message_id"] for row in rows]
     run = context.current()
+    if run is not None:
+        rows = intake.unwritten(rows, run.children, now=_in_own_transaction())
     if run is not None and not _in_own_transaction():
-        run.children.extend(rows)
+        run.children.update((row["message_id"], row) for row in rows)
     else:
         intake.insert(rows)
-    return [row["message_id"] for row in rows]
+    return ids
 
 
 def emit(
@@ -118,7 +127,7 @@ def emit(
     signatures = []
     for name in names:
         task = _registered(name)
-        given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key and task.ordered else {}
+        given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key != "" and task.ordered else {}
         signatures.append(task.signature(kwargs=kwargs, **given))
     return enqueue_many(signatures, correlation_id=correlation_id)
 
@@ -195,23 +204,23 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         ("dedup_key", dedup_key),
         ("correlation_id", correlation),
     ):
-        if len(value) > MAX_KEY_CHARS or "\x00" in value:
+        if not isinstance(value, str) or len(value) > MAX_KEY_CHARS or storable(value) != value:
             raise EnqueueError(
-                f"{signature.task}: {field} must be at most {MAX_KEY_CHARS} characters, without NUL"
+                f"{task.name}: {field} must be text of at most {MAX_KEY_CHARS} characters, without NUL and lone "
+                f"surrogates, not {ascii(value)[:100]}"
             )
-    headers = dict(options.get("headers") or {})
+    headers = options.get("headers") or {}
+    if not isinstance(headers, Mapping):
+        raise EnqueueError(f"{task.name}: headers must be a mapping, not {type(headers).__name__}")
     if run:
-        headers["causation_id"] = str(run.message_id)
+        headers = {**headers, "causation_id": str(run.message_id)}
     message_id = _message_id(task.name, options["task_id"]) if "task_id" in options else uuid.uuid4()
-    if run and "task_id" in options and intake.knows(message_id):
-        # Found out by the settlement, it would kill a run that has done its work.
-        raise EnqueueError(f"{task.name}: there is a message {message_id} already")
     return {
         "message_id": message_id,
         "task": task.name,
         "args": _json(task.name, "args", list(signature.args)),
         "kwargs": _json(task.name, "kwargs", dict(signature.kwargs)),
-        "headers": _json(task.name, "headers", headers, limit=MAX_HEADERS_BYTES),
+        "headers": _json(task.name, "headers", headers, MAX_HEADERS_BYTES, MAX_DEPTH),
         "correlation_id": correlation,
         "queue": name,
         "ordering_key": ordering_key,
@@ -219,6 +228,7 @@ def _row(signature: Signature, overrides: dict[str, Any]) -> dict[str, Any]:
         "dedup_key": dedup_key,
         "delay": _seconds(task.name, options.get("countdown", 0.0)),
         "replays": 0,
+        "id_given": "task_id" in options,
     }
 
 
@@ -256,7 +266,9 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _json(task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES) -> str:
+def _json(
+    task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES, depth: int = MAX_DEPTH - 1
+) -> str:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
@@ -268,4 +280,12 @@ def _json(task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES) -> 
         raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
     if size > limit:
         raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {limit}. Pass ids")
+    # Most texts have fewer brackets than that, and need not be read.
+    if text.count("[") + text.count("{") > depth and _depth(text) > depth:
+        raise EnqueueError(f"{task}: {field} is nested deeper than {depth} levels. Pass ids")
     return text
+
+
+def _depth(text: str) -> int:
+    steps = ((found in "[{") - (found in "]}") for found in _BRACKETS.findall(text))
+    return max(accumulate(steps))

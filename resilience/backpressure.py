@@ -57,7 +57,8 @@ class BoundedQueue:
 
     def push(self, item: Any) -> int:
         """Append a JSON value and return the depth after it; at the limit QueueFull, and nothing added."""
-        depth = int(run_script(self.client, _PUSH, [self.key], self.limit, json.dumps(item)))
+        value = json.dumps(item, allow_nan=False)
+        depth = int(run_script(self.client, _PUSH, [self.key], self.limit, value))
         if depth < 0:
             raise QueueFull(self.name, self.limit)
         return depth

@@ -30,6 +30,9 @@ _REFUSALS = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError, "MISCONF": Read
 #: its claim.
 DEFAULT_TIMEOUT_S = 1.0
 
+#: A century: what is to be kept longer is a mistake, and Redis refuses times that do not fit its clock.
+MAX_TTL_S = 100 * 365 * 86_400.0
+
 
 def get_redis() -> redis.Redis:
     """The process's Redis client; safe to share between threads and across a fork.
@@ -43,6 +46,13 @@ def run_script(client: redis.Redis, script: str, keys: list[str], *arguments: An
     """Run a Lua script, and return its answer; a Redis that refuses to write raises one of `UNAVAILABLE`."""
     with refusals_named():
         return client.eval(script, len(keys), *keys, *arguments)
+
+
+def milliseconds(ttl: float) -> int:
+    """A time to live as Redis takes it. Raises ValueError when it is not above 0, or longer than MAX_TTL_S."""
+    if not 0 < ttl <= MAX_TTL_S:
+        raise ValueError(f"ttl must be > 0 and at most {MAX_TTL_S:.0f} seconds: {ttl}")
+    return max(1, round(ttl * 1000))
 
 
 @contextmanager

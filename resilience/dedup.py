@@ -30,7 +30,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from redis import Redis
 
-from .connection import UNAVAILABLE, get_redis, refusals_named, run_script
+from .connection import UNAVAILABLE, get_redis, milliseconds, refusals_named, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def enqueue_unique(
     Allowed again when the job has completed (or was dead-lettered), when the transaction was rolled back,
     after `ttl` seconds, and after `release(job_key(signature))`. `options` go to the enqueue function
     (queue, delay, ...). Raises TypeError when the arguments are not JSON, ValueError for a ttl that is not
-    positive.
+    positive, or longer than MAX_TTL_S.
     """
     key = job_key(signature)
     window = _window(client or get_redis(), key, ttl)
@@ -87,7 +87,7 @@ def is_duplicate(task_id: str, ttl: float = 3600, *, client: Redis | None = None
     """
     try:
         with refusals_named():
-            return (client or get_redis()).set(seen_key(task_id), "1", nx=True, px=_milliseconds(ttl)) is None
+            return (client or get_redis()).set(seen_key(task_id), "1", nx=True, px=milliseconds(ttl)) is None
     except UNAVAILABLE as error:
         logger.warning("dedup %s: Redis is away, treated as not seen: %s", task_id, error)
         return False
@@ -110,13 +110,7 @@ def release(key: str, *, client: Redis | None = None) -> bool:
 
 def _window(client: Redis, key: str, ttl: float) -> str:
     try:
-        return str(run_script(client, _OPEN_WINDOW, [key], secrets.token_hex(8), _milliseconds(ttl)))
+        return str(run_script(client, _OPEN_WINDOW, [key], secrets.token_hex(8), milliseconds(ttl)))
     except UNAVAILABLE as error:
         logger.warning("dedup %s: Redis is away, unique until completion without a ttl: %s", key, error)
         return "open"
-
-
-def _milliseconds(ttl: float) -> int:
-    if ttl <= 0:
-        raise ValueError(f"ttl must be > 0 seconds: {ttl}")
-    return max(1, round(ttl * 1000))

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 
 from redis import Redis
 
-from .connection import UNAVAILABLE, get_redis, run_script
+from .connection import UNAVAILABLE, get_redis, milliseconds, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class TaskLock:
         then ends when it would have ended.
         """
         ttl = self.ttl if ttl is None else ttl
-        if not run_script(self._client, _EXTEND, [self.key], self._token, _milliseconds(ttl)):
+        if not run_script(self._client, _EXTEND, [self.key], self._token, milliseconds(ttl)):
             raise LockLost(f"{self.key} ran out before it was extended")
 
     def release(self) -> bool:
@@ -129,16 +129,10 @@ def _acquire(client: Redis, kind: str, id: object, ttl: float) -> TaskLock:
     token = secrets.token_hex(16)
     try:
         won, answer = run_script(
-            client, _ACQUIRE, [key, f"fence:{kind}:{id}"], token, _milliseconds(ttl), _FENCE_TTL_MS
+            client, _ACQUIRE, [key, f"fence:{kind}:{id}"], token, milliseconds(ttl), _FENCE_TTL_MS
         )
     except UNAVAILABLE as error:
         raise LockUnavailable(key, RETRY_AFTER_CAP_S) from error
     if not won:
         raise LockHeld(key, min(RETRY_AFTER_CAP_S, max(0.0, answer / 1000)))
     return TaskLock(client, key, token, answer, ttl)
-
-
-def _milliseconds(ttl: float) -> int:
-    if ttl <= 0:
-        raise ValueError(f"ttl must be > 0 seconds: {ttl}")
-    return max(1, round(ttl * 1000))

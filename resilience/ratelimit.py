@@ -15,6 +15,7 @@ costs money.
 """
 
 import logging
+import math
 from dataclasses import dataclass
 
 from redis import Redis
@@ -65,7 +66,7 @@ class TokenBucket:
 
     In any window of t seconds at most burst + t * max_per_second tokens are given out for one name. `burst`
     defaults to one second's worth, and at least 1. Raises ValueError for a rate or burst that lets nothing
-    by.
+    by, or everything.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class TokenBucket:
     ) -> None:
         self.max_per_second = float(max_per_second)
         self.burst = float(max(1.0, max_per_second) if burst is None else burst)
-        if self.max_per_second <= 0 or self.burst < 1:
-            raise ValueError(f"max_per_second must be > 0 and burst >= 1: {max_per_second}, {burst}")
+        if not (0 < self.max_per_second < math.inf and 1 <= self.burst < math.inf):
+            raise ValueError(
+                f"max_per_second must be > 0 and burst >= 1, and both finite: {max_per_second}, {burst}"
+            )
         self.fail_open = fail_open
         self._client = client
 

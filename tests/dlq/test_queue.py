@@ -49,6 +49,15 @@ def test_the_original_payload_is_preserved() -> None:
     }
 
 
+def test_an_integer_that_is_too_long_for_json_is_kept_as_text_with_every_digit() -> None:
+    giant, longest = 10**5000 + 7, 10**4300 - 1
+    add("giant", {"n": giant, "m": [-giant, longest], giant: True})
+    (entry,) = DeadLetterQueue.peek()
+    assert int(entry.payload["n"], 16) == giant
+    assert [int(entry.payload["m"][0], 16), entry.payload["m"][1]] == [-giant, longest]
+    assert entry.payload[hex(giant)] is True
+
+
 def test_peek_shows_the_last_failures_first() -> None:
     for number in range(5):
         add(f"job-{number}")

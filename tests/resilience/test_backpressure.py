@@ -105,8 +105,9 @@ def test_obliterate_deletes_all_and_says_how_many(queue_of) -> None:
 
 def test_what_is_no_json_is_refused_and_not_stored(queue_of) -> None:
     queue = queue_of(10)
-    with pytest.raises(TypeError):
-        queue.push(object())
+    for no_json, refusal in ((object(), TypeError), (float("nan"), ValueError), ([float("inf")], ValueError)):
+        with pytest.raises(refusal):
+            queue.push(no_json)
     assert queue.count() == 0
 
 

@@ -1,3 +1,4 @@
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -139,6 +140,9 @@ def test_without_redis_nothing_counts_as_seen_so_that_no_work_is_dropped(name: s
     assert release(seen_key(name), client=absent_redis) is False
 
 
-def test_a_ttl_of_nothing_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="ttl"):
-        is_duplicate(name, ttl=0)
+@pytest.mark.parametrize("ttl", [0, 1e17, math.inf, math.nan])
+def test_a_ttl_of_nothing_or_without_end_is_refused(name: str, ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl must be"):
+        is_duplicate(name, ttl=ttl)
+    with pytest.raises(ValueError, match="ttl must be"):
+        enqueue_unique(note.s(name), ttl=ttl)

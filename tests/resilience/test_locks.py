@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 import threading
@@ -6,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.conf import settings
 
+from resilience.connection import MAX_TTL_S
 from resilience.locks import LockHeld, LockLost, LockUnavailable, task_lock
 from tests.resilience.lock_contender import contend
 from tests.support.processes import await_
@@ -146,9 +148,17 @@ def test_a_lost_lease_is_not_extended_for_its_new_holder(name: str, client) -> N
         assert client.pttl(lost.key) <= 1000
 
 
-def test_a_ttl_of_nothing_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="ttl"), task_lock("user_id", name, ttl=0):
+@pytest.mark.parametrize("ttl", [0, 1e17, math.inf, math.nan])
+def test_a_ttl_of_nothing_or_without_end_is_refused(name: str, ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl must be"), task_lock("user_id", name, ttl=ttl):
         pass
+    with task_lock("user_id", name) as lock, pytest.raises(ValueError, match="ttl must be"):
+        lock.extend(ttl)
+
+
+def test_the_longest_ttl_is_one_that_redis_takes(name: str, client) -> None:
+    with task_lock("user_id", name, ttl=MAX_TTL_S) as lock:
+        assert client.pttl(lock.key) > MAX_TTL_S * 1000 - 60_000
 
 
 def test_without_redis_nobody_enters(name: str, absent_redis, frozen_redis) -> None:

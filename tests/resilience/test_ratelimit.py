@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,9 +45,14 @@ def test_asking_for_more_than_the_bucket_can_hold_is_refused_at_once(name: str) 
         TokenBucket(max_per_second=1, burst=5).acquire(name, 6)
 
 
-def test_a_rate_that_lets_nothing_by_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_per_second"):
-        TokenBucket(max_per_second=0)
+@pytest.mark.parametrize(
+    ("rate", "burst"), [(0, None), (math.nan, None), (math.inf, None), (1, 0.5), (1, math.nan), (1, math.inf)]
+)
+def test_a_rate_or_burst_that_lets_nothing_by_or_everything_is_refused(
+    rate: float, burst: float | None
+) -> None:
+    with pytest.raises(ValueError, match="max_per_second must be > 0 and burst >= 1"):
+        TokenBucket(rate, burst)
 
 
 def test_threads_together_get_no_more_than_burst_and_rate_allow(name: str) -> None:

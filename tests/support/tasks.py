@@ -10,12 +10,13 @@ import os
 import random
 import signal
 import time
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Retry
-from django.db import connection
+from django.db import connection, transaction
 
 import outbox
 from tests.support import effects
@@ -133,6 +134,20 @@ def parent_of_two(name: str, fail: bool = False) -> None:
 @shared_task
 def parent_of(task_id: str) -> None:
     note.apply_async(args=["child"], task_id=task_id)
+
+
+@shared_task
+def parent_of_twins(name: str, way: str, task_id: str, keys: list[str]) -> None:
+    """Enqueues one child twice, with these dedup keys, after its own effect and in one of several ways."""
+    effects.add(name)
+    twins = [note.s(name=f"{name}-child").set(task_id=task_id, dedup_key=key) for key in keys]
+    if way == "one call":
+        outbox.enqueue_many(twins)
+    for number, twin in enumerate(twins if way != "one call" else []):
+        with (
+            transaction.atomic() if way == "atomic" or (way == "atomic at last" and number) else nullcontext()
+        ):
+            outbox.enqueue(twin)
 
 
 @shared_task
