@@ -280,6 +280,11 @@ def _json(
         raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
     if size > limit:
         raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {limit}. Pass ids")
+    if '"__type__"' in text and '"__value__"' in text:
+        # A worker would take the mapping for the dump of an object, and receive something else or nothing.
+        raise EnqueueError(
+            f"{task}: {field} holds the keys __type__ and __value__, which kombu keeps for itself"
+        )
     # Most texts have fewer brackets than that, and need not be read.
     if text.count("[") + text.count("{") > depth and _depth(text) > depth:
         raise EnqueueError(f"{task}: {field} is nested deeper than {depth} levels. Pass ids")

@@ -65,6 +65,14 @@ def test_the_limit_of_depth_is_no_stricter_than_a_workers(mocker: MockerFixture)
             validation.check(received())
 
 
+@pytest.mark.parametrize("kind", ["datetime", "of ours"])
+def test_what_kombu_would_take_for_an_object_of_its_own_is_refused(kind: str) -> None:
+    with pytest.raises(EnqueueError, match="args holds the keys __type__ and __value__"):
+        outbox.enqueue(tasks.note.s({"__type__": kind, "__value__": "2026-01-01"}))
+    outbox.enqueue(tasks.note.s('"__type__" and "__value__"'))
+    assert received().decode()[0] == ['"__type__" and "__value__"']
+
+
 def test_many_flat_values_and_brackets_in_texts_are_not_deep() -> None:
     outbox.enqueue(tasks.note.s([["[" * 100, '"[{'], *([[], {}] * 100)]))
     assert len(staged()) == 1
