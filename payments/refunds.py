@@ -60,7 +60,9 @@ def _settle(refund: Refund, done: Refunded, payment_intent_id: str = "") -> Refu
     if done.status == "pending":
         # The bank takes its time, days if it likes: an event, or reconciliation, which asks again, settles
         # the row.
-        Refund.objects.filter(pk=refund.pk, status=Refund.Status.PENDING).update(gateway_refund_id=done.id)
+        Refund.objects.filter(pk=refund.pk, status=Refund.Status.PENDING).update(
+            gateway_refund_id=done.id, amount_cents=done.amount_cents
+        )
         refund.refresh_from_db()
         return refund
     settled = (Refund.Status.SUCCEEDED, Refund.Status.VOIDED)

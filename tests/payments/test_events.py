@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from dlq.models import DeadLetter
 from orders.models import Order
 from outbox.testing import drain, staged
+from payments import transport
 from payments.events import apply_event
+from payments.gateway import PaymentGateway, Refunded
 from payments.models import Refund
+from payments.refunds import refund_order
 from payments.tasks import apply_gateway_event
-from tests.payments.conftest import MakeOrder
+from tests.lab.sandbox_fixture import RunningSandbox
+from tests.payments.conftest import MakeOrder, capture
 from webhooks.models import IncomingEvent
 
 Receive = Callable[..., str]
@@ -105,6 +111,26 @@ def test_a_refund_that_failed_at_the_bank_stays_failed_in_every_order_of_arrival
         else:
             apply_event(receive("refund.updated", id="re_1", status=arrival, amount=9999))
     assert Refund.objects.get().status == "failed"
+
+
+def test_a_refund_beside_one_made_by_hand_has_the_same_total_whoever_settles_it(
+    make_order: MakeOrder, gateway: RunningSandbox, receive: Receive, mocker: MockerFixture
+) -> None:
+    at_once, later = make_order(), make_order()
+    for order in (at_once, later):
+        capture(order, status="cancelled")
+        transport.client().v1.refunds.create({"payment_intent": order.payment_intent_id, "amount": 2000})
+    refund_order(at_once.pk)
+
+    def at_the_bank(*args: Any, **options: Any) -> Refunded:
+        return replace(refund(*args, **options), status="pending")
+
+    refund = PaymentGateway.refund
+    mocker.patch.object(PaymentGateway, "refund", at_the_bank)
+    pending = refund_order(later.pk)
+    assert pending.status == "pending"
+    apply_event(receive("refund.updated", id=pending.gateway_refund_id, status="succeeded", amount=7999))
+    assert list(Refund.objects.values_list("status", "amount_cents")) == [("succeeded", 9999)] * 2
 
 
 def test_events_of_no_interest_are_done(receive: Receive) -> None:
