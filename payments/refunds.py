@@ -52,13 +52,16 @@ def refund_order(order_id: int) -> Refund:
         return refund
     if not intent_id:
         # An intent is confirmed only after its id was committed on the order: no id, nothing captured.
-        return _settle(refund, Refunded("", Refund.Status.VOIDED, 0))
+        return settle(refund, Refunded("", Refund.Status.VOIDED, 0))
     # `voided` is looked at again, on purpose: the gateway's word counts, not what we once thought.
     done = PaymentGateway.refund(intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}")
-    return _settle(refund, done, payment_intent_id=intent_id)
+    if settle(refund, done, payment_intent_id=intent_id).status == Refund.Status.FAILED:
+        raise RefundFailed(f"refund {refund.gateway_refund_id} of order {order_id} has failed at the gateway")
+    return refund
 
 
-def _settle(refund: Refund, done: Refunded, payment_intent_id: str = "") -> Refund:
+def settle(refund: Refund, done: Refunded, *, payment_intent_id: str = "") -> Refund:
+    """Write what the gateway says into the refund's row, unless the row knows better, and return it."""
     known = (Refund.Status.PENDING, Refund.Status.SUCCEEDED, Refund.Status.VOIDED)
     status = done.status if done.status in known else Refund.Status.FAILED
     row = Refund.objects.filter(pk=refund.pk)
@@ -76,8 +79,4 @@ def _settle(refund: Refund, done: Refunded, payment_intent_id: str = "") -> Refu
     # An event that overtook this answer knew no id, and without one the bank's later no would find no row.
     row.filter(gateway_refund_id="").update(gateway_refund_id=done.id)
     refund.refresh_from_db()
-    if refund.status == Refund.Status.FAILED:
-        raise RefundFailed(
-            f"refund {refund.gateway_refund_id} of order {refund.order_id} has failed at the gateway"
-        )
     return refund
