@@ -161,8 +161,9 @@ class PaymentGateway:
         """Give back all that this intent captured and has not yet given back; cancel it if it captured
         nothing.
 
-        The total of the refunds never exceeds what was captured: the amount is computed from the gateway's
-        own list, which also finds the refund of an earlier run whose answer was lost, whatever its key's age.
+        The total of the refunds never exceeds what was captured: the gateway refuses more, and the amount is
+        computed from its own list, which also finds the refund of an earlier run whose answer was lost, whatever
+        its key's age.
         """
         intent = cls.retrieve(intent_id)
         if intent.status != "succeeded":
@@ -171,13 +172,14 @@ class PaymentGateway:
         given = _given(refunds)
         if given.amount_cents >= intent.captured_cents:
             return given
-        # A failed refund stays under its key, so the next one needs a key of its own; the count is the
-        # gateway's.
+        left_cents = intent.captured_cents - given.amount_cents
+        # A key belongs to one amount: after a part was given back by hand, an older run's key would be refused for
+        # good. And a failed refund stays under its key, so the next one needs its own; the count is the gateway's.
         failed = sum(refund.is_void for refund in refunds)
-        key = f"{idempotency_key}-after-{failed}" if failed else idempotency_key
+        key = f"{idempotency_key}-{left_cents}-after-{failed}"
         params: Any = {
             "payment_intent": intent_id,
-            "amount": intent.captured_cents - given.amount_cents,
+            "amount": left_cents,
             "metadata": {"order_id": str(order_id)},
         }
         try:
