@@ -186,7 +186,11 @@ RESILIENCE_ENQUEUE = "config.wiring.enqueue_unique"
 MONITORING_THRESHOLDS = {
     "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}
 }
-MONITORING_SOURCES = {"outbox": "outbox.selectors.stats", "dlq": "dlq.selectors.stats"}
+MONITORING_SOURCES = {
+    "outbox": "outbox.selectors.stats",
+    "dlq": "dlq.selectors.stats",
+    "findings": "payments.selectors.stats",
+}
 
 # --- Celery -------------------------------------------------------------------------------------------
 

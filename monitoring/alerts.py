@@ -43,6 +43,8 @@ class Thresholds:
     max_workers_lost: int = 0
     #: A working day: the desk that should have looked at it did not.
     max_dead_letter_age_s: float = 86_400.0
+    #: Differences from the outside world that nothing mends by itself: each is somebody's money.
+    max_findings: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,16 @@ def dead_letter_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return Alert("dead_letter_age", message, age, thresholds.max_dead_letter_age_s)
 
 
+def findings(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    counts = {kind: count for kind, count in snapshot.findings_for_a_person.items() if count}
+    total = sum(counts.values())
+    if total <= thresholds.max_findings:
+        return None
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+    message = f"Books disagree: {total} findings need a person: {kinds}"
+    return Alert("findings", message, total, thresholds.max_findings)
+
+
 def pending_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     age = snapshot.oldest_pending_age_s
     if age <= thresholds.max_pending_age_s:
@@ -172,6 +184,7 @@ RULES: dict[str, Rule] = {
         dead_letters,
         dead_letters_growing,
         dead_letter_age,
+        findings,
         pending_age,
         repeated_age,
         workers_lost,

@@ -37,21 +37,22 @@ class DatabaseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("monitoring_source_up", "1 if this source could be read", labels=["source"])
         readings: dict[str, Mapping[str, Any]] = {}
-        for name in (sources.OUTBOX, sources.DLQ):
+        for name in sources.ALL:
             try:
                 readings[name] = sources.read(name)
             except Exception:
                 logger.exception("the monitoring source %s could not be read", name)
             up.add_metric([name], float(name in readings))
         yield up
-        known = sources.known_queues()
-        snapshot = build(readings.get(sources.OUTBOX, {}), readings.get(sources.DLQ, {}), known=known)
+        snapshot = build(readings, known=sources.known_queues())
         if sources.OUTBOX in readings:
             yield from _queues(snapshot)
             yield from _totals(snapshot, readings[sources.OUTBOX].get("totals", {}))
         if sources.DLQ in readings:
             yield from _dead_letters(snapshot, readings[sources.DLQ])
-        if len(readings) == 2:
+        if sources.FINDINGS in readings:
+            yield from _findings(snapshot)
+        if len(readings) == len(sources.ALL):
             yield _alerts(snapshot)
 
 
@@ -166,6 +167,18 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
     for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():
         replays.add_metric([outcome], count)
     yield replays
+
+
+def _findings(snapshot: Snapshot) -> Iterator[Metric]:
+    gauges = {
+        "findings_open": ("What differs from the outside world", snapshot.findings),
+        "findings_for_a_person": ("Of it, what nothing mends by itself", snapshot.findings_for_a_person),
+    }
+    for name, (text, counts) in gauges.items():
+        family = GaugeMetricFamily(name, text, labels=["kind"])
+        for kind, count in counts.items():
+            family.add_metric([kind], count)
+        yield family
 
 
 def _alerts(snapshot: Snapshot) -> Metric:

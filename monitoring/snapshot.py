@@ -58,6 +58,7 @@ class Snapshot:
     is the most there were at one moment of the last minutes, without those that were ended in order.
     `copies_skipped` counts by reason the delivered copies that were not to run, ever.
     `dead_letters_grown` is by how many the open dead letters have grown in the last hour; negative when they shrank.
+    `findings` counts by kind what differs from the outside world, `findings_for_a_person` what of it nothing mends.
     """
 
     taken_at: datetime
@@ -65,6 +66,8 @@ class Snapshot:
     dead_letter_count: int = 0
     dead_letters_grown: int = 0
     oldest_dead_letter_age_s: float = 0.0
+    findings: Mapping[str, int] = field(default_factory=dict)
+    findings_for_a_person: Mapping[str, int] = field(default_factory=dict)
     copies_skipped: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     workers: int = 0
@@ -123,11 +126,12 @@ class QueueMonitor:
 
     def snapshot(self) -> Snapshot:
         """What is true now; raises what a source raises (the database is away)."""
-        return build(sources.read(sources.OUTBOX), sources.read(sources.DLQ), known=self._known)
+        return build({name: sources.read(name) for name in sources.ALL}, known=self._known)
 
 
-def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[str] = ()) -> Snapshot:
-    """The snapshot that these figures of the two sources amount to."""
+def build(figures: Mapping[str, Mapping[str, Any]], *, known: Sequence[str] = ()) -> Snapshot:
+    """The snapshot that the figures of these sources, by name, amount to."""
+    outbox, dlq, findings = (figures.get(name, {}) for name in sources.ALL)
     counts = outbox.get("queues", {})
     done, failed = outbox.get("done_last_minute", {}), outbox.get("failed_last_minute", {})
     latency, workers = outbox.get("avg_latency_ms", {}), outbox.get("workers", {})
@@ -153,6 +157,8 @@ def build(outbox: Mapping[str, Any], dlq: Mapping[str, Any], *, known: Sequence[
         dead_letter_count=dlq.get("open", 0),
         dead_letters_grown=dlq.get("grown_last_hour", 0),
         oldest_dead_letter_age_s=dlq.get("oldest_age_s") or 0.0,
+        findings=findings.get("open", {}),
+        findings_for_a_person=findings.get("for_a_person", {}),
         copies_skipped=outbox.get("skipped", {}),
         retries=outbox.get("retries", 0),
         workers=workers.get("count", 0),

@@ -15,6 +15,10 @@ and `dlq`
      "by_queue": [{"queue": str, "task": str, "state": str, "count": int}],      (the unresolved)
      "dead_lettered": [{"queue": str, "task": str, "exception": str, "count": int}]}
 
+and `findings`, what a comparison with the outside world found and has not seen mended
+
+    {"open": {kind: int}, "for_a_person": {kind: int}}                  (the latter: of them, what nothing mends by itself)
+
 What a source leaves out counts as 0. A queue is reported although it is empty when
 `settings.MONITORING_QUEUES` or `settings.OUTBOX_QUEUES` names it.
 """
@@ -30,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 OUTBOX = "outbox"
 DLQ = "dlq"
+FINDINGS = "findings"
+ALL = (OUTBOX, DLQ, FINDINGS)
 
 
 def read(name: str) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import TruncDate
@@ -17,12 +17,12 @@ def generate(*, report_id: int) -> Report:
     """Write the report's CSV and mark it ready; run again, it replaces it. Raises Report.DoesNotExist."""
     report = Report.objects.get(pk=report_id)
     status = Order.Status
-    start = datetime.combine(report.first_day, time.min, tzinfo=timezone.get_default_timezone())
-    end = datetime.combine(report.last_day, time.min, tzinfo=timezone.get_default_timezone()) + timedelta(
-        days=1
-    )
+    zone = timezone.get_default_timezone()
+    start = datetime.combine(report.first_day, time.min, tzinfo=zone)
+    # The last microsecond, which is PostgreSQL's smallest unit: the calendar may have no day after it.
+    end = datetime.combine(report.last_day, time.max, tzinfo=zone)
     days = (
-        Order.objects.filter(created_at__gte=start, created_at__lt=end)
+        Order.objects.filter(created_at__gte=start, created_at__lte=end)
         .annotate(day=TruncDate("created_at"))
         .values("day", "currency")
         .annotate(

@@ -6,12 +6,17 @@ from datetime import date, datetime, timedelta
 from django.db.models import Count, Max, Min, Q, QuerySet
 
 from orders.clock import ClockTimestamp
-from orders.models import ImportFile, ImportRow, Order
+from orders.models import Customer, ImportFile, ImportRow, Order
 
 
 def get_order(order_id: int) -> Order:
     """The order with its customer; raises Order.DoesNotExist."""
     return Order.objects.select_related("customer").get(pk=order_id)
+
+
+def customer_exists(customer_id: int) -> bool:
+    """Whether there is a customer with this id."""
+    return Customer.objects.filter(pk=customer_id).exists()
 
 
 def completed_within(order_id: int, age: timedelta) -> bool:

@@ -36,7 +36,8 @@ def bill_customer(customer_id: int, billing_period: str) -> CustomerBill:
 
     Runs under the lock `lock:user_id:<customer_id>`. The lock saves the second job its work; what makes the
     bill one is the unique constraint, since a lock with a lease can be held by two when its holder is frozen.
-    Raises `resilience.locks.LockHeld`, PeriodStillOpen, or ValueError for a period that is no month.
+    Raises `resilience.locks.LockHeld`, PeriodStillOpen, or ValueError for a period that is no month and for a
+    customer that there is not.
     """
     _, end = month(billing_period)
     wait = end + CLOSES_AFTER - clock.now()
@@ -45,6 +46,9 @@ def bill_customer(customer_id: int, billing_period: str) -> CustomerBill:
             f"{billing_period} can be billed from {end + CLOSES_AFTER:%Y-%m-%d %H:%M} UTC on",
             wait.total_seconds(),
         )
+    # The foreign key is checked at the commit, too late to be told from the lost race below.
+    if not orders.customer_exists(customer_id):
+        raise ValueError(f"there is no customer {customer_id} to bill")
     with task_lock("user_id", customer_id, ttl=LOCK_SECONDS):
         try:
             with transaction.atomic():

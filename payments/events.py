@@ -71,11 +71,13 @@ def _refund_changed(refund: dict[str, Any]) -> None:
     """Our refund reached its end at the bank, which may say yes and, days later, no: failed is final."""
     ours = Q(gateway_refund_id=refund["id"])
     if refund["status"] == "succeeded":
-        _advance(
-            ours & Q(status=Refund.Status.PENDING), Refund.Status.SUCCEEDED, amount_cents=refund["amount"]
-        )
+        # The row has its amount already: the total, of which this refund may be a part.
+        _advance(ours & Q(status=Refund.Status.PENDING), Refund.Status.SUCCEEDED)
     elif refund["status"] in ("failed", "canceled"):
-        _advance(ours & ~Q(status=Refund.Status.FAILED), Refund.Status.FAILED)
+        if refund.get("payment_intent"):
+            # Of a refund made by hand, or of ours before its answer is written, the row does not know the id yet.
+            ours |= Q(gateway_refund_id="", payment_intent_id=refund["payment_intent"])
+        _advance(ours & ~Q(status=Refund.Status.FAILED), Refund.Status.FAILED, gateway_refund_id=refund["id"])
 
 
 def _advance(which: Q, status: Refund.Status, **values: Any) -> None:

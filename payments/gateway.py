@@ -161,24 +161,25 @@ class PaymentGateway:
         """Give back all that this intent captured and has not yet given back; cancel it if it captured
         nothing.
 
-        The total of the refunds never exceeds what was captured: the amount is computed from the gateway's
-        own list, which also finds the refund of an earlier run whose answer was lost, whatever its key's age.
+        The total of the refunds never exceeds what was captured: the gateway refuses more, and the amount is
+        computed from its own list, which also finds the refund of an earlier run whose answer was lost, whatever
+        its key's age.
         """
         intent = cls.retrieve(intent_id)
         if intent.status != "succeeded":
             return cls._void(intent)
         refunds = cls._refunds_of(intent_id)
-        given_cents = sum(refund.amount_cents for refund in refunds if not refund.is_void)
-        if given_cents >= intent.captured_cents:
-            last = next(refund for refund in refunds if not refund.is_void)
-            return Refunded(last.id, last.status, given_cents)
-        # A failed refund stays under its key, so the next one needs a key of its own; the count is the
-        # gateway's.
+        given = _given(refunds)
+        if given.amount_cents >= intent.captured_cents:
+            return given
+        left_cents = intent.captured_cents - given.amount_cents
+        # A key belongs to one amount: after a part was given back by hand, an older run's key would be refused for
+        # good. And a failed refund stays under its key, so the next one needs its own; the count is the gateway's.
         failed = sum(refund.is_void for refund in refunds)
-        key = f"{idempotency_key}-after-{failed}" if failed else idempotency_key
+        key = f"{idempotency_key}-{left_cents}-after-{failed}"
         params: Any = {
             "payment_intent": intent_id,
-            "amount": intent.captured_cents - given_cents,
+            "amount": left_cents,
             "metadata": {"order_id": str(order_id)},
         }
         try:
@@ -187,7 +188,12 @@ class PaymentGateway:
             )
         except UnexpectedState as error:
             raise GatewayBusy(f"{intent_id} was refunded by somebody else just now: {error}", 1.0) from None
-        return Refunded(made.id, made.status, given_cents + made.amount_cents)
+        return Refunded(made.id, made.status, given.amount_cents + made.amount_cents)
+
+    @classmethod
+    def given_back(cls, intent_id: str) -> Refunded:
+        """What was given back of this intent so far, by us or by hand; asks for nothing."""
+        return _given(cls._read(partial(cls._refunds_of, intent_id)))
 
     @classmethod
     def _page_of_intents(cls, params: Any) -> tuple[list[Intent], bool]:
@@ -282,3 +288,9 @@ class PaymentGateway:
         if more:
             raise InvalidRequest(f"{intent_id} has more than 100 refunds: a person must look")
         return found
+
+
+def _given(refunds: list[RefundAnswer]) -> Refunded:
+    valid = [refund for refund in refunds if not refund.is_void]
+    last = valid[0] if valid else RefundAnswer("", "voided", 0)
+    return Refunded(last.id, last.status, sum(refund.amount_cents for refund in valid))

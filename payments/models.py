@@ -52,7 +52,8 @@ class Refund(models.Model):
     """The compensation of one order: everything that its payment captured goes back, once.
 
     `voided` means that there was nothing to give back and the intent was cancelled, so that nothing can
-    follow.
+    follow. `amount_cents` is the total of the payment's refunds, those made by hand included; while `pending`,
+    what it will be.
     """
 
     class Status(models.TextChoices):

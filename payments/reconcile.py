@@ -12,6 +12,7 @@ gone.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,14 +22,13 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Q
 
-import outbox
 from orders import selectors as orders
-from orders.claims import announce, correlation_id
-from payments import clock
+from payments import clock, findings
 from payments.errors import InvalidRequest
-from payments.gateway import Intent, PaymentGateway
+from payments.findings import Difference
+from payments.gateway import Intent, PaymentGateway, Refunded
 from payments.models import Finding, Refund
-from payments.refunds import REFUNDABLE
+from payments.refunds import REFUNDABLE, settle
 
 #: How far back the gateway's list is read. Differences found once are followed however old they grow, and so are
 #: orders whose payment may yet be taken: a dead letter can be replayed on day three.
@@ -36,6 +36,9 @@ WINDOW = timedelta(days=1)
 #: Payments asked for one by one, of older orders that are still being processed, and of those that ended without a
 #: sale: a call each, so that even at a third of a second the two parts end well inside the task's time limit.
 OPEN_ORDERS, ENDED_ORDERS = 300, 100
+#: Refused refunds whose payments are asked about, with two calls each, and payments of which too much was taken, with
+#: one. Where there are more, others of them each time.
+FAILED_REFUNDS, EXCESSES = 50, 100
 #: What is younger is probably still being worked on: the critical queue's longest back-off is five minutes. Not for
 #: what was found already: a run with a longer grace must not report it as gone.
 GRACE = timedelta(minutes=10)
@@ -46,17 +49,6 @@ MEND_AGAIN = timedelta(hours=6)
 
 Kind = Finding.Kind
 Action = Finding.Action
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that does not agree, and what is done about it."""
-
-    kind: Kind
-    subject: str
-    order_id: int | None
-    detail: str
-    action: Action
 
 
 @dataclass
@@ -129,11 +121,12 @@ def reconcile(
                     Action.NEEDS_A_PERSON,
                 )
             )
-    run.differences.extend(_refund_differences(before=now - grace))
+    run.differences.extend(_refund_differences(before=now - grace, settling=heal))
+    run.differences = _without_those_paid_back(run.differences)
     with transaction.atomic():
-        _record(run, now)
+        run.resolved = findings.record(run.differences, now)
         if heal:
-            _heal(run.differences, now, mend_again)
+            findings.heal(run.differences, now, mend_again)
     return run
 
 
@@ -197,21 +190,24 @@ def _compare(intent: Intent, order: Any | None, *, before: datetime | None) -> I
         return
     paid = f"captured {intent.captured_cents} {intent.currency}"
 
-    def differs(kind: Kind, detail: str, action: Action) -> Difference:
-        return Difference(
-            kind, intent.id, order.pk if order else intent.order_id, f"{paid}, {detail}", action
-        )
+    def differs(kind: Kind, detail: str, action: Action, excess_cents: int = 0) -> Difference:
+        order_id = order.pk if order else intent.order_id
+        return Difference(kind, intent.id, order_id, f"{paid}, {detail}", action, excess_cents)
+
+    def is_too_much(kind: Kind, detail: str, excess_cents: int) -> Difference:
+        return differs(kind, detail, Action.NEEDS_A_PERSON, excess_cents)
 
     if order is None:
-        yield differs(Kind.CAPTURED_WITHOUT_ORDER, "the order does not exist", Action.NEEDS_A_PERSON)
+        yield is_too_much(Kind.CAPTURED_WITHOUT_ORDER, "the order does not exist", intent.captured_cents)
     elif intent.id not in (order.payment_intent_id, order.payment_id):
         other = order.payment_intent_id or order.payment_id or "none"
-        yield differs(Kind.CAPTURED_TWICE, f"the order's payment is {other}", Action.NEEDS_A_PERSON)
+        yield is_too_much(Kind.CAPTURED_TWICE, f"the order's payment is {other}", intent.captured_cents)
     elif (intent.captured_cents, intent.currency) != (order.total_cents, order.currency):
-        yield differs(
+        owed_cents = order.total_cents if intent.currency == order.currency else 0
+        yield is_too_much(
             Kind.AMOUNT_DIFFERS,
             f"the order is over {order.total_cents} {order.currency}",
-            Action.NEEDS_A_PERSON,
+            intent.captured_cents - owed_cents,
         )
     elif order.status in REFUNDABLE:
         refund = Refund.objects.filter(order_id=order.pk).first()
@@ -221,7 +217,7 @@ def _compare(intent: Intent, order: Any | None, *, before: datetime | None) -> I
         yield differs(Kind.CAPTURED_NOT_COMPLETED, f"the order is {order.status}", Action.PROCESSING_REARMED)
 
 
-def _refund_differences(*, before: datetime) -> Iterator[Difference]:
+def _refund_differences(*, before: datetime, settling: bool) -> Iterator[Difference]:
     found = Finding.objects.filter(kind=Kind.REFUND_OVERDUE, resolved_at__isnull=True)
     overdue = Refund.objects.filter(
         Q(created_at__lte=before) | Q(order_id__in=found.values("order_id")), status=Refund.Status.PENDING
@@ -231,50 +227,35 @@ def _refund_differences(*, before: datetime) -> Iterator[Difference]:
         yield Difference(
             Kind.REFUND_OVERDUE, f"order-{refund.order_id}", refund.order_id, detail, Action.REFUND_REQUESTED
         )
-    for refund in Refund.objects.filter(status=Refund.Status.FAILED).order_by("pk"):
+    failed = Refund.objects.filter(status=Refund.Status.FAILED).order_by("?")
+    for number, refund in enumerate(failed):
+        if settling and number < FAILED_REFUNDS and _is_paid_back(refund):
+            continue
         detail = f"the bank refused {refund.gateway_refund_id}"
         yield Difference(
             Kind.REFUND_FAILED, f"order-{refund.order_id}", refund.order_id, detail, Action.NEEDS_A_PERSON
         )
 
 
-def _record(run: Reconciliation, now: datetime) -> None:
-    for difference in run.differences:
-        # One that was gone and is back is a new one.
-        Finding.objects.filter(
-            kind=difference.kind, subject=difference.subject, resolved_at__isnull=False
-        ).update(mended_at=None, first_seen_at=now)
-        Finding.objects.update_or_create(
-            kind=difference.kind,
-            subject=difference.subject,
-            defaults={
-                "order_id": difference.order_id,
-                "detail": difference.detail[:500],
-                "action": difference.action,
-                "last_seen_at": now,
-                "resolved_at": None,
-            },
-        )
-    # Every open finding was looked at again in this run, so one that was not seen is gone. `__lt`: a run that
-    # started later than this one may already have seen what this one did not.
-    gone = Finding.objects.filter(resolved_at__isnull=True, last_seen_at__lt=now)
-    run.resolved = gone.update(resolved_at=now)
+def _is_paid_back(refund: Refund) -> bool:
+    """Whether refunds that the bank did carry out, made by a person or by a replay, now give everything back."""
+    for intent in PaymentGateway.intents([refund.payment_intent_id]):
+        given = _given_back(intent.id)
+        if 0 < intent.captured_cents <= given.amount_cents:
+            return settle(refund, given).status != Refund.Status.FAILED
+    return False
 
 
-def _heal(differences: list[Difference], now: datetime, mend_again: timedelta) -> None:
-    due = Q(mended_at__isnull=True) | Q(mended_at__lte=now - mend_again)
-    for difference in differences:
-        if difference.action == Action.NEEDS_A_PERSON or difference.order_id is None:
-            continue
-        # The update is also the claim: of two runs at once, the second waits here and then finds it mended.
-        finding = Finding.objects.filter(due, kind=difference.kind, subject=difference.subject)
-        if not finding.update(mended_at=now):
-            continue
-        if difference.action == Action.PROCESSING_REARMED:
-            outbox.emit(
-                "order.process_due",
-                correlation_id=correlation_id(difference.order_id),
-                order_id=difference.order_id,
-            )
-        else:
-            announce("order.refund_due", difference.order_id)
+def _without_those_paid_back(differences: list[Difference]) -> list[Difference]:
+    """Without those of which a person has given back at the gateway what was taken too much."""
+    excesses = [difference for difference in differences if difference.excess_cents > 0]
+    asked = random.sample(excesses, min(len(excesses), EXCESSES))
+    ended = [each for each in asked if _given_back(each.subject).amount_cents >= each.excess_cents]
+    return [difference for difference in differences if difference not in ended]
+
+
+def _given_back(intent_id: str) -> Refunded:
+    try:
+        return PaymentGateway.given_back(intent_id)
+    except InvalidRequest:  # more refunds than are read: a person must go on looking
+        return Refunded("", Refund.Status.VOIDED, 0)

@@ -7,6 +7,7 @@ expired, ends with one refund.
 
 from __future__ import annotations
 
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from orders import selectors as orders
@@ -46,35 +47,36 @@ def refund_order(order_id: int) -> Refund:
     refund, _ = Refund.objects.get_or_create(
         order_id=order_id, defaults={"payment_intent_id": intent_id, "currency": order.currency}
     )
-    if refund.status == Refund.Status.SUCCEEDED:
+    # Without an id an event was faster than us: the gateway's list says which refund it was, and none is made.
+    if refund.status == Refund.Status.SUCCEEDED and refund.gateway_refund_id:
         return refund
     if not intent_id:
         # An intent is confirmed only after its id was committed on the order: no id, nothing captured.
-        return _settle(refund, Refunded("", Refund.Status.VOIDED, 0))
+        return settle(refund, Refunded("", Refund.Status.VOIDED, 0))
     # `voided` is looked at again, on purpose: the gateway's word counts, not what we once thought.
     done = PaymentGateway.refund(intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}")
-    return _settle(refund, done, payment_intent_id=intent_id)
+    if settle(refund, done, payment_intent_id=intent_id).status == Refund.Status.FAILED:
+        raise RefundFailed(f"refund {refund.gateway_refund_id} of order {order_id} has failed at the gateway")
+    return refund
 
 
-def _settle(refund: Refund, done: Refunded, payment_intent_id: str = "") -> Refund:
-    if done.status == "pending":
-        # The bank takes its time, days if it likes: an event, or reconciliation, which asks again, settles
-        # the row.
-        Refund.objects.filter(pk=refund.pk, status=Refund.Status.PENDING).update(gateway_refund_id=done.id)
-        refund.refresh_from_db()
-        return refund
-    settled = (Refund.Status.SUCCEEDED, Refund.Status.VOIDED)
-    status = done.status if done.status in settled else Refund.Status.FAILED
-    # `succeeded` is never taken back here: a stale run must not overwrite what a faster one or an event
-    # recorded.
-    Refund.objects.filter(pk=refund.pk).exclude(status=Refund.Status.SUCCEEDED).update(
+def settle(refund: Refund, done: Refunded, *, payment_intent_id: str = "") -> Refund:
+    """Write what the gateway says into the refund's row, unless the row knows better, and return it."""
+    known = (Refund.Status.PENDING, Refund.Status.SUCCEEDED, Refund.Status.VOIDED)
+    status = done.status if done.status in known else Refund.Status.FAILED
+    row = Refund.objects.filter(pk=refund.pk)
+    # A stale run must not overwrite what a faster one or an event recorded: `succeeded` is never taken back here,
+    # and `failed` is the last word about that refund.
+    stale = Q(status=Refund.Status.SUCCEEDED) | Q(status=Refund.Status.FAILED, gateway_refund_id=done.id)
+    row.exclude(stale).update(
         status=status,
         payment_intent_id=payment_intent_id or refund.payment_intent_id,
         gateway_refund_id=done.id,
         amount_cents=done.amount_cents,
-        settled_at=Now(),
+        # The bank takes its time, days if it likes: an event, or reconciliation, which asks again, settles the row.
+        settled_at=None if status == Refund.Status.PENDING else Now(),
     )
+    # An event that overtook this answer knew no id, and without one the bank's later no would find no row.
+    row.filter(gateway_refund_id="").update(gateway_refund_id=done.id)
     refund.refresh_from_db()
-    if refund.status == Refund.Status.FAILED:
-        raise RefundFailed(f"refund {done.id} of order {refund.order_id} is {done.status} at the gateway")
     return refund

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Count
 
 from payments.models import Finding, Invoice, Refund
 
@@ -17,8 +21,17 @@ def refund_of(order_id: int) -> Refund | None:
     return Refund.objects.filter(order_id=order_id).first()
 
 
-def open_findings() -> Sequence[Finding]:
-    """The differences between the gateway's ledger and the orders that the last reconciliation left, oldest
-    first.
+def stats() -> dict[str, Any]:
+    """Figures for metrics and alerts: how the gateway's ledger and the orders still differ.
+
+    `open`: {kind: count}, every kind in it; `for_a_person`: the same of those that reconciliation does not mend itself.
     """
-    return list(Finding.objects.filter(resolved_at__isnull=True).order_by("first_seen_at", "pk"))
+    found: dict[str, Counter[str]] = {
+        name: Counter(dict.fromkeys(Finding.Kind.values, 0)) for name in ("open", "for_a_person")
+    }
+    rows = Finding.objects.filter(resolved_at__isnull=True).values_list("kind", "action")
+    for kind, action, count in rows.annotate(Count("pk")):
+        found["open"][kind] += count
+        if action == Finding.Action.NEEDS_A_PERSON:
+            found["for_a_person"][kind] += count
+    return dict(found)

@@ -122,7 +122,7 @@ _MONEY_AND_MAIL = (
          ("payments.gateway", "            key, lambda client, options: answers.intent(client.v1.payment_intents.create(params, options))", "            f'{key}-{uuid.uuid4()}', lambda client, options: answers.intent(client.v1.payment_intents.create(params, options))")),
     _bug("a refund does not look at what was given back", "refund_order", "kill", _STUCK,
          ("payments.gateway", "        refunds = cls._refunds_of(intent_id)", "        refunds = []"),
-         ("payments.gateway", 'key = f"{idempotency_key}-after-{failed}" if failed else idempotency_key', "key = str(uuid.uuid4())")),
+         ("payments.gateway", 'key = f"{idempotency_key}-{left_cents}-after-{failed}"', "key = str(uuid.uuid4())")),
     _bug("an invoice is made without a look or a constraint", "bill_customer", "kill", "one invoice per completed order",
          ("payments.invoices", "    if existing is not None:", "    if False:"),
          without=(("ALTER TABLE payments_invoice DROP CONSTRAINT payments_invoice_one_per_period", "ALTER TABLE payments_invoice ADD CONSTRAINT payments_invoice_one_per_period UNIQUE (order_id, billing_period)"),)),

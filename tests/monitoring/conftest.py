@@ -62,10 +62,21 @@ def dlq_figures(monkeypatch) -> dict[str, Any]:
     return figures_of_dlq
 
 
+@pytest.fixture
+def findings_figures(monkeypatch) -> dict[str, Any]:
+    figures_of_findings = {
+        "open": {"captured_twice": 0, "refund_overdue": 3},
+        "for_a_person": {"captured_twice": 0, "refund_overdue": 0},
+    }
+    monkeypatch.setattr(figures, "FINDINGS", figures_of_findings)
+    return figures_of_findings
+
+
 @pytest.fixture(autouse=True)
-def sources(settings, outbox_figures, dlq_figures) -> None:
+def sources(settings, outbox_figures, dlq_figures, findings_figures) -> None:
     settings.MONITORING_SOURCES = {
         "outbox": "tests.monitoring.figures.outbox",
         "dlq": "tests.monitoring.figures.dlq",
+        "findings": "tests.monitoring.figures.findings",
     }
     settings.MONITORING_QUEUES = ("critical", "high", "default", "low")

@@ -1,9 +1,10 @@
-"""Two sources with figures that a test can set: what `MONITORING_SOURCES` names in these tests."""
+"""Three sources with figures that a test can set: what `MONITORING_SOURCES` names in these tests."""
 
 from typing import Any
 
 OUTBOX: dict[str, Any] = {}
 DLQ: dict[str, Any] = {}
+FINDINGS: dict[str, Any] = {}
 
 
 def outbox() -> dict[str, Any]:
@@ -12,6 +13,10 @@ def outbox() -> dict[str, Any]:
 
 def dlq() -> dict[str, Any]:
     return DLQ
+
+
+def findings() -> dict[str, Any]:
+    return FINDINGS
 
 
 def away() -> dict[str, Any]:

@@ -14,6 +14,7 @@ def system(
     dead_letter_count: int = 0,
     dead_letters_grown: int = 0,
     oldest_dead_letter_age_s: float = 0.0,
+    findings: int = 0,
     **queue,
 ) -> Snapshot:
     return Snapshot(
@@ -24,6 +25,7 @@ def system(
         queues={"default": QueueSnapshot("default", **queue), "low": QueueSnapshot("low")},
         dead_letter_count=dead_letter_count,
         oldest_dead_letter_age_s=oldest_dead_letter_age_s,
+        findings_for_a_person={"captured_twice": findings, "refund_failed": 0},
     )
 
 
@@ -51,6 +53,7 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
         ),
         (system(dead_letter_count=100), system(dead_letter_count=101), "dead_letters"),
         (system(oldest_dead_letter_age_s=86_400), system(oldest_dead_letter_age_s=86_401), "dead_letter_age"),
+        (system(findings=0), system(findings=1), "findings"),
         (system(oldest_pending_age_s=900), system(oldest_pending_age_s=901), "pending_age"),
         (system(oldest_repeated_age_s=345_600), system(oldest_repeated_age_s=345_601), "repeated_age"),
         (system(dead_letters_grown=12), system(dead_letters_grown=13), "dead_letters_growing"),
@@ -81,6 +84,11 @@ def test_an_alert_says_what_is_wrong_with_its_figures() -> None:
     assert (alert.value, alert.threshold) == (12_345, 10_000)
 
 
+def test_the_alert_of_findings_names_their_kinds() -> None:
+    (alert,) = evaluate(system(findings=2))
+    assert alert.message == "Books disagree: 2 findings need a person: captured_twice (2)"
+
+
 def test_several_alerts_fire_together() -> None:
     assert names(system(pending=20_000, dead_letter_count=500)) == ["queue_depth", "dead_letters"]
 
@@ -108,6 +116,6 @@ def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
     everything = system(
         workers=0, workers_lately=1, dead_letters_grown=99, oldest_repeated_age_s=999_999,
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
-        oldest_dead_letter_age_s=99_999,
+        oldest_dead_letter_age_s=99_999, findings=1,
     )  # fmt: skip
     assert sorted(names(everything, EXPECTED)) == sorted(RULES)

@@ -50,6 +50,8 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     assert samples["dlq_messages", letter] == 2
     assert samples["dlq_oldest_unresolved_age_seconds", ()] == 3600
     assert samples["dlq_replays_total", (("outcome", "failed"),)] == 1
+    assert samples["findings_open", (("kind", "refund_overdue"),)] == 3
+    assert samples["findings_for_a_person", (("kind", "refund_overdue"),)] == 0
     died = (("exception", "ValueError"), ("task", "orders.tasks.process_order"))
     assert samples["dlq_dead_lettered_total", died] == 6
 
@@ -105,6 +107,13 @@ def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog)
     assert "the database is away" in caplog.text
 
 
+def test_a_scrape_without_the_findings_says_nothing_about_alerts(scrape, settings) -> None:
+    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"findings": "tests.monitoring.figures.away"}
+    samples = scrape()
+    assert samples["monitoring_source_up", (("source", "findings"),)] == 0
+    assert not {name for name, _ in samples} & {"findings_open", "alert_firing"}
+
+
 def test_no_series_is_labelled_with_an_id(scrape) -> None:
     labels = {label for _, pairs in scrape() for label, _ in pairs}
     known = {
@@ -117,6 +126,7 @@ def test_no_series_is_labelled_with_an_id(scrape) -> None:
         "reason",
         "alert",
         "source",
+        "kind",
         "le",
     }
     assert labels <= known

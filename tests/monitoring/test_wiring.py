@@ -18,6 +18,7 @@ from monitoring.snapshot import QueueMonitor
 from outbox import dispatch, selectors, tally
 from outbox.models import OutboxMessage, Worker
 from outbox.testing import drain, run_here
+from payments.models import Finding
 from tests.support.tasks import deferred_until, note, permanently_wrong
 
 SOURCES = configured.MONITORING_SOURCES
@@ -140,10 +141,35 @@ def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or
 
 
 @pytest.mark.django_db
+def test_a_finding_that_needs_a_person_raises_an_alert_and_one_that_is_being_mended_is_a_figure(
+    client,
+) -> None:
+    def found(kind: str, action: str, resolved_at=None) -> None:
+        now = timezone.now()
+        Finding.objects.create(
+            kind=kind, subject=f"pi_{Finding.objects.count()}", detail="-", action=action,
+            last_seen_at=now, resolved_at=resolved_at,
+        )  # fmt: skip
+
+    found("refund_overdue", "refund_requested")
+    found("captured_twice", "needs_a_person", resolved_at=timezone.now())
+    assert alert_names() == []
+    found("captured_twice", "needs_a_person")
+    assert alert_names() == ["findings"]
+    page = client.get("/metrics").content.decode()
+    assert 'findings_open{kind="captured_twice"} 1.0' in page
+    assert 'findings_open{kind="refund_overdue"} 1.0' in page
+    assert 'findings_open{kind="amount_differs"} 0.0' in page, "a series that is not there cannot rise"
+    assert 'findings_for_a_person{kind="refund_overdue"} 0.0' in page
+    assert 'alert_firing{alert="findings"} 1.0' in page
+
+
+@pytest.mark.django_db
 def test_every_source_answers_the_scrape(client) -> None:
     outbox.enqueue(permanently_wrong.s("c"), queue="low")
     drain()
     page = client.get("/metrics").content.decode()
     assert 'monitoring_source_up{source="outbox"} 1.0' in page
     assert 'monitoring_source_up{source="dlq"} 1.0' in page
+    assert 'monitoring_source_up{source="findings"} 1.0' in page
     assert 'dlq_messages{queue="low",state="open",task="tests.support.tasks.permanently_wrong"} 1.0' in page

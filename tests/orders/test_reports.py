@@ -50,6 +50,23 @@ def test_orders_of_other_days_are_left_out(shop: None) -> None:
     assert len(report.content.splitlines()) == 1
 
 
+def test_a_report_covers_its_days_from_their_first_moment_to_their_last(shop: None) -> None:
+    for at in ("2020-01-01T23:59:59.999999Z", "2020-01-02T00:00:00Z", "2020-01-03T23:59:59.999999Z"):
+        Order.objects.filter(pk=place().id).update(created_at=at)
+    report = Report.objects.create(first_day=date(2020, 1, 2), last_day=date(2020, 1, 3))
+    generate_report(report.id)
+    report.refresh_from_db()
+    assert [line.split(",")[0] for line in report.content.splitlines()[1:]] == ["2020-01-02", "2020-01-03"]
+
+
+def test_a_report_can_cover_all_the_days_that_a_calendar_has(shop: None) -> None:
+    place()
+    report = Report.objects.create(first_day=date.min, last_day=date.max)
+    generate_report(report.id)
+    report.refresh_from_db()
+    assert len(report.content.splitlines()) == 2
+
+
 def test_report_whose_days_are_in_the_wrong_order_is_refused(db: None) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Report.objects.create(first_day=date(2020, 1, 2), last_day=date(2020, 1, 1))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from orders.models import Customer, Order
 from payments import calls
 from payments.gateway import PaymentGateway
+from payments.reconcile import Reconciliation, reconcile
 from tests.lab.sandbox_fixture import RunningSandbox
 
 MakeOrder = Callable[..., Order]
@@ -41,6 +43,18 @@ def capture(order: Order, **changes: Any) -> str:
     Order.objects.filter(pk=order.pk).update(**values)
     order.refresh_from_db()
     return payment.id
+
+
+#: The sandbox's clock has whole seconds: an intent of this second must count as older than the grace.
+NO_GRACE = timedelta(seconds=-2)
+
+
+def compare(**options: Any) -> Reconciliation:
+    return reconcile(**{"grace": NO_GRACE} | options)
+
+
+def kinds(run: Reconciliation) -> list[str]:
+    return sorted(difference.kind for difference in run.differences)
 
 
 @pytest.fixture

@@ -142,3 +142,10 @@ def test_a_period_that_is_no_month_is_a_dead_letter_at_once(customer: Customer) 
     bill_task.delay(customer.pk, "September")
     assert drain() == 1
     assert "a billing period is a month" in DeadLetter.objects.get().error
+
+
+@pytest.mark.django_db(transaction=True)  # The foreign key is checked at a real commit.
+def test_a_customer_that_does_not_exist_is_a_dead_letter_that_names_it() -> None:
+    bill_task.delay(999_999, "2026-09")
+    assert drain() == 1
+    assert "there is no customer 999999 to bill" in DeadLetter.objects.get().error

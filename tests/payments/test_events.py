@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from dlq.models import DeadLetter
 from orders.models import Order
 from outbox.testing import drain, staged
+from payments import transport
 from payments.events import apply_event
+from payments.gateway import PaymentGateway, Refunded
 from payments.models import Refund
+from payments.refunds import RefundFailed, refund_order
 from payments.tasks import apply_gateway_event
-from tests.payments.conftest import MakeOrder
+from tests.lab.sandbox_fixture import RunningSandbox
+from tests.payments.conftest import MakeOrder, capture
 from webhooks.models import IncomingEvent
 
 Receive = Callable[..., str]
 _numbers = itertools.count()
+
+
+@pytest.fixture
+def overtaken(gateway: RunningSandbox, make_order: MakeOrder, mocker: MockerFixture) -> Callable[..., Order]:
+    """A cancelled order whose refund is answered only after `happens(refund)`."""
+    refund = PaymentGateway.refund
+
+    def order_with(happens: Callable[[Refunded], Any]) -> Order:
+        def answered_late(*args: Any, **options: Any) -> Refunded:
+            done = refund(*args, **options)
+            happens(done)
+            return done
+
+        order = make_order()
+        capture(order, status="cancelled")
+        mocker.patch.object(PaymentGateway, "refund", answered_late)
+        return order
+
+    return order_with
 
 
 @pytest.fixture
@@ -36,6 +61,12 @@ def receive(db: None) -> Receive:
 
 def refunded(intent: str, *, amount: int = 9999, of: int = 9999) -> dict[str, Any]:
     return {"payment_intent": intent, "refunded": amount == of, "amount_refunded": amount, "currency": "usd"}
+
+
+def at_the_bank() -> Callable[..., Refunded]:
+    """The gateway's refund as of a bank that takes its time: the sandbox's succeeds at once."""
+    refund = PaymentGateway.refund
+    return lambda *args, **options: replace(refund(*args, **options), status="pending")
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "completed"])
@@ -105,6 +136,92 @@ def test_a_refund_that_failed_at_the_bank_stays_failed_in_every_order_of_arrival
         else:
             apply_event(receive("refund.updated", id="re_1", status=arrival, amount=9999))
     assert Refund.objects.get().status == "failed"
+
+
+def test_a_refund_beside_one_made_by_hand_has_the_same_total_whoever_settles_it(
+    make_order: MakeOrder, gateway: RunningSandbox, receive: Receive, mocker: MockerFixture
+) -> None:
+    at_once, later = make_order(), make_order()
+    for order in (at_once, later):
+        capture(order, status="cancelled")
+        transport.client().v1.refunds.create({"payment_intent": order.payment_intent_id, "amount": 2000})
+    refund_order(at_once.pk)
+    mocker.patch.object(PaymentGateway, "refund", at_the_bank())
+    pending = refund_order(later.pk)
+    assert pending.status == "pending"
+    apply_event(receive("refund.updated", id=pending.gateway_refund_id, status="succeeded", amount=7999))
+    assert list(Refund.objects.values_list("status", "amount_cents")) == [("succeeded", 9999)] * 2
+
+
+def test_a_bank_that_refuses_a_refund_whose_event_overtook_its_answer_is_heard(
+    overtaken: Callable[..., Order], receive: Receive
+) -> None:
+    order = overtaken(
+        lambda done: apply_event(receive("charge.refunded", **refunded(order.payment_intent_id)))
+    )
+    assert refund_order(order.pk).status == "succeeded"
+    (made,) = PaymentGateway._refunds_of(order.payment_intent_id)
+    apply_event(receive("refund.failed", id=made.id, status="failed"))
+    assert Refund.objects.get().status == "failed"
+
+
+def test_a_run_that_died_before_its_answer_was_written_learns_the_refund_that_an_event_told_of(
+    overtaken: Callable[..., Order], receive: Receive, gateway: RunningSandbox, mocker: MockerFixture
+) -> None:
+    def killed(done: Refunded) -> None:
+        apply_event(receive("charge.refunded", **refunded(order.payment_intent_id)))
+        raise KeyboardInterrupt
+
+    order = overtaken(killed)
+    with pytest.raises(KeyboardInterrupt):
+        refund_order(order.pk)
+    mocker.stopall()
+    assert Refund.objects.get().gateway_refund_id == ""
+    (made,) = PaymentGateway._refunds_of(order.payment_intent_id)
+    assert refund_order(order.pk).gateway_refund_id == made.id
+    assert len(gateway.ledger("refunds")) == 1
+
+
+def test_a_bank_that_refuses_a_refund_that_only_an_event_told_of_is_heard(
+    make_order: MakeOrder, receive: Receive
+) -> None:
+    for intent in ("pi_1", "pi_2"):
+        make_order(status="cancelled", payment_intent_id=intent)
+        apply_event(receive("charge.refunded", **refunded(intent)))
+    apply_event(receive("refund.failed", id="re_by_hand", status="failed", payment_intent="pi_1"))
+    told = Refund.objects.order_by("payment_intent_id").values_list("status", "gateway_refund_id")
+    assert list(told) == [("failed", "re_by_hand"), ("succeeded", "")]
+
+
+def test_a_bank_that_refuses_before_the_answer_is_written_is_not_overwritten_by_it(
+    overtaken: Callable[..., Order], receive: Receive
+) -> None:
+    order = overtaken(
+        lambda done: apply_event(
+            receive("refund.failed", id=done.id, status="failed", payment_intent=order.payment_intent_id)
+        )
+    )
+    with pytest.raises(RefundFailed, match=f"of order {order.pk} has failed"):
+        refund_order(order.pk)
+    assert Refund.objects.get().status == "failed"
+
+
+def test_the_refund_that_follows_a_refused_one_settles_the_row_when_the_bank_takes_its_time(
+    make_order: MakeOrder, gateway: RunningSandbox, receive: Receive, mocker: MockerFixture
+) -> None:
+    order = make_order()
+    capture(order, status="cancelled")
+    Refund.objects.create(
+        order=order, payment_intent_id=order.payment_intent_id, currency="usd", status="failed",
+        gateway_refund_id="re_refused", settled_at=order.created_at,
+    )  # fmt: skip
+    mocker.patch.object(PaymentGateway, "refund", at_the_bank())
+    row = refund_order(order.pk)
+    assert (row.status, row.settled_at) == ("pending", None)
+    apply_event(receive("refund.updated", id="re_refused", status="failed"))  # once more, and late
+    apply_event(receive("refund.updated", id=row.gateway_refund_id, status="succeeded"))
+    row.refresh_from_db()
+    assert (row.status, row.amount_cents) == ("succeeded", 9999)
 
 
 def test_events_of_no_interest_are_done(receive: Receive) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -14,21 +13,10 @@ from outbox.testing import clear, drain, staged
 from payments.errors import GatewayUnavailable
 from payments.gateway import PaymentGateway
 from payments.models import Finding, Refund
-from payments.reconcile import Reconciliation, reconcile
+from payments.reconcile import reconcile
 from payments.tasks import reconcile as reconcile_task
 from tests.lab.sandbox_fixture import RunningSandbox
-from tests.payments.conftest import MakeOrder, capture
-
-#: The sandbox's clock has whole seconds: an intent of this second must count as older than the grace.
-NO_GRACE = timedelta(seconds=-2)
-
-
-def compare(**options: Any) -> Reconciliation:
-    return reconcile(**{"grace": NO_GRACE} | options)
-
-
-def kinds(run: Reconciliation) -> list[str]:
-    return sorted(difference.kind for difference in run.differences)
+from tests.payments.conftest import MakeOrder, capture, compare, kinds
 
 
 def test_orders_that_agree_with_the_gateway_are_no_finding(

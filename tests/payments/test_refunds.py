@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from dlq.models import DeadLetter
 from orders.models import Order
@@ -41,20 +42,24 @@ def test_a_cancelled_order_is_refunded_once(charged: Order, sandbox: RunningSand
     assert given["amount"] == 9999
 
 
-def test_a_refund_whose_answer_was_lost_is_found_again(charged: Order, sandbox: RunningSandbox) -> None:
-    # The list of refunds is read before the refund is made: only the second answer may be lost.
+def refund_that_fails(order: Order, sandbox: RunningSandbox, **dial: float) -> None:
+    """The list of refunds is read before the refund is made: only the second answer is to be a bad one."""
     real = PaymentGateway._refunds_of
 
     def listed(intent_id: str) -> Any:
         found = real(intent_id)
-        sandbox.faults(gateway={"drop_reply_rate": 1})
+        sandbox.faults(gateway=dial)
         return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PaymentGateway, "_refunds_of", listed)
         with pytest.raises(GatewayUnavailable):
-            refund_order(charged.pk)
+            refund_order(order.pk)
     sandbox.faults()
+
+
+def test_a_refund_whose_answer_was_lost_is_found_again(charged: Order, sandbox: RunningSandbox) -> None:
+    refund_that_fails(charged, sandbox, drop_reply_rate=1)
     assert len(sandbox.ledger("refunds", order_id=charged.pk)) == 1, "it did not act"
     assert refund_order(charged.pk).status == "succeeded"
     assert len(sandbox.ledger("refunds", order_id=charged.pk)) == 1
@@ -78,6 +83,28 @@ def test_what_was_partly_refunded_by_hand_is_given_back_to_the_rest_and_not_beyo
     transport.client().v1.refunds.create({"payment_intent": charged.payment_intent_id, "amount": 4000})
     assert refund_order(charged.pk).amount_cents == 9999
     assert sorted(refund["amount"] for refund in sandbox.ledger("refunds")) == [4000, 5999]
+
+
+def test_what_was_partly_refunded_by_hand_after_a_stored_error_is_asked_for_under_a_key_of_its_own(
+    charged: Order, sandbox: RunningSandbox
+) -> None:
+    refund_that_fails(charged, sandbox, cached_error_rate=1)
+    transport.client().v1.refunds.create({"payment_intent": charged.payment_intent_id, "amount": 2000})
+    refund_task.delay(charged.pk)
+    drain()
+    assert not DeadLetter.objects.exists()
+    assert Refund.objects.get().amount_cents == 9999
+    assert sorted(refund["amount"] for refund in sandbox.ledger("refunds")) == [2000, 7999]
+
+
+def test_two_runs_that_both_saw_no_refund_ask_for_it_under_one_key(
+    charged: Order, sandbox: RunningSandbox, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(PaymentGateway, "_refunds_of", return_value=[])
+    first = refund_order(charged.pk).gateway_refund_id
+    Refund.objects.all().delete()
+    assert refund_order(charged.pk).gateway_refund_id == first
+    assert len(sandbox.ledger("refunds")) == 1
 
 
 def test_an_order_that_was_never_captured_is_voided_and_can_no_longer_be_captured(
