@@ -48,6 +48,7 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
 MIDDLEWARE = [
     "orders.head.HeadAsGet",
     "orders.problems.ProblemDocuments",
+    "orders.bodies.WholeBodies",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
