@@ -68,7 +68,7 @@ def place(
     """
     key = _key(request)
     overload.check_rate(key)
-    body_hash = idempotency.fingerprint(body.model_dump())
+    body_hash = idempotency.fingerprint(body)
     answer = idempotency.earlier_answer(api_key=key, key=idempotency_key, body_hash=body_hash)
     if answer is None:
         # Only now: what was accepted before is answered whatever the load.
