@@ -231,7 +231,7 @@ def test_reference_and_its_schema_are_served(api: Caller) -> None:
     assert b"//cdn." not in reference.content, "the reference must open without the internet"
     schema = Client().get("/api/openapi.json").json()
     operation = schema["paths"]["/api/orders"]["post"]
-    assert set(operation["responses"]) == {"202", "400", "401", "409", "413", "422", "429", "503"}
+    assert set(operation["responses"]) == {"202", "400", "401", "409", "413", "415", "422", "429", "503"}
     assert "application/problem+json" in operation["responses"]["422"]["content"]
     assert operation["parameters"][0]["name"] == "Idempotency-Key"
     assert operation["parameters"][0]["required"]
