@@ -1,4 +1,4 @@
-"""Bodies without a length: Django reads as many bytes as Content-Length says, and without it none."""
+"""Bodies without a usable length: Django reads as many bytes as Content-Length says, and without it none."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -10,7 +10,7 @@ from orders.problems import Problem
 
 
 class WholeBodies:
-    """Middleware that gives a request which was sent in chunks its body, or refuses it.
+    """Middleware that gives a request which was sent in chunks its body; what cannot be read is refused.
 
     Any program may send its body with `Transfer-Encoding: chunked`, and many do for one that they make as they go. To
     the views it would be empty: a reason that is lost, a good signature that does not match.
@@ -20,11 +20,15 @@ class WholeBodies:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-            try:
+        length = str(request.META.get("CONTENT_LENGTH", ""))
+        try:
+            if not length and "HTTP_TRANSFER_ENCODING" in request.META:
                 _take(request)
-            except Problem as problem:
-                return problem.response(request)
+            elif length and not (length.isascii() and length.isdigit()):
+                # Not every server looks. Django takes it for none, and then fails on it.
+                raise Problem(400, "bad_content_length", "The Content-Length is not a number of bytes.")
+        except Problem as problem:
+            return problem.response(request)
         return self.get_response(request)
 
 
