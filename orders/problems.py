@@ -1,6 +1,7 @@
 """Errors of the HTTP API as problem documents (RFC 9457): what went wrong, and which field to look at."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -57,7 +58,8 @@ def field_problem(status: int, code: str, field: str, message: str) -> Problem:
 
 def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Problem:
     """A problem that goes away by itself: 409, 429 or 503 with a Retry-After of at least a second."""
-    return Problem(status, code, detail, headers={"Retry-After": str(max(1, round(retry_after_s)))})
+    # Rounded up: whoever comes back a moment too early is refused again.
+    return Problem(status, code, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
 class ProblemDocuments:
