@@ -52,7 +52,8 @@ _KEY_PATTERN = r"^[!-~][ -~]*$"
             415: "The body is not `application/json` in UTF-8.",
             422: "A field is wrong (`errors` names it), or the Idempotency-Key was used with another body.",
             429: "Too many orders a second for this key.",
-        }
+        },
+        headers={202: ["Location", "Idempotent-Replayed"], 409: ["Retry-After"]},
     ),
 )
 def place(
