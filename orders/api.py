@@ -49,9 +49,11 @@ _KEY_PATTERN = r"^[!-~][ -~]*$"
         | {
             409: "Out of stock, or a request with this Idempotency-Key is in flight (Retry-After).",
             413: "The body is too large.",
+            415: "The body is not `application/json` in UTF-8.",
             422: "A field is wrong (`errors` names it), or the Idempotency-Key was used with another body.",
             429: "Too many orders a second for this key.",
-        }
+        },
+        headers={202: ["Location", "Idempotent-Replayed"], 409: ["Retry-After"]},
     ),
 )
 def place(
@@ -68,7 +70,7 @@ def place(
     """
     key = _key(request)
     overload.check_rate(key)
-    body_hash = idempotency.fingerprint(body.model_dump())
+    body_hash = idempotency.fingerprint(body)
     answer = idempotency.earlier_answer(api_key=key, key=idempotency_key, body_hash=body_hash)
     if answer is None:
         # Only now: what was accepted before is answered whatever the load.
@@ -149,6 +151,7 @@ def get_journey(request: HttpRequest, order_id: int) -> JourneyOut:
             404: "There is no such order, or not for this key.",
             409: "The order has failed: there is nothing to cancel.",
             413: "The body is too large.",
+            415: "The body is not `application/json` in UTF-8.",
             422: "A field is wrong; `errors` names it.",
         }
     ),

@@ -1,10 +1,14 @@
-"""The CRM's API: what an order looks like there, and the two ways in which a sync can fail."""
+"""The CRM's API: what an order looks like there, and the ways in which a sync can fail."""
 
 import requests
 from django.conf import settings
 
 from orders.models import Order
 from orders.outbound import RateLimited, Refused, post_json
+
+#: Refusals that are about the data. Any other is about us (a key that expired, an address that moved), and every order
+#: would meet it.
+_DATA_IS_WRONG = frozenset({400, 409, 413, 422})
 
 
 class ServiceUnavailable(Exception):
@@ -24,7 +28,9 @@ class SyncService:
 
     @staticmethod
     def sync(entity_type: str, entity_id: int) -> None:
-        """Send the entity's present state; raises ServiceUnavailable or InvalidDataError."""
+        """Send the entity's present state; raises ServiceUnavailable, InvalidDataError, or Refused when the CRM wants
+        nothing from us, whatever the data.
+        """
         if entity_type != "order":
             raise InvalidDataError(f"The CRM takes orders, not {entity_type}.")
         order = Order.objects.select_related("customer").get(pk=entity_id)
@@ -44,6 +50,8 @@ class SyncService:
         except RateLimited as error:
             raise ServiceUnavailable(str(error), error.retry_after) from error
         except Refused as error:
+            if error.status not in _DATA_IS_WRONG:
+                raise
             raise InvalidDataError(error.reason or str(error)) from error
         except requests.RequestException as error:
             raise ServiceUnavailable(str(error)) from error

@@ -12,9 +12,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import connection, transaction
+from pydantic import BaseModel
 
 from orders.models import ApiKey, IdempotencyRecord, Order
 from orders.problems import Problem, busy
@@ -29,9 +29,13 @@ class Answer:
     replayed: bool
 
 
-def fingerprint(body: dict[str, Any]) -> str:
-    """What makes two bodies the same: their values, not their spaces or the order of their keys."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def fingerprint(body: BaseModel) -> str:
+    """What makes two bodies the same: their values, not their spaces, the order of their keys, or whether a default is
+    written out.
+    """
+    # Defaults left out: a release that adds an optional field must not make another body of each that is repeated.
+    values = body.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def earlier_answer(*, api_key: ApiKey, key: str, body_hash: str) -> Answer | None:

@@ -26,7 +26,7 @@ class RateLimited(Exception):
 
 
 class Refused(Exception):
-    """A 4xx: the neighbour understood and will never take this. `status` and `reason` are its words."""
+    """A 4xx: the neighbour understood and will not take this. `status` and `reason` are its words."""
 
     def __init__(self, url: str, status: int, reason: str) -> None:
         super().__init__(f"{url} answered {status}: {reason}")

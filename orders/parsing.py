@@ -13,16 +13,19 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 class StrictParser(Parser):
-    """Refuses with a 400 what Python's parser would let by: duplicate keys, of which the last would win, and
-    NaN.
+    """Refuses with a 400 what Python's parser would let by: duplicate keys, of which the last would win, NaN, and
+    encodings other than UTF-8, at which it would guess.
     """
 
     def parse_body(self, request: HttpRequest) -> Any:
-        """The decoded body; raises a 413 or 400 problem."""
+        """The decoded body; raises a 413, 415 or 400 problem."""
         if len(request.body) > MAX_BODY_BYTES:
             raise too_large()
+        _check_type(request)
         try:
-            return json.loads(request.body, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+            # Not by `loads`, which takes UTF-16 as well.
+            text = request.body.decode("utf-8")
+            return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             # ValueError is also bytes that are no UTF-8, and integers of thousands of digits.
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
@@ -41,6 +44,19 @@ def too_large() -> Problem:
         "body_too_large",
         f"The body may have {MAX_BODY_BYTES} bytes.",
         errors=[{"field": "body", "message": f"is larger than {MAX_BODY_BYTES} bytes"}],
+    )
+
+
+def _check_type(request: HttpRequest) -> None:
+    """Raises a 415 problem for a body that says that it is something else than JSON in UTF-8, or does not say."""
+    charset = (request.content_params or {}).get("charset", "utf-8")
+    if request.content_type == "application/json" and charset.lower() in ("utf-8", "utf8"):
+        return
+    raise Problem(
+        415,
+        "unsupported_media_type",
+        "Send JSON in UTF-8, as `Content-Type: application/json`.",
+        errors=[{"field": "Content-Type", "message": "is not application/json in UTF-8"}],
     )
 
 

@@ -1,6 +1,7 @@
 """Errors of the HTTP API as problem documents (RFC 9457): what went wrong, and which field to look at."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -57,7 +58,8 @@ def field_problem(status: int, code: str, field: str, message: str) -> Problem:
 
 def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Problem:
     """A problem that goes away by itself: 409, 429 or 503 with a Retry-After of at least a second."""
-    return Problem(status, code, detail, headers={"Retry-After": str(max(1, round(retry_after_s)))})
+    # Rounded up: whoever comes back a moment too early is refused again.
+    return Problem(status, code, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
 class ProblemDocuments:
@@ -116,23 +118,40 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
-def documented(descriptions: Mapping[int, str]) -> dict[str, Any]:
-    """The OpenAPI text of an operation's problems: status → when it is answered."""
-    headers = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
-    return {
-        "responses": {
-            status: {
-                "description": description,
-                "content": {CONTENT_TYPE: {"schema": _PROBLEM_SCHEMA}},
-                **(
-                    {"headers": {headers[status]: {"schema": {"type": "string"}}}}
-                    if status in headers
-                    else {}
-                ),
-            }
-            for status, description in descriptions.items()
-        }
+_HEADERS: dict[str, dict[str, Any]] = {
+    "WWW-Authenticate": {"schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "Location": {
+        "description": "Where to follow it.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Idempotent-Replayed": {
+        "description": "There when the answer was given before.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+#: Status → what each problem of it has.
+_USUAL_HEADERS: dict[int, Sequence[str]] = {
+    401: ["WWW-Authenticate"],
+    429: ["Retry-After"],
+    503: ["Retry-After"],
+}
+
+
+def documented(
+    descriptions: Mapping[int, str], *, headers: Mapping[int, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """The OpenAPI text of an operation's problems: status → when it is answered. `headers` are those of its other
+    answers, and of the problems that have some here and none elsewhere.
+    """
+    responses: dict[int, dict[str, Any]] = {
+        status: {"description": description, "content": {CONTENT_TYPE: {"schema": _PROBLEM_SCHEMA}}}
+        for status, description in descriptions.items()
     }
+    usual = {status: names for status, names in _USUAL_HEADERS.items() if status in descriptions}
+    for status, names in (usual | dict(headers or {})).items():
+        responses.setdefault(status, {})["headers"] = {name: _HEADERS[name] for name in names}
+    return {"responses": responses}
 
 
 def not_found(order_id: int) -> NoReturn:

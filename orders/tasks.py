@@ -164,7 +164,8 @@ def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str
 
     Away, or too slow: again in 60 s, or when the CRM asked for; inside a message this spends no attempt for
     `CRM_PATIENCE`. Data that it refuses: logged for a person and done, because the same data will be refused
-    again. Anything else is raised and retried by the schedule: 1 min, 5 min, 30 min, 2 h, 8 h.
+    again. Anything else, such as a key that the CRM does not know any more, is raised and retried by the schedule:
+    1 min, 5 min, 30 min, 2 h, 8 h.
     """
     try:
         crm.SyncService.sync("order", order_id)

@@ -16,7 +16,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from outbox.database import patiently
 from resilience.retry import parse_retry_after
@@ -28,7 +28,7 @@ from webhooks.errors import (
     EndpointUnreachable,
     WebhookDeliveryError,
 )
-from webhooks.models import Delivery
+from webhooks.models import MAX_EVENT_TYPE_LENGTH, Delivery
 
 __all__ = [
     "DeliveryInFlight",
@@ -55,22 +55,30 @@ def send_webhook(
 
     Raises WebhookDeliveryError (with `.status` and `.retry_after` in seconds) when it was not taken:
     DeliveryInFlight while another sender has it, EndpointUnreachable without an answer, EndpointGone for 410,
-    EndpointRefused for an address that we do not call. Raises ValueError for an unusable event id or
-    payload and RuntimeError inside a transaction.
+    EndpointRefused for an address that we do not call. Raises ValueError for an unusable event id, event type,
+    payload or secret, before anything is stored, and RuntimeError inside a transaction.
     """
     if not _EVENT_ID.fullmatch(event_id):
         raise ValueError(f"event_id must be 1 to 255 of A-Z a-z 0-9 _ : -, not {event_id!r}")
+    if len(event_type) > MAX_EVENT_TYPE_LENGTH or not event_type.isprintable():
+        raise ValueError(
+            f"event_type must be up to {MAX_EVENT_TYPE_LENGTH} printable characters, not {event_type!r:.200}"
+        )
     transport.check_url(endpoint_url)
+    signer = _signer(secret)
     key = f"webhook:{event_id}:{endpoint_url}"
     # Nothing in it depends on the attempt, so that a receiver may compare a repeat with what it stored.
     content = {"id": event_id, "event": event_type, "data": payload}
-    body = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    try:
+        body = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"payload must be JSON: {error}") from error
 
     delivery = Delivery.claim(event_id=event_id, endpoint=endpoint_url, event_type=event_type)
     if delivery.status == Delivery.Status.SENT:
         return {"status": "already_sent", "idempotency_key": key}
     try:
-        http_status = _post(endpoint_url, event_id, body, secret)
+        http_status = _post(endpoint_url, event_id, body, signer)
     except Exception as error:
         delivery.release(error=str(error) or repr(error), http_status=getattr(error, "status", None))
         raise
@@ -79,10 +87,10 @@ def send_webhook(
     return {"status": "sent", "http_status": http_status, "idempotency_key": key}
 
 
-def _post(url: str, event_id: str, body: str, secret: str) -> int:
+def _post(url: str, event_id: str, body: str, signer: Webhook | None) -> int:
     """The status of a 2xx answer; every other ending is a WebhookDeliveryError."""
     try:
-        response = transport.post(url, data=body.encode(), headers=_headers(event_id, body, secret))
+        response = transport.post(url, data=body.encode(), headers=_headers(event_id, body, signer))
     except (OSError, http.client.HTTPException) as error:
         raise EndpointUnreachable(f"{type(error).__name__}: {error}") from error
     status = response.status_code
@@ -101,16 +109,26 @@ def _post(url: str, event_id: str, body: str, secret: str) -> int:
     raise WebhookDeliveryError(f"HTTP {status}{text}", status=status, retry_after=retry_after)
 
 
-def _headers(event_id: str, body: str, secret: str) -> dict[str, str]:
+def _signer(secret: str) -> Webhook | None:
+    if not secret:
+        return None
+    try:
+        return Webhook(secret)
+    except (ValueError, EmptyWebhookSecretError):
+        # Without the cause, whose text may have the secret in it.
+        raise ValueError("secret must be whsec_ and base64") from None
+
+
+def _headers(event_id: str, body: str, signer: Webhook | None) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Holdfast-Webhooks/1",
         "X-Webhook-ID": event_id,
         "webhook-id": event_id,
     }
-    if secret:
+    if signer is not None:
         # Signed anew at every attempt: receivers refuse a timestamp that is older than five minutes.
         now = datetime.now(UTC)
         headers["webhook-timestamp"] = str(int(now.timestamp()))
-        headers["webhook-signature"] = Webhook(secret).sign(event_id, now, body)
+        headers["webhook-signature"] = signer.sign(event_id, now, body)
     return headers

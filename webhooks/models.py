@@ -19,6 +19,7 @@ from webhooks.transport import MAX_URL_LENGTH, check_url
 # Longer than the slowest post (4 connects of 5 s, then 15 s) plus a slow resolver, so that a lease that has
 # run out means a sender that is gone; an event whose sender was killed is late by no more than this.
 DELIVERY_LEASE = timedelta(seconds=60)
+MAX_EVENT_TYPE_LENGTH = 100
 
 
 class ClockTimestamp(Func):
@@ -95,7 +96,7 @@ class Event(models.Model):
     """Something that happened to an order, as it looked when published; one row, however often emitted."""
 
     event_id = models.CharField(max_length=255, unique=True, default=new_event_id)
-    event_type = models.CharField(max_length=100)
+    event_type = models.CharField(max_length=MAX_EVENT_TYPE_LENGTH)
     order_id = models.BigIntegerField()
     customer_id = models.BigIntegerField()
     payload = models.JSONField()
@@ -122,7 +123,7 @@ class Delivery(models.Model):
 
     event_id = models.CharField(max_length=255)
     endpoint = models.CharField(max_length=MAX_URL_LENGTH)
-    event_type = models.CharField(max_length=100)
+    event_type = models.CharField(max_length=MAX_EVENT_TYPE_LENGTH)
     subscription = models.ForeignKey(
         Subscription, null=True, on_delete=models.PROTECT, help_text="None for a direct call of send_webhook."
     )

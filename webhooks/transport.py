@@ -102,6 +102,11 @@ def check_url(url: str) -> SplitResult:
         raise EndpointRefused(f"the scheme must be https, not {parts.scheme!r}")
     if not parts.hostname or port == 0:
         raise EndpointRefused("the URL names no host or port to call")
+    try:
+        # As the resolver does it, for which an empty label, or one of more than 63 characters, is no question to ask.
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise EndpointRefused(f"{parts.hostname[:100]!r} is no host name") from None
     if parts.username is not None or parts.password is not None:
         raise EndpointRefused("the URL must not carry a user name or password")
     return parts

@@ -90,6 +90,9 @@ def _store(event: dict[str, Any]) -> bool:
     except DataError as error:
         # Valid JSON that PostgreSQL cannot hold: \u0000 in a text, NaN.
         raise BadEvent("the body contains a character or number that cannot be stored") from error
+    except RecursionError as error:
+        # What was read can still be too deep to be written: each way has its own limit.
+        raise BadEvent("the body is nested too deeply to be stored") from error
     return created
 
 

@@ -3,11 +3,12 @@ import threading
 import time
 
 import pytest
+import requests
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from monitoring import health
-from tests.support.processes import await_
+from tests.support.processes import await_, web
 
 
 @pytest.fixture
@@ -134,3 +135,13 @@ def test_an_installation_can_choose_what_it_needs_to_be_ready(client, settings, 
     settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{closed_port}/0"
     settings.MONITORING_READY_CHECKS = {"database": "monitoring.health.check_database"}
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_probe_in_plain_http_is_answered_itself_where_all_else_is_redirected_to_https() -> None:
+    with web(env={"SECURE": "1"}) as (_, url):
+        status = {
+            path: requests.get(f"{url}{path}", allow_redirects=False, timeout=30).status_code
+            for path in ("/healthz", "/readyz", "/metrics", "/api/orders", "/healthz/x")
+        }
+    assert status == {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/api/orders": 301, "/healthz/x": 301}

@@ -231,10 +231,31 @@ def test_reference_and_its_schema_are_served(api: Caller) -> None:
     assert b"//cdn." not in reference.content, "the reference must open without the internet"
     schema = Client().get("/api/openapi.json").json()
     operation = schema["paths"]["/api/orders"]["post"]
-    assert set(operation["responses"]) == {"202", "400", "401", "409", "413", "422", "429", "503"}
+    assert set(operation["responses"]) == {"202", "400", "401", "409", "413", "415", "422", "429", "503"}
     assert "application/problem+json" in operation["responses"]["422"]["content"]
     assert operation["parameters"][0]["name"] == "Idempotency-Key"
     assert operation["parameters"][0]["required"]
+
+
+def test_reference_names_every_header_that_an_answer_has_for_its_client(
+    api: Caller, mocker: MockerFixture, settings: Any
+) -> None:
+    plain = set(api.get().headers)
+    answers = [Client().post("/api/orders"), api.post(body()), api.post(body())]
+    settings.ORDERS_MAX_BACKLOG = 0
+    answers.append(api.post(body(), key="key-2"))
+    settings.ORDERS_MAX_BACKLOG = 1_000
+    settings.ORDERS_PER_SECOND = 0.001
+    answers += [api.post(body()), api.post(body())]
+    settings.ORDERS_PER_SECOND = 1_000
+    mocker.patch("orders.idempotency._only_one_in_flight", return_value=False)
+    answers.append(api.post(body(), key="key-2"))
+    sent: dict[str, set[str]] = {}
+    for answer in answers:
+        sent.setdefault(str(answer.status_code), set()).update(set(answer.headers) - plain)
+    assert set(sent) == {"202", "401", "409", "429", "503"}
+    responses = Client().get("/api/openapi.json").json()["paths"]["/api/orders"]["post"]["responses"]
+    assert {status: set(responses[status]["headers"]) for status in sent} == sent
 
 
 def test_nothing_is_stored_by_reading(api: Caller) -> None:

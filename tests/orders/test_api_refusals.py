@@ -8,7 +8,7 @@ import pytest
 from orders.models import IdempotencyRecord, Order, Price, Product
 from orders.parsing import MAX_BODY_BYTES
 from outbox.models import OutboxMessage
-from tests.orders.conftest import Caller, body, units
+from tests.orders.conftest import Caller, body, place, units
 from tests.orders.test_api import problem
 
 HUGE = 10**400
@@ -77,13 +77,47 @@ def test_wrong_field_is_a_422_that_names_it(api: Caller, sent: Any, field: str) 
         b"[" * 20_000,
         b'{"customer_id": 1, "customer_id": 2}',
         b"{'customer_id': 1}",
+        json.dumps(body()).encode("utf-16"),
+        json.dumps(body()).encode("utf-8-sig"),
     ],
-    ids=["cut off", "no UTF-8", "NaN", "5,000 digits", "deep", "key twice", "no JSON"],
+    ids=["cut off", "no UTF-8", "NaN", "5,000 digits", "deep", "key twice", "no JSON", "UTF-16", "BOM"],
 )
 def test_malformed_json_is_a_400_that_names_the_body(api: Caller, sent: bytes) -> None:
     before = units()
     assert problem(api.post(sent), 400)["errors"] == [{"field": "body", "message": "is not valid JSON"}]
     nothing_is_stored(before)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonp",
+        "application/json, text/plain",
+        "application/json; charset=utf-16",
+        "application/json; charset=bogus",
+        "\xff",
+    ],
+)
+def test_body_that_is_not_said_to_be_json_in_utf8_is_a_415(api: Caller, content_type: str) -> None:
+    before = units()
+    order_id = place().pk
+    for path in ("/api/orders", f"/api/orders/{order_id}/cancel"):
+        document = problem(post_as(api, content_type, path=path), 415)
+        assert document["errors"][0]["field"] == "Content-Type"
+    assert Order.objects.get().status == "pending"
+    assert units() == (before[0] - 1, before[1] + 1, before[2])
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"', "application/json; profile=x"],
+)
+def test_parameters_of_the_content_type_are_allowed(api: Caller, content_type: str) -> None:
+    assert post_as(api, content_type).status_code == 202
 
 
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 2_000_000], ids=["above ours", "above Django's"])
@@ -161,6 +195,12 @@ def test_wrong_reason_of_a_cancellation_is_a_422(api: Caller, reason: Any) -> No
     document = problem(api.post({"reason": reason}, path=f"/api/orders/{order_id}/cancel"), 422)
     assert document["errors"][0]["field"] == "reason"
     assert Order.objects.get(pk=order_id).status == "pending"
+
+
+def post_as(api: Caller, content_type: str, *, path: str = "/api/orders") -> Any:
+    """POST a good body, said to be of this type."""
+    sent, headers = json.dumps(body()), {"Idempotency-Key": "key-1"}
+    return api.client.generic("POST", path, sent, content_type=content_type, headers=headers)
 
 
 def nothing_is_stored(before: tuple[int, int, int]) -> None:

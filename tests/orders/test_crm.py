@@ -11,12 +11,11 @@ from django.utils import timezone
 from pytest_mock import MockerFixture
 
 import outbox
+from dlq import replay
+from dlq.models import DeadLetter
 from orders import crm
 from orders.models import Order, SyncErrorLog
-from orders.tasks import (
-    CRM_PATIENCE,
-    sync_to_crm,
-)
+from orders.tasks import CRM_PATIENCE, sync_to_crm
 from outbox.dispatch import offer_abandoned
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -100,12 +99,33 @@ class TestSyncingToTheCrm:
         (record,) = sandbox_settings.ledger("crm", order_id=completed.id)
         assert record["record"]["status"] == "completed"
 
+    @pytest.mark.parametrize("status", [400, 409, 413, 422])
     def test_data_that_the_crm_refuses_is_logged_with_its_reason(
-        self, completed: Order, mocker: MockerFixture
+        self, completed: Order, mocker: MockerFixture, status: int
     ) -> None:
-        mocker.patch("requests.post", return_value=MagicMock(status_code=422, text="email is missing"))
+        mocker.patch("requests.post", return_value=MagicMock(status_code=status, text="email is missing"))
         assert settle(sync_to_crm, completed.id).status == "done"
         assert SyncErrorLog.objects.get().error == "email is missing"
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
+    def test_refusal_that_is_not_about_the_data_is_retried_and_then_a_dead_letter(
+        self, completed: Order, mocker: MockerFixture, status: int
+    ) -> None:
+        mocker.patch("requests.post", return_value=MagicMock(status_code=status, text="who are you?"))
+        message = settle(sync_to_crm, completed.id)
+        assert (message.status, message.attempts) == ("dead", 6)
+        assert f"answered {status}: who are you?" in DeadLetter.objects.get().error
+        assert not SyncErrorLog.objects.exists()
+
+    def test_order_that_a_moved_crm_did_not_take_is_there_once_its_letter_is_replayed(
+        self, completed: Order, sandbox_settings: RunningSandbox, settings: Any
+    ) -> None:
+        new_home, settings.CRM_URL = settings.CRM_URL, f"{sandbox_settings.url}/moved"
+        assert settle(sync_to_crm, completed.id).status == "dead"
+        settings.CRM_URL = new_home
+        replay.replay(DeadLetter.objects.get().pk, actor="operator")
+        drain()
+        assert len(sandbox_settings.ledger("crm", order_id=completed.id)) == 1
 
     @pytest.mark.parametrize("status", [500, 503, 302, 408])
     def test_answer_that_may_change_is_service_unavailable(

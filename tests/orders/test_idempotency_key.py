@@ -12,6 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from orders import idempotency
 from orders.models import ApiKey, IdempotencyRecord, Order
 from orders.problems import Problem
+from orders.schemas import OrderIn
 from orders.services import place_order
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place, units
@@ -165,6 +166,33 @@ def test_second_record_of_a_key_is_refused_by_the_database(shop: None) -> None:
         IdempotencyRecord.objects.create(order=place(), **record)
 
 
+class OrderInOfTheNextRelease(OrderIn):
+    gift: bool = False
+    note: str | None = None
+
+
+def test_request_repeated_across_a_release_that_adds_optional_fields_is_the_same() -> None:
+    sent = body()
+    del sent["receipt_email"]
+    same = [
+        OrderIn(**sent),
+        OrderInOfTheNextRelease(**sent),
+        OrderInOfTheNextRelease(**sent, note=None, gift=False),
+    ]
+    assert len({idempotency.fingerprint(each) for each in same}) == 1
+    assert idempotency.fingerprint(OrderInOfTheNextRelease(**sent, gift=True)) != idempotency.fingerprint(
+        same[0]
+    )
+
+
+def test_optional_field_left_out_or_null_is_the_same_request(raw_key: str) -> None:
+    sent = body(receipt_email=None)
+    first = Caller(raw_key).post(sent)
+    del sent["receipt_email"]
+    assert Caller(raw_key).post(sent).content == first.content
+    assert problem(Caller(raw_key).post(body()), 422)["code"] == "idempotency_key_reused"
+
+
 def fingerprint() -> str:
     """That of the body which `post(body())` sends."""
-    return idempotency.fingerprint(body())
+    return idempotency.fingerprint(OrderIn(**body()))

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 import signal
 import threading
 import uuid
@@ -14,7 +13,7 @@ import requests
 from orders.models import ApiKey, IdempotencyRecord, Order
 from outbox.testing import staged
 from tests.orders.conftest import body, units
-from tests.support.processes import Process, await_, started
+from tests.support.processes import Process, await_, web
 
 KEYS = 30
 REPEATS = 4
@@ -26,11 +25,8 @@ def test_repeated_orders_under_kill_9_of_the_web_are_one_order_a_key(busy_shop: 
     raw = ApiKey.issue("shop")[1]
     keys = [str(uuid.uuid4()) for _ in range(KEYS)]
     # Preloaded, so that a new worker is a fork and serves at once.
-    arguments = ["-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0", "--preload", "--threads", "4"]
-    with started(arguments, ready="Booting worker") as web:
-        found = re.search(r"Listening at: (http://\S+)", web.output())
-        assert found
-        url, killer = found.group(1), Killer(web, answers_per_kill=10)
+    with web("--preload") as (process, url):
+        killer = Killer(process, answers_per_kill=10)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda key: order(url, raw, key, killer), keys * REPEATS))
     assert killer.kills >= 3

@@ -9,6 +9,7 @@ from redis.exceptions import ConnectionError as RedisAway
 
 from orders import overload
 from orders.models import ApiKey, Order
+from orders.problems import busy
 from outbox.testing import clear
 from tests.orders.conftest import Caller, body
 from tests.orders.test_api import problem
@@ -28,6 +29,11 @@ def test_key_that_places_too_fast_is_a_429_and_others_are_served(api: Caller, se
     assert int(limited[0]["Retry-After"]) >= 1
     assert Order.objects.count() == 6 - len(limited)
     assert Caller(ApiKey.issue("other")[1]).post(body()).status_code == 202
+
+
+@pytest.mark.parametrize(("wait_s", "told"), [(0, "1"), (0.2, "1"), (2.0, "2"), (2.4, "3")])
+def test_wait_that_a_client_is_told_is_not_shorter_than_the_wait(wait_s: float, told: str) -> None:
+    assert busy(429, "rate_limited", "Later.", retry_after_s=wait_s).headers["Retry-After"] == told
 
 
 def test_orders_are_taken_while_redis_is_away(api: Caller, mocker: MockerFixture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.test_killed_web import Killer, order
-from tests.support.processes import started
+from tests.support.processes import web
 
 pytestmark = [pytest.mark.proof, pytest.mark.django_db(transaction=True)]
 
@@ -30,22 +29,9 @@ def test_a_thousand_keys_twenty_times_at_once_under_kills_are_a_thousand_orders_
     seed_demo()
     raw = ApiKey.issue("shop")[1]
     keys = [str(uuid.uuid4()) for _ in range(KEYS)]
-    arguments = [
-        "-m",
-        "gunicorn",
-        "config.wsgi",
-        "--bind",
-        "127.0.0.1:0",
-        "--preload",
-        "--workers",
-        "2",
-        "--threads",
-        "10",
-    ]
-    with started(arguments, ready="Booting worker", env={"ORDERS_PER_SECOND": "1000000"}) as web:
-        found = re.search(r"Listening at: (http://\S+)", web.output())
-        assert found
-        url, killer = found.group(1), Killer(web, answers_per_kill=100)
+    options = ("--preload", "--workers", "2", "--threads", "10")
+    with web(*options, env={"ORDERS_PER_SECOND": "1000000"}) as (process, url):
+        killer = Killer(process, answers_per_kill=100)
         with ThreadPoolExecutor(DUPLICATES) as pool:
             # One key after the other, so that its twenty requests meet.
             repeated = [key for key in keys for _ in range(DUPLICATES)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,6 +142,16 @@ def worker(
     ]  # fmt: skip
     with started(arguments, env=env, ready=" ready.") as process:
         yield process
+
+
+@contextmanager
+def web(*options: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[Process, str]]:
+    """A real web process of four threads, and its address."""
+    arguments = ["-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0", "--threads", "4", *options]
+    with started(arguments, env=env, ready="Booting worker") as process:
+        found = re.search(r"Listening at: (http://\S+)", process.output())
+        assert found
+        yield process, found.group(1)
 
 
 @contextmanager

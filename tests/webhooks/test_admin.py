@@ -36,9 +36,12 @@ def test_saving_a_subscription_keeps_its_secret_and_its_address(admin_client: Cl
     assert (after.customer_id, after.url, after.secret) == (1, URL, subscription.secret)
 
 
-def test_an_address_that_we_do_not_call_is_refused_in_the_form(admin_client: Client):
-    form = {"customer_id": 1, "url": "ftp://example.com", "event_types": "[]"}
-    assert "scheme must be https" in admin_client.post("/admin/webhooks/subscription/add/", form).text
+@pytest.mark.parametrize(
+    ("url", "reason"), [("ftp://example.com", "scheme must be https"), ("https://a..b/", "is no host name")]
+)
+def test_an_address_that_we_do_not_call_is_refused_in_the_form(admin_client: Client, url: str, reason: str):
+    form = {"customer_id": 1, "url": url, "event_types": "[]"}
+    assert reason in admin_client.post("/admin/webhooks/subscription/add/", form).text
     assert not Subscription.objects.exists()
 
 

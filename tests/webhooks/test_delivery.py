@@ -25,6 +25,13 @@ from webhooks.transport import Response
 URL = "https://example.com/hook"
 
 
+def nested(depth: int) -> list[object]:
+    found: list[object] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 @pytest.mark.django_db
 class TestWithoutANetwork:
     def test_the_idempotency_key_prevents_duplicates(self, mocker):
@@ -120,9 +127,30 @@ class TestWithoutANetwork:
             send_webhook(URL, "order.created", {}, event_id)
         assert not Delivery.objects.exists()
 
-    def test_an_address_that_we_do_not_call_is_refused_before_anything_is_stored(self):
-        with pytest.raises(EndpointRefused, match="scheme"):
-            send_webhook("ftp://example.com", "order.created", {}, "evt_1")
+    @pytest.mark.parametrize("event_type", ["e" * 101, "e\0", "e\r\nX-Admin: 1", "\ud800"])
+    def test_an_event_type_that_cannot_be_stored_is_refused_before_anything_is(self, event_type):
+        with pytest.raises(ValueError, match="event_type"):
+            send_webhook(URL, event_type, {}, "evt_1")
+        assert not Delivery.objects.exists()
+
+    @pytest.mark.parametrize(
+        "payload", [{1}, {"at": timezone.now()}, b"x", {(1, 2): 3}, float("nan"), nested(2_000)], ids=type
+    )
+    def test_a_payload_that_is_no_json_is_refused_before_anything_is_stored(self, payload):
+        with pytest.raises(ValueError):
+            send_webhook(URL, "order.created", payload, "evt_1")
+        assert not Delivery.objects.exists()
+
+    @pytest.mark.parametrize("secret", ["whsec_", "whsec_!!!", "whsec_A", "whsec_é"])
+    def test_a_secret_that_signs_nothing_is_refused_before_anything_is_stored(self, secret):
+        with pytest.raises(ValueError, match=r"^secret must be whsec_ and base64$"):
+            send_webhook(URL, "order.created", {}, "evt_1", secret=secret)
+        assert not Delivery.objects.exists()
+
+    @pytest.mark.parametrize("url", ["ftp://example.com", "https://a..b/", "https://.example.com/"])
+    def test_an_address_that_we_do_not_call_is_refused_before_anything_is_stored(self, url):
+        with pytest.raises(EndpointRefused, match=r"scheme|no host name"):
+            send_webhook(url, "order.created", {}, "evt_1")
         assert not Delivery.objects.exists()
 
     def test_the_database_refuses_a_second_row_and_a_lease_on_what_was_sent(self):

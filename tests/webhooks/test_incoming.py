@@ -139,6 +139,20 @@ def test_a_signed_body_that_is_no_event_is_a_400_problem_and_stores_nothing(body
     assert not IncomingEvent.objects.exists()
 
 
+@pytest.mark.parametrize("depth", range(200, 1_400, 100))
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_a_signed_body_however_deep_is_stored_or_a_400_problem(depth, opening, closing):
+    answer = post('{"id": "evt_1", "type": "x", "data": ' + opening * depth + "1" + closing * depth + "}")
+    assert (answer.status_code, IncomingEvent.objects.count()) in ((200, 1), (400, 0))
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1.5", "²"])
+def test_a_content_length_that_is_no_number_is_a_400_problem(length):
+    answer = Client().post(PATH, "{}", content_type="application/json", CONTENT_LENGTH=length)
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+
+
 def test_a_body_that_is_not_utf8_is_refused():
     answer = Client().post(
         PATH, b"\xff\xfe", content_type="application/json", headers={"Stripe-Signature": "t=1,v1=a"}

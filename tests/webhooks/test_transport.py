@@ -120,6 +120,9 @@ def test_the_connection_goes_to_the_address_that_was_checked_and_the_name_is_not
         ("gopher://example.com/", "scheme"),
         ("https://", "no host"),
         ("https://example.com:0/", "no host"),
+        ("https://a..b/", "no host name"),
+        ("https://.example.com/", "no host name"),
+        (f"https://{'a' * 64}.com/", "no host name"),
         ("https://user:secret@example.com/", "user name"),
         ("https://example.com:99999/", "not a URL"),
         ("https://exa mple.com/", "ASCII"),
@@ -132,6 +135,13 @@ def test_a_url_that_is_not_plain_https_is_refused_with_the_reason(settings, url,
     settings.WEBHOOKS_ALLOW_PRIVATE = False
     with pytest.raises(EndpointRefused, match=reason):
         transport.check_url(url)
+
+
+@pytest.mark.parametrize(
+    "host", [f"{'a' * 63}.com", "example.com.", "xn--bcher-kva.example", "[2606:2800:220:1::1]"]
+)
+def test_a_host_that_a_resolver_can_be_asked_for_is_taken(host):
+    assert transport.check_url(f"https://{host}/").hostname == host.strip("[]")
 
 
 def test_plain_http_is_for_the_lab_only(settings):
