@@ -26,7 +26,7 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
