@@ -20,7 +20,7 @@ from kombu import Exchange
 from kombu.serialization import dumps, loads
 
 from dlq import capture, conf
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, Happened, State
 from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 
 #: A message without a journal that was sent again and was not heard of since may have been lost with its
@@ -90,7 +90,7 @@ def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
         letter = _get(letter_id, NotDiscardable)
         if not changed:
             raise NotDiscardable(f"{letter.message_id} is {letter.state}, not open")
-        LetterEvent.objects.create(letter=letter, what=Happened.DISCARDED, actor=actor, note=reason)
+        letter.happened(Happened.DISCARDED, actor=actor, note=reason)
         release = conf.hook("DLQ_DISCARDER")
         if release is not None and letter.generation is not None:
             release(letter)
@@ -104,9 +104,7 @@ def _claim(letter_id: int, *, actor: str) -> DeadLetter:
     letter = _get(letter_id, NotReplayable)
     if not claimed:
         raise NotReplayable(f"{letter.message_id} is {letter.state}, not open")
-    LetterEvent.objects.create(
-        letter=letter, what=Happened.REPLAYED, actor=actor, generation=letter.generation
-    )
+    letter.happened(Happened.REPLAYED, actor=actor)
     return letter
 
 
