@@ -43,6 +43,7 @@ class Happened(models.TextChoices):
     REOPENED = "reopened", "failed again"
     RESOLVED = "resolved", "resolved"
     DISCARDED = "discarded", "discarded"
+    RETURNED = "returned", "open again, without an outcome of its replay"
 
 
 class DeadLetter(models.Model):

@@ -187,9 +187,14 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
 
 
 def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
-    """The broker does not have it: the letter is open again."""
-    _reopen(letter, exc)
-    return NotReplayable(f"{letter.message_id} could not be published: {exc}")
+    """The broker does not have it, and nothing ran: the letter is open again, and as it was."""
+    why = capture.shortened(
+        f"could not be published, the broker did not take it: {type(exc).__name__}: {exc}"
+    )
+    with transaction.atomic():
+        if DeadLetter.objects.filter(pk=letter.pk, state=State.REPLAYING).update(state=State.OPEN):
+            letter.happened(Happened.RETURNED, note=why)
+    return NotReplayable(f"{letter.message_id} {why}. Its letter is open as before")
 
 
 def _body(letter: DeadLetter, raw: RawMessage, retries: int) -> tuple[bytes | str, Any, Any]:

@@ -62,6 +62,7 @@ def stats() -> dict[str, Any]:
             "sent": replays[Happened.REPLAYED],
             "succeeded": replays[Happened.RESOLVED],
             "failed": replays[Happened.REOPENED],
+            "returned": replays[Happened.RETURNED],
         },
     }
 
