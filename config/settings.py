@@ -234,6 +234,7 @@ CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},
     "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},
+    "silence": {"task": "dlq.silence.reopen", "schedule": 600.0, "options": {"queue": "low"}},
 }
 if is_rabbitmq(CELERY_BROKER_URL):
     CELERY_BEAT_SCHEDULE["undeliverable"] = {

@@ -133,7 +133,7 @@ def _record(
                 # The same message: a redelivery, or the second of two hooks that report one ending. While the letter
                 # is under replay, the copy that was sent decides and not a late one of the original.
                 return letter, letter.raw_digest == values["raw_digest"]
-            if letter.state == State.OPEN:
+            if letter.state == State.OPEN and not (replayed and _was_given_up(letter)):
                 return letter, True
             if replayed:
                 # What came back is the copy that the replay sent; the letter keeps the original.
@@ -142,6 +142,12 @@ def _record(
             return letter, True
         reopen_with(letter, values | {"generation": generation})
     return letter, True
+
+
+def _was_given_up(letter: DeadLetter) -> bool:
+    """Its replay counts as lost; what comes of it after all is not yet recorded."""
+    last = letter.events.last()
+    return last is not None and last.what == Happened.RETURNED
 
 
 def reopen(message_id: str, *, attempts: int, exception: BaseException, error: str, traceback: str) -> None:

@@ -1,7 +1,7 @@
 """A letter is one message that ended badly; its events are its whole story.
 
 State as a table whose transitions are guarded UPDATEs (the idea is solid_queue's): `dlq.capture` opens and
-resolves, `dlq.replay` claims and discards, nothing else writes.
+resolves, `dlq.replay` claims and discards, `dlq.silence` gives replays up, nothing else writes.
 """
 
 from __future__ import annotations

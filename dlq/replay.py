@@ -24,8 +24,8 @@ from dlq.models import Cause, DeadLetter, Happened, State
 from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 
 #: A message without a journal that was sent again and was not heard of since may have been lost with its
-#: broker; after this an operator may send it again. A journalled one cannot be lost, so that it has no such
-#: end.
+#: broker; after this an operator may send it again, and `dlq.silence` opens its letter. A journalled one cannot
+#: be lost, so that it has no such end.
 SILENT_AFTER = timedelta(hours=1)
 #: How long RabbitMQ may take to confirm that it has stored the message.
 CONFIRM_WITHIN_S = 10
@@ -108,9 +108,14 @@ def _claim(letter_id: int, *, actor: str) -> DeadLetter:
     return letter
 
 
+def silent() -> Q:
+    """Letters whose replay was not heard of for `SILENT_AFTER`."""
+    long_ago = Now() - Value(SILENT_AFTER)
+    return Q(state=State.REPLAYING, closed_at=None, generation=None, replayed_at__lt=long_ago)
+
+
 def _claimable() -> Q:
-    silent = Q(state=State.REPLAYING, generation=None, replayed_at__lt=Now() - Value(SILENT_AFTER))
-    return Q(state=State.OPEN) | silent
+    return Q(state=State.OPEN) | silent()
 
 
 def _get(letter_id: int, error: type[Exception]) -> DeadLetter:

@@ -7,10 +7,12 @@ from uuid import UUID
 
 from django.db import connection
 
+import outbox
 from lab.crashpoints.scenario import (
     Scenario,
     State,
     drop_fan_out,
+    message,
     place,
     processed,
     run,
@@ -99,6 +101,22 @@ def _is_discarded(world: World, state: State) -> str:
     )
 
 
+def _silent(world: World) -> Any:
+    """A letter that was sent again long ago, and the message that asks for such."""
+    from dlq.queue import DeadLetterQueue
+    from dlq.silence import reopen
+
+    DeadLetterQueue.add("lost", "orders", {}, "seeded")
+    model("dlq.DeadLetter").objects.update(state="replaying", replayed_at="2001-01-01T00:00:00Z")
+    return outbox.enqueue(reopen.s()), {}
+
+
+def _is_open_and_says_so_once(world: World, state: State) -> str:
+    letter = model("dlq.DeadLetter").objects.get(message_id="lost")
+    said = letter.events.filter(what="returned").count()
+    return "" if (letter.state, said) == ("open", 1) else f"letter {letter.state}, and said {said} times"
+
+
 _DISCARDED: dict[str, Any] = {
     **waived_without(),
     "no delivery is open": "its message was discarded by an operator",
@@ -111,4 +129,6 @@ DESK: tuple[Scenario, ...] = (
              proves=_is_resolved, refusals=("NotReplayable",)),
     Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
              waived=_DISCARDED, refusals=("NotDiscardable",)),
+    message("reopen_silent", "dlq.silence.reopen", _silent, proves=_is_open_and_says_so_once,
+            waived={"no dead letter": "it is what there is to be"}),
 )  # fmt: skip
