@@ -25,7 +25,7 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -242,6 +242,7 @@ CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},
     "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},
+    "silence": {"task": "dlq.silence.reopen", "schedule": 600.0, "options": {"queue": "low"}},
 }
 if is_rabbitmq(CELERY_BROKER_URL):
     CELERY_BEAT_SCHEDULE["undeliverable"] = {

@@ -43,6 +43,8 @@ class DeadLetterAdmin(admin.ModelAdmin):
     search_fields = ("message_id", "task", "exception", "place", "correlation_id", "fingerprint")
     search_help_text = "id, task, exception, the function that raised, correlation id"
     date_hierarchy = "failed_at"
+    # The groups page, and a letter's own, link to the list by it.
+    linked_by = ("fingerprint",)
     list_per_page = 50
     show_full_result_count = False
     actions = ("replay_selected", "discard_selected")
@@ -208,11 +210,8 @@ class DeadLetterAdmin(admin.ModelAdmin):
         return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Only what the page itself offers: any other column could be guessed from what a filter finds.
-
-        The groups page links to the list by fingerprint.
-        """
-        return lookup.partition("__")[0] in {"fingerprint", self.date_hierarchy, *self.list_filter}
+        """Only columns that the page itself offers: any other could be guessed from what a filter finds."""
+        return lookup.partition("__")[0] in {*self.linked_by, self.date_hierarchy, *self.list_filter}
 
     # --- groups ----------------------------------------------------------------------------------------
 

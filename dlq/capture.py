@@ -13,7 +13,7 @@ from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq.fingerprint import fingerprint, place
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, LostRun, State
+from dlq.models import Cause, DeadLetter, Happened, LostRun, State
 from dlq.rawmessage import REPLAY_HEADER, RawMessage, storable, text
 
 #: A traceback past this is a recursion; its beginning and end say all.
@@ -121,7 +121,7 @@ def _record(
             message_id=message_key, defaults={**values, "generation": generation}
         )
         if created:
-            _happened(letter, Happened.FAILED)
+            _died(letter, Happened.FAILED)
             return letter, True
         if letter.state == State.OPEN and letter.cause == Cause.ADDED:
             # The application has put this failure aside already: here is the message that it speaks of.
@@ -133,7 +133,7 @@ def _record(
                 # The same message: a redelivery, or the second of two hooks that report one ending. While the letter
                 # is under replay, the copy that was sent decides and not a late one of the original.
                 return letter, letter.raw_digest == values["raw_digest"]
-            if letter.state == State.OPEN:
+            if letter.state == State.OPEN and not (replayed and _was_given_up(letter)):
                 return letter, True
             if replayed:
                 # What came back is the copy that the replay sent; the letter keeps the original.
@@ -142,6 +142,12 @@ def _record(
             return letter, True
         reopen_with(letter, values | {"generation": generation})
     return letter, True
+
+
+def _was_given_up(letter: DeadLetter) -> bool:
+    """Its replay counts as lost; what comes of it after all is not yet recorded."""
+    last = letter.events.last()
+    return last is not None and last.what == Happened.RETURNED
 
 
 def reopen(message_id: str, *, attempts: int, exception: BaseException, error: str, traceback: str) -> None:
@@ -163,7 +169,7 @@ def reopen_with(letter: DeadLetter, values: dict[str, Any]) -> None:
         failed_at=Now(),
     )
     letter.refresh_from_db()
-    _happened(letter, Happened.REOPENED)
+    _died(letter, Happened.REOPENED)
 
 
 def on_resolved(message_id: Any, *, headers: dict[str, Any] | None = None, note: str = "") -> bool:
@@ -178,9 +184,7 @@ def on_resolved(message_id: Any, *, headers: dict[str, Any] | None = None, note:
         letters = list(_unresolved(message_id, headers))
         for letter in letters:
             DeadLetter.objects.filter(pk=letter.pk).update(state=State.RESOLVED, closed_at=Now())
-            LetterEvent.objects.create(
-                letter=letter, what=Happened.RESOLVED, note=shortened(note), generation=letter.generation
-            )
+            letter.happened(Happened.RESOLVED, note=shortened(note))
     return bool(letters)
 
 
@@ -192,9 +196,7 @@ def on_cancelled(message_id: Any, *, headers: dict[str, Any] | None = None, reas
             DeadLetter.objects.filter(pk=letter.pk).update(
                 state=State.DISCARDED, closed_at=Now(), discard_reason=reason
             )
-            LetterEvent.objects.create(
-                letter=letter, what=Happened.DISCARDED, note=reason, generation=letter.generation
-            )
+            letter.happened(Happened.DISCARDED, note=reason)
 
 
 def _unresolved(message_id: Any, headers: dict[str, Any] | None) -> QuerySet[DeadLetter]:
@@ -286,13 +288,11 @@ def cause_of(exception: BaseException | None) -> Cause:
     }.get(type(exception).__name__, Cause.FAILED)
 
 
-def _happened(letter: DeadLetter, what: Happened) -> None:
-    LetterEvent.objects.create(
-        letter=letter,
-        what=what,
+def _died(letter: DeadLetter, what: Happened) -> None:
+    letter.happened(
+        what,
         note=letter.error,
         exception=letter.exception,
         traceback=letter.traceback,
         attempts=letter.attempts,
-        generation=letter.generation,
     )

@@ -1,7 +1,7 @@
 """A letter is one message that ended badly; its events are its whole story.
 
 State as a table whose transitions are guarded UPDATEs (the idea is solid_queue's): `dlq.capture` opens and
-resolves, `dlq.replay` claims and discards, nothing else writes.
+resolves, `dlq.replay` claims and discards, `dlq.silence` gives replays up, nothing else writes.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Happened(models.TextChoices):
     REOPENED = "reopened", "failed again"
     RESOLVED = "resolved", "resolved"
     DISCARDED = "discarded", "discarded"
+    RETURNED = "returned", "open again, without an outcome of its replay"
 
 
 class DeadLetter(models.Model):
@@ -138,6 +139,12 @@ class DeadLetter(models.Model):
         """The message as it was received, or None where only its parts are known."""
         return None if self.raw is None else RawMessage.load(bytes(self.raw))
 
+    def happened(self, what: Happened, **details: Any) -> None:
+        """Add to its story, under the queue and the task that it has now."""
+        LetterEvent.objects.create(
+            letter=self, what=what, queue=self.queue, task=self.task, generation=self.generation, **details
+        )
+
 
 class LetterEvent(models.Model):
     """One step of a letter's story: who did what, when, and what came of it. Written once, never changed."""
@@ -151,6 +158,10 @@ class LetterEvent(models.Model):
     traceback = models.TextField(blank=True, default="")
     attempts = models.PositiveIntegerField(null=True, blank=True)
     generation = models.BigIntegerField(null=True, blank=True)
+    # The letter's own may be others later, and what was counted under these would be counted anew under those.
+    # The database has the default, too: processes of the release before this one write without them.
+    queue = models.CharField(max_length=255, blank=True, default="", db_default="")
+    task = models.CharField(max_length=255, blank=True, default="", db_default="")
 
     class Meta:
         ordering = ("id",)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from dlq import capture, replay
 from dlq.masking import masked_text
-from dlq.models import LARGE, Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import LARGE, Cause, DeadLetter, Happened, State
 from dlq.rawmessage import storable, text
 
 MAX_KEY_LENGTH = 255
@@ -108,7 +108,7 @@ class DeadLetterQueue:
                 message_id=key, defaults=values
             )
             if created:
-                LetterEvent.objects.create(letter=letter, what=Happened.FAILED, note=letter.error, attempts=1)
+                letter.happened(Happened.FAILED, note=letter.error, attempts=1)
             elif letter.state != State.OPEN:
                 capture.reopen_with(letter, values)
         letter.refresh_from_db()

@@ -20,12 +20,12 @@ from kombu import Exchange
 from kombu.serialization import dumps, loads
 
 from dlq import capture, conf
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, Happened, State
 from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 
 #: A message without a journal that was sent again and was not heard of since may have been lost with its
-#: broker; after this an operator may send it again. A journalled one cannot be lost, so that it has no such
-#: end.
+#: broker; after this an operator may send it again, and `dlq.silence` opens its letter. A journalled one cannot
+#: be lost, so that it has no such end.
 SILENT_AFTER = timedelta(hours=1)
 #: How long RabbitMQ may take to confirm that it has stored the message.
 CONFIRM_WITHIN_S = 10
@@ -90,7 +90,7 @@ def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
         letter = _get(letter_id, NotDiscardable)
         if not changed:
             raise NotDiscardable(f"{letter.message_id} is {letter.state}, not open")
-        LetterEvent.objects.create(letter=letter, what=Happened.DISCARDED, actor=actor, note=reason)
+        letter.happened(Happened.DISCARDED, actor=actor, note=reason)
         release = conf.hook("DLQ_DISCARDER")
         if release is not None and letter.generation is not None:
             release(letter)
@@ -104,15 +104,18 @@ def _claim(letter_id: int, *, actor: str) -> DeadLetter:
     letter = _get(letter_id, NotReplayable)
     if not claimed:
         raise NotReplayable(f"{letter.message_id} is {letter.state}, not open")
-    LetterEvent.objects.create(
-        letter=letter, what=Happened.REPLAYED, actor=actor, generation=letter.generation
-    )
+    letter.happened(Happened.REPLAYED, actor=actor)
     return letter
 
 
+def silent() -> Q:
+    """Letters whose replay was not heard of for `SILENT_AFTER`."""
+    long_ago = Now() - Value(SILENT_AFTER)
+    return Q(state=State.REPLAYING, closed_at=None, generation=None, replayed_at__lt=long_ago)
+
+
 def _claimable() -> Q:
-    silent = Q(state=State.REPLAYING, generation=None, replayed_at__lt=Now() - Value(SILENT_AFTER))
-    return Q(state=State.OPEN) | silent
+    return Q(state=State.OPEN) | silent()
 
 
 def _get(letter_id: int, error: type[Exception]) -> DeadLetter:
@@ -189,9 +192,14 @@ def _send_raw(letter: DeadLetter, retries: int) -> str:
 
 
 def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
-    """The broker does not have it: the letter is open again."""
-    _reopen(letter, exc)
-    return NotReplayable(f"{letter.message_id} could not be published: {exc}")
+    """The broker does not have it, and nothing ran: the letter is open again, and as it was."""
+    why = capture.shortened(
+        f"could not be published, the broker did not take it: {type(exc).__name__}: {exc}"
+    )
+    with transaction.atomic():
+        if DeadLetter.objects.filter(pk=letter.pk, state=State.REPLAYING).update(state=State.OPEN):
+            letter.happened(Happened.RETURNED, note=why)
+    return NotReplayable(f"{letter.message_id} {why}. Its letter is open as before")
 
 
 def _body(letter: DeadLetter, raw: RawMessage, retries: int) -> tuple[bytes | str, Any, Any]:

@@ -15,9 +15,9 @@ BATCH = 1_000
 
 _COUNT = """
     INSERT INTO dlq_tally (queue, task, exception, what, count)
-    SELECT letter.queue, letter.task, event.exception, event.what, count(*)
-    FROM dlq_letterevent event JOIN dlq_deadletter letter ON letter.id = event.letter_id
-    WHERE letter.id = ANY(%s)
+    SELECT queue, task, exception, what, count(*)
+    FROM dlq_letterevent
+    WHERE letter_id = ANY(%s)
     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
     ON CONFLICT (queue, task, exception, what) DO UPDATE SET count = dlq_tally.count + excluded.count
 """

@@ -40,10 +40,9 @@ def stats() -> dict[str, Any]:
     closed = DeadLetter.objects.filter(closed_at__gt=hour_ago, failed_first_at__lte=hour_ago).count()
     deaths: Counter[tuple[str, str, str]] = Counter()
     replays: Counter[str] = Counter()
-    happened = LetterEvent.objects.order_by().values_list(
-        "letter__queue", "letter__task", "exception", "what"
-    )
-    gone = Tally.objects.values_list("queue", "task", "exception", "what", "count")
+    labels = ("queue", "task", "exception", "what")
+    happened = LetterEvent.objects.order_by().values_list(*labels)
+    gone = Tally.objects.values_list(*labels, "count")
     # One statement, so that what is deleted just now is in one of the two, and not in none or both.
     for queue, task, exception, what, count in happened.annotate(count=Count("pk")).union(gone, all=True):
         if what in (Happened.FAILED, Happened.REOPENED):
@@ -63,6 +62,7 @@ def stats() -> dict[str, Any]:
             "sent": replays[Happened.REPLAYED],
             "succeeded": replays[Happened.RESOLVED],
             "failed": replays[Happened.REOPENED],
+            "returned": replays[Happened.RETURNED],
         },
     }
 

@@ -28,7 +28,7 @@ from monitoring.snapshot import Snapshot, build
 logger = logging.getLogger(__name__)
 
 UNRESOLVED = ("open", "replaying")
-REPLAY_OUTCOMES = ("sent", "succeeded", "failed")
+REPLAY_OUTCOMES = ("sent", "succeeded", "failed", "returned")
 
 
 class DatabaseCollector(Collector):

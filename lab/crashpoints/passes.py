@@ -1,10 +1,9 @@
-"""Passes of the processes around the tasks: relay, sweeper, beat, the worker's parent, and the dead-letter desk."""
+"""Passes of the processes around the tasks: relay, sweeper, beat, and the worker's parent."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
@@ -196,92 +195,6 @@ def _whatever_is_due(world: World, state: State) -> None:
         pass
 
 
-def _dead(message_id: UUID) -> int:
-    """Bury a message; returns the id of its letter."""
-    from outbox import journal
-
-    assert journal.bury(message_id, 1, guard="true", error="seeded", exception=RuntimeError("seeded"))
-    return int(model("dlq.DeadLetter").objects.get(message_id=str(message_id)).pk)
-
-
-def _dead_order(world: World) -> State:
-    place()
-    return {"letter": _dead(staged("orders.tasks.process_order"))}
-
-
-def _dead_head(world: World) -> State:
-    """A dead head of an ordered group, and one that waits behind it."""
-    for _ in range(2):
-        processed(world)
-    for _ in range(2):
-        run(world, "webhooks.tasks.publish_event")
-    drop_fan_out()
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE outbox_outboxmessage SET passes_over_dead = false")
-    return {"letter": _dead(staged("webhooks.tasks.deliver"))}
-
-
-def _replay(world: World, state: State) -> None:
-    from dlq import replay
-
-    replay.replay(state["letter"], actor="operator")
-
-
-def _replay_unless_done(world: World, state: State) -> None:
-    from dlq import replay
-
-    # The operator looks first, and the desk refuses a letter that is not open.
-    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
-        replay.replay(state["letter"], actor="operator")
-
-
-def _replay_as_a_second_operator(world: World, state: State) -> None:
-    from dlq import replay
-
-    try:
-        replay.replay(state["letter"], actor="another operator")
-    except replay.NotReplayable:
-        state["refused"] = True
-
-
-def _is_resolved(world: World, state: State) -> str:
-    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
-    replays = letter.events.filter(what="replayed").count()
-    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
-    holds = letter.state == "resolved" and replays == row.replays == 1
-    return (
-        "" if holds else f"letter {letter.state}, replayed {replays} times, its message {row.replays} times"
-    )
-
-
-def _discard(world: World, state: State) -> None:
-    from dlq import replay
-
-    replay.discard(state["letter"], reason="of no use any more", actor="operator")
-
-
-def _discard_unless_done(world: World, state: State) -> None:
-    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
-        _discard(world, state)
-
-
-def _is_discarded(world: World, state: State) -> str:
-    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
-    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
-    return (
-        ""
-        if letter.state == "discarded" and row.status == "cancelled"
-        else f"letter {letter.state}, message {row.status}"
-    )
-
-
-_DISCARDED: dict[str, Any] = {
-    **waived_without(),
-    "no delivery is open": "its message was discarded by an operator",
-    "webhooks arrive in order": "the discarded one never arrives",
-    "one webhook per (event, merchant), signature valid": "the discarded one is in neither book",
-}
-
 PASSES: tuple[Scenario, ...] = (
     Scenario("relay", "relay pass", _backlog, _relay_pass, again=_look_at_the_depths, rival=_relay_pass,
              proves=_no_queue_is_too_deep),
@@ -297,8 +210,4 @@ PASSES: tuple[Scenario, ...] = (
     Scenario("publish_in_order", "ordered group", _two_events, _process, rival=_whatever_is_due,
              waived=waived_without()),
     Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, rival=_tell_of_the_lost_child),
-    Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
-             proves=_is_resolved, refusals=("NotReplayable",)),
-    Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
-             waived=_DISCARDED, refusals=("NotDiscardable",)),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 import outbox
+from lab.crashpoints.desk import DESK
 from lab.crashpoints.endpoints import ENDPOINTS
 from lab.crashpoints.passes import PASSES
 from lab.crashpoints.scenario import (
@@ -290,5 +291,5 @@ MESSAGES: tuple[Scenario, ...] = (
 )
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario for scenario in (*MESSAGES, *WITNESSES, *ENDPOINTS, *PASSES)
+    scenario.name: scenario for scenario in (*MESSAGES, *WITNESSES, *ENDPOINTS, *PASSES, *DESK)
 }

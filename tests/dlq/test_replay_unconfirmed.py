@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from django.core.management import CommandError, call_command
 
-from dlq import replay
-from dlq.models import DeadLetter, State
+from dlq import replay, selectors
+from dlq.models import DeadLetter, Happened, LetterEvent, State
 from dlq.rawmessage import REPLAY_HEADER
 from dlq.replay import NotReplayable
 from tests.dlq.test_capture import receive
@@ -53,11 +54,20 @@ def test_a_replay_whose_confirmation_is_lost_is_published_once_and_stays_replayi
         replay.replay(letter.pk)
 
 
-def test_a_replay_that_the_broker_cannot_have_taken_leaves_the_letter_open(
-    broker: str, proxy: Proxy, letter: DeadLetter
+def test_a_replay_that_the_broker_cannot_have_taken_leaves_the_letter_open_and_as_it_was(
+    broker: str, proxy: Proxy, letter: DeadLetter, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = DeadLetter.objects.values().get(), selectors.stats()["dead_lettered"]
     proxy.refuse()
-    with using(through(broker, proxy)), pytest.raises(NotReplayable, match="could not be published"):
-        replay.replay(letter.pk)
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
+    with using(through(broker, proxy)):
+        with pytest.raises(NotReplayable, match=r"did not take it: .* Its letter is open as before"):
+            replay.replay(letter.pk, actor="alice")
+        with pytest.raises(CommandError, match="1 of 1 were not sent again"):
+            call_command("dlq", "replay", letter.message_id)
+    assert "could not be published, the broker did not take it" in capsys.readouterr().err
+    DeadLetter.objects.update(replayed_at=None)
+    assert (DeadLetter.objects.values().get(), selectors.stats()["dead_lettered"]) == before
+    events = LetterEvent.objects.values_list("what", flat=True)
+    assert list(events) == [Happened.FAILED, *2 * [Happened.REPLAYED, Happened.RETURNED]]
+    assert "the broker did not take it" in LetterEvent.objects.latest("id").note
+    assert selectors.stats()["replays"] == {"sent": 2, "succeeded": 0, "failed": 0, "returned": 2}

@@ -22,7 +22,7 @@ def test_without_letters_every_figure_is_there_and_zero() -> None:
         "by_queue": [],
         "oldest_age_s": None,
         "dead_lettered": [],
-        "replays": {"sent": 0, "succeeded": 0, "failed": 0},
+        "replays": {"sent": 0, "succeeded": 0, "failed": 0, "returned": 0},
     }
 
 
