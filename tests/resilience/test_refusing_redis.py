@@ -93,6 +93,7 @@ def test_orders_are_taken(refusing: Callable[[], None]) -> None:
 
 @pytest.mark.django_db
 def test_billing_steps_back_in_the_queue(refusing: Callable[[], None]) -> None:
+    seed_demo()
     refusing()
     with pytest.raises(outbox.Defer):
         bill_customer(1, "2026-01")
