@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -30,6 +31,15 @@ _COLOURS = {
 }
 #: Reasons shown one by one after a bulk action; the rest is a number.
 MAX_REASONS = 5
+
+
+def _newest_seen(request: HttpRequest) -> int:
+    """The newest event when the operator was first asked for a reason."""
+    seen = request.POST.get("seen", "")
+    if re.fullmatch(r"[0-9]{1,18}", seen):
+        return int(seen)
+    newest: int = LetterEvent.objects.aggregate(newest=Max("pk", default=0))["newest"]
+    return newest
 
 
 @admin.register(DeadLetter)
@@ -166,11 +176,14 @@ class DeadLetterAdmin(admin.ModelAdmin):
                 "letters": letters[:20],
                 "count": letters.count(),
                 "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
+                "seen": _newest_seen(request),
                 "select_across": request.POST.get("select_across", "0"),
                 "missing": "reason" in request.POST,
                 "opts": self.opts,
             }
             return TemplateResponse(request, "admin/dlq/discard.html", context)
+        # "All that match" is asked anew here: what came, or failed again, since the page was shown is not meant by it.
+        letters = letters.exclude(events__pk__gt=_newest_seen(request))
         actor = request.user.get_username()
         self._each(request, letters, lambda pk: replay.discard(pk, reason=reason, actor=actor), "discarded")
         return None

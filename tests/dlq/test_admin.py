@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.urls import reverse
 from pytest_mock import MockerFixture
 
 from dlq import capture
-from dlq.models import DeadLetter, State
+from dlq.models import DeadLetter, Happened, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.test_capture import die, receive
 
@@ -142,6 +143,22 @@ def test_discard_asks_for_a_reason_first(operator: Client) -> None:
     assert "1 discarded." in act(operator, "discard_selected", letter, reason="customer left")
     letter.refresh_from_db()
     assert (letter.state, letter.discard_reason) == (State.DISCARDED, "customer left")
+
+
+def test_what_came_after_the_question_is_not_discarded_with_all_that_match(operator: Client) -> None:
+    shown, failed_again = die(), die(message_id="again")
+    page = act(operator, "discard_selected", shown, select_across="1")
+    assert "Discard 2" in page
+    (seen,) = re.findall(r'name="seen" value="([0-9]+)"', page)
+    came = die(message_id="new")
+    failed_again.happened(Happened.REOPENED)
+    assert "needs a reason" in act(
+        operator, "discard_selected", shown, select_across="1", seen=seen, reason=""
+    )
+    said = act(operator, "discard_selected", shown, select_across="1", seen=seen, reason="a flood")
+    assert "1 discarded." in said
+    open_ones = DeadLetter.objects.filter(state=State.OPEN).order_by("pk")
+    assert list(open_ones) == [failed_again, came]
 
 
 def test_who_may_only_look_is_offered_and_allowed_nothing_else(mocker: MockerFixture) -> None:
