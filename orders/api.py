@@ -49,7 +49,7 @@ _KEY_PATTERN = r"^[!-~][ -~]*$"
         | {
             409: "Out of stock, or a request with this Idempotency-Key is in flight (Retry-After).",
             413: "The body is too large.",
-            415: "The body is not `application/json` in UTF-8.",
+            415: "The body is said not to be `application/json` in UTF-8.",
             422: "A field is wrong (`errors` names it), or the Idempotency-Key was used with another body.",
             429: "Too many orders a second for this key.",
         },
@@ -151,7 +151,7 @@ def get_journey(request: HttpRequest, order_id: int) -> JourneyOut:
             404: "There is no such order, or not for this key.",
             409: "The order has failed: there is nothing to cancel.",
             413: "The body is too large.",
-            415: "The body is not `application/json` in UTF-8.",
+            415: "The body is said not to be `application/json` in UTF-8.",
             422: "A field is wrong; `errors` names it.",
         }
     ),

@@ -10,6 +10,8 @@ from orders.problems import Problem
 
 #: A hundred lines of the longest SKUs take 12 KB. What is larger is no order.
 MAX_BODY_BYTES = 64 * 1024
+#: Besides JSON's own what a client says of which nobody asked it: nothing, or what curl and browsers put in its place.
+_JSON_OR_UNSAID = ("application/json", "", "application/x-www-form-urlencoded", "text/plain")
 
 
 class StrictParser(Parser):
@@ -48,9 +50,9 @@ def too_large() -> Problem:
 
 
 def _check_type(request: HttpRequest) -> None:
-    """Raises a 415 problem for a body that says that it is something else than JSON in UTF-8, or does not say."""
+    """Raises a 415 problem for a body that says that it is something else than JSON in UTF-8."""
     charset = (request.content_params or {}).get("charset", "utf-8")
-    if request.content_type == "application/json" and charset.lower() in ("utf-8", "utf8"):
+    if request.content_type in _JSON_OR_UNSAID and charset.lower() in ("utf-8", "utf8"):
         return
     raise Problem(
         415,
