@@ -19,9 +19,9 @@ from django.http import HttpRequest, HttpResponse
 
 
 class OfferedList(ChangeList):
-    """Filters by what its page offers: its filters, its date hierarchy, and links that name a column's value.
+    """Filters by what its page offers: its filters, its date hierarchy, and links that name the value of a column.
 
-    The columns of such links, where they have no filter, are the admin class's `linked_by`.
+    Of a column that the page does not show the admin class says in `linked_by` that there are such links.
     """
 
     def get_filters(self, request: HttpRequest) -> Any:
@@ -37,9 +37,10 @@ class OfferedList(ChangeList):
         return found
 
     def _offered(self) -> set[str]:
-        columns = {name for name in self.list_filter if isinstance(name, str)}
+        shown = (*self.list_filter, *self.list_display, *getattr(self.model_admin, "linked_by", ()))
+        columns = {name for name in shown if isinstance(name, str)}
         dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day", "gte", "lt")}
-        return columns | dates | set(getattr(self.model_admin, "linked_by", ()))
+        return columns | {f"{name}__exact" for name in columns} | dates
 
 
 class Site(admin.AdminSite):
