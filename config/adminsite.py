@@ -19,9 +19,10 @@ from django.http import HttpRequest, HttpResponse
 
 
 class OfferedList(ChangeList):
-    """Filters by what its page offers: its filters, its date hierarchy, and links that name the value of a column.
+    """Filters by what its page offers: its filters, its date hierarchy, and links that name the value of a column
+    which it shows or searches.
 
-    Of a column that the page does not show the admin class says in `linked_by` that there are such links.
+    Of another column the admin class says in `linked_by` that there are such links.
     """
 
     def get_filters(self, request: HttpRequest) -> Any:
@@ -37,7 +38,9 @@ class OfferedList(ChangeList):
         return found
 
     def _offered(self) -> set[str]:
-        shown = (*self.list_filter, *self.list_display, *getattr(self.model_admin, "linked_by", ()))
+        searched = (name.lstrip("=^@") for name in self.search_fields)
+        linked = getattr(self.model_admin, "linked_by", ())
+        shown = (*self.list_filter, *self.list_display, *searched, *linked)
         columns = {name for name in shown if isinstance(name, str)}
         dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day", "gte", "lt")}
         return columns | {f"{name}__exact" for name in columns} | dates
