@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,10 +18,13 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
 
 
 @pytest.fixture
-def clean(transactional_db: None, broker: str) -> None:
+def clean(transactional_db: None, broker: str) -> Iterator[None]:
     """For tests with committed data and real processes: starts without effects and with an empty broker."""
     effects.clear()
     brokers.empty()
+    yield
+    # No model's table, so that Django does not empty it: a test that commits nothing would find them.
+    effects.clear()
 
 
 #: For tests in which the broker forgets everything.
