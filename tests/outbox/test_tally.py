@@ -101,7 +101,7 @@ def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> N
         # The list of the sessions is made first, and then takes its time to be read.
         cursor.execute(
             "CREATE TEMP VIEW pg_stat_activity AS"
-            " SELECT * FROM pg_catalog.pg_stat_activity WHERE pg_sleep(0.3) IS NOT NULL;"
+            " SELECT * FROM pg_catalog.pg_stat_activity WHERE pg_sleep(1) IS NOT NULL;"
             " SET search_path = pg_temp, public, pg_catalog"
         )
 
