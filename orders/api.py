@@ -66,22 +66,20 @@ def place(
     """Answers 202 once the order and its first message are committed together; `Location` is where to follow
     it.
 
-    The same Idempotency-Key with the same body is answered the same, for as long as the order exists.
+    The same Idempotency-Key with the same body is answered the same, for as long as the order exists, whichever API key
+    of the customer sends it.
     """
     key = _key(request)
     overload.check_rate(key)
-    body_hash = idempotency.fingerprint(body)
-    answer = idempotency.earlier_answer(api_key=key, key=idempotency_key, body_hash=body_hash)
+    # Before the look-up: an answer of another customer is none of this key's business.
+    if key.customer_id not in (None, body.customer_id):
+        raise PlacementError("unknown_customer", "customer_id", f"There is no customer {body.customer_id}.")
+    asked = idempotency.Asked(key, body.customer_id, idempotency_key, idempotency.fingerprint(body))
+    answer = idempotency.earlier_answer(asked)
     if answer is None:
         # Only now: what was accepted before is answered whatever the load.
         overload.check_backlog()
-        if key.customer_id not in (None, body.customer_id):
-            raise PlacementError(
-                "unknown_customer", "customer_id", f"There is no customer {body.customer_id}."
-            )
-        answer = idempotency.answer_once(
-            api_key=key, key=idempotency_key, body_hash=body_hash, place=lambda: _place(request, body)
-        )
+        answer = idempotency.answer_once(asked, place=lambda: _place(request, body))
     response = HttpResponse(answer.body, status=202, content_type=api.get_content_type())
     response["Location"] = f"{request.path}/{answer.order_id}"
     if answer.replayed:

@@ -71,12 +71,6 @@ class TestIdempotencyKey:
         assert problem(answer, 422)["code"] == "idempotency_key_reused"
         assert Order.objects.count() == 1
 
-    def test_keys_of_two_api_keys_do_not_meet(self, api: Caller) -> None:
-        api.post(body())
-        other = Caller(ApiKey.issue("other")[1])
-        assert other.post(body(currency="eur")).status_code == 202
-        assert Order.objects.count() == 2
-
     def test_refused_request_does_not_use_up_its_key(self, api: Caller) -> None:
         assert api.post(body(items=[{"sku": "NOTHING", "quantity": 1}])).status_code == 422
         assert api.post(body()).status_code == 202

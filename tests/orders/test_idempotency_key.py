@@ -58,7 +58,7 @@ def test_request_whose_twin_is_still_in_flight_is_a_409_and_then_gets_its_answer
 
     def first() -> None:
         try:
-            idempotency.answer_once(api_key=api_key, key="key-1", body_hash=fingerprint(), place=slowly)
+            idempotency.answer_once(asked(api_key), slowly)
         finally:
             connection.close()
 
@@ -83,7 +83,7 @@ def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        idempotency.answer_once(api_key=api_key, key="key-1", body_hash=fingerprint(), place=crash)
+        idempotency.answer_once(asked(api_key), crash)
     assert not Order.objects.exists()
     assert units() == before
     assert Caller(raw_key).post(body()).status_code == 202
@@ -101,9 +101,7 @@ def test_connection_that_dies_in_flight_leaves_the_key_free(raw_key: str) -> Non
             return order, "{}"
 
         with pytest.raises(Exception, match="closed"):
-            idempotency.answer_once(
-                api_key=api_key, key="key-1", body_hash=fingerprint(), place=place_and_die
-            )
+            idempotency.answer_once(asked(api_key), place_and_die)
         connection.close()
         died.set()
 
@@ -137,7 +135,7 @@ def test_keys_repeated_and_killed_at_random_are_one_order_each(raw_key: str) -> 
                     return placed, f'{{"id": {placed.id}}}'
 
                 try:
-                    answer = idempotency.answer_once(api_key=api_key, key=key, body_hash="same", place=make)
+                    answer = idempotency.answer_once(idempotency.Asked(api_key, 1, key, "same"), make)
                 except ConnectionAbortedError:
                     cut_off[key] += 1
                 except Problem as busy:
@@ -193,6 +191,6 @@ def test_optional_field_left_out_or_null_is_the_same_request(raw_key: str) -> No
     assert problem(Caller(raw_key).post(body()), 422)["code"] == "idempotency_key_reused"
 
 
-def fingerprint() -> str:
-    """That of the body which `post(body())` sends."""
-    return idempotency.fingerprint(OrderIn(**body()))
+def asked(api_key: ApiKey) -> idempotency.Asked:
+    """What `post(body())` asks for."""
+    return idempotency.Asked(api_key, 1, "key-1", idempotency.fingerprint(OrderIn(**body())))
