@@ -15,8 +15,10 @@ from outbox.errors import PoisonMessage
 from outbox.models import OutboxMessage
 
 
-def republish(letter: Any) -> str | None:
+def republish(letter: Any, *, retries: int | None = None) -> str | None:
     """Replay: arm the message's own row again, as a new generation. None if the row is gone or not dead.
+
+    `retries`: how many the new run may have; None: as many as its task says.
 
     Raises `NotReplayable` while another message with its dedup key is open.
     """
@@ -25,7 +27,7 @@ def republish(letter: Any) -> str | None:
         return None
     try:
         with transaction.atomic():
-            return str(message_id) if journal.rearm(message_id) else None
+            return str(message_id) if journal.rearm(message_id, retries=retries) else None
     except IntegrityError:
         raise NotReplayable(
             f"{message_id}: another message with its dedup key is open; replay it when that one has ended"

@@ -44,7 +44,8 @@ def on_dead(
     """A journalled message is dead: open its letter, or reopen it after a replay that failed.
 
     Called by the journal in the transaction that buries the message. The same generation reported twice
-    changes nothing.
+    changes nothing. Its cause is that it failed, or was lost where the exception says so (`lost = True`); what the
+    worker's parent alone knows of the end is added by `complete`.
     """
     headers = headers or {}
     origin = str(headers.get(REPLAY_HEADER, message_id))
@@ -54,7 +55,7 @@ def on_dead(
         str(message_id),
         generation=generation,
         values={
-            "cause": cause_of(exception),
+            "cause": Cause.LOST if getattr(exception, "lost", False) else Cause.FAILED,
             "task": text(task)[:255],
             "args": storable(args),
             "kwargs": storable(kwargs),
@@ -205,9 +206,12 @@ def _unresolved(message_id: Any, headers: dict[str, Any] | None) -> QuerySet[Dea
     return DeadLetter.objects.select_for_update().filter(message_id__in=keys, closed_at=None).order_by("pk")
 
 
-def keep_raw(message_key: str, raw: RawMessage) -> None:
-    """Add the message as it was received to a letter that was opened from its parts."""
-    DeadLetter.objects.filter(message_id=message_key, raw=None).update(raw=raw.dump(), raw_digest=raw.digest)
+def complete(message_key: str, *, cause: Cause, raw: RawMessage | None) -> None:
+    """Add what the worker's parent knows to a dead letter that its journal opened: the cause, the message as received."""
+    letters = DeadLetter.objects.filter(message_id=message_key)
+    letters.update(cause=cause)
+    if raw is not None:
+        letters.filter(raw=None).update(raw=raw.dump(), raw_digest=raw.digest)
 
 
 def lost_runs(message_key: str) -> int:
@@ -270,22 +274,6 @@ def type_name(exception: BaseException | None) -> str:
 def correlation_of(headers: dict[str, Any]) -> str:
     """What ties the message to the request that caused it."""
     return text(headers.get("correlation_id") or headers.get("correlation") or "")[:255]
-
-
-def cause_of(exception: BaseException | None) -> Cause:
-    """What kind of ending an exception that Celery made up stands for."""
-    return {
-        "TimeLimitExceeded": Cause.TIMEOUT,
-        "WorkerLostError": Cause.LOST,
-        "PoisonMessage": Cause.LOST,
-        "Terminated": Cause.REVOKED,
-        "NotRegistered": Cause.UNKNOWN_TASK,
-        "DecodeError": Cause.UNDECODABLE,
-        "ContentDisallowed": Cause.UNDECODABLE,
-        "Malformed": Cause.MALFORMED,
-        "Expired": Cause.EXPIRED,
-        "TaskRevokedError": Cause.REVOKED,
-    }.get(type(exception).__name__, Cause.FAILED)
 
 
 def _died(letter: DeadLetter, what: Happened) -> None:

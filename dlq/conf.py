@@ -7,9 +7,10 @@ message ends badly
 `DLQ_GENERATION_HEADER`: the message header that tells the runs of one journalled message apart
 ("generation");
     "a.b" is key b of header a. A message without it has no journal.
-`DLQ_PUBLISHER`: f(letter), runs a letter's journalled message again; called in the transaction that claims
-the
-    letter. Returns its id, or None when there is no dead message of this id.
+`DLQ_PUBLISHER`: f(letter, *, retries), runs a letter's journalled message again, with at most so many retries (None:
+as
+    its task says); called in the transaction that claims the letter. Returns its id, or None when there is no dead
+    message of this id.
 `DLQ_DISCARDER`: f(letter), tells the journal that the message will never run; called in the transaction that
 closes
     the letter.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, transaction
 
 from dlq import capture, conf
 from dlq.models import Cause
@@ -81,9 +81,11 @@ class Ending:
 
     def _record(self, *, keep_raw: bool = True) -> None:
         key, own_id = message_key(self.fields, self.raw.digest)
-        verdict = self._ask_journal(key) if own_id else None
-        if verdict == "dead" and keep_raw:
-            capture.keep_raw(key, self.raw)
+        # One transaction: a dead letter of the journal's that lacked its cause would never get it.
+        with transaction.atomic():
+            verdict = self._ask_journal(key) if own_id else None
+            if verdict == "dead":
+                capture.complete(key, cause=self.cause, raw=self.raw if keep_raw else None)
         if verdict is not None:
             return
         if self.lost and capture.lost_runs(key) + 1 < conf.max_lost_runs():

@@ -127,11 +127,16 @@ class DeadLetterQueue:
         return [_entry(letter) for letter in letters[: max(count, 0)]]
 
     @_OnClassOrInstance
-    def replay(self: Any, job_id: Any, retries: int = 3, *, actor: str = "") -> str:
-        """Run it again, with up to `retries` retries. Returns the id it runs under.
+    def replay(
+        self: Any, job_id: Any = None, retries: int | None = 3, *, task_id: Any = None, actor: str = ""
+    ) -> str:
+        """Run it again, with up to `retries` retries (None: as many as its task says). Returns the id it runs under.
 
-        Raises `NoSuchLetter`, or `dlq.replay.NotReplayable` with the reason.
+        `task_id`: another name for `job_id`. Raises `NoSuchLetter`, or `dlq.replay.NotReplayable` with the reason.
         """
+        if (job_id is None) == (task_id is None):
+            raise TypeError("replay takes one id, as job_id or as task_id")
+        job_id = task_id if job_id is None else job_id
         # As `add` wrote it, and so that no id, whatever is in it, is more than an unknown one.
         found = DeadLetter.objects.filter(message_id=text(job_id)).values_list("pk", flat=True).first()
         if found is None:

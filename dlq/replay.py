@@ -29,6 +29,8 @@ from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 SILENT_AFTER = timedelta(hours=1)
 #: How long RabbitMQ may take to confirm that it has stored the message.
 CONFIRM_WITHIN_S = 10
+#: Retries of a handler that runs here, where the operator names no number.
+HANDLER_RETRIES = 3
 #: Causes for which sending the same bytes again can only end the same way.
 UNREADABLE = (Cause.UNDECODABLE, Cause.MALFORMED)
 
@@ -41,21 +43,25 @@ class NotDiscardable(Exception):
     """The letter was not discarded; the text says why."""
 
 
-def replay(letter_id: int, *, actor: str = "", retries: int = 3, force: bool = False) -> str:
+def replay(letter_id: int, *, actor: str = "", retries: int | None = None, force: bool = False) -> str:
     """Send the letter's message again. Returns the id it runs under.
 
     `force`: also a message that could not be read; for when this deployment can read it.
-    `retries`: how often the new run may be retried, where the task does not say so itself (a handler's
-    letters run at once, in this process). Raises `NotReplayable` with the reason, and then nothing was sent,
-    but in two cases: a handler ran the letter and failed once more, or the broker was lost before it confirmed
-    the message, which may then run, so that the letter stays replaying.
+    `retries`: how often the new run may be retried; None: as often as its task says. A message without a journal gets
+    no more than its task says; a handler's letter runs at once, in this process, with 3 by default.
+
+    Raises `NotReplayable` with the reason, and then nothing was sent, but in two cases: a handler ran the letter and
+    failed once more, or the broker was lost before it confirmed the message, which may then run, so that the letter
+    stays replaying. Raises `ValueError` for a negative `retries`.
     """
+    if retries is not None and retries < 0:
+        raise ValueError(f"retries must be at least 0, not {retries}")
     with transaction.atomic():
         letter = _claim(letter_id, actor=actor)
         send = _way(letter, force=force)
         if send is None:
             publish = conf.hook("DLQ_PUBLISHER")
-            new_id = publish(letter) if publish else None
+            new_id = publish(letter, retries=retries) if publish else None
             if new_id is None:
                 raise NotReplayable(
                     f"{letter.message_id}: its journal has no dead message of this id any more"
@@ -125,7 +131,7 @@ def _get(letter_id: int, error: type[Exception]) -> DeadLetter:
     return letter
 
 
-def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, int], str] | None:
+def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, int | None], str] | None:
     """How this letter is sent again; None: by its journal, in the caller's transaction."""
     if letter.generation is not None:
         return None
@@ -151,7 +157,7 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
     return _run_handler
 
 
-def _send_raw(letter: DeadLetter, retries: int) -> str:
+def _send_raw(letter: DeadLetter, retries: int | None) -> str:
     """Publish the same message under the same id, after the claim is committed: a crash here leaves a silent
     replay.
     """
@@ -202,7 +208,7 @@ def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
     return NotReplayable(f"{letter.message_id} {why}. Its letter is open as before")
 
 
-def _body(letter: DeadLetter, raw: RawMessage, retries: int) -> tuple[bytes | str, Any, Any]:
+def _body(letter: DeadLetter, raw: RawMessage, retries: int | None) -> tuple[bytes | str, Any, Any]:
     """The body for another run, its content type and encoding: as it was, but for fields of Celery's protocol 1.
 
     That has the fields in the body, where its expiry counts and where the worker looks for the letter's id.
@@ -218,11 +224,12 @@ def _body(letter: DeadLetter, raw: RawMessage, retries: int) -> tuple[bytes | st
     return body, content_type, content_encoding
 
 
-def _renewed(fields: dict[str, Any], letter: DeadLetter, retries: int) -> dict[str, Any]:
+def _renewed(fields: dict[str, Any], letter: DeadLetter, retries: int | None) -> dict[str, Any]:
     """The fields for another run: not expired, not compressed (the kept body is not), with tries left."""
     task = _task(letter)
     limit = task.max_retries if task else None
-    spent = max(0, limit - retries) if limit is not None else 0
+    # Celery counts what is spent, and not what is left.
+    spent = 0 if limit is None or retries is None else max(0, limit - retries)
     dropped = {"expires", "eta", "compression", *BROKER_HEADERS}
     # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
     dropped.add(conf.generation_path()[0])
@@ -238,11 +245,12 @@ def _task(letter: DeadLetter) -> Any:
     return current_app.tasks.get(letter.task)
 
 
-def _run_handler(letter: DeadLetter, retries: int) -> str:
+def _run_handler(letter: DeadLetter, retries: int | None) -> str:
+    retries = HANDLER_RETRIES if retries is None else retries
     handler = conf.handler(letter.queue)
     assert handler is not None
     payload = letter.payload
-    for attempt in range(max(retries, 0) + 1):
+    for attempt in range(retries + 1):
         try:
             if isinstance(payload, dict):
                 handler(**payload)

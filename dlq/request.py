@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 _CAUSES: dict[type[BaseException], Cause] = {
     TimeLimitExceeded: Cause.TIMEOUT,
     WorkerLostError: Cause.LOST,
-    Terminated: Cause.REVOKED,
 }
 
 

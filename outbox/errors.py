@@ -50,6 +50,9 @@ class ClaimLost(Exception):
 class PoisonMessage(Exception):
     """The message was begun `max_deliveries` times and no run lived to end it."""
 
+    #: What the dead-letter desk asks: the end is a lost run's, and no failure of the task's own.
+    lost = True
+
 
 class WorkerLost(Exception):
     """The process that ran the message died (killed, out of memory, or `sys.exit()` in the task)."""

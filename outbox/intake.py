@@ -49,6 +49,14 @@ def insert(rows: list[dict[str, Any]]) -> None:
         )
 
 
+def begin_with(message_id: uuid.UUID, *, attempts: int) -> None:
+    """The message has had runs before it became a row; a statement of its own, for all others have had none."""
+    one(
+        "UPDATE outbox_outboxmessage SET attempts = %(attempts)s WHERE message_id = %(id)s RETURNING id",
+        id=message_id, attempts=attempts,
+    )  # fmt: skip
+
+
 def unwritten(
     rows: list[dict[str, Any]], children: dict[uuid.UUID, dict[str, Any]], *, now: bool
 ) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ still inside a long transaction.
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from django.utils.module_loading import import_string
 from outbox.intake import WAKE, insert
 from outbox.refusal import Refused, refusal
 from outbox.statement import Prepared, decoded, one, storable
+from outbox.wire import RETRIES_HEADER
 
 #: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
 MAX_ERRORS = 10
@@ -268,8 +270,10 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
     return True
 
 
-def rearm(message_id: uuid.UUID) -> bool:
+def rearm(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
     """Replay a dead message: the same row as a new generation, with all its attempts again. False if not dead.
+
+    `retries`: how many this replay may have, whatever its task says.
 
     Of a group it becomes the head again by the order of enqueueing, once nothing else of the group is active.
     """
@@ -279,14 +283,15 @@ def rearm(message_id: uuid.UUID) -> bool:
             UPDATE outbox_outboxmessage
             SET status = CASE WHEN ordering_key = '' THEN 'pending' ELSE 'blocked' END, generation = generation + 1,
                 attempts = 0, deliveries = 0, replays = replays + 1, done_at = NULL,
+                headers = (headers - %(name)s::text) || %(given)s::jsonb,
                 deliver_at = clock_timestamp(), {_RESET}
             WHERE message_id = %(id)s AND status = 'dead'
             RETURNING id
         ), woken AS ({WAKE})
         SELECT id, (SELECT count(*) FROM woken) FROM again
         """,
-        id=message_id,
-    )
+        id=message_id, name=RETRIES_HEADER, given=json.dumps({} if retries is None else {RETRIES_HEADER: retries}),
+    )  # fmt: skip
     return row is not None
 
 

@@ -132,11 +132,14 @@ def emit(
     return enqueue_many(signatures, correlation_id=correlation_id)
 
 
-def adopt(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s: float) -> None:
+def adopt(
+    task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s: float, attempts: int
+) -> None:
     """Write a row for a message of an outside producer, so that its next run is journaled.
 
     The row takes the message's id, so that a second delivery of the same copy adopts nothing, and its producer's
-    headers, among them what tells the dead-letter desk that it was sent again. Raises `NotAdopted` when the id belongs
+    headers, among them what tells the dead-letter desk that it was sent again. `attempts`: runs that it has had, of
+    those that its task allows. Raises `NotAdopted` when the id belongs
     to another message, or to one that will not run any more.
     """
     foreign_id = str(task.request.id)
@@ -157,6 +160,8 @@ def adopt(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], *, delay_s:
     try:
         with transaction.atomic():
             intake.insert([row])
+            if attempts:
+                intake.begin_with(message_id, attempts=attempts)
     except IntegrityError:
         if not intake.has_open(row):
             raise NotAdopted(

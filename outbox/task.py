@@ -110,6 +110,8 @@ class OutboxTask(Task):
         self._refuse_canvas()
         early_s = self._seconds_until_eta()
         cause: Exception
+        # A deferral spends none.
+        retries = self.request.retries
         try:
             if early_s > 0:
                 raise Defer(early_s, "its time has not come")
@@ -117,15 +119,15 @@ class OutboxTask(Task):
         except Defer as error:
             cause, delay_s = error, error.seconds
         except Retry as error:
-            if self.spent(error, self.request.retries):
+            if self.spent(error, retries):
                 raise error.exc or self.MaxRetriesExceededError(f"{self.name}: no retry is left") from None
-            cause, delay_s = error, self.delay_of(error, self.request.retries)
+            cause, delay_s, retries = error, self.delay_of(error, retries), retries + 1
         except Exception as error:
-            if not self.may_retry(error, self.request.retries):
+            if not self.may_retry(error, retries):
                 raise
-            cause, delay_s = error, self.retry_delay_s(self.request.retries)
+            cause, delay_s, retries = error, self.retry_delay_s(retries), retries + 1
         try:
-            adopt(self, args, kwargs, delay_s=delay_s)
+            adopt(self, args, kwargs, delay_s=delay_s, attempts=retries)
         except NotAdopted as refused:
             raise refused from cause
         raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
@@ -187,7 +189,7 @@ class OutboxTask(Task):
                 f"{self.name}: a retry is the same message; it cannot change arguments or options"
             )
         request = self.request
-        limit = self.max_retries if max_retries is None else max_retries
+        limit = self.retry_limit(max_retries)
         if request.called_directly:
             raise exc or Retry("called as a function: there is no message to retry")
         if limit is not None and request.retries >= limit:
@@ -211,7 +213,7 @@ class OutboxTask(Task):
 
     def spent(self, outcome: Retry, retries: int) -> bool:
         """Whether `retries` are all that this retry may have: of its own limit, or the task's if it was just raised."""
-        limit: int | None = getattr(outcome, "limit", self.max_retries)
+        limit: int | None = getattr(outcome, "limit", self.retry_limit())
         return limit is not None and retries >= limit
 
     def delay_of(self, outcome: Retry, retries: int) -> float:
@@ -232,7 +234,18 @@ class OutboxTask(Task):
         never = (*self.permanent_errors, *getattr(self, "dont_autoretry_for", ()))
         if isinstance(error, never) or not isinstance(error, tuple(getattr(self, "autoretry_for", ()))):
             return False
-        return self.max_retries is None or retries < self.max_retries
+        limit = self.retry_limit()
+        return limit is None or retries < limit
+
+    def retry_limit(self, asked: int | None = None) -> int | None:
+        """How many retries the message that runs may have, None for any number.
+
+        The operator's number where it was replayed with one, else `asked`, else the task's.
+        """
+        of_replay: int | None = (self.request.get("outbox") or {}).get("retries")
+        if of_replay is not None:
+            return of_replay
+        return self.max_retries if asked is None else asked
 
     def retry_delay_s(self, retries: int) -> float:
         """Seconds before retry number `retries` + 1: the schedule, else exponential with full jitter, capped.

@@ -13,6 +13,8 @@ from typing import Any
 
 from celery.app.task import Context
 
+#: Header of a row that was replayed with a number of retries of its own.
+RETRIES_HEADER = "outbox-retries"
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 #: Callbacks, errbacks, chain and chord: the outbox refuses them, so the body says that there are none.
 _EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
@@ -60,12 +62,15 @@ class Outgoing:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What a claim is checked against, and what the sweeper needs to know of the copy."""
-        return {
+        """What a claim is checked against, what the sweeper needs to know of the copy, and a replay's own retries."""
+        identity = {
             "generation": self.generation,
             "publish": self.publish_count,
             "published_at": self.published_at,
         }
+        if RETRIES_HEADER in self.headers:
+            identity["retries"] = json.loads(self.headers).get(RETRIES_HEADER)
+        return identity
 
     def amqp_properties(self) -> dict[str, Any]:
         return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pytest_django import DjangoDbBlocker
 
+from config.celery import app
 from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from outbox.models import OutboxMessage
@@ -89,6 +91,25 @@ def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolv
         Happened.RESOLVED,
     ]
     assert OutboxMessage.objects.get(message_id=message_id).status == "done"
+
+
+def test_a_replay_uses_as_many_retries_as_the_operator_says(live: Process) -> None:
+    message_id = tasks.wrong_until_told.delay("once").id
+    letter = the_letter(message_id)
+    OutboxMessage.objects.update(task="tests.support.tasks.always_unavailable")
+    replay.replay(letter.pk, retries=1)
+    await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again")
+    letter = the_letter(message_id)
+    assert letter.attempts == effects.count("once") == 2
+
+
+def test_a_revoked_message_is_a_letter_that_says_so(live: Process) -> None:
+    message_id = str(uuid.uuid4())
+    app.control.revoke(message_id)
+    await_(lambda: app.control.ping(timeout=0.5), "the worker knows of the revocation")
+    tasks.note.apply_async(("revoked",), task_id=message_id)
+    letter = the_letter(message_id)
+    assert (letter.cause, letter.exception) == ("revoked", "dlq.request.Revoked")
 
 
 def test_a_discarded_letter_releases_the_group_that_waits_behind_it(live: Process) -> None:

@@ -76,6 +76,16 @@ def test_a_job_can_be_replayed(mocker: MockerFixture) -> None:
     assert DeadLetter.objects.get().state == State.RESOLVED
 
 
+def test_a_job_can_be_replayed_under_the_name_task_id(mocker: MockerFixture) -> None:
+    process = mocker.patch(PROCESS)
+    add("abc-123")
+    assert DeadLetterQueue(max_size=10_000).replay(task_id="abc-123", retries=3) == "abc-123"
+    process.assert_called_once_with(order_id=1)
+    for both in ({}, {"job_id": "a", "task_id": "a"}):
+        with pytest.raises(TypeError, match="one id, as job_id or as task_id"):
+            DeadLetterQueue.replay(**both)
+
+
 def test_a_job_whose_arguments_are_a_list_can_be_replayed(mocker: MockerFixture) -> None:
     charge = mocker.patch("payments.gateway.PaymentGateway.charge", return_value=MagicMock(id="txn_123"))
     customer = Customer.objects.create(name="Ada", email="ada@example.com")

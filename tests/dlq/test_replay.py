@@ -21,13 +21,13 @@ sent: list[str] = []
 released: list[str] = []
 
 
-def publisher(letter: DeadLetter) -> str:
+def publisher(letter: DeadLetter, *, retries: int | None) -> str:
     """A journal that has every message."""
     sent.append(letter.message_id)
     return letter.message_id
 
 
-def empty_publisher(letter: DeadLetter) -> None:
+def empty_publisher(letter: DeadLetter, *, retries: int | None) -> None:
     """A journal that has none."""
 
 
@@ -108,6 +108,24 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
     )
     sent_again = replay._renewed(raw.headers, letter, 3)
     assert set(sent_again) == {"id", "tenant", "retries", REPLAY_HEADER}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("retries", "spent"), [(None, 0), (2, 0), (1, 1), (0, 2), (9, 0)])
+def test_a_message_without_a_journal_is_sent_with_so_many_retries_spent_that_the_wanted_are_left(
+    retries: int | None, spent: int
+) -> None:
+    letter = receive("m-1", task="tests.support.tasks.always_unavailable")
+    assert letter.message is not None
+    assert replay._renewed(letter.message.headers, letter, retries)["retries"] == spent
+
+
+@pytest.mark.django_db
+def test_a_number_of_retries_below_none_is_refused_and_nothing_is_sent() -> None:
+    letter = die()
+    with pytest.raises(ValueError, match="retries must be at least 0, not -1"):
+        replay.replay(letter.pk, retries=-1)
+    assert sent == []
 
 
 @pytest.mark.django_db

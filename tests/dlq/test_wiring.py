@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,11 +15,12 @@ from django.urls import reverse
 import outbox
 from dlq import replay
 from dlq.models import DeadLetter, Happened, State
+from dlq.queue import DeadLetterQueue
 from dlq.replay import NotReplayable
 from outbox import journal
 from outbox.models import OutboxMessage
 from outbox.testing import drain
-from tests.support import tasks
+from tests.support import effects, tasks
 from tests.support.messages import elsewhere
 
 pytestmark = pytest.mark.django_db
@@ -39,6 +41,26 @@ def test_a_letter_whose_dedup_key_another_message_holds_is_refused_and_stays_ope
     assert letter.state == State.OPEN
     drain()
     assert replay.replay(letter.pk) == str(message_id)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 5])
+@pytest.mark.parametrize(
+    "task", [tasks.always_unavailable, tasks.retries_itself], ids=["automatic", "by itself"]
+)
+def test_a_replay_may_use_as_many_retries_as_the_operator_says(task: Any, retries: int) -> None:
+    message_id = outbox.enqueue(task.s("a"))
+    drain()
+    before = effects.count("a")
+    assert DeadLetterQueue.replay(task_id=str(message_id), retries=retries) == str(message_id)
+    drain()
+    assert effects.count("a") - before == 1 + retries
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.attempts) == (State.OPEN, 1 + retries)
+    # The next replay is asked anew.
+    before = effects.count("a")
+    replay.replay(letter.pk)
+    drain()
+    assert effects.count("a") - before == 1 + task.max_retries
 
 
 def test_a_replay_that_is_cancelled_before_it_runs_closes_its_letter() -> None:

@@ -11,7 +11,7 @@ from celery.exceptions import Retry
 from outbox.errors import NotAdopted
 from outbox.models import OutboxMessage
 from outbox.testing import drain
-from tests.support import tasks
+from tests.support import effects, tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +34,14 @@ def test_it_keeps_its_queue_and_its_producers_headers_but_not_the_brokers() -> N
         deliver(message_id, "a", traceparent="00-1", redelivered=True, unspeakable=object())
     row = OutboxMessage.objects.get(message_id=message_id)
     assert (row.queue, row.headers, row.replays) == ("low", {"traceparent": "00-1"}, 0)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_the_runs_that_it_has_had_count_among_those_that_its_task_allows(retries: int) -> None:
+    with pytest.raises(Retry):
+        deliver(str(uuid.uuid4()), "a", retries=retries)
+    drain()
+    assert retries + effects.count("a") == 1 + tasks.always_unavailable.max_retries
 
 
 def test_a_second_delivery_of_the_same_copy_adds_nothing() -> None:

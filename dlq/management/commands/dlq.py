@@ -36,7 +36,9 @@ class Command(BaseCommand):
         show.add_argument("message_id", type=text)
         again = verbs.add_parser("replay", help="send letters again")
         _add_selection(again)
-        again.add_argument("--retries", type=_whole(0, 100), default=3)
+        again.add_argument(
+            "--retries", type=_whole(0, 100), help="retries of the new run at most; as many as the task says"
+        )
         again.add_argument("--force", action="store_true", help="also what could not be read before")
         close = verbs.add_parser("discard", help="close letters for good; their messages will never run")
         _add_selection(close)
