@@ -50,7 +50,8 @@ _KEY_PATTERN = r"^[!-~][ -~]*$"
             409: "Out of stock, or a request with this Idempotency-Key is in flight (Retry-After).",
             413: "The body is too large.",
             415: "The body is said not to be `application/json` in UTF-8.",
-            422: "A field is wrong (`errors` names it), or the Idempotency-Key was used with another body.",
+            422: "A field is wrong (`errors` names it), the gateway does not take such a total (too small, too large, not"
+            " a multiple of what it charges in this currency), or the Idempotency-Key was used with another body.",
             429: "Too many orders a second for this key.",
         },
         headers={202: ["Location", "Idempotent-Replayed"], 409: ["Retry-After"]},

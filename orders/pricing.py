@@ -4,10 +4,6 @@
 #: that it is computed once and stored, not added again by a task that runs twice.
 TAX_BASIS_POINTS = {"usd": 825, "eur": 1900}
 
-#: The gateway takes at most eight digits in any currency: more would be accepted here and dead-lettered
-#: later.
-MAX_TOTAL_CENTS = 99_999_999
-
 #: No customer orders more of one SKU through the API; beyond it a typing error is likelier than a wish.
 MAX_QUANTITY = 10_000
 

@@ -2,7 +2,7 @@
 
 | kind | the money | what a caller does |
 |---|---|---|
-| `CardDeclined` | certainly not taken | a business outcome: fail the order |
+| `CardDeclined`, `ChargeRefused` | certainly not taken | a business outcome: fail the order |
 | `GatewayUnavailable` | perhaps taken | ask again with the same identity, later |
 | `InvalidRequest` | certainly not taken | a person must look: asking again cannot help |
 """
@@ -46,6 +46,12 @@ class CardDeclined(GatewayError):
         self.decline_code = decline_code
 
 
+class ChargeRefused(CardDeclined):
+    """The gateway will not take this charge as it is, for example an amount below its minimum. Final: nothing was
+    captured. `decline_code` is the gateway's error code.
+    """
+
+
 class GatewayUnavailable(GatewayError):
     """No usable answer: the call may or may not have had its effect. Ask again with the same identity.
 
@@ -70,6 +76,14 @@ class InvalidRequest(GatewayError):
     """The gateway understood and refuses for good: wrong parameters, unknown id, a key used for something
     else.
     """
+
+
+class RequestRefused(InvalidRequest):
+    """The request itself is wrong (HTTP 400), and nothing was done. `code` is the gateway's error code, or ''."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GatewayMisconfigured(InvalidRequest):
@@ -133,6 +147,8 @@ def _translate(error: stripe.StripeError) -> GatewayError:
             # The customer named it, and not we: an order that cannot be paid ends, as with a declined card. As a
             # dead letter it would hold its stock until a person looked, who could do nothing about it.
             return CardDeclined(message, "invalid_payment_method")
+        if error.http_status == 400:
+            return RequestRefused(message, str(error.code or ""))
         return InvalidRequest(message)
     if isinstance(error, stripe.IdempotencyError):
         return InvalidRequest(message)

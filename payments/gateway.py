@@ -21,8 +21,10 @@ Source of the steps: https://docs.stripe.com/api/idempotent_requests, brandur.or
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -33,17 +35,20 @@ from payments.answers import Intent, RefundAnswer
 from payments.calls import call, post
 from payments.errors import (
     CardDeclined,
+    ChargeRefused,
     GatewayBusy,
     GatewayError,
     GatewayMisconfigured,
     GatewayUnavailable,
     InvalidRequest,
+    RequestRefused,
     UnexpectedState,
 )
 
 __all__ = [
     "CardDeclined",
     "Charge",
+    "ChargeRefused",
     "GatewayBusy",
     "GatewayError",
     "GatewayMisconfigured",
@@ -54,6 +59,8 @@ __all__ = [
     "Refunded",
     "UnexpectedState",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: What an idempotency key begins with when the rest of it is the id of an order.
 _ORDER_KEY = "order-"
@@ -114,7 +121,8 @@ class PaymentGateway:
         keeps its keys; without a key every call is another charge. A key `order-<id>` also names the order
         for reconciliation.
 
-        Raises `CardDeclined` when the money was certainly not taken.
+        Raises `CardDeclined` when the money was certainly not taken, and its `ChargeRefused` for a charge that the
+        gateway does not take from anybody, such as an amount below its minimum.
         """
         key = idempotency_key or f"charge-{uuid.uuid4()}"
         if payment_intent_id:
@@ -223,25 +231,28 @@ class PaymentGateway:
             "payment_method_types": ["card"],
             "metadata": metadata,
         }
-        return post(
-            key, lambda client, options: answers.intent(client.v1.payment_intents.create(params, options))
-        )
+        with _refusal_is_final():
+            return post(
+                key, lambda client, options: answers.intent(client.v1.payment_intents.create(params, options))
+            )
 
     @classmethod
     def _confirm(cls, intent_id: str, payment_method: str) -> Intent:
         params: Any = {"payment_method": payment_method}
         try:
-            return post(
-                f"{intent_id}-confirm",
-                lambda client, options: answers.intent(
-                    client.v1.payment_intents.confirm(intent_id, params, options)
-                ),
-            )
-        except UnexpectedState:
+            with _refusal_is_final():
+                return post(
+                    f"{intent_id}-confirm",
+                    lambda client, options: answers.intent(
+                        client.v1.payment_intents.confirm(intent_id, params, options)
+                    ),
+                )
+        except UnexpectedState as error:
             # Somebody (an earlier run whose answer was lost, a cancellation) was here: only the intent knows.
             intent = cls.retrieve(intent_id)
             if intent.is_confirmable:
-                raise  # Nobody was: it lacks something that asking again will not give it.
+                # Nobody was: it lacks something that asking again will not give it.
+                raise ChargeRefused(str(error), "unexpected_state") from None
             return intent
 
     @classmethod
@@ -288,6 +299,20 @@ class PaymentGateway:
         if more:
             raise InvalidRequest(f"{intent_id} has more than 100 refunds: a person must look")
         return found
+
+
+@contextmanager
+def _refusal_is_final() -> Iterator[None]:
+    """Around the calls that lead to a capture: a 400 to one of them means that there was none and will be none.
+
+    As a dead letter the order would stay in processing, with its stock reserved, until a person looked, who could do
+    nothing about it. What we are refused for, our key or an id that is unknown, is not of this kind.
+    """
+    try:
+        yield
+    except RequestRefused as error:
+        logger.warning("the gateway refuses a charge for good: %s", error)
+        raise ChargeRefused(str(error), error.code) from None
 
 
 def _given(refunds: list[RefundAnswer]) -> Refunded:

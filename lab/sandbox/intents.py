@@ -11,12 +11,10 @@ import sqlite3
 from typing import Any
 
 from lab.sandbox import events, objects
-from lab.sandbox.currencies import CURRENCIES
+from lab.sandbox.currencies import CURRENCIES, check_amount
 from lab.sandbox.objects import Document
 from lab.sandbox.stripe_errors import invalid, stripe_error
 from lab.sandbox.wire import Answer
-
-MAX_AMOUNT = 99_999_999  # Stripe's: eight digits of minor units
 
 # Test payment methods -> (code, decline code); None = the charge succeeds.
 CARDS: dict[str, tuple[str, str] | None] = {
@@ -216,11 +214,10 @@ def _money(params: dict[str, Any]) -> tuple[int, str]:
     amount = objects.whole_number(params["amount"], param="amount")
     if amount < 1:
         raise invalid("Invalid positive integer", code="parameter_invalid_integer", param="amount")
-    if amount > MAX_AMOUNT:
-        raise invalid(f"Amount must be no more than {MAX_AMOUNT}.", code="amount_too_large", param="amount")
     currency = str(params["currency"]).lower()
     if currency not in CURRENCIES:
         raise invalid(f"Invalid currency: {currency[:40]}.", param="currency")
+    check_amount(amount, currency)
     return amount, currency
 
 

@@ -11,7 +11,8 @@ import outbox
 from orders import stock
 from orders.claims import correlation_id, log_transition
 from orders.models import Customer, Order, OrderItem, Price, Product
-from orders.pricing import MAX_QUANTITY, MAX_TOTAL_CENTS, tax_cents
+from orders.pricing import MAX_QUANTITY, tax_cents
+from payments.money import NotChargeable, check_chargeable
 
 #: An id of the gateway, for example `pm_card_visa`. It ends up in a URL-encoded form and in our logs.
 PAYMENT_METHOD = re.compile(r"[A-Za-z0-9_]{1,255}")
@@ -40,7 +41,7 @@ def place_order(
     When this commits, so do the messages that process and confirm it: an order without them would be a
     promise that nobody keeps (transactional outbox). Raises PlacementError: unknown_customer, unknown_sku,
     unknown_currency, invalid_quantity, duplicate_sku, no_items, invalid_payment_method, invalid_email,
-    total_too_large, out_of_stock.
+    total_too_small, total_too_large, total_not_chargeable, out_of_stock.
     """
     _check_texts(payment_method, receipt_email)
     customer = Customer.objects.filter(pk=customer_id).first()
@@ -50,10 +51,12 @@ def place_order(
     prices = _prices(currency, lines, products)
     subtotal = sum(prices[sku] * quantity for sku, quantity in lines)
     tax = tax_cents(subtotal, currency)
-    if subtotal + tax > MAX_TOTAL_CENTS:
-        raise PlacementError(
-            "total_too_large", "items", f"The total may be at most {MAX_TOTAL_CENTS} minor units."
-        )
+    try:
+        # What is charged is the total: accepted, an amount that the gateway refuses would only fail later.
+        check_chargeable(subtotal + tax, currency)
+    except NotChargeable as error:
+        field = "currency" if error.code == "unknown_currency" else "items"
+        raise PlacementError(error.code, field, str(error)) from error
 
     order = Order.objects.create(
         customer=customer,

@@ -127,7 +127,7 @@ def test_refusal_names_the_field_and_stores_nothing(
 
 def test_total_beyond_what_the_gateway_takes_is_refused_here(shop: None) -> None:
     Price.objects.filter(product__sku="WIDGET", currency="usd").update(amount_cents=99_999_999)
-    with pytest.raises(PlacementError, match="at most 99999999"):
+    with pytest.raises(PlacementError, match=r"at most 999,999\.99 USD"):
         place()
 
 

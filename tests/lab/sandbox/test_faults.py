@@ -25,7 +25,7 @@ def call(
     path, sent = {
         "gateway": (
             "/v1/payment_intents",
-            {"data": {"amount": 1, "currency": "eur", "payment_method": "pm_card_visa", "confirm": "true"}},
+            {"data": {"amount": 100, "currency": "eur", "payment_method": "pm_card_visa", "confirm": "true"}},
         ),
         "warehouse": (
             "/warehouse/shipments",

@@ -133,6 +133,13 @@ def test_a_cancelled_intent_cannot_be_captured_and_a_captured_one_cannot_be_canc
         (order() | {"amount": -5}, "amount", "parameter_invalid_integer"),
         (order() | {"amount": "49.90"}, "amount", "parameter_invalid_integer"),
         (order() | {"amount": 100_000_000}, "amount", "amount_too_large"),
+        (order() | {"amount": 10**12, "currency": "idr"}, "amount", "amount_too_large"),
+        (order() | {"amount": 49}, "amount", "amount_too_small"),
+        (order() | {"amount": 49, "currency": "jpy"}, "amount", "amount_too_small"),
+        (order() | {"amount": 29, "currency": "gbp"}, "amount", "amount_too_small"),
+        (order() | {"amount": 1999, "currency": "bhd"}, "amount", "invalid_charge_amount"),
+        (order() | {"amount": 550, "currency": "isk"}, "amount", "invalid_charge_amount"),
+        (order() | {"amount": 550, "currency": "ugx"}, "amount", "invalid_charge_amount"),
         ({"currency": "eur"}, "amount", "parameter_missing"),
         ({"amount": 100}, "currency", "parameter_missing"),
         (order() | {"currency": "bitcoin"}, "currency", None),
@@ -169,7 +176,10 @@ def test_an_unknown_intent_is_a_404(gateway: stripe.StripeClient) -> None:
 def test_without_a_secret_key_nothing_is_done(sandbox: RunningSandbox, authorization: str | None) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     answer = requests.post(
-        f"{sandbox.url}/v1/payment_intents", data={"amount": 1, "currency": "eur"}, headers=headers, timeout=5
+        f"{sandbox.url}/v1/payment_intents",
+        data={"amount": 100, "currency": "eur"},
+        headers=headers,
+        timeout=5,
     )
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "invalid_request_error"

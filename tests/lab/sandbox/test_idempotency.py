@@ -99,7 +99,7 @@ def test_without_a_key_every_request_is_a_new_one(
     anonymous = [
         requests.post(
             f"{sandbox.url}/v1/payment_intents",
-            data={"amount": 1, "currency": "usd"},
+            data={"amount": 100, "currency": "usd"},
             headers={"Authorization": f"Bearer {API_KEY}"},
             timeout=5,
         ).json()["id"]
