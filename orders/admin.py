@@ -1,5 +1,6 @@
 """The operator's view: orders with their story, goods, keys, imports, reports and refused syncs."""
 
+from hashlib import sha256
 from typing import Any
 
 from django import forms
@@ -22,10 +23,12 @@ from orders.models import (
     Report,
     SyncErrorLog,
 )
-from orders.selectors import import_progress
+from orders.selectors import import_errors, import_progress
 from orders.services import CannotCancel, cancel_order
 from orders.tasks import generate_report, process_large_file
 
+#: Rows of an import that its page lists as rejected.
+REJECTED_SHOWN = 100
 #: An import is kept in one row and read by a worker as a whole: larger files are several uploads.
 MAX_UPLOAD_BYTES = 10 * 1024 * 1024
 
@@ -156,14 +159,22 @@ class ImportForm(forms.ModelForm):
             raise forms.ValidationError(f"The file is not UTF-8: {error}.") from error
         if "\x00" in text:
             raise forms.ValidationError("The file holds NUL characters: it is no text.")
+        digest = sha256(text.encode()).hexdigest()
+        before = ImportFile.objects.filter(content_sha256=digest).exclude(status=ImportFile.Status.REJECTED)
+        if earlier := before.first():
+            raise forms.ValidationError(
+                f"This file was uploaded before, as import {earlier.pk} ({earlier.name}): its orders are placed. To have"
+                " rows that were rejected placed, upload those rows alone."
+            )
         self.instance.name, self.instance.content = upload.name[:200], text
+        self.instance.content_sha256 = digest
         return text
 
 
 @admin.register(ImportFile)
 class ImportFileAdmin(admin.ModelAdmin):
     list_display = ["name", "status", "progress", "created_at"]
-    readonly_fields = ["name", "status", "progress", "error", "created_at"]
+    readonly_fields = ["name", "status", "progress", "error", "rejected", "created_at"]
 
     def get_form(
         self, request: HttpRequest, obj: ImportFile | None = None, change: bool = False, **options: Any
@@ -197,6 +208,11 @@ class ImportFileAdmin(admin.ModelAdmin):
             counts["rejected"],
             counts["pending"],
         )
+
+    @admin.display(description="rejected rows")
+    def rejected(self, obj: ImportFile) -> str:
+        """Why rows were rejected, the first of them."""
+        return "\n".join(import_errors(obj, limit=REJECTED_SHOWN))
 
 
 @admin.register(Report)

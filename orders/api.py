@@ -15,7 +15,16 @@ from orders.journey import journey_of
 from orders.models import ApiKey, Order
 from orders.parsing import StrictParser, too_large
 from orders.problems import Problem, busy, documented, field_problem, not_found
-from orders.schemas import MAX_ID, CancelIn, JourneyOut, OrderIn, OrderOut, OrderPage, OrderStatus
+from orders.schemas import (
+    MAX_ID,
+    CancelIn,
+    JourneyOut,
+    OrderIn,
+    OrderOut,
+    OrderPage,
+    OrderStatus,
+    field_name,
+)
 from orders.selectors import order_page
 from orders.services import CannotCancel, PlacementError, cancel_order, place_order
 
@@ -165,13 +174,7 @@ def cancel(request: HttpRequest, order_id: int, body: CancelIn | None = None) ->
 
 
 def _place(request: HttpRequest, body: OrderIn) -> tuple[Order, str]:
-    order = place_order(
-        customer_id=body.customer_id,
-        currency=body.currency,
-        payment_method=body.payment_method,
-        lines=[(item.sku, item.quantity) for item in body.items],
-        receipt_email=body.receipt_email or "",
-    )
+    order = place_order(**body.arguments())
     # Rendered as every other answer is, so that a later GET says the same in the same words.
     return order, api.renderer.render(request, OrderOut.of(order).model_dump(), response_status=202)
 
@@ -249,7 +252,4 @@ def _field(location: tuple[Any, ...]) -> str:
     parts = list(location[1:])
     if location[0] == "body" and parts[:1] == ["body"]:
         parts = parts[1:]
-    name = ""
-    for part in parts:
-        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
-    return name or str(location[0])
+    return field_name(parts) or str(location[0])

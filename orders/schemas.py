@@ -1,5 +1,6 @@
 """What goes in and out of the HTTP API. Amounts are integers in minor units (cents)."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -16,6 +17,14 @@ MAX_ID = 2**63 - 1
 MAX_LINES = 100
 
 OrderStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+
+
+def field_name(location: Iterable[int | str]) -> str:
+    """Where in a document something is wrong: `("items", 0, "sku")` → `items[0].sku`."""
+    name = ""
+    for part in location:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name
 
 
 class _Strict(BaseModel):
@@ -57,6 +66,16 @@ class OrderIn(_Strict):
         except ValidationError:
             raise ValueError("must be a mail address") from None
         return value
+
+    def arguments(self) -> dict[str, Any]:
+        """What `place_order` is asked for."""
+        return {
+            "customer_id": self.customer_id,
+            "currency": self.currency,
+            "payment_method": self.payment_method,
+            "lines": [(item.sku, item.quantity) for item in self.items],
+            "receipt_email": self.receipt_email or "",
+        }
 
 
 class CancelIn(_Strict):

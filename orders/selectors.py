@@ -101,3 +101,9 @@ def import_progress(file: ImportFile) -> dict[str, int]:
     """How many rows of an import are staged, and how many of them are pending, imported and rejected."""
     found = ImportRow.objects.filter(file=file).values_list("status").annotate(Count("pk"))
     return {"staged": file.rows_staged, **dict.fromkeys(ImportRow.Status.values, 0), **dict(found)}
+
+
+def import_errors(file: ImportFile, *, limit: int) -> list[str]:
+    """Why the first `limit` rejected rows of an import were rejected; each names its line."""
+    rejected = ImportRow.objects.filter(file=file, status=ImportRow.Status.REJECTED).order_by("number")
+    return list(rejected.values_list("error", flat=True)[:limit])

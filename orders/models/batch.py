@@ -22,6 +22,8 @@ class ImportFile(models.Model):
 
     name = models.CharField(max_length=200)
     content = models.TextField()
+    # Of an upload: a form that is sent again must not order everything again.
+    content_sha256 = models.CharField(max_length=64, blank=True, db_default="", editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.UPLOADED)
     rows_staged = models.IntegerField(default=0)
     error = models.CharField(max_length=500, blank=True, default="")
@@ -30,7 +32,12 @@ class ImportFile(models.Model):
     class Meta:
         verbose_name = "import"
         constraints = [
-            models.CheckConstraint(condition=Q(rows_staged__gte=0), name="orders_import_rows_not_negative")
+            models.CheckConstraint(condition=Q(rows_staged__gte=0), name="orders_import_rows_not_negative"),
+            models.UniqueConstraint(
+                fields=["content_sha256"],
+                condition=~Q(content_sha256="") & ~Q(status="rejected"),
+                name="orders_import_content_once",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -47,7 +54,8 @@ class ImportRow(models.Model):
 
     file = models.ForeignKey(ImportFile, on_delete=models.CASCADE, related_name="rows")
     number = models.IntegerField(help_text="1 is the first record below the heading.")
-    record = models.JSONField()
+    line = models.IntegerField(null=True, help_text="Where in the file it begins.")
+    record = models.JSONField(help_text="Text by column; a list where the fields do not fit the columns.")
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     order = models.OneToOneField(Order, null=True, blank=True, on_delete=models.PROTECT)
     error = models.CharField(max_length=500, blank=True, default="")

@@ -31,7 +31,7 @@ class Order(models.Model):
     subtotal_cents = models.BigIntegerField()
     tax_cents = models.BigIntegerField(default=0)
     total_cents = models.BigIntegerField()
-    payment_method = models.CharField(max_length=255, default="pm_card_visa")
+    payment_method = models.CharField(max_length=255, blank=True, default="")
     receipt_email = models.EmailField(blank=True, default="")
 
     payment_intent_id = models.CharField(

@@ -109,7 +109,20 @@ def test_upload_is_imported_and_its_progress_is_shown(operator: Client, mocker: 
     drain()
     page = operator.get(reverse("admin:orders_importfile_changelist")).content.decode()
     assert "2 staged, 1 imported, 1 rejected, 0 waiting" in page
-    assert operator.get(reverse("admin:orders_importfile_change", args=[file.pk])).status_code == 200
+    page = operator.get(reverse("admin:orders_importfile_change", args=[file.pk])).content.decode()
+    assert "line 3: items[0].sku: There is no product NOTHING." in page
+
+
+def test_file_that_was_uploaded_before_is_refused(operator: Client) -> None:
+    content = (HEADING + "1,usd,pm_card_visa,WIDGET:1,\n").encode()
+    upload(operator, content)
+    file = ImportFile.objects.get()
+    answer = upload(operator, content)
+    assert f"was uploaded before, as import {file.pk}" in answer.content.decode()
+    assert ImportFile.objects.count() == 1
+    # What was rejected as a whole has ordered nothing.
+    ImportFile.objects.update(status="rejected")
+    assert upload(operator, content).status_code == 302
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import dlq.replay
 from dlq.models import DeadLetter
 from orders.models import Order, Price, Product
 from orders.services import PlacementError
+from orders.tasks import process_order
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from payments.gateway import InvalidRequest, PaymentGateway
@@ -125,6 +126,15 @@ def test_refused_order_that_an_earlier_release_left_processing_is_ended_by_a_rep
     assert order.status == "failed"
     assert units() == before
     assert not DeadLetter.objects.exclude(state="resolved").exists()
+
+
+def test_order_without_a_payment_method_is_charged_to_none(
+    pending_order: Order, sandbox_settings: RunningSandbox, mocker: MockerFixture
+) -> None:
+    assert process_order(pending_order.pk)["status"] == "failed"
+    pending_order.refresh_from_db()
+    assert "missing a payment method" in pending_order.failure_reason
+    assert sandbox_settings.ledger("charges") == []
 
 
 def test_refusal_of_our_own_key_fails_no_order(

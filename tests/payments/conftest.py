@@ -31,7 +31,7 @@ def make_order(db: None) -> MakeOrder:
     def make(**values: Any) -> Order:
         if "customer" not in values and "customer_id" not in values:
             values["customer"] = Customer.objects.create(name="Ada Lovelace", email="ada@example.com")
-        return Order.objects.create(**{"total_cents": 9999} | values)
+        return Order.objects.create(**{"total_cents": 9999, "payment_method": "pm_card_visa"} | values)
 
     return make
 
