@@ -18,8 +18,8 @@ from django.db import connection
 from kombu import Connection
 
 from config.celery import app
-from dlq.capture import cause_of
 from dlq.ending import Ending
+from dlq.models import Cause
 from dlq.rawmessage import RawMessage
 from outbox import relay as relay_module
 from outbox import sweeper as sweeper_module
@@ -109,7 +109,7 @@ class Floor:
         """What dlq.request.Request does in the worker's parent."""
         Ending(
             raw=RawMessage.of(message), fields=message.headers, exception=error, error=str(error),
-            cause=cause_of(error), task=task.name, args=args, kwargs=kwargs,
+            cause=Cause.FAILED, task=task.name, args=args, kwargs=kwargs,
         ).record()  # fmt: skip
 
     def restore(self) -> None:
