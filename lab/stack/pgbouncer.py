@@ -1,0 +1,165 @@
+"""A private PgBouncer in transaction mode before a PostgreSQL server. For the tests and for chaos runs with a pooler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import psycopg2
+
+from lab.stack import processes
+from lab.stack.errors import StackError
+
+PORT_TRIES = 5
+
+# Debian keeps it off the PATH of ordinary users.
+DEBIAN = Path("/usr/sbin/pgbouncer")
+
+
+def find_pooler() -> Path:
+    """The pgbouncer program; StackError that names the remedy when there is none."""
+    found = shutil.which("pgbouncer")
+    if found is None and not DEBIAN.exists():
+        raise StackError("no PgBouncer: `apt-get install pgbouncer`, or put it on PATH")
+    return Path(found) if found else DEBIAN
+
+
+class PgBouncer:
+    """One PgBouncer on a free loopback port, before the server of ``database_url``, with that URL's user and password.
+
+    Every database of the server can be reached through it. ``pool_size`` server sessions of a database are shared by
+    all clients: with fewer of them than clients, the transactions of one client run in different sessions. ``settings``
+    are added to its configuration, or replace what is there. Started by root it
+    runs as ``nobody``.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        database_url: str,
+        log: Path,
+        env: dict[str, str],
+        pool_size: int = 3,
+        port: int = 0,
+        settings: dict[str, str] | None = None,
+    ):
+        self.directory = directory.resolve()
+        self.log = log
+        self.port = port  # wished for; the first start() takes another one if it is taken
+        self._server = urlsplit(database_url)
+        self._env = env
+        self._settings = {"default_pool_size": str(pool_size)} | (settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        # Others have our address: from the first start on there is no other port.
+        self._known = False
+
+    def url(self, database: str = "") -> str:
+        """The address through the pooler, of the server URL's own database if no other is named."""
+        login = self._server.netloc.rpartition("@")[0]
+        netloc = f"{login}@127.0.0.1:{self.port}"
+        return urlunsplit(("postgres", netloc, f"/{database}" if database else self._server.path, "", ""))
+
+    def start(self) -> None:
+        """Start and wait until a client reaches the server through it. Raises StackError."""
+        pooler = find_pooler()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for tries_left in reversed(range(PORT_TRIES)):
+            self.port = processes.port_for(self.port, insist=self._known, name="PgBouncer")
+            self._process = processes.start(
+                [pooler, self._configure()],
+                log=self.log,
+                cwd=self.directory,
+                env=self._env,
+                parent_death_signal=signal.SIGTERM,
+            )
+            try:
+                processes.wait_until_ready(self._process, self._answers, name="PgBouncer", log=self.log)
+                self._known = True
+                return
+            except StackError:
+                self.stop()
+                # Between choosing a free port and binding it somebody else may have taken it.
+                if not tries_left or "in use" not in self.log.read_text(errors="replace")[-2_000:]:
+                    raise
+
+    def died(self) -> bool:
+        """Whether somebody else ended it."""
+        return self._process is not None and self._process.poll() is not None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            # SIGTERM ends it at once, with the connections of all clients.
+            processes.stop(self._process, [(signal.SIGTERM, 5.0)])
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL, as a machine that loses its power; `start` brings it back on the same port."""
+        self.signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it, SIGSTOP to freeze it for one."""
+        assert self._process is not None, "it is not started"
+        self._process.send_signal(number)
+
+    def control(self, command: str) -> None:
+        """Run a command of its administration console, such as RECONNECT: new server sessions from now on."""
+        with contextlib.closing(psycopg2.connect(self.url("pgbouncer"), connect_timeout=5)) as console:
+            console.autocommit = True
+            console.cursor().execute(command)
+
+    def _configure(self) -> Path:
+        user, password = unquote(self._server.username or ""), unquote(self._server.password or "")
+        users = self.directory / "users.txt"
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": str(self.port),
+            "unix_socket_dir": "",
+            "auth_type": "scram-sha-256",
+            "auth_file": str(users),
+            "admin_users": user,
+            "pool_mode": "transaction",
+            "max_client_conn": "500",
+            # What PgBouncer cannot keep for each client; it refuses a client that asks for one that is not listed.
+            "ignore_startup_parameters": "extra_float_digits,options",
+            "server_login_retry": "1",
+            "log_connections": "0",
+            "log_disconnections": "0",
+            "log_stats": "0",
+        }
+        if os.geteuid() == 0:
+            # It refuses to run as root. It reads its files first, so that they need not be that user's.
+            settings["user"] = "nobody"
+        lines = [
+            "[databases]",
+            f"* = host={self._server.hostname} port={self._server.port or 5432}",
+            "[pgbouncer]",
+        ]
+        lines += [f"{name} = {value}" for name, value in (settings | self._settings).items()]
+        path = self.directory / "pgbouncer.ini"
+        _write(users, f"{_quoted(user)} {_quoted(password)}\n")
+        _write(path, "\n".join(lines) + "\n")
+        return path
+
+    def _answers(self) -> bool:
+        try:
+            psycopg2.connect(self.url(), connect_timeout=5).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
