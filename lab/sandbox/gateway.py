@@ -12,6 +12,7 @@ from typing import Any
 
 from lab.sandbox import intents, objects, refunds
 from lab.sandbox.events import EventPosters
+from lab.sandbox.expansion import expanded
 from lab.sandbox.idempotency import IdempotencyKeys
 from lab.sandbox.ledger import Ledger
 from lab.sandbox.stripe_errors import invalid, outage, stripe_error
@@ -52,12 +53,14 @@ class Gateway:
         for plural in ("payment_intents", "charges", "refunds", "events"):
             routes.append(get(f"/v1/{plural}", _listed(plural)))
             routes.append(get(f"/v1/{plural}/{{id}}", _one(plural)))
-        return routes
+        return [*routes, Route("*", "/v1/{rest...}", _unrecognized, GATEWAY)]
 
     def _change(self, request: Request, execute: _Execute) -> Answer:
         _authenticate(request)
         request_id = objects.new_id("req")
-        answer = self._keys.once(request, request_id, lambda db: execute(db, request))
+        answer = self._keys.once(
+            request, request_id, lambda db: expanded(db, execute(db, request), request.form())
+        )
         self._posters.wake()
         answer.headers["Request-Id"] = request_id
         return answer
@@ -70,7 +73,7 @@ class Gateway:
                 stripe_error(500, "api_error", "An error occurred while the request was carried out.")
             )
         with self._ledger.transaction() as db:
-            answer = execute(db, request)
+            answer = expanded(db, execute(db, request), request.asked())
         answer.headers["Request-Id"] = objects.new_id("req")
         return answer
 
@@ -86,6 +89,13 @@ def _one(plural: str) -> _Execute:
         return Answer.of(200, document)
 
     return look
+
+
+def _unrecognized(request: Request) -> Answer:
+    raise invalid(
+        f"Unrecognized request URL ({request.method}: {request.path}). Please see https://stripe.com/docs.",
+        status=404,
+    )
 
 
 def _authenticate(request: Request) -> None:

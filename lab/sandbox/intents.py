@@ -204,7 +204,7 @@ def checked_metadata(params: dict[str, Any]) -> dict[str, str]:
             "Metadata can have up to 50 keys, of up to 40 characters, with values of up to 500.",
             param="metadata",
         )
-    return metadata
+    return {key: value for key, value in metadata.items() if value}  # An empty value unsets its key.
 
 
 def _money(params: dict[str, Any]) -> tuple[int, str]:

@@ -43,12 +43,14 @@ def update(db: sqlite3.Connection, document: Document) -> None:
     db.execute("UPDATE gateway_object SET document = ? WHERE id = ?", (json.dumps(document), document["id"]))
 
 
-def get(db: sqlite3.Connection, kind: str, object_id: str, *, param: str = "intent") -> Document:
+def get(db: sqlite3.Connection, kind: str, object_id: str, *, param: str = "") -> Document:
     """The document. Raises `Refused` (404 resource_missing) in Stripe's words when there is none."""
     row = db.execute(
         "SELECT document FROM gateway_object WHERE id = ? AND kind = ?", (object_id, kind)
     ).fetchone()
     if row is None:
+        # Stripe's name for the id in the path.
+        param = param or ("intent" if kind == "payment_intent" else "id")
         raise invalid(f"No such {kind}: '{object_id}'", code="resource_missing", param=param, status=404)
     document: Document = json.loads(row["document"])
     return document
@@ -71,6 +73,11 @@ def page(db: sqlite3.Connection, kind: str, url: str, asked: dict[str, Any]) -> 
     limit = whole_number(asked.get("limit", "10"), param="limit")
     if not 1 <= limit <= 100:
         raise invalid(f"This value must be between 1 and 100: {limit}", param="limit")
+    if _CURSORS.keys() <= asked.keys():
+        raise invalid(
+            "You may only specify one of these parameters: starting_after, ending_before.",
+            code="parameters_exclusive",
+        )
     where, values = ["kind = ?"], [kind]
     for name, value in asked.items():
         if name in ("limit", "expand"):

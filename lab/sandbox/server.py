@@ -25,12 +25,12 @@ ELSEWHERE = "/elsewhere"
 
 
 class Router:
-    """Finds the route of a request: the first whose pattern and method fit."""
+    """Finds the route of a request: the first whose pattern and method fit. `{name...}` fits any rest of a path, the
+    method `*` any method.
+    """
 
     def __init__(self, routes: list[Route]) -> None:
-        self._routes = [
-            (re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.pattern)), route) for route in routes
-        ]
+        self._routes = [(re.compile(_expression(route.pattern)), route) for route in routes]
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """Raises `Refused` with 404, or with 405 and the methods that the path does take."""
@@ -39,7 +39,7 @@ class Router:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
-            if route.method == method:
+            if route.method in (method, "*"):
                 return route, {name: unquote(part) for name, part in match.groupdict().items()}
             allowed.add(route.method)
         if allowed:
@@ -47,6 +47,11 @@ class Router:
             answer.headers["Allow"] = ", ".join(sorted(allowed))
             raise Refused(answer)
         raise Refused(problem(404, f"nothing here: {method} {path}; GET / lists what there is"))
+
+
+def _expression(pattern: str) -> str:
+    rest = re.sub(r"{(\w+)\.\.\.}", r"(?P<\1>.*)", pattern)
+    return re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", rest)
 
 
 class SandboxHTTPServer(ThreadingHTTPServer):
@@ -102,7 +107,8 @@ class _Connection(BaseHTTPRequestHandler):
             return
         except Exception:
             log.exception("%s %s failed", self.command, path)
-            answer = problem(500, "the sandbox itself failed; its log has the traceback")
+            refusal = route.service.refusal if route.service else problem
+            answer = refusal(500, "the sandbox itself failed; its log has the traceback")
         if plan.drop_reply:
             self.close_connection = True
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from lab.sandbox.wire import Answer, Refused
@@ -12,7 +13,8 @@ def stripe_error(
 ) -> Answer:
     """An answer in Stripe's error format; `kind` is the error's `type`, `more` its further attributes."""
     error = {"type": kind, "message": message, "code": code, "param": param, **more}
-    return Answer.of(status, {"error": {name: value for name, value in error.items() if value is not None}})
+    content = {"error": {name: value for name, value in error.items() if value is not None}}
+    return Answer.of(status, content, Request_Id=f"req_{secrets.token_hex(12)}")
 
 
 def invalid(
