@@ -26,6 +26,8 @@ from orders.models import (
 from orders.selectors import import_errors, import_progress
 from orders.services import CannotCancel, cancel_order
 from orders.tasks import generate_report, process_large_file
+from payments.money import money
+from payments.selectors import disputes_of
 
 #: Rows of an import that its page lists as rejected.
 REJECTED_SHOWN = 100
@@ -76,9 +78,19 @@ class OrderAdmin(ReadOnly):
     search_fields = ["=id", "=payment_intent_id", "=payment_id", "receipt_email"]
     list_select_related = ["customer"]
     inlines = [ItemInline, TransitionInline]
+    readonly_fields = ["disputes"]
     actions = ["cancel_selected"]
     # Counting all orders for the pager costs a scan at each click; the filtered count is enough.
     show_full_result_count = False
+
+    @admin.display(description="disputes")
+    def disputes(self, obj: Order) -> str:
+        """What the customer's bank says about the payment."""
+        return "\n".join(
+            f"{each.dispute_id}: {each.state} ({each.gateway_status}), {each.reason},"
+            f" {money(each.amount_cents, each.currency)}"
+            for each in disputes_of(obj.pk)
+        )
 
     @admin.action(description="Cancel the selected orders", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: Any) -> None:

@@ -145,7 +145,7 @@ def get_order(request: HttpRequest, order_id: int) -> OrderOut:
     openapi_extra=documented(_ALWAYS | {404: "There is no such order, or not for this key."}),
 )
 def get_journey(request: HttpRequest, order_id: int) -> JourneyOut:
-    """Transitions, messages with their attempts and errors, invoices and refund."""
+    """Transitions, messages with their attempts and errors, invoices, refund and disputes."""
     return journey_of(_visible(request, order_id))
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from orders.claims import correlation_id
 from orders.models import Order
-from orders.schemas import InvoiceOut, JourneyOut, MessageOut, OrderOut, RefundOut, TransitionOut
+from orders.schemas import DisputeOut, InvoiceOut, JourneyOut, MessageOut, OrderOut, RefundOut, TransitionOut
 from outbox.selectors import messages_of
-from payments.selectors import invoices_of, refund_of
+from payments.selectors import disputes_of, invoices_of, refund_of
 
 
 def journey_of(order: Order) -> JourneyOut:
@@ -56,4 +56,14 @@ def journey_of(order: Order) -> JourneyOut:
             currency=refund.currency,
             settled_at=refund.settled_at,
         ),
+        disputes=[
+            DisputeOut(
+                status=dispute.state,
+                amount=dispute.amount_cents,
+                currency=dispute.currency,
+                opened_at=dispute.opened_at,
+                closed_at=dispute.closed_at,
+            )
+            for dispute in disputes_of(order.pk)
+        ],
     )

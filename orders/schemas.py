@@ -183,6 +183,16 @@ class RefundOut(BaseModel):
     settled_at: datetime | None
 
 
+class DisputeOut(BaseModel):
+    """What the customer's bank says about the payment: `open`, `won`, `lost`, or `closed` without a chargeback."""
+
+    status: str
+    amount: int
+    currency: str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
 class JourneyOut(BaseModel):
     """Everything that happened to one order, from every part of the system that had to do with it."""
 
@@ -191,3 +201,4 @@ class JourneyOut(BaseModel):
     messages: list[MessageOut]
     invoices: list[InvoiceOut]
     refund: RefundOut | None
+    disputes: list[DisputeOut]

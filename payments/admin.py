@@ -11,7 +11,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from payments.models import CustomerBill, CustomerBillTotal, Finding, Invoice, Refund
+from payments.disputes import mark_handled
+from payments.models import CustomerBill, CustomerBillTotal, Dispute, Finding, Invoice, Refund
 from payments.money import money
 
 
@@ -83,6 +84,39 @@ class RefundAdmin(ReadOnly, admin.ModelAdmin):
     @admin.display(description="amount")
     def amount(self, refund: Refund) -> str:
         return money(refund.amount_cents, refund.currency)
+
+
+@admin.register(Dispute)
+class DisputeAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "dispute_id",
+        "order_id",
+        "state",
+        "gateway_status",
+        "reason",
+        "amount",
+        "due_by",
+        "withdrawn_at",
+        "reinstated_at",
+        "closed_at",
+        "handled_at",
+    )
+    list_filter = ("state", "reason", ("handled_at", admin.EmptyFieldListFilter))
+    search_fields = ("=dispute_id", "=order__id", "=payment_intent_id", "=charge_id")
+    actions = ("handled",)
+
+    @admin.display(description="amount")
+    def amount(self, dispute: Dispute) -> str:
+        return money(dispute.amount_cents, dispute.currency)
+
+    @admin.action(description="Mark the selected lost disputes as handled", permissions=["handle"])
+    def handled(self, request: HttpRequest, queryset: QuerySet[Dispute]) -> None:
+        """What follows from the loss is done: the finding ends."""
+        done = sum(mark_handled(dispute, by=request.user.get_username()) for dispute in queryset)
+        self.message_user(request, f"{done} lost disputes are marked as handled.")
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("payments.change_dispute")
 
 
 class TotalInline(ReadOnly, admin.TabularInline):

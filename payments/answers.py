@@ -6,7 +6,7 @@ What is missing or wrong raises AttributeError, KeyError, TypeError or ValueErro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -71,6 +71,52 @@ def refund(answer: Any) -> RefundAnswer:
     """Reads a Refund."""
     _expect(answer, "refund")
     return RefundAnswer(str(answer.id), str(answer.status), int(answer.amount))
+
+
+@dataclass(frozen=True)
+class DisputeAnswer:
+    """A dispute as the gateway tells of it, in an answer or in an event."""
+
+    id: str
+    charge_id: str
+    payment_intent_id: str
+    amount_cents: int
+    currency: str
+    reason: str
+    status: str
+    due_by: datetime | None
+    created_at: datetime | None
+
+    @property
+    def blocks_refunds(self) -> bool:
+        """Whether the bank has the money, or has kept it."""
+        return self.status in ("needs_response", "under_review", "lost")
+
+
+def dispute(document: Mapping[str, Any]) -> DisputeAnswer:
+    """Reads a dispute from its JSON object. An event may be older than a field: what is not needed may be missing."""
+    if document.get("object", "dispute") != "dispute":
+        raise ValueError(f"expected a dispute, got {document['object']!r}")
+    return DisputeAnswer(
+        id=str(document["id"]),
+        charge_id=_id(document.get("charge")),
+        payment_intent_id=_id(document.get("payment_intent")),
+        amount_cents=int(document["amount"]),
+        currency=str(document["currency"]),
+        reason=str(document.get("reason") or ""),
+        status=str(document["status"]),
+        due_by=_moment((document.get("evidence_details") or {}).get("due_by")),
+        created_at=_moment(document.get("created")),
+    )
+
+
+def _id(reference: Any) -> str:
+    """The id in a property that may be expanded."""
+    return str(reference["id"] if isinstance(reference, Mapping) else reference or "")
+
+
+def _moment(seconds: Any) -> datetime | None:
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
 
 
 def page(answer: Any, read: Callable[[Any], T]) -> tuple[list[T], bool]:

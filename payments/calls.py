@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import stripe
 from celery.exceptions import SoftTimeLimitExceeded
@@ -13,7 +14,19 @@ from payments import transport
 from payments.errors import GatewayBusy, GatewayUnavailable, translated
 from resilience.breaker import Breaker
 
+#: Times that one part of the ledger is asked for, at once. Reading is all or nothing: when 30 % of calls fail, a
+#: ledger of ten pages would be read to its end once in 35 runs. Below the breaker's threshold, which judges
+#: outages.
+READ_TRIES = 4
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 T = TypeVar("T")
+Item = TypeVar("Item", bound=HasId)
 
 #: How many keys of a series one run tries when the gateway replays stored 500s. Each hop is one request, made
 #: only after the gateway itself said that it is replaying; so many stored 500s in a row are no accident.
@@ -64,3 +77,25 @@ def post(key: str, operation: Callable[[stripe.StripeClient, Any], T]) -> T:
             if not error.replayed or number == KEY_SERIES:
                 raise
     raise AssertionError("unreachable: the last key returns or raises")
+
+
+def read(look: Callable[[], T]) -> T:
+    """What `look` reads, at the first of `READ_TRIES` tries that gets an answer."""
+    for last in (*[False] * (READ_TRIES - 1), True):
+        try:
+            return look()
+        except GatewayUnavailable as error:
+            if last or isinstance(error, GatewayBusy):
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def pages(page: Callable[[Any], tuple[list[Item], bool]], params: Any) -> Iterator[Item]:
+    """Everything in a list of the gateway's, newest first, page by page; `page(params)` reads one."""
+    params = params | {"limit": 100}
+    while True:
+        found, more = read(partial(page, params))
+        yield from found
+        if not more or not found:
+            return
+        params = params | {"starting_after": found[-1].id}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Q
@@ -15,8 +16,8 @@ from django.db.models.functions import Now
 
 from orders import selectors as orders
 from orders.claims import announce
-from payments.models import Refund
-from payments.refunds import REFUNDABLE
+from payments import answers, disputes
+from payments.models import REFUNDABLE, Refund
 from webhooks.selectors import get_incoming_event
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,14 @@ def apply_event(event_id: str) -> None:
 
     Raises IncomingEvent.DoesNotExist for an id that was never stored. Unknown event types are ignored.
     """
-    payload = get_incoming_event(event_id).payload
+    event = get_incoming_event(event_id)
+    payload = event.payload
+    if payload["type"].startswith("charge.dispute."):
+        created = payload.get("created")
+        told_at = datetime.fromtimestamp(created, UTC) if created else event.received_at
+        told = answers.dispute(payload["data"]["object"])
+        disputes.record(told, told_at=told_at, kind=payload["type"].rpartition(".")[2])
+        return
     apply = _APPLIERS.get(payload["type"])
     if apply is None:
         logger.debug("gateway event %s of type %s is of no interest here", event_id, payload["type"])

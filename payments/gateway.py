@@ -28,11 +28,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from payments import answers
 from payments.answers import Intent, RefundAnswer
-from payments.calls import call, post
+from payments.calls import READ_TRIES, call, pages, post, read
 from payments.errors import (
     CardDeclined,
     ChargeRefused,
@@ -46,6 +46,7 @@ from payments.errors import (
 )
 
 __all__ = [
+    "READ_TRIES",
     "CardDeclined",
     "Charge",
     "ChargeRefused",
@@ -64,12 +65,6 @@ logger = logging.getLogger(__name__)
 
 #: What an idempotency key begins with when the rest of it is the id of an order.
 _ORDER_KEY = "order-"
-#: Times that one part of the ledger is asked for, at once. Reading is all or nothing: when 30 % of calls fail, a
-#: ledger of ten pages would be read to its end once in 35 runs. Below the breaker's threshold, which judges
-#: outages.
-READ_TRIES = 4
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -149,20 +144,14 @@ class PaymentGateway:
         """Each of these that the gateway knows, one call each."""
         for intent_id in intent_ids:
             try:
-                yield cls._read(partial(cls.retrieve, intent_id))
+                yield read(partial(cls.retrieve, intent_id))
             except InvalidRequest:
                 continue
 
     @classmethod
     def intents_since(cls, since: datetime) -> Iterator[Intent]:
         """Every intent created at or after `since`, newest first, page by page."""
-        params: Any = {"limit": 100, "created": {"gte": int(since.timestamp())}}
-        while True:
-            page, more = cls._read(partial(cls._page_of_intents, params))
-            yield from page
-            if not more or not page:
-                return
-            params = params | {"starting_after": page[-1].id}
+        return pages(cls._page_of_intents, {"created": {"gte": int(since.timestamp())}})
 
     @classmethod
     def refund(cls, intent_id: str, *, order_id: int, idempotency_key: str) -> Refunded:
@@ -201,21 +190,11 @@ class PaymentGateway:
     @classmethod
     def given_back(cls, intent_id: str) -> Refunded:
         """What was given back of this intent so far, by us or by hand; asks for nothing."""
-        return _given(cls._read(partial(cls._refunds_of, intent_id)))
+        return _given(read(partial(cls._refunds_of, intent_id)))
 
     @classmethod
     def _page_of_intents(cls, params: Any) -> tuple[list[Intent], bool]:
         return call(lambda client: answers.page(client.v1.payment_intents.list(params), answers.intent))
-
-    @classmethod
-    def _read(cls, read: Callable[[], T]) -> T:
-        for last in (*[False] * (READ_TRIES - 1), True):
-            try:
-                return read()
-            except GatewayUnavailable as error:
-                if last or isinstance(error, GatewayBusy):
-                    raise
-        raise AssertionError("unreachable: the last try returns or raises")
 
     @classmethod
     def _create(

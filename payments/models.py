@@ -5,6 +5,9 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
+#: Order states in which keeping the money would be wrong.
+REFUNDABLE = frozenset({"cancelled", "failed"})
+
 
 class Invoice(models.Model):
     """One order's invoice for one billing period, with its PDF.
@@ -52,12 +55,14 @@ class Refund(models.Model):
     """The compensation of one order: everything that its payment captured goes back, once.
 
     `voided` means that there was nothing to give back and the intent was cancelled, so that nothing can
-    follow. `amount_cents` is the total of the payment's refunds, those made by hand included; while `pending`,
-    what it will be.
+    follow. `disputed`: the gateway refuses it because the customer's bank has taken the money back; it is asked
+    for again if the dispute is won. `amount_cents` is the total of the payment's refunds, those made by hand
+    included; while `pending`, what it will be.
     """
 
     class Status(models.TextChoices):
         PENDING = "pending"
+        DISPUTED = "disputed"
         SUCCEEDED = "succeeded"
         VOIDED = "voided"
         FAILED = "failed"
@@ -74,7 +79,7 @@ class Refund(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(status__in=["pending", "succeeded", "voided", "failed"]),
+                condition=Q(status__in=["pending", "disputed", "succeeded", "voided", "failed"]),
                 name="payments_refund_status_known",
             ),
             models.CheckConstraint(
@@ -85,8 +90,8 @@ class Refund(models.Model):
                 condition=~Q(status="voided") | Q(amount_cents=0), name="payments_refund_voided_has_no_amount"
             ),
             models.CheckConstraint(
-                condition=Q(status="pending", settled_at__isnull=True)
-                | (~Q(status="pending") & Q(settled_at__isnull=False)),
+                condition=Q(status__in=["pending", "disputed"], settled_at__isnull=True)
+                | (~Q(status__in=["pending", "disputed"]) & Q(settled_at__isnull=False)),
                 name="payments_refund_settled_has_time",
             ),
         ]
@@ -96,6 +101,63 @@ class Refund(models.Model):
 
     def __str__(self) -> str:
         return f"refund of order {self.order_id} ({self.status})"
+
+
+class Dispute(models.Model):
+    """A payment that its customer disputes at the bank (a chargeback), as the gateway last told of it.
+
+    `order` is None for a payment that is no order's. `state` is what matters here, `gateway_status` the gateway's own
+    word; `closed` is an inquiry that ended without a chargeback. A lost one stays to be done until a person has
+    handled it, since nothing at the gateway changes any more.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        WON = "won"
+        LOST = "lost"
+        CLOSED = "closed"
+
+    dispute_id = models.CharField(max_length=255, unique=True)
+    order = models.ForeignKey("orders.Order", null=True, on_delete=models.PROTECT, related_name="+")
+    charge_id = models.CharField(max_length=255, blank=True, default="")
+    payment_intent_id = models.CharField(max_length=255, blank=True, default="", db_index=True)
+    amount_cents = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    reason = models.CharField(max_length=100, blank=True, default="")
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN)
+    gateway_status = models.CharField(max_length=50)
+    due_by = models.DateTimeField(null=True, help_text="Until when evidence can be submitted.")
+    opened_at = models.DateTimeField()
+    told_at = models.DateTimeField(help_text="Of the event that this state is from.")
+    withdrawn_at = models.DateTimeField(null=True, help_text="When the bank took the money.")
+    reinstated_at = models.DateTimeField(null=True, help_text="When it gave the money back to us.")
+    closed_at = models.DateTimeField(null=True)
+    handled_at = models.DateTimeField(
+        null=True, help_text="When a person had done what follows from its loss."
+    )
+    handled_by = models.CharField(max_length=150, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=["open", "won", "lost", "closed"]), name="payments_dispute_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open", closed_at__isnull=True)
+                | (~Q(state="open") & Q(closed_at__isnull=False)),
+                name="payments_dispute_closed_has_time",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"],
+                condition=Q(state__in=["open", "lost"], handled_at__isnull=True),
+                name="payments_dispute_to_do",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"dispute {self.dispute_id} ({self.state})"
 
 
 class CustomerBill(models.Model):
@@ -151,15 +213,18 @@ class Finding(models.Model):
         COMPLETED_NOT_CAPTURED = "completed_not_captured", "completed, but the gateway captured nothing"
         REFUND_OVERDUE = "refund_overdue", "refund requested, but not settled"
         REFUND_FAILED = "refund_failed", "the gateway could not give the money back"
+        DISPUTED = "disputed", "the customer disputes the payment at the bank"
+        DISPUTE_LOST = "dispute_lost", "the bank has taken the money back for good"
 
     class Action(models.TextChoices):
         PROCESSING_REARMED = "processing_rearmed", "process_order was started again"
         REFUND_REQUESTED = "refund_requested", "the refund was requested"
         NEEDS_A_PERSON = "needs_a_person", "needs a person"
+        WAITS_FOR_THE_BANK = "waits_for_the_bank", "waits for the bank's decision"
 
     kind = models.CharField(max_length=30, choices=Kind)
     subject = models.CharField(
-        max_length=255, help_text="The intent's id, or order-<id> where there is none."
+        max_length=255, help_text="The intent's or dispute's id, or order-<id> where there is none."
     )
     order_id = models.BigIntegerField(null=True, blank=True)
     detail = models.CharField(max_length=500)

@@ -23,12 +23,12 @@ from django.db import transaction
 from django.db.models import Q
 
 from orders import selectors as orders
-from payments import clock, findings
+from payments import clock, disputes, findings
 from payments.errors import InvalidRequest
 from payments.findings import Difference
 from payments.gateway import Intent, PaymentGateway, Refunded
-from payments.models import Finding, Refund
-from payments.refunds import REFUNDABLE, settle
+from payments.models import REFUNDABLE, Finding, Refund
+from payments.refunds import settle
 
 #: How far back the gateway's list is read. Differences found once are followed however old they grow, and so are
 #: orders whose payment may yet be taken: a dead letter can be replayed on day three.
@@ -122,6 +122,7 @@ def reconcile(
                 )
             )
     run.differences.extend(_refund_differences(before=now - grace, settling=heal))
+    run.differences.extend(disputes.differences(since=run.since, learning=heal))
     run.differences = _without_those_paid_back(run.differences)
     with transaction.atomic():
         run.resolved = findings.record(run.differences, now)

@@ -11,12 +11,13 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from orders import selectors as orders
-from payments.errors import GatewayError
+from payments import disputes
+from payments.errors import GatewayError, RequestRefused
 from payments.gateway import PaymentGateway, Refunded
-from payments.models import Refund
+from payments.models import REFUNDABLE, Refund
 
-#: Order states in which keeping the money would be wrong.
-REFUNDABLE = frozenset({"cancelled", "failed"})
+#: The gateway's codes for a payment that the customer's bank has taken back.
+_DISPUTED = frozenset({"charge_disputed", "refund_disputed_payment"})
 
 
 class RefundRefused(Exception):
@@ -33,7 +34,8 @@ class RefundFailed(GatewayError):
 def refund_order(order_id: int) -> Refund:
     """Make sure that this order's money goes back, and return the refund's row.
 
-    `succeeded` or `voided`; `pending` while the bank is at it, which an event or reconciliation will settle.
+    `succeeded` or `voided`; `pending` while the bank is at it, which an event or reconciliation will settle; `disputed`
+    where the customer's bank has taken the money back already.
 
     Raises RefundRefused, RefundFailed, `payments.errors.GatewayUnavailable` (ask again) or `InvalidRequest`.
     """
@@ -54,7 +56,18 @@ def refund_order(order_id: int) -> Refund:
         # An intent is confirmed only after its id was committed on the order: no id, nothing captured.
         return settle(refund, Refunded("", Refund.Status.VOIDED, 0))
     # `voided` is looked at again, on purpose: the gateway's word counts, not what we once thought.
-    done = PaymentGateway.refund(intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}")
+    try:
+        done = PaymentGateway.refund(intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}")
+    except RequestRefused as error:
+        # Asking again cannot help while the bank has the money; the dispute's end asks again, or makes it needless.
+        if error.code not in _DISPUTED or not (found := disputes.of_payment(intent_id)):
+            raise
+        row = Refund.objects.filter(pk=refund.pk).exclude(status=Refund.Status.SUCCEEDED)
+        row.update(status=Refund.Status.DISPUTED, settled_at=None, payment_intent_id=intent_id)
+        for told in found:
+            disputes.record(told)
+        refund.refresh_from_db()
+        return refund
     if settle(refund, done, payment_intent_id=intent_id).status == Refund.Status.FAILED:
         raise RefundFailed(f"refund {refund.gateway_refund_id} of order {order_id} has failed at the gateway")
     return refund

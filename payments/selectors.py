@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Count
 
-from payments.models import Finding, Invoice, Refund
+from payments.models import Dispute, Finding, Invoice, Refund
 
 
 def invoices_of(order_id: int) -> Sequence[Invoice]:
@@ -19,6 +19,11 @@ def invoices_of(order_id: int) -> Sequence[Invoice]:
 def refund_of(order_id: int) -> Refund | None:
     """The order's refund, whatever became of it; None when none was asked for."""
     return Refund.objects.filter(order_id=order_id).first()
+
+
+def disputes_of(order_id: int) -> Sequence[Dispute]:
+    """The disputes of the order's payment, oldest first."""
+    return list(Dispute.objects.filter(order_id=order_id).order_by("pk"))
 
 
 def stats() -> dict[str, Any]:

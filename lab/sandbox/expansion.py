@@ -25,6 +25,7 @@ _REFERENCES: dict[str, dict[str, str]] = {
     },
     "charge": {"payment_intent": "payment_intent", "customer": "customer"},
     "refund": {"charge": "charge", "payment_intent": "payment_intent"},
+    "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
 }
 
 

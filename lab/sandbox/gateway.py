@@ -10,13 +10,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from lab.sandbox import intents, objects, refunds
+from lab.sandbox import disputes, intents, objects, refunds
 from lab.sandbox.events import EventPosters
 from lab.sandbox.expansion import expanded
 from lab.sandbox.idempotency import IdempotencyKeys
 from lab.sandbox.ledger import Ledger
+from lab.sandbox.params import known_params
 from lab.sandbox.stripe_errors import invalid, outage, stripe_error
-from lab.sandbox.wire import Answer, Refused, Request, Route, Service
+from lab.sandbox.wire import Answer, Refused, Request, Route, Service, problem
 
 GATEWAY = Service("gateway", error_status=500, refusal=outage)
 
@@ -49,11 +50,30 @@ class Gateway:
                 lambda db, asked: intents.cancel(db, asked.place["id"], asked.form()),
             ),
             post("/v1/refunds", lambda db, asked: refunds.create(db, asked.form())),
+            post("/v1/disputes/{id}", lambda db, asked: disputes.submit(db, asked.place["id"], asked.form())),
+            post(
+                "/v1/disputes/{id}/close",
+                lambda db, asked: disputes.close(db, asked.place["id"], asked.form()),
+            ),
+            # No endpoint of Stripe's: the bank's side, for a charge that was made with an ordinary card.
+            Route("POST", "/disputes", self._dispute),
         ]
-        for plural in ("payment_intents", "charges", "refunds", "events"):
+        for plural in ("payment_intents", "charges", "refunds", "disputes", "events"):
             routes.append(get(f"/v1/{plural}", _listed(plural)))
             routes.append(get(f"/v1/{plural}/{{id}}", _one(plural)))
         return [*routes, Route("*", "/v1/{rest...}", _unrecognized, GATEWAY)]
+
+    def _dispute(self, request: Request) -> Answer:
+        """`{"payment_intent": id, "reason": "fraudulent", "inquiry": false}`: the customer disputes it."""
+        asked = request.json_object()
+        with self._ledger.transaction() as db:
+            charge = objects.charge_of(db, str(asked.get("payment_intent")))
+            if charge is None:
+                raise Refused(problem(404, "nothing was captured under this intent", "payment_intent"))
+            reason = str(asked.get("reason") or "fraudulent")
+            dispute = disputes.open_dispute(db, charge, reason=reason, inquiry=bool(asked.get("inquiry")))
+        self._posters.wake()
+        return Answer.of(200, dispute)
 
     def _change(self, request: Request, execute: _Execute) -> Answer:
         _authenticate(request)
@@ -84,7 +104,7 @@ def _listed(plural: str) -> _Execute:
 
 def _one(plural: str) -> _Execute:
     def look(db: sqlite3.Connection, asked: Request) -> Answer:
-        intents.known_params(asked.asked(), frozenset({"expand", "client_secret"}))
+        known_params(asked.asked(), frozenset({"expand", "client_secret"}))
         document: dict[str, Any] = objects.get(db, plural.removesuffix("s"), asked.place["id"])
         return Answer.of(200, document)
 

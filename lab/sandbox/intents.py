@@ -10,9 +10,10 @@ import secrets
 import sqlite3
 from typing import Any
 
-from lab.sandbox import events, objects
+from lab.sandbox import disputes, events, objects
 from lab.sandbox.currencies import CURRENCIES, check_amount
 from lab.sandbox.objects import Document
+from lab.sandbox.params import checked_metadata, known_params
 from lab.sandbox.stripe_errors import invalid, stripe_error
 from lab.sandbox.wire import Answer
 
@@ -26,6 +27,7 @@ CARDS: dict[str, tuple[str, str] | None] = {
     "pm_card_visa_chargeDeclinedInsufficientFunds": ("card_declined", "insufficient_funds"),
     "pm_card_visa_chargeDeclinedLostCard": ("card_declined", "lost_card"),
     "pm_card_chargeDeclinedExpiredCard": ("expired_card", "expired_card"),
+    **dict.fromkeys(disputes.CARDS),
 }
 NEEDS_CUSTOMER = "pm_card_authenticationRequired"  # stays in requires_action: nobody is there to authenticate
 
@@ -55,7 +57,6 @@ _CONFIRM = frozenset(
     {"payment_method", "payment_method_types", "return_url", "off_session", "receipt_email", "expand"}
 )
 _CANCEL = frozenset({"cancellation_reason", "expand"})
-_NESTED = frozenset({"metadata", "payment_method_types", "automatic_payment_methods", "expand"})
 
 
 def create(db: sqlite3.Connection, params: dict[str, Any]) -> Answer:
@@ -149,6 +150,7 @@ def _attempt(db: sqlite3.Connection, intent: Document) -> Answer:
         "currency": intent["currency"],
         "customer": intent["customer"],
         "description": intent["description"],
+        "disputed": False,
         "livemode": False,
         "metadata": intent["metadata"],
         "paid": True,
@@ -168,6 +170,9 @@ def _attempt(db: sqlite3.Connection, intent: Document) -> Answer:
     }
     objects.update(db, intent)
     events.record(db, "payment_intent.succeeded", intent)
+    if card in disputes.CARDS:
+        reason, inquiry = disputes.CARDS[card]
+        disputes.open_dispute(db, charge, reason=reason, inquiry=inquiry)
     return Answer.of(200, intent)
 
 
@@ -183,28 +188,6 @@ def _decline(db: sqlite3.Connection, intent: Document, code: str, decline_code: 
     objects.update(db, intent)
     events.record(db, "payment_intent.payment_failed", intent)
     return stripe_error(402, "card_error", message, payment_intent=intent, **reason)
-
-
-def known_params(params: dict[str, Any], allowed: frozenset[str]) -> None:
-    """Raises `Refused` (400) for a parameter that is not `allowed`, or is nested and should not be."""
-    for name, value in params.items():
-        if name not in allowed:
-            raise invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
-        if isinstance(value, dict) and name not in _NESTED:
-            raise invalid(f"Invalid string: {name}", param=name)
-
-
-def checked_metadata(params: dict[str, Any]) -> dict[str, str]:
-    """The metadata within Stripe's limits: 50 keys of 40 characters, values of 500."""
-    metadata = params.get("metadata") or {}
-    if not isinstance(metadata, dict) or any(isinstance(value, dict) for value in metadata.values()):
-        raise invalid("Invalid object: metadata must be a flat set of keys and values.", param="metadata")
-    if len(metadata) > 50 or any(len(key) > 40 or len(value) > 500 for key, value in metadata.items()):
-        raise invalid(
-            "Metadata can have up to 50 keys, of up to 40 characters, with values of up to 500.",
-            param="metadata",
-        )
-    return {key: value for key, value in metadata.items() if value}  # An empty value unsets its key.
 
 
 def _money(params: dict[str, Any]) -> tuple[int, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from lab.sandbox import events, objects
-from lab.sandbox.intents import checked_metadata, known_params
+from lab.sandbox import disputes, events, objects
 from lab.sandbox.objects import Document
+from lab.sandbox.params import checked_metadata, known_params
 from lab.sandbox.stripe_errors import invalid
 from lab.sandbox.wire import Answer
 
@@ -21,6 +21,7 @@ def create(db: sqlite3.Connection, params: dict[str, Any]) -> Answer:
     left = charge["amount"] - charge["amount_refunded"]
     if left == 0:
         raise invalid(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
+    disputes.check_refundable(db, charge)
     amount = objects.whole_number(params["amount"], param="amount") if params.get("amount") else left
     if amount < 1:
         raise invalid("Invalid positive integer", code="parameter_invalid_integer", param="amount")
