@@ -90,6 +90,9 @@ DATABASES["default"]["OPTIONS"].update(
     keepalives_count=3,
     tcp_user_timeout=20_000,
 )
+# Behind a pooler that shares sessions between transactions a cursor of the server is gone with its transaction, and
+# Django's own forms use them. Nothing of ours reads more rows than it may hold.
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 # The same the other way round: a process that is frozen inside a transaction, or whose machine is gone, must not
 # hold its row locks for the two hours in which the server's kernel notices. Nothing of ours waits for anything but
 # the database while a transaction is open; transactional tasks set their own.

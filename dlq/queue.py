@@ -118,7 +118,7 @@ class DeadLetterQueue:
     def all(self: Any) -> list[dict[str, Any]]:
         """Every open letter, the last failure first."""
         letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
-        return [asdict(_entry(letter)) for letter in letters.iterator()]
+        return [asdict(_entry(letter)) for letter in letters]
 
     @_OnClassOrInstance
     def peek(self: Any, count: int = 20) -> list[Entry]:

@@ -113,10 +113,20 @@ def _title(row: dict[str, Any]) -> str:
     return f"{kind}: {where}" if kind else where
 
 
+#: Letters that are in memory at once while they are exported.
+EXPORT_PAGE = 500
+
+
 def exported(letters: QuerySet[DeadLetter]) -> Iterator[dict[str, Any]]:
-    """Letters as JSON-ready dicts, with their events; secrets are masked and the raw message stays out."""
-    for letter in letters.prefetch_related("events").iterator(chunk_size=500):
-        yield detail(letter)
+    """Letters as JSON-ready dicts, with their events; secrets are masked and the raw message stays out.
+
+    A page at a time: all at once may be more than the memory holds, and a cursor of the server needs a session that a
+    pooler does not give.
+    """
+    ids = list(letters.values_list("pk", flat=True))
+    for start in range(0, len(ids), EXPORT_PAGE):
+        page = DeadLetter.objects.filter(pk__in=ids[start : start + EXPORT_PAGE])
+        yield from map(detail, page.prefetch_related("events"))
 
 
 def detail(letter: DeadLetter) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connection
 
+from outbox import session
+
 log = logging.getLogger(__name__)
 
 
@@ -99,23 +101,38 @@ def _overrunning(what: str, time_limit_s: float) -> list[CheckMessage]:
 
 @register(Tags.database, deploy=True)
 def check_connections(**_: Any) -> list[CheckMessage]:
-    """Worker processes, their parents, web threads, relays and beat must fit into `max_connections`."""
+    """Worker processes, their parents, web threads, relays and beat must fit into `max_connections`, and each connection
+    must have the timeouts that it asks for.
+    """
     try:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
             )
             limit, reserved = cursor.fetchone()
-    except Exception as error:  # The check is about a number; that the database is away is another's to say.
+        found = session.look()
+    except Exception as error:  # The check is about settings; that the database is away is another's to say.
+        if "unsupported startup parameter" in str(error):
+            return [Error(_POOLER_REFUSES, id="outbox.E007")]
         return [Warning(f"max_connections could not be read: {error}", id="outbox.W001")]
+    problems: list[CheckMessage] = []
+    if found.missing:
+        problems.append(Error(found.missing, id="outbox.E006"))
     needed = settings.DATABASE_CONNECTIONS
-    if needed > limit - reserved:
-        return [
+    # Clients of a pooler are more than the sessions that it opens: that is what it is for.
+    if needed > limit - reserved and not found.shared:
+        problems.append(
             Error(
                 f"The processes may need {needed} database connections, and PostgreSQL gives"
                 f" {limit - reserved} (max_connections {limit} less {reserved} reserved). Raise max_connections,"
                 " or run fewer worker processes or web threads (docs/environment.md: DATABASE_CONNECTIONS)",
                 id="outbox.E004",
             )
-        ]
-    return []
+        )
+    return problems
+
+
+_POOLER_REFUSES = (
+    "The pooler refuses connections with options: add `options` to ignore_startup_parameters of PgBouncer"
+    " (docs/operations.md: Poolers)"
+)

@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from outbox import dispatch, intake
 from outbox.database import is_lost_connection
+from outbox.session import is_shared
 from outbox.sweeper import Sweeper
 from outbox.transport import BrokerAway, Publisher, publisher_for
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Longest sleep of an idle relay: a message whose NOTIFY was missed waits this long at the most.
 POLL_S = 1.0
+#: Behind a pooler no NOTIFY can wake it: a message waits this long at the most.
+POOLED_POLL_S = 0.2
 SWEEP_EVERY_S = 1.0
 #: How often a relay whose valve is closed looks for room in the broker.
 ROOM_POLL_S = 0.1
@@ -142,12 +145,18 @@ class Relay:
         return len(batch) - len(refused)
 
     def _sleep(self, timeout_s: float) -> None:
-        """Wait for a NOTIFY or the next poll.
+        """Wait for a NOTIFY or the next poll; behind a pooler for the next poll.
 
         A relay declares itself idle first and then makes one more pass: what was committed between its last
         pass and the declaration, and so sent no NOTIFY, is found by that pass.
         """
-        if time.monotonic() > self._idle_until:
+        if is_shared():
+            # LISTEN would be another client's with the next transaction: it only says that it lives, and polls.
+            if time.monotonic() > self._idle_until:
+                self._declare(idle=False)
+                self._idle_until = time.monotonic() + DECLARE_EVERY_S
+            time.sleep(min(timeout_s, POOLED_POLL_S))
+        elif time.monotonic() > self._idle_until:
             self._declare(idle=True)
             self._idle_until = time.monotonic() + DECLARE_EVERY_S
             # That pass looks for heads of groups, too, however lately one has looked.

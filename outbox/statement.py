@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 from django.db import connection
 
+from outbox.session import is_shared
+
 MAX_ERROR_CHARS = 2_000
 #: Seconds for which a session keeps a plan, see `Prepared`.
 PLAN_LASTS_S = 1.0
@@ -30,8 +32,8 @@ class Prepared:
     table as it was: made while it was empty, it reads every row while the table fills, for as long as nothing analyzes
     it (docs/decisions/0009-a-plan-lasts-a-second.md). So it lasts for PLAN_LASTS_S.
 
-    `types`: each parameter of the text, `%(name)s`, and its type. Behind a pooler that shares sessions between
-    transactions nothing is prepared: Django's DISABLE_SERVER_SIDE_CURSORS says so.
+    `types`: each parameter of the text, `%(name)s`, and its type. Behind a pooler nothing is prepared: the next
+    transaction may run in another session, or in one where another process has prepared its own under this name.
     """
 
     _numbers = itertools.count()
@@ -46,8 +48,6 @@ class Prepared:
 
     def one(self, **parameters: Any) -> tuple[Any, ...] | None:
         """Execute it and return its first row, None without one."""
-        if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-            return one(self._sql, **parameters)
         with connection.cursor() as cursor:
             session, now = connection.connection, time.monotonic()
             # Until this has ended well the plan counts as gone, and a name is never used twice: whatever fails or
@@ -55,6 +55,8 @@ class Prepared:
             name, until = self._plans.pop(session, ("", now))
             if now < until:
                 cursor.execute(f"EXECUTE {name} {self._values}", parameters)
+            elif is_shared():
+                return one(self._sql, **parameters)
             else:
                 # One round trip for all of it.
                 given_up = f"DEALLOCATE {name}; " if name else ""

@@ -135,7 +135,7 @@ def _completed(since: datetime) -> dict[str, Any]:
     """Payment id to order: the window's completed orders, and older ones whose missing capture was found
     before.
     """
-    found = {order.payment_id: order for order in orders.charged_orders(since=since).iterator()}
+    found = {order.payment_id: order for order in orders.charged_orders(since=since)}
     open_findings = Finding.objects.filter(kind=Kind.COMPLETED_NOT_CAPTURED, resolved_at__isnull=True)
     for payment_id in open_findings.values_list("subject", flat=True):
         if payment_id not in found and (order := orders.order_by_payment_intent(payment_id)) is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import brokers, effects
 
-pytest_plugins = ["tests.lab.sandbox_fixture", "tests.support.broker_fixture"]
+pytest_plugins = ["tests.lab.sandbox_fixture", "tests.support.broker_fixture", "tests.support.pooler_fixture"]
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,8 @@ class World:
         watch: Callable[[], Watch] = Watch,
         last_words: Callable[[], Any] = lambda: None,
     ) -> tuple[int, int]:
+        from outbox.session import is_shared
+
         reader, writer = os.pipe()
         pid = os.fork()
         if pid:
@@ -246,7 +248,7 @@ class World:
             )  # Its default action ends the process: seen as not killed by us.
             gc.disable()  # It would touch, and so copy, every page that is shared with the parent.
             self._leave_parents_connections()
-            connection.ensure_connection()
+            is_shared()  # connects, and asks what a connection is asked once: else the first of its statements would be two
             self.floor.begin()  # connects now, unwatched
             watcher = watch()
             error = kind = ""

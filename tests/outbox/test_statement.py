@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from pytest_mock import MockerFixture
 
+from lab.stack.pgbouncer import PgBouncer
 from outbox import statement
 from outbox.database import is_passing
 from outbox.statement import Prepared
+from tests.support.pooler_fixture import through
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -105,10 +108,25 @@ def test_a_signal_between_the_answer_and_its_note_is_not_in_the_way(
     assert half.one(by=4, text="") == (25, "%")
 
 
-def test_nothing_is_prepared_where_sessions_are_shared(half: Prepared, mocker: MockerFixture) -> None:
-    mocker.patch.dict(connection.settings_dict, {"DISABLE_SERVER_SIDE_CURSORS": True})
-    assert half.one(by=2, text="a") == (50, "a%")
-    assert plans() == []
+def test_nothing_is_prepared_where_sessions_are_shared(half: Prepared, pooler: PgBouncer) -> None:
+    """Two clients that execute in turn: each meets the sessions of the other."""
+    other = Prepared("SELECT 200 / %(by)s, %(text)s", by="int", text="text")
+    with through(pooler):
+        for by in (1, 2, 4, 5):
+            assert half.one(by=by, text="a") == (100 // by, "a%")
+            assert other.one(by=by, text="b") == (200 // by, "b")
+            assert plans() == []
+
+
+def test_whether_sessions_are_shared_is_asked_once_for_each_connection(half: Prepared, clock: Any) -> None:
+    with CaptureQueriesContext(connection) as first:
+        half.one(by=1, text="")
+    assert ["pg_backend_pid" in query["sql"] for query in first] == [True, False]
+    with CaptureQueriesContext(connection) as later:
+        clock.return_value += statement.PLAN_LASTS_S
+        half.one(by=1, text="")
+        half.one(by=1, text="")
+    assert len(later) == 2
 
 
 def test_a_plan_that_somebody_else_discarded_costs_one_failure_of_those_that_are_tried_again(

@@ -1,0 +1,161 @@
+"""Behind PgBouncer in transaction mode, where each transaction of a client may run in another session of the server."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import InterfaceError, OperationalError, connection, transaction
+from pytest_django import Settings
+
+import outbox
+from lab.stack.pgbouncer import PgBouncer
+from outbox import journal
+from outbox.checks import check_connections, serious
+from outbox.database import is_passing
+from outbox.models import OutboxMessage, RelayProcess
+from outbox.testing import drain, wait_until_settled
+from tests.support import effects, tasks
+from tests.support.database import lose_connection
+from tests.support.pooler_fixture import a_pooler, through
+from tests.support.processes import await_, relay, started, worker
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+TIMEOUTS_ARE_OFF = (
+    "outbox.E006: lock_timeout and idle_in_transaction_session_timeout must not be 0 in sessions of the database: a pooler"
+    " drops what the options of DATABASES ask for. Execute ALTER ROLE CURRENT_USER SET lock_timeout = '10000';"
+    " ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = '30000'; and let the pooler reconnect"
+    " (docs/operations.md: Poolers)"
+)
+
+
+def test_processes_that_share_three_sessions_lose_bury_and_double_no_message(pooler: PgBouncer) -> None:
+    env = {"DATABASE_URL": pooler.url(), "HOLDFAST_TEST_TICK": "1"}
+    names = [f"m{n}" for n in range(300)]
+    with ExitStack() as processes:
+        for name in ("one", "two"):
+            processes.enter_context(worker(env=env, concurrency=3, name=name))
+        for _ in range(2):
+            processes.enter_context(relay(env=env))
+        beat = ("-m", "celery", "-A", "config", "beat", "--loglevel", "INFO")
+        processes.enter_context(started(beat, env=env, ready="beat: Starting"))
+        with through(pooler):
+            for name in names[:100]:
+                outbox.enqueue(tasks.note_once.s(name))
+            outbox.enqueue_many([tasks.note_once.s(name) for name in names[100:200]])
+            outbox.enqueue_many([tasks.note.s(name) for name in names[200:]])
+            await_(lambda: effects.count("tick") > 1, "beat's messages run")
+            await_(lambda: len(effects.names("m")) >= len(names), "all have run", 60)
+    wait_until_settled()
+    assert sorted(effects.names("m")) == sorted(names)
+    rows = OutboxMessage.objects.values_list("status", "attempts", "errors")
+    assert [row for row in rows if row != ("done", 1, [])] == []
+    assert not RelayProcess.objects.exists()
+
+
+def test_a_relay_behind_a_pooler_polls_and_never_asks_to_be_woken(pooler: PgBouncer) -> None:
+    """NOTIFY would reach whichever client the session belongs to at that moment, or nobody."""
+    idle_seen: list[Any] = []
+    with relay(env={"DATABASE_URL": pooler.url()}):
+        latencies = []
+        for n in range(5):
+            await_(lambda: RelayProcess.objects.exists(), "the relay says that it lives")
+            idle_seen += RelayProcess.objects.filter(idle=True)
+            began = time.monotonic()
+            outbox.enqueue(tasks.note.s(f"{n}"))
+            await_(lambda n=n: OutboxMessage.objects.filter(status="published").count() > n, "published")  # type: ignore[misc]
+            latencies.append(time.monotonic() - began)
+    assert idle_seen == []
+    assert sorted(latencies)[2] < 0.5
+
+
+def test_a_process_whose_timeouts_the_pooler_drops_ends_with_one_line_that_says_what_to_execute(
+    unprepared_pooler: PgBouncer,
+) -> None:
+    with through(unprepared_pooler):
+        assert serious() == [TIMEOUTS_ARE_OFF]
+        with pytest.raises(CommandError) as ended:
+            call_command("outbox_relay")
+        assert str(ended.value) == TIMEOUTS_ARE_OFF
+
+
+def test_what_that_line_says_is_all_that_there_is_to_do(unprepared_pooler: PgBouncer) -> None:
+    statements = TIMEOUTS_ARE_OFF.partition("Execute ")[2].partition("; and")[0]
+    try:
+        with through(unprepared_pooler):
+            with connection.cursor() as cursor:
+                cursor.execute(statements)
+            unprepared_pooler.control("RECONNECT")
+            assert serious() == []
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER ROLE CURRENT_USER RESET ALL")
+        unprepared_pooler.control("RECONNECT")
+
+
+def test_a_process_that_could_not_ask_at_its_start_runs_nothing_before_the_timeouts_are_there(
+    unprepared_pooler: PgBouncer,
+) -> None:
+    """The database was away when it started, so that nothing could be read back then."""
+    message_id = outbox.enqueue(tasks.note.s("m"))
+    with through(unprepared_pooler):
+        for _ in range(2):
+            with pytest.raises(OperationalError, match="lock_timeout and idle_in_transaction") as refused:
+                journal.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
+            assert is_passing(refused.value), "the worker waits, and the message is not at fault"
+    assert OutboxMessage.objects.get().deliveries == 0
+
+
+@pytest.mark.parametrize("struck", ["server", "pooler"])
+def test_a_session_that_ends_under_a_message_is_not_its_fault(pooler: PgBouncer, struck: str) -> None:
+    """PgBouncer has words and a code of its own for what happened to the server."""
+    message_id = outbox.enqueue(tasks.note_once.s("m"))
+
+    @transaction.atomic
+    def run() -> None:
+        journal.lock(message_id, 0, frozen_s=9, max_deliveries=5)
+        {"server": lose_connection, "pooler": pooler.kill}[struck]()
+        effects.add("m")
+
+    with through(pooler):
+        with pytest.raises((OperationalError, InterfaceError)) as lost:
+            run()
+        assert is_passing(lost.value), lost.value
+        if struck == "pooler":
+            pooler.start()
+        connection.close()
+        assert drain() == 1
+    assert effects.count("m") == 1
+
+
+def test_a_process_whose_options_the_pooler_refuses_ends_with_one_line_that_says_so() -> None:
+    settings = {"ignore_startup_parameters": "extra_float_digits"}
+    with a_pooler(settings) as pooler, through(pooler):
+        assert serious() == [
+            "outbox.E007: The pooler refuses connections with options: add `options` to ignore_startup_parameters of"
+            " PgBouncer (docs/operations.md: Poolers)"
+        ]
+
+
+def test_a_timeout_that_the_databases_url_switches_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = connection.settings_dict["OPTIONS"]["options"]
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "options", f"{options} -c lock_timeout=0")
+    connection.close()
+    try:
+        assert serious() == [
+            "outbox.E006: lock_timeout must not be 0 in the options of DATABASES: a wait would have no end"
+        ]
+    finally:
+        connection.close()
+
+
+def test_clients_of_a_pooler_may_be_more_than_the_server_has_sessions(
+    pooler: PgBouncer, settings: Settings
+) -> None:
+    settings.DATABASE_CONNECTIONS = 1000
+    with through(pooler):
+        assert check_connections() == []
