@@ -115,6 +115,8 @@ _ORDERS = (
 )  # fmt: skip
 
 _MONEY_AND_MAIL = (
+    _bug("a refund that a dispute stopped is not asked for again", "apply_gateway_event_dispute_won", "kill", _MONEY,
+         ("payments.disputes", "    if waiting.update(status=Refund.Status.PENDING):", "    if False:")),
     _bug("an intent is confirmed before its id is committed", "process_order", "kill", "only the committed intent is captured",
          ("payments.gateway", "        if not payment_intent_id and on_created is not None:", "        if False:")),
     _bug("neither a committed intent nor an idempotency key", "process_order", "kill", _MONEY,

@@ -23,6 +23,7 @@ from lab.crashpoints.scenario import (
     message,
     place,
     processed,
+    publish_only,
     run,
     staged,
     waived_without,
@@ -105,6 +106,45 @@ def _event_of_a_cancelled_order(world: World) -> Any:
     )
     outbox.emit("gateway.event_received", event_id=event_id)
     return staged("payments.tasks.apply_gateway_event")
+
+
+def _cancelled_and_disputed(world: World) -> Any:
+    message_id = _cancelled_after_completion(world)
+    world.sandbox.dispute(model("orders.Order").objects.get().payment_intent_id)
+    return message_id
+
+
+def _dispute_is_seen(world: World, state: State) -> str:
+    refunds = [row.status for row in model("payments.Refund").objects.all()]
+    disputes = [row.state for row in model("payments.Dispute").objects.all()]
+    findings = [row.kind for row in model("payments.Finding").objects.filter(resolved_at=None)]
+    seen = (refunds, disputes, findings) == (["disputed"], ["open"], ["disputed"])
+    return "" if seen else f"refunds {refunds}, disputes {disputes}, findings {findings}"
+
+
+def _dispute_that_was_won(world: World) -> Any:
+    from payments import transport
+
+    refund = _cancelled_and_disputed(world)
+    world.floor.take(publish_only(world, refund))
+    dispute_id = model("payments.Dispute").objects.get().dispute_id
+    won = transport.client().v1.disputes.update(
+        dispute_id, {"evidence": {"uncategorized_text": "winning_evidence"}}
+    )
+    event_id = "evt_of_a_dispute"
+    kind = "charge.dispute.closed"
+    model("webhooks.IncomingEvent").objects.create(
+        event_id=event_id,
+        event_type=kind,
+        payload={"id": event_id, "type": kind, "created": won.created, "data": {"object": won.to_dict()}},
+    )
+    outbox.emit("gateway.event_received", event_id=event_id)
+    return staged("payments.tasks.apply_gateway_event")
+
+
+def _refunded_after_all(world: World, state: State) -> str:
+    findings = model("payments.Finding").objects.filter(resolved_at=None).count()
+    return _refunded(world, state) or (f"{findings} findings are open" if findings else "")
 
 
 def _bill(world: World) -> Any:
@@ -267,6 +307,24 @@ MESSAGES: tuple[Scenario, ...] = (
         "apply_gateway_event",
         f"{_P}.apply_gateway_event",
         _event_of_a_cancelled_order,
+        waived=waived_without(),
+    ),
+    message(
+        "refund_order_disputed",
+        f"{_P}.refund_order",
+        _cancelled_and_disputed,
+        proves=_dispute_is_seen,
+        waived=waived_without()
+        | {
+            "one capture per completed order, none for others": "the bank has the money",
+            "sum of completed orders = captured - refunded": "the bank has the money",
+        },
+    ),
+    message(
+        "apply_gateway_event_dispute_won",
+        f"{_P}.apply_gateway_event",
+        _dispute_that_was_won,
+        proves=_refunded_after_all,
         waived=waived_without(),
     ),
     message(

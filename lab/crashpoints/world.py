@@ -60,6 +60,11 @@ class KeptSandbox(Sandbox):
     def introduce_merchant(self, customer_id: int, secret: str) -> None:
         self._call("PUT", f"/merchants/{customer_id}", json={"secret": secret})
 
+    def dispute(self, payment_intent: str) -> str:
+        """The customer disputes this payment at the bank; returns the dispute's id."""
+        answer = self._call("POST", "/disputes", json={"payment_intent": payment_intent})
+        return str(answer.json()["id"])
+
     def erase(self) -> None:
         """An empty ledger."""
         self._call("DELETE", "/ledger")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
@@ -121,6 +123,30 @@ def test_dispute_ends_the_same_in_every_order_of_arrival(
         assert dispute.withdrawn_at
         assert dispute.reinstated_at
         assert dispute.closed_at
+        assert open_findings() == []
+        dispute.delete()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_events_applied_at_once_end_the_same(make_order: MakeOrder, receive: Receive) -> None:
+    order = make_order(status="completed", payment_intent_id="pi_1")
+    together = threading.Barrier(len(WON))
+
+    def apply(event: tuple[str, str, int]) -> None:
+        kind, status, after = event
+        try:
+            together.wait(10)
+            receive(kind, status=status, at=after)
+        finally:
+            connection.close()
+
+    for _ in range(5):
+        with ThreadPoolExecutor(len(WON)) as pool:
+            list(pool.map(apply, WON))
+        dispute = Dispute.objects.get()
+        assert (dispute.state, dispute.order_id) == ("won", order.pk)
+        assert dispute.withdrawn_at
+        assert dispute.reinstated_at
         assert open_findings() == []
         dispute.delete()
 
