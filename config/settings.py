@@ -45,6 +45,7 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
     INSTALLED_APPS.append("lab")
 
 MIDDLEWARE = [
+    "monitoring.middleware.Probes",
     "orders.head.HeadAsGet",
     "orders.problems.ProblemDocuments",
     "orders.bodies.WholeBodies",
@@ -115,9 +116,6 @@ AUTH_PASSWORD_VALIDATORS = [
 
 if env.flag("SECURE"):
     SECURE_SSL_REDIRECT = True
-    # Probes come past the proxy, in plain HTTP, and take a redirect for success: a web process without a database would
-    # be sent orders.
-    SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -12,3 +14,14 @@ def test_an_operators_address_is_only_read(path: str) -> None:
         answer = client.generic(method, path)
         assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
     assert client.get(path).status_code == client.head(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize("host", ["10.42.8.201:8000", "[fd00::1]:8000", "no host at all"])
+def test_a_probe_is_answered_whatever_its_host(settings: Any, path: str, host: str) -> None:
+    settings.ALLOWED_HOSTS = ["shop.example"]
+    # As behind TLS: the redirect to https would count as success.
+    settings.SECURE_SSL_REDIRECT = True
+    answer = Client().get(path, headers={"host": host})
+    assert answer.status_code == 200
+    assert not answer.cookies
