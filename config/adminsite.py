@@ -16,6 +16,8 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
 
 
 class OfferedList(ChangeList):
@@ -47,9 +49,15 @@ class OfferedList(ChangeList):
 
 
 class Site(admin.AdminSite):
-    """Django's admin with `OfferedList` for every list, and no NUL in any address."""
+    """Django's admin with `OfferedList` for every list, and no NUL in any address.
+
+    An admin class whose objects are made with a secret says so by `shown_once(obj)`, which returns what it is and the
+    secret: the answer to the form that adds one is then a page with it.
+    """
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        if hasattr(admin_class, "shown_once"):
+            options["response_add"] = _show_once
         super().register(model_or_iterable, admin_class, get_changelist=_offered_list, **options)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
@@ -68,3 +76,21 @@ class Site(admin.AdminSite):
 
 def _offered_list(self: admin.ModelAdmin, request: HttpRequest, **_: Any) -> type[ChangeList]:
     return OfferedList
+
+
+def _show_once(
+    self: Any, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+) -> HttpResponse:
+    """The secret in the answer itself, which `admin_view` lets nobody store.
+
+    As a message it would travel in a cookie that anybody at the browser can read, until some page shows it.
+    """
+    label, secret = self.shown_once(obj)
+    context = {
+        **self.admin_site.each_context(request),
+        "title": str(obj),
+        "label": label,
+        "secret": secret,
+        "back": reverse(f"admin:{obj._meta.app_label}_{obj._meta.model_name}_changelist"),
+    }
+    return TemplateResponse(request, "admin/shown_once.html", context)

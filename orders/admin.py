@@ -141,12 +141,12 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm, change: bool) -> None:
         """A new key is made here and shown once: only its hash is stored."""
-        if change:
-            super().save_model(request, obj, form, change)
-            return
-        raw = obj.renew()
-        obj.save()
-        self.message_user(request, f"The key is {raw}. Copy it now: it is shown only once.", messages.WARNING)
+        if not change:
+            obj.renew()
+        super().save_model(request, obj, form, change)
+
+    def shown_once(self, obj: ApiKey) -> tuple[str, str]:
+        return "The API key", obj.raw
 
 
 class ImportForm(forms.ModelForm):

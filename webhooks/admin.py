@@ -29,10 +29,8 @@ class SubscriptionAdmin(admin.ModelAdmin):
     # back.
     exclude = ("secret",)
 
-    def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if not change:
-            self.message_user(request, f"Signing secret, shown only now: {obj.secret}")
+    def shown_once(self, obj: Subscription) -> tuple[str, str]:
+        return "The signing secret of this subscription", obj.secret
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # What was published to an address is recorded under it: a new address is a new subscription.

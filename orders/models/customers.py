@@ -32,6 +32,9 @@ class ApiKey(models.Model):
     customer = models.ForeignKey(Customer, null=True, blank=True, on_delete=models.CASCADE)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    #: The key itself; known only to the object that `renew` was called on.
+    raw = ""
+
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
 
@@ -45,9 +48,9 @@ class ApiKey(models.Model):
 
     def renew(self) -> str:
         """Give this row a new key and return its raw text; the caller saves the row."""
-        raw = f"hf_{secrets.token_urlsafe(32)}"
-        self.prefix, self.key_hash = raw[:8], self.digest(raw)
-        return raw
+        self.raw = f"hf_{secrets.token_urlsafe(32)}"
+        self.prefix, self.key_hash = self.raw[:8], self.digest(self.raw)
+        return self.raw
 
     @staticmethod
     def digest(raw: str) -> str:

@@ -70,10 +70,14 @@ def test_viewer_is_not_offered_to_cancel(shop: None) -> None:
 
 def test_new_key_is_shown_once_and_works(operator: Client) -> None:
     answer = operator.post(
-        reverse("admin:orders_apikey_add"), {"name": "shop", "customer": "", "is_active": "on"}, follow=True
+        reverse("admin:orders_apikey_add"), {"name": "shop", "customer": "", "is_active": "on"}
     )
-    page = answer.content.decode()
-    raw = page.split("The key is ")[1].split(". Copy")[0]
+    raw = answer.content.decode().split('<code id="secret">')[1].split("</code>")[0]
+    assert "no-store" in answer["Cache-Control"]
+    # Neither a cookie, which anybody at the browser can read, nor the session, which the database keeps.
+    assert raw not in str(answer.cookies)
+    assert "messages" not in operator.cookies
+    assert raw not in str(dict(operator.session))
     assert Caller(raw).get().status_code == 200
     key = ApiKey.objects.get()
     again = operator.get(reverse("admin:orders_apikey_change", args=[key.pk])).content.decode()

@@ -15,6 +15,9 @@ def test_the_secret_is_shown_when_the_subscription_is_made_and_never_again(admin
     answer = admin_client.post("/admin/webhooks/subscription/add/", form, follow=True)
     subscription = Subscription.objects.get()
     assert subscription.secret in answer.text
+    assert "no-store" in answer["Cache-Control"]
+    assert subscription.secret not in str(answer.cookies)
+    assert "messages" not in admin_client.cookies
 
     for page in ("", f"{subscription.pk}/change/"):
         assert subscription.secret not in admin_client.get(f"/admin/webhooks/subscription/{page}").text
