@@ -1,12 +1,28 @@
-"""The whole story of one order, collected from every part of the system that had to do with it."""
+"""The story of one order for its customer, collected from every part of the system that had to do with it.
+
+Nothing in it is a text that a program wrote for us: an exception, an address or a worker's name tells an outsider about
+the inside. Staff find those in the admin.
+"""
 
 from typing import Any
 
 from orders.claims import correlation_id
 from orders.models import Order
-from orders.schemas import DisputeOut, InvoiceOut, JourneyOut, MessageOut, OrderOut, RefundOut, TransitionOut
+from orders.schemas import (
+    DisputeOut,
+    InvoiceOut,
+    JourneyOut,
+    OrderOut,
+    RefundOut,
+    StepOut,
+    StepStatus,
+    TransitionOut,
+)
 from outbox.selectors import messages_of
 from payments.selectors import disputes_of, invoices_of, refund_of
+
+#: What a message's status means to a customer; every other one is `waiting`.
+_STATUS: dict[str, StepStatus] = {"done": "done", "dead": "delayed", "cancelled": "cancelled"}
 
 
 def journey_of(order: Order) -> JourneyOut:
@@ -15,27 +31,18 @@ def journey_of(order: Order) -> JourneyOut:
     return JourneyOut(
         order=OrderOut.of(order),
         transitions=[
-            TransitionOut(
-                at=step.at,
-                from_status=step.from_status,
-                to_status=step.to_status,
-                note=step.note,
-                message_id=step.message_id,
-            )
+            TransitionOut(at=step.at, from_status=step.from_status, to_status=step.to_status, note=step.note)
             for step in order.transitions.all()
+            # A run that took the order over from another one changed nothing that its customer knows of.
+            if step.from_status != step.to_status
         ],
-        messages=[
-            MessageOut(
-                message_id=message.message_id,
-                task=message.task,
-                queue=message.queue,
-                status=message.status,
-                generation=message.generation,
+        steps=[
+            StepOut(
+                step=message.task.rpartition(".")[2],
+                status=_STATUS.get(message.status, "waiting"),
                 attempts=message.attempts,
-                duplicates=message.duplicates,
                 created_at=message.created_at,
-                done_at=message.done_at,
-                errors=message.errors,
+                done_at=message.done_at if message.status == "done" else None,
             )
             for message in messages_of(correlation_id(order.pk))
         ],

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -144,28 +143,28 @@ class OrderPage(BaseModel):
 
 
 class TransitionOut(BaseModel):
-    """One change of the order's status, and the message that made it."""
+    """One change of the order's status; `note` is the reason that was given for it."""
 
     at: datetime
     from_status: str
     to_status: str
     note: str
-    message_id: UUID | None
 
 
-class MessageOut(BaseModel):
-    """One message about the order, from its enqueueing until it was settled."""
+StepStatus = Literal["waiting", "done", "delayed", "cancelled"]
 
-    message_id: UUID
-    task: str
-    queue: str
-    status: str
-    generation: int
+
+class StepOut(BaseModel):
+    """One thing that is done for the order, such as `send_receipt`.
+
+    `delayed`: it needs a person of ours. Why, where it runs and what it said there is for our staff alone.
+    """
+
+    step: str
+    status: StepStatus
     attempts: int
-    duplicates: int
     created_at: datetime
     done_at: datetime | None
-    errors: list[Any]
 
 
 class InvoiceOut(BaseModel):
@@ -194,11 +193,11 @@ class DisputeOut(BaseModel):
 
 
 class JourneyOut(BaseModel):
-    """Everything that happened to one order, from every part of the system that had to do with it."""
+    """What happened to one order and what is still to come, as its customer may see it; each list oldest first."""
 
     order: OrderOut
     transitions: list[TransitionOut]
-    messages: list[MessageOut]
+    steps: list[StepOut]
     invoices: list[InvoiceOut]
     refund: RefundOut | None
     disputes: list[DisputeOut]
