@@ -6,7 +6,7 @@ For `Env.url(parse=…)`; each raises `Unusable` with what the URL would have to
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import dj_database_url
 import psycopg2
@@ -17,12 +17,25 @@ from kombu import Connection
 from psycopg2.extensions import make_dsn
 
 from config.env import Unusable, each_url
+from resilience.sentinel import SentinelPool
 
 
 def database(url: str) -> dict[str, Any]:
     """The entry of `DATABASES`: what Django and libpq both understand."""
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    several = [urlsplit(f"//{host}") for host in hosts.split(",")] if "," in hosts else []
+    if several:
+        url = urlunsplit(parts._replace(netloc=login + at))
     config: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
     config.setdefault("OPTIONS", {})
+    if several:
+        if not all(each.hostname for each in several):
+            raise Unusable("a URL with a host before and after each comma")
+        config["HOST"] = ",".join(unquote(each.hostname or "") for each in several)
+        config["PORT"] = ",".join(str(each.port or "") for each in several)
+        # libpq would stay with the first that answers, which after a failover takes no writes.
+        config["OPTIONS"].setdefault("target_session_attrs", "read-write")
     try:
         parameters = DatabaseWrapper(config).get_connection_params()
     except ImproperlyConfigured:
@@ -51,16 +64,24 @@ def broker(urls: str) -> str:
 
 
 def store(url: str) -> str:
-    """The URL of one Redis that redis-py can read."""
+    """The URL of one Redis that redis-py can read, or those of the sentinels that watch it."""
+    urls = each_url(url)
+    sentinels = [each for each in urls if each.startswith("sentinel:")]
+    if len(urls) > 1 and sentinels != urls:
+        raise Unusable("the URL of one server, or those of its sentinels with a ; between")
     try:
-        redis.ConnectionPool.from_url(url).make_connection()  # which connects when it is used
+        if sentinels:
+            pool: redis.ConnectionPool = SentinelPool.from_url(url, master_name="any")
+        else:
+            pool = redis.ConnectionPool.from_url(url)
+        pool.make_connection()  # which connects when it is used
     except (ValueError, TypeError, redis.RedisError):
         raise Unusable("a URL whose parameters (after the ?) redis-py can read") from None
-    parts = urlsplit(url)
-    if ";" in (parts.hostname or ""):
-        raise Unusable("the URL of one server")
-    if parts.scheme != "unix":
-        _refuse_unless_number(parts.path)
+    for parts in map(urlsplit, urls):
+        if ";" in (parts.hostname or ""):
+            raise Unusable("the URL of one server")
+        if parts.scheme != "unix":
+            _refuse_unless_number(parts.path)
     return url
 
 

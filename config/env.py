@@ -56,7 +56,11 @@ class Variable:
 
 
 VARIABLES: dict[str, Variable] = {
-    "DATABASE_URL": Variable(None, "PostgreSQL, for example postgres://user:password@host:5432/holdfast"),
+    "DATABASE_URL": Variable(
+        None,
+        "PostgreSQL, for example postgres://user:password@host:5432/holdfast; of several servers,"
+        " host:5432,other:5432, it uses the one that can be written to",
+    ),
     "BROKER_URL": Variable(
         None, "broker: redis://…, amqp://… (RabbitMQ), or sentinel://host:26379/0;sentinel://…"
     ),
@@ -66,7 +70,18 @@ VARIABLES: dict[str, Variable] = {
     "BROKER_CONSUMER_TIMEOUT": Variable(
         "1800", "RabbitMQ's consumer_timeout in seconds; checked against the tasks' time limits"
     ),
-    "REDIS_URL": Variable(None, "Redis for locks, rate limits and the cache"),
+    "REDIS_URL": Variable(
+        None,
+        "Redis for locks, rate limits and the cache: redis://…, or sentinel://host:26379/0;sentinel://…",
+    ),
+    "REDIS_MASTER_NAME": Variable(
+        "mymaster", "with sentinel://… in REDIS_URL: the name of the master that the sentinels watch"
+    ),
+    "SENTINEL_USERNAME": Variable("", "user of the sentinels themselves"),
+    "SENTINEL_PASSWORD": Variable(
+        "", "password of the sentinels themselves; that of the servers is in the URL of the first one"
+    ),
+    "SENTINEL_TLS": Variable("0", "1 for TLS to the sentinels, and to the servers that they name"),
     "SECRET_KEY": Variable(None, "Django's signing key; at least 50 random characters"),
     "DEBUG": Variable("0", "1 shows tracebacks in the browser; never in production"),
     "ALLOWED_HOSTS": Variable("127.0.0.1,localhost", "host names this site answers to, comma separated"),
@@ -240,8 +255,11 @@ def _is_address(url: str, schemes: Collection[str]) -> bool:
     Raises `ValueError` for what is no URL.
     """
     scheme, parts = url.partition(":")[0], urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2]
+    # libpq alone knows several, each with its port.
+    ports = [urlsplit(f"//{host}").port for host in (hosts.split(",") if "postgres" in schemes else [hosts])]
     return (
         scheme in schemes
-        and (parts.port is None or parts.port > 0)
+        and all(port is None or port > 0 for port in ports)
         and (scheme not in WEB or bool(parts.hostname))
     )

@@ -61,7 +61,11 @@ def declare(broker_url: str) -> list[Queue]:
 
 
 def transport_options(
-    broker_url: str, *, visibility_timeout_s: float, master_name: str = ""
+    broker_url: str,
+    *,
+    visibility_timeout_s: float,
+    master_name: str = "",
+    sentinel_kwargs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What kombu's transport for this broker must be told; above all, an end to every wait."""
     if is_rabbitmq(broker_url):
@@ -78,5 +82,5 @@ def transport_options(
         "health_check_interval": 25,
     }
     if broker_url.startswith("sentinel"):
-        options["master_name"] = master_name
+        options |= {"master_name": master_name, "sentinel_kwargs": sentinel_kwargs}
     return options

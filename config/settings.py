@@ -106,8 +106,34 @@ DATABASES["default"]["OPTIONS"]["options"] = (
     "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
     f" {DATABASES['default']['OPTIONS'].get('options', '')}"
 ).rstrip()
-REDIS_URL = env.url("REDIS_URL", "redis", "rediss", "unix", parse=addresses.store)
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+REDIS_URL = env.url("REDIS_URL", "redis", "rediss", "unix", "sentinel", several=True, parse=addresses.store)
+# How sentinels are connected to. They are asked at every new connection: each that is down may cost a second and no more,
+# and redis-py would ask it eleven times.
+SENTINEL_KWARGS: dict[str, Any] = {
+    "username": env.text("SENTINEL_USERNAME") or None,
+    "password": env.text("SENTINEL_PASSWORD") or None,
+    "ssl": env.flag("SENTINEL_TLS"),
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry": None,
+}
+RESILIENCE_REDIS_MASTER = env.text("REDIS_MASTER_NAME")
+RESILIENCE_SENTINEL_KWARGS = SENTINEL_KWARGS
+CACHES: dict[str, Any] = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": [REDIS_URL],  # in a string Django would take each ; and , for the end of a URL
+        # As the patterns have it: a Redis that accepts and never answers must not hold up a web process.
+        "OPTIONS": {"socket_timeout": 1.0, "socket_connect_timeout": 1.0},
+    }
+}
+if REDIS_URL.startswith("sentinel:"):
+    CACHES["default"]["OPTIONS"] |= {
+        "pool_class": "resilience.sentinel.SentinelPool",
+        "master_name": RESILIENCE_REDIS_MASTER,
+        "sentinel_kwargs": SENTINEL_KWARGS,
+        "ssl": SENTINEL_KWARGS["ssl"],
+    }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -238,7 +264,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
     CELERY_BROKER_URL,
     visibility_timeout_s=env.number("VISIBILITY_TIMEOUT"),
     master_name=env.text("BROKER_MASTER_NAME"),
+    sentinel_kwargs=SENTINEL_KWARGS,
 )
+if CELERY_BROKER_URL.startswith("sentinel:") and SENTINEL_KWARGS["ssl"]:
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}
 CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},

@@ -1,6 +1,8 @@
 """The Redis client that the patterns share: short timeouts, no hidden retries, one name for "away".
 
-Reads `settings.REDIS_URL`, and `settings.RESILIENCE_REDIS_TIMEOUT` (seconds, default 1.0).
+Reads `settings.REDIS_URL`, and `settings.RESILIENCE_REDIS_TIMEOUT` (seconds, default 1.0). Where the URL is one of sentinels
+(`sentinel.py`, which is only needed then), also `RESILIENCE_REDIS_MASTER`, what they call the master (default `mymaster`),
+and `RESILIENCE_SENTINEL_KWARGS`, how they themselves are connected to (user, password, TLS; default: nothing of it).
 """
 
 import re
@@ -39,7 +41,11 @@ def get_redis() -> redis.Redis:
 
     The first command connects, and raises one of `UNAVAILABLE` after the timeout.
     """
-    return _build(settings.REDIS_URL, getattr(settings, "RESILIENCE_REDIS_TIMEOUT", DEFAULT_TIMEOUT_S))
+    return _build(
+        settings.REDIS_URL,
+        getattr(settings, "RESILIENCE_REDIS_TIMEOUT", DEFAULT_TIMEOUT_S),
+        getattr(settings, "RESILIENCE_REDIS_MASTER", "mymaster"),
+    )
 
 
 def run_script(client: redis.Redis, script: str, keys: list[str], *arguments: Any) -> Any:
@@ -68,14 +74,25 @@ def refusals_named() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4)
-def _build(url: str, timeout_s: float) -> redis.Redis:
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        # Said, because redis-py retries ten times or never, depending on how its client is built. What
-        # timed out may have been carried out: a retry would take two tokens or push an item twice, and
-        # multiply the timeout.
-        retry=Retry(NoBackoff(), 0),
+def _build(url: str, timeout_s: float, master_name: str) -> redis.Redis:
+    options: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    make_pool: Any = redis.ConnectionPool
+    if url.startswith("sentinel:"):
+        from .sentinel import SentinelPool
+
+        asked = getattr(settings, "RESILIENCE_SENTINEL_KWARGS", {})
+        make_pool = SentinelPool
+        # None: redis-py would ask a sentinel that is down eleven times before it asks the next one.
+        kwargs = {**options, "retry": None, **asked}
+        options |= {"master_name": master_name, "sentinel_kwargs": kwargs, "ssl": bool(asked.get("ssl"))}
+    return redis.Redis(
+        connection_pool=make_pool.from_url(
+            url,
+            decode_responses=True,
+            # Said, because redis-py retries ten times or never, depending on how its client is built. What
+            # timed out may have been carried out: a retry would take two tokens or push an item twice, and
+            # multiply the timeout.
+            retry=Retry(NoBackoff(), 0),
+            **options,
+        )
     )

@@ -31,14 +31,15 @@ class Watched:
 
 
 @contextmanager
-def watched_redis() -> Iterator[Watched]:
+def watched_redis(sentinel_password: str = "") -> Iterator[Watched]:
+    """`sentinel_password`: of the sentinel itself; it then refuses clients without it."""
     with private_directory() as directory, ExitStack() as stopping:
         master, replica = (_server(directory, name, stopping) for name in ("master", "replica"))
         with client_of(replica) as client:
             client.config_set("masterauth", PASSWORD)
             client.replicaof("127.0.0.1", master.port)
             await_(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
-        port = _start_sentinel(directory, master, stopping)
+        port = _start_sentinel(directory, master, stopping, sentinel_password)
         yield Watched(f"sentinel://:{PASSWORD}@127.0.0.1:{port}/0", master, replica)
 
 
@@ -59,7 +60,7 @@ def _server(directory: Path, name: str, stopping: ExitStack) -> Redis:
     return server
 
 
-def _start_sentinel(directory: Path, master: Redis, stopping: ExitStack) -> int:
+def _start_sentinel(directory: Path, master: Redis, stopping: ExitStack, password: str) -> int:
     port = processes.free_port()
     configuration = directory / "sentinel.conf"  # the sentinel writes to it
     configuration.write_text(
@@ -67,7 +68,7 @@ def _start_sentinel(directory: Path, master: Redis, stopping: ExitStack) -> int:
         f"sentinel monitor {MASTER_NAME} 127.0.0.1 {master.port} 1\n"
         f"sentinel auth-pass {MASTER_NAME} {PASSWORD}\n"
         f"sentinel down-after-milliseconds {MASTER_NAME} 500\n"
-        f"sentinel failover-timeout {MASTER_NAME} 3000\n"
+        f"sentinel failover-timeout {MASTER_NAME} 3000\n" + (f"requirepass {password}\n" if password else "")
     )
     process: subprocess.Popen[bytes] = processes.start(
         [find_server(), configuration, "--sentinel"],
@@ -80,7 +81,7 @@ def _start_sentinel(directory: Path, master: Redis, stopping: ExitStack) -> int:
 
     def knows_both() -> bool:
         try:
-            with redis.Redis(port=port, decode_responses=True) as sentinel:
+            with redis.Redis(port=port, password=password or None, decode_responses=True) as sentinel:
                 return len(sentinel.sentinel_slaves(MASTER_NAME)) == 1
         except redis.RedisError:
             return False
