@@ -48,7 +48,7 @@ class CardDeclined(GatewayError):
 
 class ChargeRefused(CardDeclined):
     """The gateway will not take this charge as it is, for example an amount below its minimum. Final: nothing was
-    captured. `decline_code` is the gateway's error code.
+    captured. `decline_code` is the gateway's error code, or the parameter that it refuses. Its text is for developers.
     """
 
 
@@ -79,7 +79,9 @@ class InvalidRequest(GatewayError):
 
 
 class RequestRefused(InvalidRequest):
-    """The request itself is wrong (HTTP 400), and nothing was done. `code` is the gateway's error code, or ''."""
+    """The request itself is wrong (HTTP 400), and nothing was done. `code` is the gateway's error code, or the parameter
+    that it names.
+    """
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -148,7 +150,7 @@ def _translate(error: stripe.StripeError) -> GatewayError:
             # dead letter it would hold its stock until a person looked, who could do nothing about it.
             return CardDeclined(message, "invalid_payment_method")
         if error.http_status == 400:
-            return RequestRefused(message, str(error.code or ""))
+            return RequestRefused(message, str(error.code or error.param or ""))
         return InvalidRequest(message)
     if isinstance(error, stripe.IdempotencyError):
         return InvalidRequest(message)

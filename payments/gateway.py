@@ -21,7 +21,6 @@ Source of the steps: https://docs.stripe.com/api/idempotent_requests, brandur.or
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -60,8 +59,6 @@ __all__ = [
     "Refunded",
     "UnexpectedState",
 ]
-
-logger = logging.getLogger(__name__)
 
 #: What an idempotency key begins with when the rest of it is the id of an order.
 _ORDER_KEY = "order-"
@@ -231,7 +228,7 @@ class PaymentGateway:
             intent = cls.retrieve(intent_id)
             if intent.is_confirmable:
                 # Nobody was: it lacks something that asking again will not give it.
-                raise ChargeRefused(str(error), "unexpected_state") from None
+                raise ChargeRefused(str(error), "payment_method") from None
             return intent
 
     @classmethod
@@ -290,7 +287,6 @@ def _refusal_is_final() -> Iterator[None]:
     try:
         yield
     except RequestRefused as error:
-        logger.warning("the gateway refuses a charge for good: %s", error)
         raise ChargeRefused(str(error), error.code) from None
 
 

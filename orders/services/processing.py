@@ -8,7 +8,7 @@ from uuid import uuid4
 import outbox
 from orders import claims
 from orders.models import Order
-from payments.gateway import CardDeclined, PaymentGateway
+from payments.gateway import CardDeclined, ChargeRefused, PaymentGateway
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class OrderService:
                 on_created=partial(claims.keep_intent, order),
             )
         except CardDeclined as error:
-            if claims.fail(order, reason=str(error)):
+            if claims.fail(order, reason=_reason(order_id, error)):
                 return Outcome(status="failed", order_id=order_id)
             return _standing(order_id)
         except Exception:
@@ -67,6 +67,15 @@ class OrderService:
         # Charged, but the order is no longer ours. If nobody will deliver it, the money goes back.
         claims.request_refund(order_id=order_id, payment_id=payment.id)
         return _standing(order_id)
+
+
+def _reason(order_id: int, error: CardDeclined) -> str:
+    """Why the order failed, in words that its customer may read."""
+    if not isinstance(error, ChargeRefused):
+        return str(error)
+    # Placement should have refused it, or we ask in a wrong way: what the gateway says then is for developers.
+    logger.warning("order %s: the gateway refuses the charge: %s", order_id, error)
+    return f"The payment provider does not take this charge: {error.decline_code or 'invalid request'}."
 
 
 def _standing(order_id: int) -> Outcome:
