@@ -5,3 +5,7 @@ from django.contrib.admin import apps
 
 class AdminConfig(apps.AdminConfig):
     default_site = "config.adminsite.Site"
+
+    def ready(self) -> None:
+        super().ready()
+        from config import checks  # noqa: F401  (registers the system checks)

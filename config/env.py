@@ -88,8 +88,8 @@ VARIABLES: dict[str, Variable] = {
     "SECURE": Variable("0", "1 behind TLS: secure cookies, HSTS and the redirect to https"),
     "CSRF_TRUSTED_ORIGINS": Variable("", "origins with scheme that may post to the admin, comma separated"),
     "STRIPE_API_BASE": Variable("https://api.stripe.com", "address of the payment gateway"),
-    "STRIPE_API_KEY": Variable("", "secret key of the payment gateway"),
-    "STRIPE_WEBHOOK_SECRET": Variable("", "signing secret of the gateway's events"),
+    "STRIPE_API_KEY": Variable(None, "secret key of the payment gateway"),
+    "STRIPE_WEBHOOK_SECRET": Variable(None, "signing secret of the gateway's events"),
     "EMAIL_URL": Variable(
         "smtp://localhost:25",
         "mail server: smtp://user:password@host:port; submission://… for STARTTLS, smtp://…?ssl=1 for TLS",
@@ -98,9 +98,15 @@ VARIABLES: dict[str, Variable] = {
     "PASSWORD_RESET_URL": Variable(
         "http://127.0.0.1:8000/reset/{uid}/{token}/", "link in password reset mails"
     ),
-    "WAREHOUSE_URL": Variable("", "base address of the warehouse API"),
-    "CRM_URL": Variable("", "base address of the CRM API"),
+    "WAREHOUSE_URL": Variable(None, "base address of the warehouse API"),
+    "CRM_URL": Variable(None, "base address of the CRM API"),
     "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),
+    "METRICS_TOKEN": Variable("", "Bearer token that /metrics asks for; empty: it answers everybody"),
+    "PROXY_COUNT": Variable(
+        "0",
+        "reverse proxies before the web process that append to X-Forwarded-For; with 0 failed logins are counted by"
+        " the address that connects",
+    ),
     "RETRY_SCALE": Variable("1.0", "factor on every retry delay; the demo uses a small one"),
     "RETRY_MINIMUM": Variable("0", "least number of retries of every task that retries; the demo raises it"),
     "ORDERS_MAX_BACKLOG": Variable("100000", "open messages above which new orders are answered 503"),
@@ -179,14 +185,12 @@ class Env:
         return int(value)
 
     def url(self, name: str, *schemes: str, several: bool = False, parse: Callable[[str], Any] = str) -> Any:
-        """A URL of one of the schemes, as `parse` reads it; empty where that is the default.
+        """A URL of one of the schemes, as `parse` reads it.
 
         Its scheme is in lower case, so that whoever asks what is behind it can compare it.
         The line that refuses it does not show it: there is a password in most.
         """
         text = self.text(name)
-        if not text:
-            return text
         urls = [_with_lower_scheme(each) for each in each_url(text)]
         wanted = f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}"
         if schemes == WEB:

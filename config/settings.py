@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import timedelta
 from typing import Any
 
 import dj_email_url
@@ -32,6 +33,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",  # limits failed logins
     "ninja",  # serves the API reference's scripts from here instead of from a CDN
     "outbox",
     "dlq",
@@ -57,6 +59,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 # Serves the admin's static files from the packages, so that no collectstatic step is needed.
 WHITENOISE_USE_FINDERS = True
@@ -140,6 +143,22 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
+# Five failures with a name from an address, and neither is heard for a quarter of an hour. In the database, which all web
+# processes share, and without which there is no login anyway. By name *and* address: by name alone, anybody could lock the
+# operator out.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "config.lockout.too_many_failures"
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True  # a row for each login, and nothing that removes them
+AXES_VERBOSE = False
+if proxies := env.integer("PROXY_COUNT", least=0):
+    AXES_IPWARE_PROXY_COUNT = proxies
+    AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"]
+
 if env.flag("SECURE"):
     SECURE_SSL_REDIRECT = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -217,6 +236,7 @@ RESILIENCE_ENQUEUE = "config.wiring.enqueue_unique"
 MONITORING_THRESHOLDS = {
     "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}
 }
+MONITORING_METRICS_TOKEN = env.text("METRICS_TOKEN")
 MONITORING_SOURCES = {
     "outbox": "outbox.selectors.stats",
     "dlq": "dlq.selectors.stats",

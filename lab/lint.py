@@ -14,7 +14,17 @@ from lab.stack.stack import ROOT
 BIN = Path(sys.executable).parent
 
 # What a deployment sets, so that `check --deploy` judges what would run there.
-PRODUCTION = {"SECURE": "1", "DEBUG": "0", "ALLOWED_HOSTS": "holdfast.example"}
+PRODUCTION = {
+    "SECURE": "1",
+    "DEBUG": "0",
+    "ALLOWED_HOSTS": "shop.example",
+    "STRIPE_API_BASE": "https://api.stripe.com",
+    "STRIPE_API_KEY": "sk_live_not_a_key",
+    "WEBHOOKS_ALLOW_PRIVATE": "0",
+    "DEFAULT_FROM_EMAIL": "orders@shop.test",
+    "PASSWORD_RESET_URL": "https://shop.example/reset/{uid}/{token}/",
+    "METRICS_TOKEN": "not a token",
+}
 
 STEPS: tuple[tuple[str, list[str], dict[str, str]], ...] = (
     ("mypy", [str(BIN / "mypy")], {}),

@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -194,5 +196,17 @@ registry.register(DatabaseCollector())
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """GET /metrics in Prometheus's text format; always 200."""
+    """GET /metrics in Prometheus's text format.
+
+    401 without the Bearer token of `settings.MONITORING_METRICS_TOKEN`; where that is empty (the default), open.
+    """
+    token = getattr(settings, "MONITORING_METRICS_TOKEN", "")
+    given = request.headers.get("Authorization", "")
+    if token and not constant_time_compare(given, f"Bearer {token}"):
+        return HttpResponse(
+            "The Bearer token of METRICS_TOKEN is needed.\n",
+            status=401,
+            content_type="text/plain",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -1,10 +1,9 @@
 """The CRM's API: what an order looks like there, and the ways in which a sync can fail."""
 
 import requests
-from django.conf import settings
 
 from orders.models import Order
-from orders.outbound import RateLimited, Refused, post_json
+from orders.outbound import RateLimited, Refused, address, post_json
 
 #: Refusals that are about the data. Any other is about us (a key that expired, an address that moved), and every order
 #: would meet it.
@@ -45,7 +44,7 @@ class SyncService:
         }
         try:
             post_json(
-                f"{settings.CRM_URL}/orders", record, idempotency_key=f"crm-order-{order.pk}-{order.status}"
+                f"{address('CRM_URL')}/orders", record, idempotency_key=f"crm-order-{order.pk}-{order.status}"
             )
         except RateLimited as error:
             raise ServiceUnavailable(str(error), error.retry_after) from error

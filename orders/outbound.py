@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import requests
+from django.conf import settings
 
 from resilience.retry import parse_retry_after
 
@@ -13,6 +14,13 @@ TIMEOUT_S = 3.0
 #: Seconds for a whole answer: one that drips keeps within TIMEOUT_S for ever. Below the soft time limit of the tasks that
 #: ask, so that it ends as the neighbour's failure. Only an answer that drips before its body meets that limit.
 TOTAL_S = 10.0
+
+
+class NotConfigured(Exception):
+    """The setting has no address: asking again cannot help before somebody sets it."""
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"{setting} is not set")
 
 
 class RateLimited(Exception):
@@ -38,6 +46,15 @@ class Unusable(requests.RequestException):
     """An answer that is neither success nor refusal (a redirect, a 5xx): it may or may not have had its
     effect.
     """
+
+
+def address(setting: str) -> str:
+    """The base address that the setting names. Raises NotConfigured when it names none."""
+    url: str = getattr(settings, setting)
+    if not url:
+        # requests would raise an error of the kind that an outage raises.
+        raise NotConfigured(setting)
+    return url
 
 
 def post_json(url: str, data: Mapping[str, Any], *, idempotency_key: str = "") -> dict[str, Any]:

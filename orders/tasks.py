@@ -19,7 +19,7 @@ from orders import crm, effects, importer, reports, warehouse
 from orders.claims import correlation_id, lease_left_s
 from orders.clock import scaled
 from orders.models import ImportRow, Order, Report
-from orders.outbound import RateLimited, Refused
+from orders.outbound import NotConfigured, RateLimited, Refused
 from orders.selectors import completed_within, get_order
 from orders.services import OrderService
 from orders.services.processing import Outcome
@@ -117,7 +117,7 @@ def update_inventory(order_id: int, event: str | None = None) -> dict[str, Any]:
     return {"status": "shipped" if effects.ship_stock(order_id=order_id) else "skipped", "order_id": order_id}
 
 
-@shared_task(queue="default", permanent_errors=(Refused, Order.DoesNotExist), **_CALL)
+@shared_task(queue="default", permanent_errors=(NotConfigured, Refused, Order.DoesNotExist), **_CALL)
 def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Have the warehouse ship the order, once: the key makes a repeated request the same shipment.
 
@@ -154,7 +154,7 @@ CRM_PATIENCE = timedelta(days=1)
     bind=True,
     queue="default",
     autoretry_for=(Exception,),
-    permanent_errors=(Order.DoesNotExist,),
+    permanent_errors=(NotConfigured, Order.DoesNotExist),
     retry_schedule=(60, 300, 1800, 7200, 28800),
     soft_time_limit=20,
     time_limit=30,

@@ -6,11 +6,10 @@ from typing import Any
 import requests
 from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
-from django.conf import settings
 
 from orders.clock import scaled
 from orders.models import Order
-from orders.outbound import post_json
+from orders.outbound import address, post_json
 from resilience import breaker
 
 FAILURE_THRESHOLD = 5
@@ -33,7 +32,7 @@ def call_external_api(data: Mapping[str, Any], *, idempotency_key: str = "") -> 
     warehouse that is down must not cost every worker its time, and gets room to recover. Other errors are
     those of `post_json`.
     """
-    return post_json(f"{settings.WAREHOUSE_URL}/shipments", data, idempotency_key=idempotency_key)
+    return post_json(f"{address('WAREHOUSE_URL')}/shipments", data, idempotency_key=idempotency_key)
 
 
 def retry_after_s(error: CircuitBreakerError) -> float:

@@ -13,7 +13,6 @@ import psycopg2
 import pytest
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from config.env import Env
 from config.queues import QUORUM
 from lab.stack.stack import ROOT
 
@@ -200,5 +199,11 @@ def test_options_of_the_databases_url_are_added_to_the_timeouts_of_ours(
     assert (search_path == "public") is ("public" in query)
 
 
-def test_a_url_whose_default_is_empty_may_be_empty() -> None:
-    assert Env({}).url("CRM_URL", "https") == ""
+@pytest.mark.parametrize("name", ["STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "WAREHOUSE_URL", "CRM_URL"])
+def test_what_no_process_can_work_without_ends_it_at_its_start(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "")
+    with pytest.raises(SystemExit) as end:
+        read_settings()
+    assert str(end.value).startswith(f"{name} is not set")

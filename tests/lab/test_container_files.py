@@ -72,6 +72,13 @@ def test_a_missing_secret_stops_compose_with_its_name(name: str) -> None:
     assert name in answer.stderr
 
 
+def test_no_secret_stands_in_a_command_line_and_the_web_port_is_open_to_this_machine_alone() -> None:
+    answer = compose(**{name: f"canary-{name}" for name in REQUIRED})
+    services = json.loads(answer.stdout)["services"]
+    assert "canary" not in " ".join(word for service in services.values() for word in command(service))
+    assert [port["host_ip"] for port in services["web"]["ports"]] == ["127.0.0.1"]
+
+
 def test_every_service_has_a_health_check_or_ends_by_itself(services: dict[str, dict[str, Any]]) -> None:
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
 

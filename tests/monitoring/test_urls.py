@@ -25,3 +25,13 @@ def test_a_probe_is_answered_whatever_its_host(settings: Any, path: str, host: s
     answer = Client().get(path, headers={"host": host})
     assert answer.status_code == 200
     assert not answer.cookies
+
+
+def test_metrics_ask_for_their_token_where_one_is_set(settings: Any) -> None:
+    settings.MONITORING_METRICS_TOKEN = "right"
+    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "right"}):
+        answer = Client().get("/metrics", headers=given)
+        assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
+        assert b"outbox" not in answer.content
+    assert Client().get("/metrics", headers={"authorization": "Bearer right"}).status_code == 200
+    assert Client().get("/readyz").status_code == 200

@@ -15,7 +15,7 @@ from dlq import replay
 from dlq.models import DeadLetter
 from orders import crm
 from orders.models import Order, SyncErrorLog
-from orders.tasks import CRM_PATIENCE, sync_to_crm
+from orders.tasks import CRM_PATIENCE, notify_warehouse, sync_to_crm
 from outbox.dispatch import offer_abandoned
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -69,6 +69,17 @@ class TestSyncingToTheCrm:
         mocker.patch("orders.crm.SyncService.sync", side_effect=[*away, *odd, *away, None])
         message = settle(sync_to_crm, completed.id)
         assert (message.status, message.attempts) == ("done", 6)
+
+    @pytest.mark.parametrize(
+        ("task", "setting"), [(sync_to_crm, "CRM_URL"), (notify_warehouse, "WAREHOUSE_URL")]
+    )
+    def test_address_that_is_not_set_is_a_dead_letter_at_once_that_names_the_setting(
+        self, completed: Order, settings: Any, task: Any, setting: str
+    ) -> None:
+        setattr(settings, setting, "")
+        message = settle(task, completed.id)
+        assert (message.status, message.attempts) == ("dead", 1)
+        assert f"{setting} is not set" in message.errors[-1]["error"]
 
     def test_crm_that_is_away_for_days_is_a_dead_letter(
         self, completed: Order, mocker: MockerFixture
