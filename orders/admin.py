@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -172,6 +172,10 @@ class ImportForm(forms.ModelForm):
         if "\x00" in text:
             raise forms.ValidationError("The file holds NUL characters: it is no text.")
         digest = sha256(text.encode()).hexdigest()
+        # Of two at once (a double click) the second waits here for the first one's commit: the admin validates in the
+        # transaction that saves. Without it the constraint would answer with an error page.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"import-{digest}"])
         before = ImportFile.objects.filter(content_sha256=digest).exclude(status=ImportFile.Status.REJECTED)
         if earlier := before.first():
             raise forms.ValidationError(

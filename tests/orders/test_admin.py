@@ -1,10 +1,13 @@
 """The operator's pages: they open, and they change orders only through the services."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -127,6 +130,27 @@ def test_file_that_was_uploaded_before_is_refused(operator: Client) -> None:
     # What was rejected as a whole has ordered nothing.
     ImportFile.objects.update(status="rejected")
     assert upload(operator, content).status_code == 302
+
+
+def test_file_that_is_uploaded_twice_at_once_is_taken_once(busy_shop: None) -> None:
+    User.objects.create_superuser("root", password="a long password")
+    content = (HEADING + "1,usd,pm_card_visa,WIDGET:1,\n").encode()
+    together = threading.Barrier(4)
+
+    def click(_: int) -> int:
+        browser = Client()
+        try:
+            assert browser.login(username="root", password="a long password")
+            together.wait(10)
+            status: int = upload(browser, content).status_code
+            return status
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(click, range(4))) == [200, 200, 200, 302]
+    assert ImportFile.objects.count() == 1
+    assert len(staged("orders.tasks.process_large_file")) == 1
 
 
 @pytest.mark.parametrize(
