@@ -133,14 +133,14 @@ def test_file_that_was_uploaded_before_is_refused(operator: Client) -> None:
 
 
 def test_file_that_is_uploaded_twice_at_once_is_taken_once(busy_shop: None) -> None:
-    User.objects.create_superuser("root", password="a long password")
+    root = User.objects.create_superuser("root")
     content = (HEADING + "1,usd,pm_card_visa,WIDGET:1,\n").encode()
     together = threading.Barrier(4)
 
     def click(_: int) -> int:
         browser = Client()
         try:
-            assert browser.login(username="root", password="a long password")
+            browser.force_login(root)
             together.wait(10)
             status: int = upload(browser, content).status_code
             return status
