@@ -20,12 +20,16 @@ REPEATS = 4
 
 
 @pytest.mark.slow
-def test_repeated_orders_under_kill_9_of_the_web_are_one_order_a_key(busy_shop: None) -> None:
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
+def test_repeated_orders_under_kill_9_of_the_web_are_one_order_a_key(
+    busy_shop: None, request: pytest.FixtureRequest, pooled: bool
+) -> None:
+    env = {"DATABASE_URL": request.getfixturevalue("pooler").url()} if pooled else {}
     stock, _, _ = units()
     raw = ApiKey.issue("shop")[1]
     keys = [str(uuid.uuid4()) for _ in range(KEYS)]
     # Preloaded, so that a new worker is a fork and serves at once.
-    with web("--preload") as (process, url):
+    with web("--preload", env=env) as (process, url):
         killer = Killer(process, answers_per_kill=10)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda key: order(url, raw, key, killer), keys * REPEATS))

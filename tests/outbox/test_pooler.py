@@ -12,6 +12,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from pytest_django import Settings
 
 import outbox
+from dlq.models import DeadLetter
 from lab.stack.pgbouncer import PgBouncer
 from outbox import journal
 from outbox.checks import check_connections, serious
@@ -36,6 +37,8 @@ TIMEOUTS_ARE_OFF = (
 def test_processes_that_share_three_sessions_lose_bury_and_double_no_message(pooler: PgBouncer) -> None:
     env = {"DATABASE_URL": pooler.url(), "HOLDFAST_TEST_TICK": "1"}
     names = [f"m{n}" for n in range(300)]
+    wrong = [f"w{n}" for n in range(10)]
+    deadly = [f"d{n}" for n in range(3)]
     with ExitStack() as processes:
         for name in ("one", "two"):
             processes.enter_context(worker(env=env, concurrency=3, name=name))
@@ -48,12 +51,22 @@ def test_processes_that_share_three_sessions_lose_bury_and_double_no_message(poo
                 outbox.enqueue(tasks.note_once.s(name))
             outbox.enqueue_many([tasks.note_once.s(name) for name in names[100:200]])
             outbox.enqueue_many([tasks.note.s(name) for name in names[200:]])
+            # The first end in the child, the others in the worker's parent.
+            outbox.enqueue_many([tasks.permanently_wrong.s(name) for name in wrong])
+            outbox.enqueue_many([tasks.kills_its_process.s(name) for name in deadly])
             await_(lambda: effects.count("tick") > 1, "beat's messages run")
             await_(lambda: len(effects.names("m")) >= len(names), "all have run", 60)
+            await_(lambda: DeadLetter.objects.count() == len(wrong + deadly), "the failures are recorded", 60)
     wait_until_settled()
     assert sorted(effects.names("m")) == sorted(names)
-    rows = OutboxMessage.objects.values_list("status", "attempts", "errors")
-    assert [row for row in rows if row != ("done", 1, [])] == []
+    assert sorted(effects.names("w")) == sorted(wrong)
+    well = OutboxMessage.objects.filter(task__in=(tasks.note.name, tasks.note_once.name))
+    assert [row for row in well.values_list("status", "attempts", "errors") if row != ("done", 1, [])] == []
+    dead = {
+        str(each) for each in OutboxMessage.objects.filter(status="dead").values_list("message_id", flat=True)
+    }
+    assert set(DeadLetter.objects.values_list("message_id", flat=True)) == dead
+    assert len(dead) == len(wrong + deadly)
     assert not RelayProcess.objects.exists()
 
 
