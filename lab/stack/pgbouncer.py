@@ -129,6 +129,8 @@ class PgBouncer:
             "max_client_conn": "500",
             # What PgBouncer cannot keep for each client; it refuses a client that asks for one that is not listed.
             "ignore_startup_parameters": "extra_float_digits,options",
+            # As docs/operations.md asks for: waits for a session, or for a server that is down, end before a task does.
+            "query_wait_timeout": "10",
             "server_login_retry": "1",
             "log_connections": "0",
             "log_disconnections": "0",

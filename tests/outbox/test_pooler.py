@@ -20,7 +20,7 @@ from outbox.database import is_passing
 from outbox.models import OutboxMessage, RelayProcess
 from outbox.testing import drain, wait_until_settled
 from tests.support import effects, tasks
-from tests.support.database import lose_connection
+from tests.support.database import another_session, lose_connection
 from tests.support.pooler_fixture import a_pooler, through
 from tests.support.processes import await_, relay, started, worker
 
@@ -143,6 +143,19 @@ def test_a_session_that_ends_under_a_message_is_not_its_fault(pooler: PgBouncer,
         connection.close()
         assert drain() == 1
     assert effects.count("m") == 1
+
+
+def test_a_message_that_waits_for_a_free_session_in_vain_is_not_at_fault() -> None:
+    message_id = outbox.enqueue(tasks.note.s("m"))
+    with a_pooler({"query_wait_timeout": "1", "default_pool_size": "1"}) as pooler, through(pooler):
+        with another_session() as holder:
+            holder.cursor().execute("SELECT 1")  # in a transaction that stays open
+            with pytest.raises(
+                (OperationalError, InterfaceError), match=r"query_wait_timeout|closed the connection"
+            ) as ended:
+                journal.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
+        assert is_passing(ended.value)
+    assert OutboxMessage.objects.get().deliveries == 0
 
 
 def test_a_process_whose_options_the_pooler_refuses_ends_with_one_line_that_says_so() -> None:
