@@ -73,6 +73,11 @@ def worker_failure(
         return "settled"
     child = worker.identity(pid) if pid else None
     mine = "(lease_token IS NULL OR worker = %(worker)s)"
+    if lost and worker.is_stopping():
+        # A supervisor that signals every process of the worker, and not only the first, ends the children itself.
+        error = f"{error} (its worker was stopped)"
+        again = journal.lost(known, generation, worker=child, error=error, delay_s=0, counted=False)
+        return "rearmed" if again else "settled"
     if lost:
         limit = _max_deliveries(row["task"])
         poison = journal.bury(

@@ -230,6 +230,11 @@ def count_lost_run(message_key: str) -> int:
     return row.count
 
 
+def uncount_lost_run(message_key: str) -> None:
+    """The run that ended was stopped with its worker. The next worker will count it all the same, as it cannot know."""
+    LostRun.objects.filter(message_key=message_key, count__gt=0).update(count=F("count") - 1)
+
+
 def forget_lost_runs(message_key: str) -> None:
     """The message is a letter now, and a replay of it has all its runs again."""
     LostRun.objects.filter(message_key=message_key).delete()

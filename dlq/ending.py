@@ -23,7 +23,8 @@ MAX_REFUSALS = 10
 
 @dataclass
 class Ending:
-    """What the parent knows about a message that ended badly. `lost`: its worker process died under it.
+    """What the parent knows about a message that ended badly. `lost`: its worker process died under it; `stopped`: while
+    the whole worker was stopped, which says nothing about the message.
 
     `pid`: that process; None when the message never came to one.
     """
@@ -39,6 +40,7 @@ class Ending:
     kwargs: Any = None
     worker: str = ""
     lost: bool = False
+    stopped: bool = False
     pid: int | None = None
     requeue: bool = False
     refusals: int = 0
@@ -88,8 +90,10 @@ class Ending:
                 capture.complete(key, cause=self.cause, raw=self.raw if keep_raw else None)
         if verdict is not None:
             return
-        if self.lost and capture.lost_runs(key) + 1 < conf.max_lost_runs():
+        if self.lost and (self.stopped or capture.lost_runs(key) + 1 < conf.max_lost_runs()):
             # Counted when the broker gives it out again, as the runs are that took this parent with them.
+            if self.stopped:
+                capture.uncount_lost_run(key)
             self.requeue = True
             return
         capture.record_raw(

@@ -14,6 +14,7 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker import request as celery_request
+from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
 from dlq.ending import Ending
@@ -140,6 +141,7 @@ class Request(celery_request.Request):
             worker=self.hostname,
             # What was acknowledged before it ran cannot run again: no count, the letter at once.
             lost=lost and not self.acknowledged,
+            stopped=_is_stopping(),
             pid=cast("int | None", self.worker_pid),  # celery-types takes it for text
         ).conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
 
@@ -154,6 +156,11 @@ class Request(celery_request.Request):
             traceback=exc_info.tb, einfo=exc_info,
         )  # fmt: skip
         self.send_event("task-failed", exception=safe_repr(exception), traceback=exc_info.traceback)
+
+
+def _is_stopping() -> bool:
+    """Whether this worker was told to stop: None or False while it was not, else the exit status, 0 most often."""
+    return any(told is not None and told is not False for told in (state.should_stop, state.should_terminate))
 
 
 def _unwrapped(exception: Any) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from outbox.intake import WAKE, insert
@@ -222,23 +222,52 @@ def bury(
 
 
 def lost(
-    message_id: uuid.UUID, generation: int, *, worker: str | None, error: str, delay_s: float = 1.0
+    message_id: uuid.UUID,
+    generation: int,
+    *,
+    worker: str | None,
+    error: str,
+    delay_s: float = 1.0,
+    counted: bool = True,
 ) -> bool:
-    """The worker's parent saw the child that ran this message die: offer it again, the delivery stays counted.
+    """The worker's parent saw the child that ran this message die: run it again, the delivery stays counted.
 
     Only the lease of `worker`, that child, is taken back: another may have claimed the message since, or before it.
+    `counted`: False when the child was stopped together with its worker, which says nothing about the message.
     """
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = 'scheduled', errors = {_ERROR}, deliveries = deliveries + (lease_token IS NULL)::int,
+        SET status = 'scheduled', errors = {_ERROR},
+            deliveries = greatest(deliveries + (lease_token IS NULL)::int - %(given_back)s, 0),
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second', {_RESET}
         WHERE {_MINE} AND (lease_token IS NULL OR worker = %(worker)s)
         RETURNING id
         """,
         id=message_id, generation=generation, worker=worker, error=storable(error), delay=delay_s,
+        given_back=int(not counted),
     )  # fmt: skip
     return row is not None
+
+
+def give_back(incarnation: uuid.UUID) -> int:
+    """A worker has stopped, its processes with it: what they had claimed may run elsewhere, now and uncounted.
+
+    Returns how many messages that were. Without this they would wait until the worker counts as dead, and five stops
+    in the way of a long run would make its message poison.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE outbox_outboxmessage
+            SET status = 'pending', deliveries = greatest(deliveries - 1, 0), errors = {_ERROR},
+                started_at = NULL, lease_token = NULL, lease_until = NULL
+            WHERE status = 'published' AND started_at IS NOT NULL AND lease_token IS NOT NULL
+              AND split_part(worker, ':', 1) = %(incarnation)s::text
+            """,
+            {"incarnation": str(incarnation), "error": "its worker was stopped before the run ended"},
+        )
+        return cursor.rowcount
 
 
 def cancel(message_id: uuid.UUID, *, reason: str) -> bool:

@@ -6,6 +6,7 @@ have lost their worker, and which published ones were overtaken in their queue a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -18,6 +19,8 @@ from typing import Any
 
 from celery import signals
 from django.db import Error, connection
+
+from outbox import journal
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,17 @@ def _start(sender: Any = None, **_: Any) -> None:
     pool = getattr(sender, "pool", None)
     _thread = threading.Thread(target=_beat, args=(pool,), name="outbox-heartbeat", daemon=True)
     _thread.start()
+    # After a cold shutdown Celery sends no `worker_shutdown`.
+    atexit.register(_end)
+
+
+def is_stopping() -> bool:
+    """Whether this worker was told to stop: then its processes may have been told, too, by who signals all of them."""
+    from celery.worker import state
+
+    # None or False while it was not told, else the exit status, which is 0 most often.
+    told: list[Any] = [state.should_stop, state.should_terminate]
+    return any(status is not None and status is not False for status in told)
 
 
 @signals.worker_shutdown.connect
@@ -85,7 +99,9 @@ def _beat(pool: Any) -> None:
             except Error as error:
                 log.warning("No heartbeat: %s", str(error).strip().split("\n")[0])
                 connection.close()
-        # A worker that ends in order leaves no row, and no lease to wait for.
+        # A worker that ends in order leaves no row, and no lease to wait for: its pool has ended before this.
+        if _incarnation is not None and (given_back := journal.give_back(_incarnation)):
+            log.warning("%d messages were running at the end of this worker: they run elsewhere", given_back)
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [_incarnation])
     except Error:

@@ -12,7 +12,7 @@ RETRY_MINIMUM = 0
 WEBHOOKS_ALLOW_PRIVATE = True
 
 # How long the parent waits for a dead child's result; the default of 10 s is for results that travel far.
-CELERY_WORKER_LOST_WAIT = 0.5
+CELERY_WORKER_LOST_WAIT = float(os.environ.get("HOLDFAST_TEST_LOST_WAIT", "0.5"))
 
 # Celery sleeps this time to its end, whatever ends meanwhile.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2

@@ -165,6 +165,18 @@ def until_told(name: str) -> None:
     effects.add(f"{name}-ended")
 
 
+@shared_task(max_deliveries=2)
+def until_told_twice_delivered(name: str) -> None:
+    until_told(name)
+
+
+@shared_task(transactional=True, max_deliveries=2)
+def until_told_once(name: str) -> None:
+    """Runs until a test adds the effect `{name}-told`, in one transaction with its settlement."""
+    _await_told(name)
+    effects.add(name)
+
+
 @shared_task(autoretry_for=(ConnectionError,), max_retries=1)
 def fails_when_told(name: str) -> None:
     """Its first run fails when a test has added the effect `{name}-told`, its second does not."""
