@@ -19,10 +19,10 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except (DatabaseError, InterfaceError) as error:
         # Here, once for every command: the commands of one pattern cannot import what those of another do.
-        from outbox.database import is_lost_connection
+        from outbox.database import may_pass
         from outbox.relay import describe
 
-        if "--traceback" in sys.argv or not is_lost_connection(error):
+        if "--traceback" in sys.argv or not may_pass(error):
             raise
         sys.exit(f"CommandError: {describe(error)}")
 

@@ -227,6 +227,7 @@ OUTBOX_EVENTS = {
 DLQ_PUBLISHER = "config.wiring.republish"
 DLQ_DISCARDER = "config.wiring.discard"
 DLQ_JOURNAL = "config.wiring.worker_failure"
+DLQ_NOT_NOW = "outbox.database.is_not_now"
 DLQ_GENERATION_HEADER = "outbox.generation"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}

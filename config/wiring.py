@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 import outbox
 from dlq.replay import NotDiscardable, NotReplayable
 from outbox import journal, worker
-from outbox.database import is_passing
+from outbox.database import About, about, may_pass
 from outbox.errors import PoisonMessage
 from outbox.models import OutboxMessage
 
@@ -78,7 +78,10 @@ def worker_failure(
         error = f"{error} (its worker was stopped)"
         again = journal.lost(known, generation, worker=child, error=error, delay_s=0, counted=False)
         return "rearmed" if again else "settled"
-    if lost:
+    if about(exception) is About.SERVER:
+        again = journal.lost(known, generation, worker=child, error=error, counted=False)
+        return "rearmed" if again else "settled"
+    if lost or may_pass(exception):
         limit = _max_deliveries(row["task"])
         poison = journal.bury(
             known,
@@ -92,8 +95,6 @@ def worker_failure(
         )
         if poison:
             return "dead"
-        return "rearmed" if journal.lost(known, generation, worker=child, error=error) else "settled"
-    if exception is not None and is_passing(exception):
         return "rearmed" if journal.lost(known, generation, worker=child, error=error) else "settled"
     buried = journal.bury(
         known,

@@ -16,6 +16,8 @@ closes
     the letter.
 `DLQ_HANDLERS`: queue -> callable that replays a letter which was added without a task. `DLQ_MAX_LOST_RUNS`:
 runs of a message without a journal that may take their process down before it is dead (3).
+`DLQ_NOT_NOW`: f(exception), whether an error of the database says nothing about what was to be written, so that
+    writing it is right later; by default every OperationalError and InterfaceError.
 `DLQ_UNDELIVERABLE`: the queue to which RabbitMQ's dead-letter exchange sends what it gives up.
 """
 
@@ -25,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
 
@@ -38,6 +41,12 @@ def handler(queue: str) -> Callable[..., Any] | None:
     """The callable that replays letters of `queue` that have no task, or None."""
     path = getattr(settings, "DLQ_HANDLERS", {}).get(queue)
     return resolve(path) if path else None
+
+
+def is_not_now(error: BaseException) -> bool:
+    """Whether the database could not write now, whatever was to be written."""
+    judge = hook("DLQ_NOT_NOW")
+    return bool(judge(error)) if judge else isinstance(error, (OperationalError, InterfaceError))
 
 
 def max_lost_runs() -> int:

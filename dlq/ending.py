@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from dlq import capture, conf
 from dlq.models import Cause
@@ -61,8 +61,11 @@ class Ending:
         try:
             self._record()
         except Exception as exc:
-            self.refusals += _is_refusal(exc)
-            if not _is_refusal(exc) or (self.refusals < MAX_REFUSALS and not last_try):
+            # A database that is away or busy says nothing about the record, however often.
+            if conf.is_not_now(exc):
+                raise
+            self.refusals += 1
+            if self.refusals < MAX_REFUSALS and not last_try:
                 raise
             self._record_reduced(exc)
 
@@ -76,7 +79,7 @@ class Ending:
         try:
             reduced._record()
         except Exception as exc:
-            if not _is_refusal(exc):
+            if conf.is_not_now(exc):
                 raise
             reduced._record(keep_raw=False)
         self.requeue = reduced.requeue
@@ -137,9 +140,3 @@ class Ending:
 
 class Unrecordable(Exception):
     """The database would not take the record of how this message ended, so that it is a shorter one."""
-
-
-def _is_refusal(exc: Exception) -> bool:
-    """Whether the record is at fault, and not a database that is away or busy. Class 54: past a limit of the server."""
-    code = getattr(exc.__cause__, "pgcode", None) or ""
-    return not isinstance(exc, (OperationalError, InterfaceError)) or code.startswith("54")

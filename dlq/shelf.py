@@ -20,7 +20,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2.extensions
-from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+
+from dlq import conf
 
 logger = logging.getLogger(__name__)
 
@@ -94,14 +96,13 @@ class Shelf:
         try:
             with impatient_connection():
                 record()
-        except (OperationalError, InterfaceError) as exc:
-            logger.error("cannot record an ending, the database is away: %s", exc)
-            self._away = True
-            return False
         except Exception as exc:
             # Whatever it is, the message is recorded nowhere: acknowledging it would lose it.
-            logger.exception("cannot record an ending: %r", exc)
-            self._away = False
+            self._away = conf.is_not_now(exc)
+            if self._away:
+                logger.error("cannot record an ending, the database is away: %s", exc)
+            else:
+                logger.exception("cannot record an ending: %r", exc)
             return False
         self._away = False
         done()

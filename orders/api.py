@@ -1,10 +1,8 @@
 """The HTTP API of orders. Errors are problem documents (`orders.problems`); the reference is at /api/docs."""
 
-import logging
 from typing import Annotated, Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from ninja import Header, NinjaAPI, Query
 from ninja.errors import AuthenticationError, HttpError, ValidationError
@@ -14,7 +12,7 @@ from orders.auth import BearerKey, may_see
 from orders.journey import journey_of
 from orders.models import ApiKey, Order
 from orders.parsing import StrictParser, too_large
-from orders.problems import Problem, busy, documented, field_problem, not_found
+from orders.problems import Problem, documented, field_problem, not_found
 from orders.schemas import (
     MAX_ID,
     CancelIn,
@@ -27,8 +25,6 @@ from orders.schemas import (
 )
 from orders.selectors import order_page
 from orders.services import CannotCancel, PlacementError, cancel_order, place_order
-
-logger = logging.getLogger(__name__)
 
 api = NinjaAPI(
     title="Holdfast orders",
@@ -233,18 +229,6 @@ def _on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 @api.exception_handler(RequestDataTooBig)
 def _on_too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
     return too_large().response(request)
-
-
-@api.exception_handler(OperationalError)
-@api.exception_handler(InterfaceError)
-def _on_database_away(request: HttpRequest, error: Exception) -> HttpResponse:
-    logger.error("the database is away: %s", error)
-    return busy(
-        503,
-        "database_away",
-        "The database is away. Whether this took effect is not known: repeat it with its Idempotency-Key.",
-        retry_after_s=2,
-    ).response(request)
 
 
 def _field(location: tuple[Any, ...]) -> str:

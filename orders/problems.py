@@ -1,12 +1,17 @@
 """Errors of the HTTP API as problem documents (RFC 9457): what went wrong, and which field to look at."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 from django.http import HttpRequest, HttpResponse
+
+from outbox.database import first_line, leave_server, may_pass
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 #: Where the API lives.
@@ -62,11 +67,19 @@ def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Proble
     return Problem(status, code, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
+DATABASE_AWAY = busy(
+    503,
+    "database_away",
+    "The database is away. Whether this took effect is not known: repeat it with its Idempotency-Key, if it has one.",
+    retry_after_s=2,
+)
+
+
 class ProblemDocuments:
     """Middleware that turns every error below `PROBLEM_PREFIXES` that is no problem document yet into one.
 
     Unknown paths, wrong methods, refused hosts and crashes are answered by Django, outside of the API's and the
-    receiver's own handlers.
+    receiver's own handlers. An error of the database that may pass is a 503, whatever view met it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -84,6 +97,22 @@ class ProblemDocuments:
         code, detail = _WORDS.get(status, (HTTPStatus(status).name.lower(), HTTPStatus(status).description))
         headers = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
         return Problem(status, code, detail or HTTPStatus(status).phrase, headers=headers).response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """A database that is away, or cannot write now, is no failure of ours to be told as 500."""
+        # A thread keeps its session for minutes: one to a server that is the primary no more would refuse all its orders.
+        leave_server(error)
+        if not may_pass(error):
+            return None
+        logger.error("the database is away: %s", first_line(error))
+        if request.path.startswith(PROBLEM_PREFIXES):
+            return DATABASE_AWAY.response(request)
+        return HttpResponse(
+            "The database is away; try again in a moment.\n",
+            status=503,
+            content_type="text/plain",
+            headers=DATABASE_AWAY.headers,
+        )
 
 
 _WORDS = {

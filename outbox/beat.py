@@ -14,7 +14,7 @@ from celery.beat import Scheduler as CelerySchedulerBase
 from celery.schedules import BaseSchedule, schedule
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from outbox.database import is_lost_connection
+from outbox.database import first_line, may_pass
 from outbox.producer import enqueue
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ class Scheduler(CelerySchedulerBase):
         try:
             self.run_once()
         except (DatabaseError, InterfaceError) as error:
-            if not is_lost_connection(error):
+            if not may_pass(error):
                 raise
-            log.warning("Database away (%s)", str(error).strip().split("\n")[0])
+            log.warning("Database away (%s)", first_line(error))
             connection.close()
         return MAX_SLEEP_S
 
@@ -62,7 +62,7 @@ class Scheduler(CelerySchedulerBase):
                 count += self._advance(name, entry, at)
                 self._refused.pop(name, None)
             except Exception as error:
-                if is_lost_connection(error):
+                if may_pass(error):
                     raise
                 text = f"{type(error).__name__}: {error}"
                 if self._refused.get(name) != text:

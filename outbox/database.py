@@ -1,31 +1,60 @@
-"""What to do when the database is away: wait for it, and never guess."""
+"""What an error of the database is about, and what to do when the database is away: wait for it, and never guess."""
 
 from __future__ import annotations
 
+import enum
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
+
+from outbox.deadline import too_late
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: The wait between two tries grows to this: long enough to spare a recovering server, short enough to notice it.
 MAX_WAIT_S = 5.0
-#: What one try may take until it fails: to connect, or to notice that the other end is gone.
-TRY_S = 25.0
-#: When, by the monotonic clock, whoever waits for the database has to give up.
-_give_up_at: ContextVar[float] = ContextVar("give_up_at", default=float("inf"))
-#: SQLSTATEs that speak of the connection or of a concurrent transaction, not of the statement: connection
-#: exceptions, rollbacks (deadlock, serialization), operator intervention (restart), the timeouts of a
-#: transaction left idle and of a wait for a lock, too many connections, a prepared statement that somebody discarded.
-_PASSING = ("08", "40", "57P", "25P03", "55P03", "53300", "26000")
+
+
+class About(enum.Enum):
+    """What an error of the database is about, and so what it costs the message whose run met it."""
+
+    #: The statement or its data: the run failed by itself, and the next one would, too.
+    STATEMENT = "statement"
+    #: Another transaction, or an operator: run again, the delivery counted.
+    MOMENT = "moment"
+    #: What the server lacks, or may not do: run again, nothing counted, for it would be the same for every message.
+    SERVER = "server"
+    #: The connection: run again on a new one, the delivery counted, for the run itself may have crashed its backend.
+    CONNECTION = "connection"
+    #: Nothing that is known here: run again, the delivery counted, and at fault is whatever meets it each time.
+    UNKNOWN = "unknown"
+
+
+#: What an error is about, by the beginning of its SQLSTATE (PostgreSQL, Appendix A). The longest one counts; what has none
+#: is UNKNOWN, and so never the message's fault without another try. There is no other such list.
+_CODES = {
+    # Data, constraints, syntax, names, permissions, the limits of one statement, transactions and cursors used wrongly,
+    # functions that raise.
+    About.STATEMENT: "02 0B 0F 0L 0P 0Z 20 21 22 23 24 25 27 2B 2D 2F 34 38 39 3B 3F 42 44 54 P0",
+    # Deadlock, serialization, a lock that could not be had, a statement that was cancelled or took too long; a prepared
+    # statement that is gone, or whose plan a migration has overtaken.
+    About.MOMENT: "40 55 57 26 0A",
+    # Disk full, out of memory, too many connections, a configured limit; errors of the system, such as I/O; read only: a
+    # standby, a primary that was demoted, an operator's `default_transaction_read_only`.
+    About.SERVER: "53 58 25006",
+    # Lost, refused or ended by the server: shutdown, crash, not yet accepting; idle or for too long in a transaction; and
+    # what a connection is refused for while passwords rotate or a server is restored.
+    About.CONNECTION: "08 28 3D 57P 25P03 25P04",
+}
+_ABOUT = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
+#: Where another server may be the primary now: a session that stays would meet the same for as long as it lives.
+_ELSEWHERE = "25006"
 
 
 class DatabaseAway(OperationalError):
@@ -36,20 +65,58 @@ class DatabaseAway(OperationalError):
     """
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether this database error says nothing about the work itself, so that the work may be run again."""
-    if isinstance(error, InterfaceError):
-        return True
-    if not isinstance(error, OperationalError) and not _is_nameless(error):
-        return False
-    code = getattr(error.__cause__, "pgcode", None)
-    # Without a code, the server never answered: the connection broke or could not be made.
-    return code is None or code.startswith(_PASSING)
+def about(error: BaseException | None) -> About:
+    """What this error is about; STATEMENT for what is no error of the database at all."""
+    if not isinstance(error, (DatabaseError, InterfaceError)):
+        return About.STATEMENT
+    code = sqlstate(error)
+    if code:
+        return next((_ABOUT[code[:n]] for n in (5, 3, 2) if code[:n] in _ABOUT), About.UNKNOWN)
+    # Without a code the server never answered: the connection broke or could not be made.
+    unanswered = isinstance(error, (OperationalError, InterfaceError)) or _is_nameless(error)
+    return About.CONNECTION if unanswered else About.STATEMENT
 
 
-def is_lost_connection(error: BaseException) -> bool:
-    """For a daemon's loop: whether to wait and begin anew, whatever the server said when it went away."""
-    return isinstance(error, (OperationalError, InterfaceError)) or _is_nameless(error)
+def may_pass(error: BaseException | None) -> bool:
+    """Whether it is right to wait and to do it again: the error says nothing about the work itself, or nothing known."""
+    return about(error) is not About.STATEMENT
+
+
+def is_not_now(error: BaseException | None) -> bool:
+    """Whether the error is known to say nothing about the work itself, however often it comes."""
+    return about(error) in (About.MOMENT, About.SERVER, About.CONNECTION)
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """The server's code for this error, of any driver; None when it gave none."""
+    while error is not None:
+        # psycopg 3 and psycopg 2; Django's own class has it of its cause.
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        if code:
+            return str(code)
+        error = error.__cause__
+    return None
+
+
+def keep_sqlstate(error: BaseException) -> None:
+    """Note the server's code on the error itself: its cause has it, and does not cross to another process."""
+    error.sqlstate = sqlstate(error)  # type: ignore[attr-defined]
+
+
+def leave_server(error: BaseException) -> bool:
+    """Close this thread's session if the error says that it is of no use any more; returns whether it did.
+
+    Django closes one that is broken. One to a primary that was demoted works, and would be kept.
+    """
+    is_left = about(error) is About.CONNECTION or sqlstate(error) == _ELSEWHERE
+    if is_left and not connection.in_atomic_block:
+        connection.close()
+    return is_left
+
+
+def first_line(error: BaseException) -> str:
+    """What the error says, for the log."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_nameless(error: BaseException) -> bool:
@@ -58,22 +125,11 @@ def _is_nameless(error: BaseException) -> bool:
     So it reports a connection whose reset arrived before the statement was sent: one that was idle while its server
     crashed. Django raises the same class for reasons of its own, but then no driver's error is the cause.
     """
-    cause = error.__cause__
-    return type(error) is DatabaseError and cause is not None and getattr(cause, "pgcode", "") is None
-
-
-@contextmanager
-def within_hard_limit(seconds: float) -> Iterator[None]:
-    """Give up early enough before the hard limit, which asks nobody and would end in a dead letter."""
-    limit = _give_up_at.set(time.monotonic() + seconds - min(seconds / 2, TRY_S))
-    try:
-        yield
-    finally:
-        _give_up_at.reset(limit)
+    return type(error) is DatabaseError and error.__cause__ is not None
 
 
 def patiently(step: Callable[[], T]) -> T:
-    """Run `step`, again and again with capped, jittered waits while the database is away.
+    """Run `step`, again and again with capped, jittered waits while the database is away or cannot do it now.
 
     The first failure is tried again at once on a new connection: most often the old one was merely stale.
     The message stays unacknowledged meanwhile, so that a worker without a database stops consuming.
@@ -82,6 +138,7 @@ def patiently(step: Callable[[], T]) -> T:
     the wait with DatabaseAway, as does a hard one that comes near.
     """
     wait_s = 0.0
+    last: Exception | None = None
     try:
         while True:
             try:
@@ -89,16 +146,15 @@ def patiently(step: Callable[[], T]) -> T:
             except DatabaseAway:
                 raise
             except (DatabaseError, InterfaceError) as error:
-                if not is_passing(error) or connection.in_atomic_block:
+                if not may_pass(error) or connection.in_atomic_block:
                     raise
-                connection.close()
-                if time.monotonic() + wait_s > _give_up_at.get():
-                    raise DatabaseAway("the database did not answer before the hard time limit") from error
-                if wait_s:
-                    log.warning(
-                        "Database away (%s); next try in %.1f s", str(error).strip().split("\n")[0], wait_s
-                    )
-                    time.sleep(wait_s * random.uniform(0.5, 1.0))
-                wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
+                last = error
+            connection.close()
+            if too_late(wait_s):
+                raise DatabaseAway("the database did not answer before the hard time limit") from last
+            if wait_s:
+                log.warning("Database away (%s); next try in %.1f s", first_line(last), wait_s)
+                time.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
     except SoftTimeLimitExceeded:
-        raise DatabaseAway("the database did not answer before the soft time limit") from None
+        raise DatabaseAway("the database did not answer before the soft time limit") from last

@@ -8,17 +8,18 @@ worker acknowledge. Whatever is killed in between leaves a row that the sweeper 
 from __future__ import annotations
 
 import logging
+import random
 import traceback
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from outbox import journal, refusal, worker
 from outbox.context import Run, running
-from outbox.database import DatabaseAway, is_passing, patiently, within_hard_limit
+from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
 from outbox.errors import ClaimLost, Defer, PoisonMessage
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 LEASE_MARGIN_S = 15.0
 #: Wait before a run that lost its database, or a deadlock, is run again.
 INTERRUPTED_S = 1.0
+#: Longest wait before a run that met a server which cannot do it now is run again. Nothing counts these runs, so that
+#: they must not come often: each may make its calls to others again.
+UNABLE_S = 15.0
 #: The claim was lost: nothing is to be done but to acknowledge this copy.
 SKIPPED = "skipped"
 
@@ -39,11 +43,6 @@ def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwarg
 
     `wire`: the message's identity as it travelled: generation, publish (count of this generation).
     """
-    with within_hard_limit(task.hard_limit_s()):
-        return _deliver(task, wire, args, kwargs)
-
-
-def _deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     request = task.request
     message_id, generation = uuid.UUID(request.id), int(wire["generation"])
     # A copy that was delivered before may have killed its process: claim it in a transaction of its own, which
@@ -71,10 +70,10 @@ def _run_locked(
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
     claimed: journal.Claimed | refusal.Refused | None = None
-    overrun: SoftTimeLimitExceeded | None = None
+    ended: Exception | None = None
 
     def whole() -> Any:
-        nonlocal claimed, overrun
+        nonlocal claimed, ended
         claimed = None
         try:
             with transaction.atomic():
@@ -84,11 +83,12 @@ def _run_locked(
                 if isinstance(claimed, refusal.Refused):
                     return SKIPPED
                 return _body(task, claimed, args, kwargs)
-        except SoftTimeLimitExceeded as error:
-            if claimed is None:
+        except (SoftTimeLimitExceeded, DatabaseError) as error:
+            # It rang in the body: the work took too long, not the database. And a body that cannot be run now is put
+            # off, instead of being run again and again in here: a server that cannot do this may well do the next.
+            if claimed is None or (isinstance(error, DatabaseError) and about(error) is not About.SERVER):
                 raise
-            # It rang in the body: the work took too long, not the database.
-            overrun = error
+            ended = error
             return None
 
     try:
@@ -104,8 +104,8 @@ def _run_locked(
         return _failed(task, claimed, error)
     if isinstance(claimed, refusal.Refused):
         return _skip(task, message_id, generation, claimed)
-    if overrun is not None and claimed is not None:
-        return _failed(task, claimed, overrun)
+    if ended is not None and claimed is not None:
+        return _failed(task, claimed, ended)
     return result
 
 
@@ -149,6 +149,13 @@ def _body(task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwa
 def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
     text = f"{type(error).__name__}: {error}"
+    leave_server(error)
+    kind = about(error)
+    if kind is About.SERVER:
+        delay_s = random.uniform(UNABLE_S / 2, UNABLE_S)
+        return _record(lambda: journal.defer(claimed, delay_s=delay_s, reason=text), Retry(text))
+    if kind is About.CONNECTION:
+        return _record(lambda: journal.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     if isinstance(error, Defer):
         return _record(
             lambda: journal.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
@@ -166,7 +173,7 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
     if task.may_retry(error, claimed.attempts):
         delay_s = task.retry_delay_s(claimed.attempts)
         return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error))
-    if is_passing(error):
+    if may_pass(error):
         return _record(lambda: journal.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     trace = "".join(traceback.format_exception(error))
     buried = patiently(

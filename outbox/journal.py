@@ -233,7 +233,8 @@ def lost(
     """The worker's parent saw the child that ran this message die: run it again, the delivery stays counted.
 
     Only the lease of `worker`, that child, is taken back: another may have claimed the message since, or before it.
-    `counted`: False when the child was stopped together with its worker, which says nothing about the message.
+    `counted`: False for an end that says nothing about the message: the child was stopped together with its worker, or
+    the database server cannot do it now.
     """
     row = one(
         f"""

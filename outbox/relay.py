@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from outbox import dispatch, intake
-from outbox.database import is_lost_connection
+from outbox.database import first_line, may_pass
 from outbox.session import is_shared
 from outbox.sweeper import Sweeper
 from outbox.transport import BrokerAway, Publisher, publisher_for
@@ -87,7 +87,7 @@ class Relay:
                     self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
                 backoff_s = 0.0
             except (BrokerAway, DatabaseError, InterfaceError) as error:
-                if not isinstance(error, BrokerAway) and not is_lost_connection(error):
+                if not isinstance(error, BrokerAway) and not may_pass(error):
                     raise
                 # Spends nothing: what was marked is reverted, or is the sweeper's.
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
@@ -185,7 +185,7 @@ class Relay:
         try:
             with connection.cursor() as cursor:
                 cursor.execute("DELETE FROM outbox_relayprocess WHERE incarnation = %s", [self._incarnation])
-        except (OperationalError, InterfaceError) as error:
+        except (DatabaseError, InterfaceError) as error:
             log.warning("The relay's row stays until a sweeper removes it: %s", describe(error))
         self._publisher.close()
         connection.close()
@@ -209,4 +209,4 @@ def _notified(timeout_s: float) -> bool:
 def describe(error: Exception) -> str:
     """One line for the log: which server is away, and what its client says."""
     server = "broker" if isinstance(error, BrokerAway) else "database"
-    return f"{server} away ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
+    return f"{server} away ({first_line(error)})"

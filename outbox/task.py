@@ -14,12 +14,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
 from celery import Task
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, InterfaceError
 
 from outbox import context, execution
+from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
+from outbox.deadline import within_hard_limit
 from outbox.errors import Defer, EnqueueError, NotAdopted, is_delay
 from outbox.producer import adopt, enqueue
 
@@ -93,14 +96,20 @@ class OutboxTask(Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
-        wire = request.get("outbox")
-        if request.called_directly or wire is None or request.get("outbox_begun"):
-            if not request.called_directly and wire is None:
-                return self._run_without_journal(args, kwargs)
+        if request.called_directly or request.get("outbox_begun"):
             return super().__call__(*args, **kwargs)
         # Set once, so that a task that calls itself as a function makes a plain call.
         request.outbox_begun = True
-        return execution.deliver(self, wire, args, kwargs)
+        wire = request.get("outbox")
+        try:
+            with within_hard_limit(self.hard_limit_s()):
+                if wire is None:
+                    return self._run_without_journal(args, kwargs)
+                return execution.deliver(self, wire, args, kwargs)
+        except (DatabaseError, InterfaceError) as error:
+            # It goes to the worker's parent, which decides by it.
+            keep_sqlstate(error)
+            raise
 
     def _run_without_journal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A message from a producer that knows no outbox. If it is to run later, or again, it becomes a row.
@@ -123,13 +132,20 @@ class OutboxTask(Task):
                 raise error.exc or self.MaxRetriesExceededError(f"{self.name}: no retry is left") from None
             cause, delay_s, retries = error, self.delay_of(error, retries), retries + 1
         except Exception as error:
-            if not self.may_retry(error, retries):
+            leave_server(error)
+            if may_pass(error):
+                cause, delay_s = error, execution.INTERRUPTED_S
+            elif self.may_retry(error, retries):
+                cause, delay_s, retries = error, self.retry_delay_s(retries), retries + 1
+            else:
                 raise
-            cause, delay_s, retries = error, self.retry_delay_s(retries), retries + 1
         try:
-            adopt(self, args, kwargs, delay_s=delay_s, attempts=retries)
+            patiently(lambda: adopt(self, args, kwargs, delay_s=delay_s, attempts=retries))
         except NotAdopted as refused:
             raise refused from cause
+        except DatabaseAway as away:
+            # There is no row of which the worker's parent could know it; the broker has the message still.
+            raise Reject(away, requeue=True) from cause
         raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
 
     def _seconds_until_eta(self) -> float:

@@ -21,6 +21,7 @@ from celery import signals
 from django.db import Error, connection
 
 from outbox import journal
+from outbox.database import first_line
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _beat(pool: Any) -> None:
                     memory_bytes=_memory_bytes(pool),
                 )
             except Error as error:
-                log.warning("No heartbeat: %s", str(error).strip().split("\n")[0])
+                log.warning("No heartbeat: %s", first_line(error))
                 connection.close()
         # A worker that ends in order leaves no row, and no lease to wait for: its pool has ended before this.
         if _incarnation is not None and (given_back := journal.give_back(_incarnation)):

@@ -31,8 +31,8 @@ def gateway(request: HttpRequest) -> HttpResponse:
 
     Storing it and enqueueing its processing are one transaction, unique on the event's id, so a repeat (the
     gateway delivers at least once) is answered 200 and does nothing. 400 for a bad signature or body, 413
-    above the limit, 405 for another method. A database that is away is a 500 on purpose: the gateway will
-    come again.
+    above the limit, 405 for another method. A database that is away is a 503, for which the gateway will come
+    again.
     """
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:

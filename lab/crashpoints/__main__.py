@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.crashpoints import explorers
-from lab.crashpoints.boundaries import Crossing, Point
+from lab.crashpoints.boundaries import STRIKES, Crossing, Point
 from lab.crashpoints.servers import environments
 
 #: One more than cores: an explorer waits for its servers now and then.
@@ -43,7 +43,7 @@ class Row:
 
 def main() -> int:
     options = _parser().parse_args()
-    options.strike = options.strike or ["kill", "cut", "rival", "frozen"]
+    options.strike = options.strike or list(STRIKES)
     alone = options.point is not None or options.list
     if alone and not options.scenario:
         _parser().error("--point and --list need --scenario")
@@ -201,9 +201,7 @@ def _summary(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab.crashpoints", description=explorers.__doc__)
     parser.add_argument("--scenario", action="append", help="only this one (may be repeated)")
-    parser.add_argument(
-        "--strike", action="append", choices=("kill", "cut", "rival", "frozen"), help="what happens there"
-    )
+    parser.add_argument("--strike", action="append", choices=STRIKES, help="what happens there")
     parser.add_argument("--point", type=Point.parse, help="replay one point: NUMBER:before or NUMBER:after")
     parser.add_argument("--second", type=Point.parse, help="and a kill in the recovery from it")
     parser.add_argument("--list", action="store_true", help="print the trace of the scenario")

@@ -26,13 +26,18 @@ from django.db.backends.utils import CursorWrapper
 from redis.connection import AbstractConnection
 
 SIDES = ("before", "after")
+#: kill: SIGKILL. cut: the connection breaks and the client library raises. refused: the database refuses the statement.
+#: rival: another one does the same thing at this very moment. frozen: the process stands still past all leases, everything
+#: is redelivered to others, and then it wakes up.
+STRIKES = ("kill", "cut", "refused", "rival", "frozen")
+KINDS = ("sql", "commit", "rollback", "http", "smtp", "redis")
 #: What differs between two runs of one scenario: ids of any kind, and numbers.
 _RUN_SPECIFIC = re.compile(r"\b(?:pi|ch|re|evt|req)_\w+|[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32}\b|\d+")
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """One I/O: `kind` is sql, commit, rollback, http, smtp or redis; `label` says which, without ids."""
+    """One I/O: `kind` is one of KINDS; `label` says which, without ids."""
 
     number: int
     kind: str
@@ -125,6 +130,14 @@ def cut(crossing: Crossing) -> None:
     if crossing.kind == "smtp":
         raise smtplib.SMTPServerDisconnected("cut here: connection unexpectedly closed")
     raise ConnectionResetError("cut here: connection reset by peer")
+
+
+def refused(crossing: Crossing) -> None:
+    """The server cannot carry out the statement now, and aborts the transaction: its disk is full, or it is read-only."""
+    code = ("disk_full", "read_only_sql_transaction")[crossing.number % 2]
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'refused here' USING ERRCODE = '{code}'; END $$")
 
 
 def _wrapped(owner: Any, name: str, describe: Callable[..., tuple[str, str]]) -> None:

@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from django.db import connection
 
-from lab.crashpoints.boundaries import SIDES, Crossing, Point, Watch, cut, kill
+from lab.crashpoints.boundaries import KINDS, SIDES, Crossing, Point, Watch, cut, kill, refused
 from lab.crashpoints.floor import NeverQuiet
 from lab.crashpoints.laws import violations
 from lab.crashpoints.outcome import Outcome
 from lab.crashpoints.scenario import Scenario, State
 from lab.crashpoints.world import ChildReport, World
 
-#: kill: SIGKILL. cut: the connection breaks and the client library raises. rival: another one does the same thing
-#: at this very moment. frozen: the process stands still past all leases, everything is redelivered to others, and
-#: then it wakes up.
-STRIKES = ("kill", "cut", "rival", "frozen")
+#: Those that strike in the process itself, by raising or by ending it.
+_OWN = {"kill": kill, "cut": cut, "refused": refused}
 #: Longest that the struck process stands still for those who neither end nor wait for one of its locks.
 STILL_S = 3.0
 #: How often it is looked whether they wait for a lock.
@@ -55,7 +53,10 @@ class Explorer:
         """Strike at every one of the boundaries, on both sides; of several parts only one's share."""
         # Between the two sides of a boundary others can change nothing that they could not change at the next one.
         sides = SIDES if strike in ("kill", "cut") else SIDES[:1]
-        points = [Point(crossing.number, side) for crossing in crossings for side in sides]
+        where = ("sql", "commit") if strike == "refused" else KINDS
+        points = [
+            Point(crossing.number, side) for crossing in crossings if crossing.kind in where for side in sides
+        ]
         for point in points[part::parts]:
             outcome = self.strike(strike, point, label=str(crossings[point.number]))
             if not outcome.struck and not outcome.violations:
@@ -119,9 +120,8 @@ class Explorer:
     def _act(self, state: State, strike: str, point: Point) -> ChildReport:
         act = lambda: self._scenario.act(self._world, state)  # noqa: E731
         accepted = lambda: state.get("accepted", [])  # noqa: E731
-        if strike in ("kill", "cut"):
-            strikes = kill if strike == "kill" else cut
-            return self._world.child(act, lambda: Watch(point, strikes), lambda: (accepted(), []))
+        if strike in _OWN:
+            return self._world.child(act, lambda: Watch(point, _OWN[strike]), lambda: (accepted(), []))
         others: list[tuple[int, int]] = []
         ended: list[ChildReport] = []
 
@@ -157,7 +157,7 @@ class Explorer:
 
     def _unexpected(self, report: ChildReport, strike: str) -> list[str]:
         """Errors of those whom nothing has happened to but somebody else at the same time."""
-        if strike == "cut" or report.killed:
+        if strike in ("cut", "refused") or report.killed:
             return []
         _, others = report.said or ([], [])
         return [

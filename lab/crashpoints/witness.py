@@ -97,7 +97,9 @@ def _witness(
     def proves(world: World, state: State) -> str:
         seen = rows(name)
         row = model("outbox.OutboxMessage").objects.get(task=task.name)
-        allowed = at_most + (state.get("strike") in ("kill", "cut", "frozen") and not task.transactional)
+        allowed = at_most + (
+            state.get("strike") in ("kill", "cut", "refused", "frozen") and not task.transactional
+        )
         if not 1 <= len(seen) <= allowed:
             return f"{len(seen)} runs, {allowed} allowed {row.errors}"
         # A run that stood still past its lease, and then writes, does so beside the next generation: only a transaction

@@ -12,7 +12,7 @@ from pytest_mock import MockerFixture
 
 from lab.stack.pgbouncer import PgBouncer
 from outbox import statement
-from outbox.database import is_passing
+from outbox.database import is_not_now
 from outbox.statement import Prepared
 from tests.support.pooler_fixture import through
 
@@ -137,5 +137,5 @@ def test_a_plan_that_somebody_else_discarded_costs_one_failure_of_those_that_are
         cursor.execute("DISCARD ALL")
     with pytest.raises(OperationalError, match="does not exist") as caught:
         half.one(by=2, text="")
-    assert is_passing(caught.value)
+    assert is_not_now(caught.value)
     assert half.one(by=2, text="") == (50, "%")

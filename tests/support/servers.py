@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import connection
 
@@ -36,3 +38,40 @@ def kill_redis() -> None:
 
 def start_redis() -> None:
     pytest_stack.current().watch()
+
+
+@contextmanager
+def server_set(name: str, value: str) -> Iterator[None]:
+    """The whole server has this setting, past every session that does not set it itself; at the end its own again.
+
+    This test's own session keeps what it had: it could not undo the setting else, and goes on writing.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = off; SET synchronous_commit = local")
+        cursor.execute(f"ALTER SYSTEM SET {name} = {value}")
+        cursor.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER SYSTEM RESET {name}")
+            cursor.execute("SELECT pg_reload_conf()")
+        connection.close()
+
+
+@contextmanager
+def refusing(table: str, sqlstate: str) -> Iterator[None]:
+    """Every INSERT into the table is refused by the server with this SQLSTATE."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION refuse_here() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION 'refused here' USING ERRCODE = '{sqlstate}'; END $$"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER refuse_here BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION refuse_here()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER refuse_here ON {table}")

@@ -6,9 +6,10 @@ from typing import Any
 
 from celery.app import app_or_default
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 
 from outbox.checks import serious
+from outbox.database import may_pass
 from outbox.relay import Relay, describe
 from outbox.transport import BrokerAway
 
@@ -44,6 +45,8 @@ class Command(BaseCommand):
         try:
             while count := relay.run_once():
                 published += count
-        except (BrokerAway, OperationalError, InterfaceError) as error:
+        except (BrokerAway, DatabaseError, InterfaceError) as error:
+            if not isinstance(error, BrokerAway) and not may_pass(error):
+                raise
             raise CommandError(f"{describe(error)}; {published} messages were published before") from None
         self.stdout.write(f"published {published} messages")

@@ -1,0 +1,144 @@
+"""A database that answers and cannot write now: disk full, read-only, a standby that is gone. No message dies of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import Error, connection
+
+import outbox
+from dlq.models import DeadLetter
+from outbox.database import About, about, sqlstate
+from outbox.models import OutboxMessage
+from outbox.testing import wait_until_settled
+from tests.support import effects, tasks
+from tests.support.processes import await_, relay, worker
+from tests.support.servers import refusing, server_set
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("53100", About.SERVER),
+        ("53200", About.SERVER),
+        ("53400", About.SERVER),
+        ("58030", About.SERVER),
+        ("25006", About.SERVER),
+        ("57014", About.MOMENT),
+        ("55P03", About.MOMENT),
+        ("40P01", About.MOMENT),
+        ("57P01", About.CONNECTION),
+        ("25P03", About.CONNECTION),
+        ("XX000", About.UNKNOWN),
+        ("F0000", About.UNKNOWN),
+        ("22003", About.STATEMENT),
+        ("23505", About.STATEMENT),
+        ("42P01", About.STATEMENT),
+        ("54000", About.STATEMENT),
+    ],
+)
+def test_what_an_error_is_about_is_told_by_its_code_whatever_its_class(code: str, kind: About) -> None:
+    with pytest.raises(Error) as raised, connection.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'refused here' USING ERRCODE = '{code}'; END $$")
+    assert sqlstate(raised.value) == code
+    assert about(raised.value) is kind
+
+
+@pytest.mark.parametrize("code", ["53100", "53200", "25006"])
+def test_work_that_finds_no_space_spends_nothing_and_is_done_when_there_is(code: str) -> None:
+    names = [f"m{n}" for n in range(20)]
+    tried = OutboxMessage.objects.filter(status="scheduled", errors__0__error__icontains="refused here")
+    with relay(env=QUICK), worker(concurrency=2, env=QUICK) as process:
+        with refusing("outbox_test_effect", code):
+            outbox.enqueue_many([tasks.note_once.s(name) for name in names[:10]])
+            outbox.enqueue_many([tasks.note.s(name) for name in names[10:]])
+            await_(lambda: tried.count() == 20, "each has been tried", 60)
+            assert set(tried.values_list("attempts", "deliveries")) == {(0, 0)}
+        # An operator who does not want to wait for the rest of the delay.
+        OutboxMessage.objects.filter(status="scheduled").update(deliver_at="2020-01-01T00:00Z")
+        wait_until_settled(60)
+        assert process.alive()
+    assert sorted(effects.names()) == sorted(names)
+    assert set(OutboxMessage.objects.values_list("status", "attempts")) == {("done", 1)}
+    assert not DeadLetter.objects.exists()
+
+
+def test_a_read_only_database_is_waited_for_by_relay_and_worker_alike() -> None:
+    with relay(env=QUICK) as relaying, worker(concurrency=1, env=QUICK) as process:
+        outbox.enqueue(tasks.note.s("before"))
+        wait_until_settled(30)
+        with server_set("default_transaction_read_only", "on"):
+            outbox.enqueue_many([tasks.note.s("a"), tasks.note_once.s("b"), tasks.slow.s("c", 1)])
+            relaying.wait_for_output("read-only transaction")
+            process.wait_for_output("No heartbeat")
+        wait_until_settled(60)
+        assert relaying.alive()
+        assert process.alive()
+    assert effects.count("a") == effects.count("b") == effects.count("c-ended") == 1
+    assert not OutboxMessage.objects.exclude(status="done").exists()
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("task", [tasks.note_hard, tasks.note_once_hard])
+def test_a_run_that_waits_in_its_commit_for_a_standby_is_lost_at_its_time_limit_and_not_dead(
+    task: Any,
+) -> None:
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
+        outbox.enqueue(tasks.note.s("before"))
+        wait_until_settled(30)
+        with server_set("synchronous_standby_names", "'gone'"):
+            message_id = outbox.enqueue(task.s("a"))
+            process.wait_for_output("its connection is cut")
+            process.wait_for_output("wait to be recorded, unacknowledged")
+        wait_until_settled(60)
+        assert process.alive()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.attempts) == ("done", 1)
+    assert not DeadLetter.objects.exists()
+    # Transactional, its effect and its end are one COMMIT; else the run whose COMMIT was cut may have had its effect.
+    assert effects.count("a") == 1 or not task.transactional
+
+
+@pytest.mark.proof
+def test_a_runs_own_endless_statement_is_cut_too_and_is_dead_after_its_deliveries() -> None:
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
+        message_id = outbox.enqueue(tasks.asks_for_ever.s())
+        await_(lambda: OutboxMessage.objects.get(message_id=message_id).status == "dead", "it is dead", 60)
+        assert process.alive()
+    with connection.cursor() as cursor:
+        # The server itself does not notice that its client is gone before the statement ends.
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'"
+            " AND pid <> pg_backend_pid()"
+        )
+    assert "PoisonMessage" in OutboxMessage.objects.get(message_id=message_id).errors[-1]["error"]
+
+
+@pytest.fixture
+def asked(client: Any) -> Callable[[str], Any]:
+    return lambda path: client.get(path)
+
+
+def test_a_process_whose_database_cannot_write_is_not_ready(asked: Callable[[str], Any]) -> None:
+    assert asked("/readyz").status_code == 200
+    with server_set("default_transaction_read_only", "on"):
+        answer = asked("/readyz")
+        assert (answer.status_code, "read only" in answer.json()["missing"]["database"]) == (503, True)
+    assert asked("/readyz").status_code == 200
+
+
+def test_a_process_whose_database_has_no_space_is_not_ready(
+    asked: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the last write were long ago.
+    monkeypatch.setattr("monitoring.health._wrote_at", float("-inf"))
+    with server_set("temp_file_limit", "0"):
+        answer = asked("/readyz")
+        assert (answer.status_code, list(answer.json()["missing"])) == (503, ["database"])
+    assert asked("/readyz").status_code == 200
