@@ -2,6 +2,7 @@
 """Django's command-line utility for Holdfast."""
 
 import os
+import signal
 import sys
 
 
@@ -17,6 +18,14 @@ def main() -> None:
 
     try:
         execute_from_command_line(sys.argv)
+        # What is buffered meets a closed pipe here, and not where Python could only complain about it.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `| head` has read enough. The rest goes nowhere, and the status is that of a program that SIGPIPE ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except (DatabaseError, InterfaceError) as error:
         # Here, once for every command: the commands of one pattern cannot import what those of another do.
         from outbox.database import may_pass

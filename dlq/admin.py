@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from django.utils.timesince import timesince
 from dlq import replay, selectors
 from dlq.masking import masked, masked_prefix, masked_text
 from dlq.models import LARGE, DeadLetter, LetterEvent, State
+from dlq.refusals import Refusals
 
 _COLOURS = {
     State.OPEN: "#b42318",
@@ -191,21 +191,20 @@ class DeadLetterAdmin(admin.ModelAdmin):
     def _each(
         self, request: HttpRequest, letters: QuerySet[DeadLetter], act: Callable[[int], Any], done: str
     ) -> None:
-        count, refused = 0, Counter[str]()
-        for pk in list(letters.values_list("pk", flat=True)):
+        count, refused = 0, Refusals()
+        for pk, message_id in list(letters.values_list("pk", "message_id")):
             try:
                 act(pk)
             except (replay.NotReplayable, replay.NotDiscardable) as exc:
-                refused[masked_text(str(exc))] += 1
+                refused.add(message_id, exc)
             else:
                 count += 1
         if count:
             self.message_user(request, f"{count} {done}.", messages.SUCCESS)
-        for reason, _ in refused.most_common(MAX_REASONS):
-            self.message_user(request, f"Not {done}: {reason}", messages.WARNING)
-        if len(refused) > MAX_REASONS:
-            rest = refused.total() - sum(number for _, number in refused.most_common(MAX_REASONS))
-            self.message_user(request, f"{rest} more were not {done}.", messages.WARNING)
+        for line in refused.lines()[:MAX_REASONS]:
+            self.message_user(request, f"Not {done}, {line}", messages.WARNING)
+        if rest := len(refused.lines()[MAX_REASONS:]):
+            self.message_user(request, f"{rest} more reasons are not shown.", messages.WARNING)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("dlq.replay_deadletter")

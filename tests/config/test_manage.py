@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from dlq.models import DeadLetter
 from tests.support.processes import ROOT, environment
 
 AWAY = (
@@ -34,3 +37,40 @@ def test_with_traceback_it_shows_where() -> None:
     ended = manage("outbox_status", "--traceback")
     assert ended.returncode == 1
     assert ended.stderr.startswith("Traceback")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("letters", [1, 3_000])
+def test_an_export_whose_reader_has_seen_enough_ends_without_a_word(letters: int) -> None:
+    DeadLetter.objects.bulk_create(
+        DeadLetter(message_id=f"m-{number}", cause="failed", error="x" * 100) for number in range(letters)
+    )
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "dlq", "export"],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as exporting:  # fmt: skip
+        assert exporting.stdout is not None
+        assert exporting.stderr is not None
+        if letters > 1:
+            exporting.stdout.readline()
+        exporting.stdout.close()
+        assert exporting.stderr.read() == b""
+        assert exporting.wait(60) == 128 + signal.SIGPIPE
+
+
+def test_a_command_that_is_interrupted_ends_without_a_traceback() -> None:
+    with socket.socket() as silent:
+        # A database that takes the connection and never answers.
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"postgres://u:p@127.0.0.1:{silent.getsockname()[1]}/holdfast"
+        with subprocess.Popen(
+            [sys.executable, "manage.py", "outbox_status"],
+            cwd=ROOT, env=environment({"DATABASE_URL": url}), stderr=subprocess.PIPE, start_new_session=True,
+        ) as waiting:  # fmt: skip
+            asked, _ = silent.accept()
+            with asked:
+                waiting.send_signal(signal.SIGINT)
+                assert waiting.stderr is not None
+                assert waiting.stderr.read() == b""
+                assert waiting.wait(60) == 128 + signal.SIGINT

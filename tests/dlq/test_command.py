@@ -98,6 +98,22 @@ def test_what_could_not_be_sent_is_said_and_is_an_error() -> None:
         dlq("replay", "--all")
 
 
+def test_a_reason_that_many_share_is_said_once_with_their_number() -> None:
+    for number in range(30):
+        DeadLetterQueue.add(job_id=f"job-{number}", queue="nowhere", payload={}, error="x")
+        die(f"m-{number}")
+    DeadLetter.objects.filter(message_id__startswith="m-").update(
+        state=State.REPLAYING, replayed_at=timezone.now()
+    )
+    everything = [letter.message_id for letter in DeadLetter.objects.all()]
+    said = StringIO()
+    with pytest.raises(CommandError, match="60 of 60 were not sent again"):
+        call_command("dlq", "replay", *everything, stdout=StringIO(), stderr=said)
+    lines = said.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("not sent again, 30: ") and "and 27 more" in line for line in lines)
+
+
 def test_discard_closes_with_the_reason() -> None:
     die()
     assert "1 discarded, 0 refused" in dlq("discard", "m-1", "--reason", "paid by hand")

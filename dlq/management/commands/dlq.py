@@ -19,6 +19,7 @@ from dlq.masking import masked_text
 from dlq.models import LARGE, Cause, DeadLetter, State
 from dlq.queue import DeadLetterQueue
 from dlq.rawmessage import text
+from dlq.refusals import Refusals
 
 #: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
 MAX_DAYS = 36_500
@@ -111,17 +112,18 @@ class Command(BaseCommand):
                 raise CommandError(f"there is no letter {', '.join(sorted(unknown))}; nothing was done")
         elif not options["all"]:
             raise CommandError("name the letters by their message ids, or say --all (with filters)")
-        count = refused = 0
-        for pk in list(_narrowed(letters, options).values_list("pk", flat=True)):
+        count, refused = 0, Refusals()
+        for pk, message_id in list(_narrowed(letters, options).values_list("pk", "message_id")):
             try:
                 act(pk)
                 count += 1
             except (replay.NotReplayable, replay.NotDiscardable) as exc:
-                refused += 1
-                self.stderr.write(masked_text(str(exc)))
-        self.stdout.write(f"{count} {done}, {refused} refused")
+                refused.add(message_id, exc)
+        for line in refused.lines():
+            self.stderr.write(f"not {done}, {line}")
+        self.stdout.write(f"{count} {done}, {len(refused)} refused")
         if refused:
-            raise CommandError(f"{refused} of {count + refused} were not {done}", returncode=1)
+            raise CommandError(f"{len(refused)} of {count + len(refused)} were not {done}", returncode=1)
 
 
 def _user() -> str:
