@@ -11,7 +11,8 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import Max, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
@@ -31,6 +32,8 @@ _COLOURS = {
 }
 #: Reasons shown one by one after a bulk action; the rest is a number.
 MAX_REASONS = 5
+#: Bytes of a message on its page; a download has all.
+MAX_SHOWN_BYTES = 4096
 
 
 def _newest_seen(request: HttpRequest) -> int:
@@ -90,7 +93,11 @@ class DeadLetterAdmin(admin.ModelAdmin):
         ),
         ("Group", {"fields": ("exception", "place", "same_problem")}),
     )
-    readonly_fields = tuple(str(name) for _, options in fieldsets for name in options["fields"])
+    #: For those alone who may see secrets: the bytes are what was received, with nothing masked.
+    raw_fieldset = ("Bytes as received", {"fields": ("shown_bytes",)})
+    readonly_fields = tuple(
+        str(name) for _, options in (*fieldsets, raw_fieldset) for name in options["fields"]
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).defer(*LARGE)
@@ -136,7 +143,27 @@ class DeadLetterAdmin(admin.ModelAdmin):
         raw = letter.message
         if raw is None:
             return "not kept: the journal has it"
+        if raw.missing:
+            return f"too large to be kept whole: {raw.missing}"
         return f"kept whole: {len(raw.body)} bytes, {raw.content_type}, {raw.content_encoding}"
+
+    @admin.display(description="body")
+    def shown_bytes(self, letter: DeadLetter) -> SafeString:
+        raw = letter.message
+        if raw is None:
+            return format_html("none")
+        shown = raw.body[:MAX_SHOWN_BYTES].decode("ascii", "backslashreplace")
+        shown = "".join(
+            each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in shown
+        )
+        url = reverse("admin:dlq_deadletter_bytes", args=[letter.pk])
+        return format_html(
+            '{}<p><a href="{}">Download {} bytes</a></p>', _preformatted(shown), url, len(raw.body)
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: DeadLetter | None = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return (*fieldsets, self.raw_fieldset) if self.has_raw_permission(request) else fieldsets
 
     @admin.display(description="timeline")
     def timeline(self, letter: DeadLetter) -> SafeString:
@@ -212,6 +239,9 @@ class DeadLetterAdmin(admin.ModelAdmin):
     def has_discard_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("dlq.discard_deadletter")
 
+    def has_raw_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("dlq.view_raw_deadletter")
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -228,8 +258,29 @@ class DeadLetterAdmin(admin.ModelAdmin):
     # --- groups ----------------------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern]:
-        own = path("groups/", self.admin_site.admin_view(self.groups_view), name="dlq_deadletter_groups")
-        return [own, *super().get_urls()]
+        view = self.admin_site.admin_view
+        return [
+            path("groups/", view(self.groups_view), name="dlq_deadletter_groups"),
+            path("<int:pk>/bytes/", view(self.bytes_view), name="dlq_deadletter_bytes"),
+            *super().get_urls(),
+        ]
+
+    def bytes_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The body of the received message as a file, for those who may see secrets."""
+        if not self.has_view_permission(request) or not self.has_raw_permission(request):
+            raise PermissionDenied
+        raw = get_object_or_404(DeadLetter, pk=pk).message
+        if raw is None:
+            raise Http404("The message was not kept: the journal has it.")
+        return HttpResponse(
+            raw.body,
+            content_type="application/octet-stream",
+            # Garbage may be a page with a script: no browser is to show it.
+            headers={
+                "Content-Disposition": f'attachment; filename="dead-letter-{pk}.bin"',
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
 
     def groups_view(self, request: HttpRequest) -> HttpResponse:
         """The problems behind the unresolved letters, the largest first."""

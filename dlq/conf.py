@@ -1,23 +1,21 @@
 """The settings that dlq/ reads: all it needs from outside itself, as dotted paths. All are optional.
 
-`DLQ_JOURNAL`: f(*, message_id, generation, exception, error, traceback, lost, pid), asked first when a
-message ends badly
-    in a worker's parent; `pid` is the child that had it, or None. Returns "settled", "rearmed" or "dead" when
-    a journal has dealt with it, None when it has no such message.
-`DLQ_GENERATION_HEADER`: the message header that tells the runs of one journalled message apart
-("generation");
-    "a.b" is key b of header a. A message without it has no journal.
-`DLQ_PUBLISHER`: f(letter, *, retries), runs a letter's journalled message again, with at most so many retries (None:
-as
-    its task says); called in the transaction that claims the letter. Returns its id, or None when there is no dead
-    message of this id.
-`DLQ_DISCARDER`: f(letter), tells the journal that the message will never run; called in the transaction that
-closes
-    the letter.
-`DLQ_HANDLERS`: queue -> callable that replays a letter which was added without a task. `DLQ_MAX_LOST_RUNS`:
-runs of a message without a journal that may take their process down before it is dead (3).
-`DLQ_NOT_NOW`: f(exception), whether an error of the database says nothing about what was to be written, so that
-    writing it is right later; by default every OperationalError and InterfaceError.
+`DLQ_JOURNAL`: f(*, message_id, generation, exception, error, traceback, lost, pid), asked first when a message ends badly
+    in a worker's parent; `pid` is the child that had it, or None. Returns "settled", "rearmed" or "dead" when a journal
+    has dealt with it, None when it has no such message.
+`DLQ_GENERATION_HEADER`: the message header that tells the runs of one journalled message apart ("generation"); "a.b" is
+    key b of header a. A message without it has no journal.
+`DLQ_PUBLISHER`: f(letter, *, retries), runs the journalled message of a dead letter again, with at most so many retries
+    (None: as its task says); called in the transaction that claims the dead letter. Returns its id, or None when there is
+    no dead message of this id.
+`DLQ_DISCARDER`: f(letter), tells the journal that the message will never run; called in the transaction that closes the
+    dead letter.
+`DLQ_HANDLERS`: queue -> callable that replays a dead letter which was added without a task.
+`DLQ_MAX_LOST_RUNS`: runs of a message without a journal that may take their process down before it is dead (3).
+`DLQ_NOT_NOW`: f(exception), whether an error of the database says nothing about what was to be written, so that writing
+    it is right later; by default every OperationalError and InterfaceError.
+`DLQ_MAX_MESSAGE_BYTES`: the largest body that a worker takes, as received and decompressed (1,048,576). A larger one is a
+    dead letter with its size, its digest and its first bytes.
 `DLQ_UNDELIVERABLE`: the queue to which RabbitMQ's dead-letter exchange sends what it gives up.
 """
 
@@ -51,6 +49,10 @@ def is_not_now(error: BaseException) -> bool:
 
 def max_lost_runs() -> int:
     return int(getattr(settings, "DLQ_MAX_LOST_RUNS", 3))
+
+
+def max_message_bytes() -> int:
+    return int(getattr(settings, "DLQ_MAX_MESSAGE_BYTES", 1024 * 1024))
 
 
 def generation_path() -> list[str]:

@@ -15,7 +15,7 @@ from celery import signals
 from celery.exceptions import NotRegistered, WorkerLostError
 from celery.worker import consumer as celery_consumer
 
-from dlq import capture, conf, validation
+from dlq import capture, conf, transport, validation
 from dlq.ending import Ending
 from dlq.masking import masked_prefix
 from dlq.models import Cause
@@ -34,6 +34,10 @@ class Consumer(celery_consumer.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         shelf.use_timer(self.timer)
+
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """The connection that the worker receives by; the messages that reach the handler came through its guard."""
+        return self.ensure_connected(transport.guard(self.app.connection_for_read(heartbeat=heartbeat)))
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Celery's handler, behind a check that keeps from it what it cannot survive."""
@@ -99,8 +103,9 @@ class Consumer(celery_consumer.Consumer):
                 slots.release()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """The body could not be decompressed or decoded."""
-        self.park(message, exc, Cause.UNDECODABLE)
+        """The body could not be decompressed or decoded, or is too large for that, or it is no message at all."""
+        cause = Cause.MALFORMED if isinstance(exc, transport.NoEnvelope) else Cause.UNDECODABLE
+        self.park(message, exc, cause)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """No task is named."""

@@ -88,6 +88,7 @@ class DeadLetter(models.Model):
         permissions = (
             ("replay_deadletter", "Can replay dead letters"),
             ("discard_deadletter", "Can discard dead letters"),
+            ("view_raw_deadletter", "Can see and download messages as received, secrets included"),
         )
         indexes = (
             # What a desk asks all day is about unresolved letters: years of closed ones must not slow it

@@ -15,6 +15,12 @@ from typing import Any
 MAX_DEPTH = 64
 #: Header of a message that was sent again from its letter: the letter's id. It is no part of the message.
 REPLAY_HEADER = "dlq-replay"
+#: Headers that `dlq.transport` puts to a message it could not take: why it is none; size and digest of one that is too
+#: large, of whose body only the beginning is kept.
+NO_ENVELOPE_HEADER = "dlq-no-envelope"
+CUT_HEADER = "dlq-cut"
+#: Bytes that are kept of a message which is too large: enough to see whose it is.
+PREFIX_BYTES = 4096
 #: What brokers write among the headers of a message that they give out again; it is no part of the message either.
 BROKER_HEADERS = frozenset({"redelivered", "x-delivery-count", "x-acquired-count"})
 #: From here on an integer has more digits than Python writes as text, or reads. Its default, whatever this process is
@@ -71,6 +77,11 @@ class RawMessage:
     def _body64(self) -> str:
         return base64.b64encode(self.body).decode("ascii")
 
+    @property
+    def missing(self) -> str:
+        """What is not kept of a message that was too large; '' for one that is kept whole."""
+        return text(self.headers[CUT_HEADER]) if CUT_HEADER in self.headers else ""
+
     def dump(self) -> bytes:
         """As bytes that no database encoding can refuse: ASCII JSON, with the body in base64."""
         return _dumps(
@@ -96,6 +107,11 @@ def message_key(headers: dict[str, Any], digest: str) -> tuple[str, bool]:
         if is_id(own):
             return str(own), True
     return f"sha256:{digest}", False
+
+
+def cut(body: bytes) -> str:
+    """What is recorded of a body that is not kept, in one line."""
+    return f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}; the first {PREFIX_BYTES} bytes are kept"
 
 
 def is_id(value: Any) -> bool:

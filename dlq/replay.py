@@ -135,6 +135,11 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
     """How this letter is sent again; None: by its journal, in the caller's transaction."""
     if letter.generation is not None:
         return None
+    if letter.raw is not None and letter.message.missing:
+        raise NotReplayable(
+            f"{letter.message_id}: its body is not here, it was too large to be kept ({letter.message.missing});"
+            " have its producer send it again, smaller, and discard this dead letter"
+        )
     if letter.cause in UNREADABLE and not force:
         raise NotReplayable(
             f"{letter.message_id} is {letter.cause}: sent again as it is, it can only fail again"

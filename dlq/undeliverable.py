@@ -16,6 +16,7 @@ from kombu.serialization import prepare_accept_content
 from dlq.ending import Ending
 from dlq.models import Cause
 from dlq.rawmessage import BROKER_HEADERS, RawMessage, text
+from dlq.transport import guard
 
 #: What RabbitMQ adds when it puts a message aside. The letter keeps the message as it was sent.
 _ADDED = {"x-death", *(f"x-first-death-{part}" for part in ("exchange", "queue", "reason")), *BROKER_HEADERS}
@@ -32,7 +33,7 @@ def collect() -> int:
     Each is acknowledged after it is recorded, and recording twice is recording once.
     """
     collected = 0
-    with current_app.connection_for_read() as connection:
+    with guard(current_app.connection_for_read()) as connection:
         if connection.transport.driver_type != "amqp":
             return 0
         channel: Any = connection.default_channel

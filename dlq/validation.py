@@ -20,6 +20,9 @@ from dlq.rawmessage import MAX_DEPTH, MAX_ID_LENGTH, is_id
 #: A time limit beyond it is a mistake, and an infinite one breaks the event loop's timer.
 MAX_TIME_LIMIT_S = 30 * 24 * 3600
 
+#: Content types of plain data.
+_NEVER_A_TASK = ("application/data", "application/text")
+
 
 class Malformed(Exception):
     """Not a task message; the text says what is wrong with it."""
@@ -33,6 +36,9 @@ def check(message: Any) -> None:
     """
     if not isinstance(message.headers, dict) or not isinstance(message.properties, dict):
         raise Malformed("headers and properties must be mappings")
+    if not message.content_type or message.content_type in _NEVER_A_TASK:
+        # kombu takes these whatever is accepted, and decodes by any codec of Python's: zlib inflates without bound.
+        raise Malformed(f"the content type must be one that is accepted, not {_shown(message.content_type)}")
     payload = message.decode()
     if _nested_too_deeply(payload) or _nested_too_deeply(message.headers):
         raise Malformed(f"nested deeper than {MAX_DEPTH} levels")

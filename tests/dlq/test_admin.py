@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 from dlq import capture
 from dlq.models import DeadLetter, Happened, State
 from dlq.queue import DeadLetterQueue
+from dlq.rawmessage import RawMessage
 from tests.dlq.test_capture import die, receive
 
 pytestmark = pytest.mark.django_db
@@ -207,3 +208,35 @@ def test_groups_count_problems_and_not_messages(operator: Client) -> None:
     page = operator.get(reverse("admin:dlq_deadletter_groups")).content.decode()
     assert page.count('<th scope="row">') == 2
     assert "ValueError: order 1 not found" in page or "ValueError: order 2 not found" in page
+
+
+RAW = b"<script>\xff\xfe\x00 password=canary"
+
+
+def test_the_bytes_of_a_message_are_shown_and_downloaded_by_permission_alone() -> None:
+    letter = receive()
+    letter.raw = RawMessage(RAW, content_type="application/octet-stream", content_encoding="binary").dump()
+    letter.save()
+    page, download = (
+        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_bytes", args=[letter.pk]),
+    )
+    allowed = client("view_deadletter", "view_raw_deadletter")
+    shown = allowed.get(page).content.decode()
+    assert "&lt;script&gt;\\xff\\xfe\\x00 password=canary" in shown
+    assert download in shown
+    answer = allowed.get(download)
+    assert answer.content == RAW
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert answer["Content-Disposition"].startswith("attachment")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+
+    other = client("view_deadletter")
+    assert "canary" not in other.get(page).content.decode()
+    assert other.get(download).status_code == 403
+
+
+def test_a_message_that_only_its_journal_has_has_no_bytes_to_download() -> None:
+    die()
+    url = reverse("admin:dlq_deadletter_bytes", args=[DeadLetter.objects.get().pk])
+    assert client("view_deadletter", "view_raw_deadletter").get(url).status_code == 404

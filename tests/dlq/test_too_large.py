@@ -1,0 +1,158 @@
+"""A message that is too large, as received or once it is inflated, is recorded reduced, and costs the others nothing."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import json
+import lzma
+import re
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings
+
+from config.queues import is_rabbitmq
+from dlq import conf, selectors
+from dlq.models import Cause, DeadLetter
+from dlq.rawmessage import PREFIX_BYTES
+from dlq.replay import NotReplayable, obstacle, replay
+from outbox.producer import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from tests.dlq.corpus import TASK
+from tests.support import effects, rawpublish
+from tests.support.brokers import on_both_brokers
+from tests.support.pool import assert_every_process_works
+from tests.support.processes import Process, await_, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_both_brokers]
+
+MEGABYTE = 1024 * 1024
+HUGE = 100 * MEGABYTE
+#: Compression -> what 100 MB of zeros are on the wire.
+BOMBS: dict[str, Callable[[bytes], bytes]] = {
+    "application/x-gzip": zlib.compress,
+    "zlib": zlib.compress,
+    "bzip2": bz2.compress,
+    "xz": lambda body: lzma.compress(body, preset=0),
+}
+
+
+def peak_mb(process: Process) -> float:
+    """The most memory that the worker's parent has had."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def assert_others_wait_less_than_a_second(process: Process, name: str) -> None:
+    rawpublish.send(TASK, name)
+    since = time.monotonic()
+    await_(lambda: effects.count(name) == 1, "the message behind it runs")
+    waited_s = time.monotonic() - since
+    assert waited_s < 1, f"{name}: the message behind it waited {waited_s:.2f} s"
+    assert process.alive()
+
+
+def test_a_compressed_body_is_inflated_no_further_than_the_limit() -> None:
+    zeros = bytes(HUGE)
+    with worker() as process:
+        rawpublish.send(TASK, "first")
+        await_(lambda: effects.count("first") == 1, "it works")
+        before_mb = peak_mb(process)
+        for number, (compression, compress) in enumerate(BOMBS.items(), start=1):
+            bomb = compress(zeros)
+            assert len(bomb) < MEGABYTE / 2
+            headers = rawpublish.task_headers(TASK, compression=compression)
+            rawpublish.publish(bomb, headers)
+            assert_others_wait_less_than_a_second(process, compression)
+            await_(lambda number=number: DeadLetter.objects.count() == number, "it is recorded", 5)
+            letter = DeadLetter.objects.latest("id")
+            assert (letter.message_id, letter.cause) == (headers["id"], Cause.UNDECODABLE)
+            assert "inflate to more than DLQ_MAX_MESSAGE_BYTES (1048576)" in letter.error
+            assert letter.message is not None
+            # Small as it is, it is kept whole.
+            assert letter.message.body == bomb
+            assert not letter.message.missing
+        assert peak_mb(process) - before_mb < 64
+        assert_every_process_works(process)
+        assert "database is away" not in process.output()
+        assert "TooLarge" in process.output()
+
+
+def test_a_text_encoding_of_pythons_that_inflates_is_none() -> None:
+    with worker() as process:
+        bomb = zlib.compress(bytes(HUGE))
+        rawpublish.publish(
+            bomb, rawpublish.task_headers(TASK), content_type="application/data", content_encoding="zlib"
+        )
+        assert_others_wait_less_than_a_second(process, "behind")
+        await_(DeadLetter.objects.exists, "it is recorded", 5)
+        assert peak_mb(process) < 300
+    assert DeadLetter.objects.get().cause == Cause.MALFORMED
+
+
+def test_a_body_that_was_compressed_and_is_small_runs() -> None:
+    body = zlib.compress(json.dumps([["small"], {}, None]).encode())
+    with worker():
+        rawpublish.publish(body, rawpublish.task_headers(TASK, compression="application/x-gzip"))
+        await_(lambda: effects.count("small") == 1, "it runs")
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'[["' + b"x" * HUGE + b'"], {}, null]', id="long"),
+        pytest.param(b"[[" + b"[],{}," * (HUGE // 6) + b"0], {}, null]", id="wide"),
+        pytest.param(b"[" * HUGE, id="deep"),
+    ],
+)
+def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_beginning(body: bytes) -> None:
+    with worker() as process:
+        rawpublish.send(TASK, "first")
+        await_(lambda: effects.count("first") == 1, "it works")
+        rawpublish.publish(body, rawpublish.task_headers(TASK))
+        assert_others_wait_less_than_a_second(process, "behind")
+        await_(DeadLetter.objects.exists, "it is recorded", 5)
+        # While it is read redis-py holds it three times, and there it is a third longer, for base64.
+        assert peak_mb(process) < 4 * HUGE / MEGABYTE + 150
+        assert_every_process_works(process)
+        assert "database is away" not in process.output()
+    letter = DeadLetter.objects.get()
+    assert letter.cause == Cause.UNDECODABLE
+    assert letter.exception == "dlq.inflate.TooLarge"
+    assert letter.message is not None
+    assert len(letter.message.body) == PREFIX_BYTES
+    assert len(letter.raw or b"") < 3 * PREFIX_BYTES
+    assert re.search(r"\d{9} bytes, sha256 [0-9a-f]{64}", letter.error)
+    if is_rabbitmq(settings.CELERY_BROKER_URL):
+        assert f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}" in letter.error
+        assert letter.message.body == body[:PREFIX_BYTES]
+    for force in (False, True):
+        with pytest.raises(NotReplayable, match="its body is not here, it was too large"):
+            replay(letter.pk, force=force)
+    assert "its body is not here" in obstacle(letter)
+    assert selectors.detail(letter)["raw_bytes"] == PREFIX_BYTES
+    assert rawpublish.depth() == 0
+
+
+def test_whatever_the_outbox_takes_the_worker_takes(broker: str) -> None:
+    assert conf.max_message_bytes() / 2 > 2 * MAX_PAYLOAD_BYTES + MAX_HEADERS_BYTES
+
+
+def test_what_is_within_the_limit_is_kept_whole(broker: str) -> None:
+    body = b"x" * conf.max_message_bytes()
+    with worker() as process:
+        rawpublish.publish(body, rawpublish.task_headers(TASK))
+        assert_others_wait_less_than_a_second(process, "behind")
+        await_(DeadLetter.objects.exists, "it is recorded", 5)
+    message = DeadLetter.objects.get().message
+    assert message is not None
+    assert message.body == body
+    if not is_rabbitmq(settings.CELERY_BROKER_URL):
+        with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
+            assert not client.exists("unacked")
