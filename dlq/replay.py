@@ -135,9 +135,9 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
     """How this letter is sent again; None: by its journal, in the caller's transaction."""
     if letter.generation is not None:
         return None
-    if letter.raw is not None and letter.message.missing:
+    if (raw := letter.message) is not None and raw.missing:
         raise NotReplayable(
-            f"{letter.message_id}: its body is not here, it was too large to be kept ({letter.message.missing});"
+            f"{letter.message_id}: its body is not here, it was too large to be kept ({raw.missing});"
             " have its producer send it again, smaller, and discard this dead letter"
         )
     if letter.cause in UNREADABLE and not force:
