@@ -8,6 +8,14 @@ LAB := $(VENV)/installed-lab
 DEV := $(VENV)/installed-dev
 PEERS := $(VENV)/installed-bench
 
+# A .venv whose Python is gone (an upgrade, a directory that was moved) still has its stamps. They are removed, so that it is
+# made again. pip is asked because its first line names that Python, as those of gunicorn and celery do.
+ifneq ($(wildcard $(VENV)),)
+ifneq ($(shell $(BIN)/pip --version >/dev/null 2>&1 && echo works),works)
+$(shell rm -f $(LAB) $(DEV) $(PEERS) $(BIN)/pip; echo "make: the Python of $(VENV) is gone: making it again" >&2)
+endif
+endif
+
 export PORT ORDERS
 PORT ?= 8000
 ORDERS ?= 100

@@ -33,7 +33,7 @@ def main() -> None:
 
         if "--traceback" in sys.argv or not may_pass(error):
             raise
-        sys.exit(f"CommandError: {describe(error)}")
+        sys.exit(f"CommandError: {describe(error)}: look at the server of DATABASE_URL")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,15 @@ import django
 from django.core.management import call_command
 
 from lab.books import Sandbox
+from lab.stack import StackError
 from lab.stack.stack import VAR
 from lab.stack.state import write_private
 
 DEMO_KEY = VAR / "demo-api-key"
 ADMIN = "admin"
+
+#: Longer than connecting to a database may take (`connect_timeout`), so that its own reason is shown.
+ANSWER_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,30 @@ def configure(environment: Mapping[str, str]) -> None:
     logging.getLogger().setLevel(logging.WARNING)
 
 
+def check_servers() -> None:
+    """Ask each server once. StackError with one line that names the variables of those that do not answer.
+
+    What the processes of the fleet would say about it is a thousand lines, and none of them names a variable.
+    """
+    from monitoring.health import check_broker, check_database, run_checks
+    from resilience.connection import get_redis
+
+    def check_redis() -> None:
+        get_redis().ping()
+
+    checks = {"DATABASE_URL": check_database, "BROKER_URL": check_broker, "REDIS_URL": check_redis}
+    if missing := run_checks(checks, deadline_s=ANSWER_SECONDS):
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in missing.items())
+        raise StackError(f"no answer from the servers of {reasons}: start them, or correct the variables")
+
+
 def prepare(environment: Mapping[str, str], *, log: Path) -> Prepared:
-    """Migrate and seed. May be called again on the same database: what exists stays as it is."""
+    """Migrate and seed. May be called again on the same database: what exists stays as it is.
+
+    Raises StackError when a server does not answer.
+    """
     configure(environment)
+    check_servers()
     from orders.seed import seed_demo as seed_orders
     from webhooks.seed import seed_demo as seed_webhooks
 

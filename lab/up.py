@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import sys
@@ -10,6 +9,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+
+from django.db import DatabaseError
 
 from lab.books import Sandbox
 from lab.fleet import Fleet, console
@@ -29,8 +30,8 @@ def main() -> int:
         return _run(_port())
     except Stopped:
         return 0
-    except StackError as problem:
-        print(f"up: {problem}", file=sys.stderr)
+    except (StackError, DatabaseError) as problem:
+        print(f"up: {' '.join(str(problem).split())}", file=sys.stderr)
         return 1
 
 
@@ -73,16 +74,19 @@ def _watch(fleet: Fleet, stack: Stack) -> None:
 def wait_until_ready(port: int, *, watch: Callable[[], object]) -> None:
     """Wait until the web process says that it and what it needs are there; ``watch`` is called while waiting."""
     give_up_at = time.monotonic() + READY_SECONDS
+    last = ""
     while time.monotonic() < give_up_at:
         watch()
-        with (
-            contextlib.suppress(urllib.error.URLError, http.client.HTTPException, OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer,
-        ):
-            if answer.status == 200:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
                 return
+        except urllib.error.HTTPError as answer:
+            # It names the server that is missing.
+            last = answer.read().decode(errors="replace")
+        except (http.client.HTTPException, OSError) as problem:
+            last = str(problem)
         time.sleep(0.1)
-    raise StackError(f"/readyz did not answer 200 within {READY_SECONDS:.0f} s")
+    raise StackError(f"/readyz did not answer 200 within {READY_SECONDS:.0f} s: {last}")
 
 
 def _port() -> int:

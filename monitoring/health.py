@@ -60,6 +60,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     checks = getattr(settings, "MONITORING_READY_CHECKS", DEFAULT_CHECKS)
     missing = run_checks({name: import_string(path) for name, path in checks.items()})
     if missing:
+        logger.warning("not ready: %s", missing)
         return JsonResponse({"status": "not ready", "missing": missing}, status=503)
     return JsonResponse({"status": "ready", "checks": sorted(checks)})
 
@@ -132,8 +133,6 @@ def run_checks(checks: Mapping[str, Callable[[], None]], deadline_s: float = DEA
             missing[name] = f"no answer within {deadline_s:g} s"
         elif error := outcome.exception():
             missing[name] = _reason(error)
-    if missing:
-        logger.warning("not ready: %s", missing)
     return missing
 
 

@@ -114,7 +114,8 @@ def check_connections(**_: Any) -> list[CheckMessage]:
     except Exception as error:  # The check is about settings; that the database is away is another's to say.
         if "unsupported startup parameter" in str(error):
             return [Error(_POOLER_REFUSES, id="outbox.E007")]
-        return [Warning(f"max_connections could not be read: {error}", id="outbox.W001")]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return [Warning(f"max_connections could not be read: {reason}", id="outbox.W001")]
     problems: list[CheckMessage] = []
     if found.missing:
         problems.append(Error(found.missing, id="outbox.E006"))

@@ -13,7 +13,8 @@ from dlq.models import DeadLetter
 from tests.support.processes import ROOT, environment
 
 AWAY = (
-    'CommandError: database away (connection to server at "127.0.0.1", port 1 failed: Connection refused)\n'
+    'CommandError: database away (connection to server at "127.0.0.1", port 1 failed: Connection refused):'
+    " start it, or correct DATABASE_URL\n"
 )
 
 

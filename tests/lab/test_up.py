@@ -135,6 +135,27 @@ def test_up_on_a_busy_port_is_one_line_and_exit_1(checkout: Checkout) -> None:
     assert checkout.left() == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/holdfast"),
+        ("BROKER_URL", "redis://:hunter2@127.0.0.1:1/0"),
+        ("BROKER_URL", "amqp://u:hunter2@127.0.0.1:1//"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:1/1"),
+    ],
+)
+def test_up_names_the_variable_of_a_server_that_does_not_answer(
+    checkout: Checkout, variable: str, url: str
+) -> None:
+    process = checkout.start("-m", "lab.up", PORT=str(free_port()), **{variable: url})
+    assert process.wait(timeout=30) == 1
+    [line] = checkout.log.read_text().splitlines()
+    assert line.startswith(f"up: no answer from the servers of {variable} (")
+    assert "Connection refused" in line
+    assert "hunter2" not in line
+    assert checkout.left() == []
+
+
 def test_up_refuses_a_port_that_is_none(checkout: Checkout) -> None:
     process = checkout.start("-m", "lab.up", PORT="http")
     assert process.wait(timeout=60) == 1
