@@ -14,7 +14,7 @@ from tests.support.processes import ROOT, environment
 
 AWAY = (
     'CommandError: database away (connection to server at "127.0.0.1", port 1 failed: Connection refused):'
-    " start it, or correct DATABASE_URL\n"
+    " look at the server of DATABASE_URL\n"
 )
 
 
