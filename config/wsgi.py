@@ -13,9 +13,10 @@ from django.core.validators import validate_email  # noqa: E402  (these need the
 from django.db import connection  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
-from outbox.checks import serious  # noqa: E402
+from dlq import checks as dlq_checks  # noqa: E402
+from outbox import checks as outbox_checks  # noqa: E402
 
-lines = serious()
+lines = [*outbox_checks.serious(), *dlq_checks.serious()]
 # A preloaded application is forked, and the processes must not share a connection.
 connection.close()
 # The first request would import and compile it, while all others of its process wait for that: 0.5 s.

@@ -6,6 +6,6 @@ class DlqConfig(AppConfig):
     verbose_name = "Dead letters"
 
     def ready(self) -> None:
-        from dlq import resolution
+        from dlq import checks, resolution  # noqa: F401  (registers the system checks)
 
         resolution.connect()

@@ -61,7 +61,11 @@ def replay(letter_id: int, *, actor: str = "", retries: int | None = None, force
         send = _way(letter, force=force)
         if send is None:
             publish = conf.hook("DLQ_PUBLISHER")
-            new_id = publish(letter, retries=retries) if publish else None
+            if publish is None:
+                raise NotReplayable(
+                    f"{letter.message_id} has a journal, and DLQ_PUBLISHER names no way to it"
+                )
+            new_id = publish(letter, retries=retries)
             if new_id is None:
                 raise NotReplayable(
                     f"{letter.message_id}: its journal has no dead message of this id any more"
@@ -97,8 +101,13 @@ def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
         if not changed:
             raise NotDiscardable(f"{letter.message_id} is {letter.state}, not open")
         letter.happened(Happened.DISCARDED, actor=actor, note=reason)
-        release = conf.hook("DLQ_DISCARDER")
-        if release is not None and letter.generation is not None:
+        if letter.generation is not None:
+            release = conf.hook("DLQ_DISCARDER")
+            if release is None:
+                # Its message would be dead for ever, and its group wait behind it, with no dead letter to be seen.
+                raise NotDiscardable(
+                    f"{letter.message_id} has a journal, and DLQ_DISCARDER names no way to it"
+                )
             release(letter)
 
 

@@ -19,6 +19,6 @@ def connect() -> None:
 def _resolve(sender: Any = None, **_: Any) -> None:
     fields = vars(sender.request)
     key = fields.get(REPLAY_HEADER)
-    # A message that became a row on its way: a copy that the journal skipped is a success as well, but not its.
+    # What became a row on its way is resolved in the transaction that settles the row.
     if key and conf.generation(fields) is None:
         on_resolved(key)

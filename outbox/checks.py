@@ -6,9 +6,11 @@ import logging
 from typing import Any
 
 from celery import current_app, signals
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connection
+from django.utils.module_loading import import_string
 
 from outbox import session
 
@@ -29,6 +31,58 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         problems.append(
             Error("CELERY_TASK_ROUTES is ignored: a task says its queue, as `queue=`", id="outbox.E005")
         )
+    return problems
+
+
+#: What is one wiring with the dead-letter desk, and what goes wrong without each part.
+_DESK = {
+    "OUTBOX_ON_DEAD": "a message that is dead would be no dead letter",
+    "OUTBOX_ON_RESOLVED": "a dead letter whose replay succeeded would stay under replay",
+    "OUTBOX_ON_CANCELLED": "a dead letter whose message was cancelled would stay under replay",
+    "OUTBOX_REPLAY_HEADER": "a replay that becomes a row on its way would not be known as one",
+}
+#: Where the wire carries the generation of a message, as the desk names it.
+_GENERATION = "outbox.generation"
+
+
+@register(Tags.compatibility)
+def check_desk(**_: Any) -> list[CheckMessage]:
+    """All that ties the outbox to a dead-letter desk, or nothing of it; with dlq installed, all. Each path can be called."""
+    given = {name for name in _DESK if getattr(settings, name, None)}
+    together = "dlq" in apps.app_configs
+    problems: list[CheckMessage] = []
+    if given or together:
+        because = "dlq is installed" if together else f"{min(given)} is"
+        example = {name: f"dlq.capture.{name.removeprefix('OUTBOX_').lower()}" for name in _DESK}
+        example["OUTBOX_REPLAY_HEADER"] = "dlq-replay"
+        problems += [
+            Error(
+                f"{name} is not set, but {because}: {consequence}. Set it, for dlq to {example[name]!r}",
+                id="outbox.E008",
+            )
+            for name, consequence in _DESK.items()
+            if name not in given
+        ]
+    header = getattr(settings, "DLQ_GENERATION_HEADER", None)
+    if together and header and header != _GENERATION:
+        problems.append(
+            Error(
+                f"DLQ_GENERATION_HEADER must be {_GENERATION!r}, not {header!r}: dlq would replay a copy that the outbox skips",
+                id="outbox.E008",
+            )
+        )
+    for name in (*_DESK, "OUTBOX_MASK"):
+        path = getattr(settings, name, None)
+        if not path or name == "OUTBOX_REPLAY_HEADER":
+            continue
+        try:
+            found = import_string(path)
+        except Exception as error:  # Importing it may raise anything.
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            problem = "" if callable(found) else "it is not callable"
+        if problem:
+            problems.append(Error(f"{name} = {path!r} cannot be used: {problem}", id="outbox.E009"))
     return problems
 
 
@@ -58,7 +112,12 @@ def serious(*, runs_tasks: bool = False) -> list[str]:
 
     It may leave a connection open. A process that forks closes it first.
     """
-    problems = [*check_settings(), *(check_time_limits() if runs_tasks else ()), *check_connections()]
+    problems = [
+        *check_settings(),
+        *check_desk(),
+        *(check_time_limits() if runs_tasks else ()),
+        *check_connections(),
+    ]
     for problem in problems:
         if not problem.is_serious():
             log.warning("%s", problem.msg)

@@ -35,7 +35,7 @@ INTERRUPTED_S = 1.0
 #: they must not come often: each may make its calls to others again.
 UNABLE_S = 15.0
 #: The claim was lost: nothing is to be done but to acknowledge this copy.
-SKIPPED = "skipped"
+SKIPPED = object()
 
 
 def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn
 
 from celery import Task
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -105,7 +105,11 @@ class OutboxTask(Task):
             with within_hard_limit(self.hard_limit_s()):
                 if wire is None:
                     return self._run_without_journal(args, kwargs)
-                return execution.deliver(self, wire, args, kwargs)
+                result = execution.deliver(self, wire, args, kwargs)
+            if result is execution.SKIPPED:
+                # Celery's word for it: acknowledged, and no success from which anything could be concluded.
+                raise Ignore(f"{self.name}: a copy that is not to run")
+            return result
         except (DatabaseError, InterfaceError) as error:
             # It goes to the worker's parent, which decides by it.
             keep_sqlstate(error)

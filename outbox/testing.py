@@ -7,10 +7,10 @@ import uuid
 from typing import Any
 
 from celery import current_app
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
 from django.db import connection
 
-from outbox import dispatch
+from outbox import dispatch, execution
 from outbox.models import OPEN, OutboxMessage
 
 #: Runs after which `drain` gives up: a message that re-arms itself for ever is a bug of the test or the task.
@@ -76,7 +76,10 @@ def _described(messages: list[OutboxMessage]) -> str:
 def run_here(
     message_id: str, *, wire: dict[str, Any], task: str, queue: str, redelivered: bool = False
 ) -> Any:
-    """Deliver one copy in this process, as a worker would; returns the task's result, None if it failed."""
+    """Deliver one copy in this process, as a worker would; returns the task's result, None if it failed.
+
+    For a copy that is not to run it returns `outbox.execution.SKIPPED`.
+    """
     row = OutboxMessage.objects.get(message_id=uuid.UUID(str(message_id)))
     instance = current_app.tasks[task]
     instance.push_request(
@@ -91,6 +94,8 @@ def run_here(
         return instance(*row.args, **row.kwargs)
     except Retry:
         return None
+    except Ignore:
+        return execution.SKIPPED
     except Exception:
         # The journal has it: the row is dead, and the dead letter says why.
         if OutboxMessage.objects.filter(message_id=message_id, status="dead").exists():

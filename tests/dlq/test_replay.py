@@ -67,6 +67,18 @@ def test_a_journal_without_the_message_leaves_the_letter_open(settings: Settings
 
 
 @pytest.mark.django_db
+def test_without_a_way_to_its_journal_a_letter_is_neither_replayed_nor_discarded(settings: Settings) -> None:
+    settings.DLQ_PUBLISHER = settings.DLQ_DISCARDER = None
+    letter = die()
+    with pytest.raises(NotReplayable, match="m-1 has a journal, and DLQ_PUBLISHER names no way to it"):
+        replay.replay(letter.pk)
+    with pytest.raises(NotDiscardable, match="m-1 has a journal, and DLQ_DISCARDER names no way to it"):
+        replay.discard(letter.pk, reason="because")
+    letter.refresh_from_db()
+    assert letter.state == State.OPEN
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("state", [State.REPLAYING, State.RESOLVED, State.DISCARDED])
 def test_only_an_open_letter_is_replayed_or_discarded(state: str) -> None:
     letter = die()

@@ -7,15 +7,19 @@ import uuid
 from typing import Any
 
 import pytest
+from celery.app.trace import trace_task
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
+from pytest_django.fixtures import Settings
 
 import outbox
-from dlq import replay
-from dlq.models import DeadLetter, Happened, State
+from config.celery import app
+from dlq import capture, replay
+from dlq.models import Cause, DeadLetter, Happened, State
 from dlq.queue import DeadLetterQueue
+from dlq.rawmessage import REPLAY_HEADER, RawMessage
 from dlq.replay import NotReplayable
 from outbox import journal
 from outbox.models import OutboxMessage
@@ -61,6 +65,27 @@ def test_a_replay_may_use_as_many_retries_as_the_operator_says(task: Any, retrie
     replay.replay(letter.pk)
     drain()
     assert effects.count("a") - before == 1 + task.max_retries
+
+
+@pytest.mark.parametrize("unset", ["DLQ_JOURNAL", "DLQ_GENERATION_HEADER", None])
+def test_a_copy_that_the_journal_skips_resolves_no_letter_however_the_desk_is_wired(
+    settings: Settings, unset: str | None
+) -> None:
+    """What a desk that knows no journal sends again is a message that the journal has settled long ago."""
+    message_id = str(outbox.enqueue(tasks.note.s("a")))
+    drain()
+    if unset:
+        delattr(settings, unset)
+    headers = {"id": message_id, "outbox": {"generation": 1}}
+    raw = RawMessage(b'[["a"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "low"})
+    letter = capture.record_raw(
+        message_key=message_id, raw=raw, cause=Cause.FAILED, error="no", task=tasks.note.name
+    )
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    request = {**headers, REPLAY_HEADER: message_id, "delivery_info": {}, "called_directly": False}
+    trace_task(tasks.note, message_id, ["a"], {}, request=request, app=app)
+    letter.refresh_from_db()
+    assert (letter.state, effects.count("a")) == (State.REPLAYING, 1)
 
 
 def test_a_replay_that_is_cancelled_before_it_runs_closes_its_letter() -> None:
