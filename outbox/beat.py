@@ -7,11 +7,11 @@ message twice). Here the cursor moves in the transaction that writes the message
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from celery.beat import Scheduler as CelerySchedulerBase
-from celery.schedules import BaseSchedule, schedule
+from celery.schedules import BaseSchedule, crontab, schedule
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from outbox.database import first_line, may_pass
@@ -26,6 +26,9 @@ MAX_CATCH_UP = 10
 MAX_SLEEP_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
+#: A crontab without a slot in this time has none: 29 February falls on each weekday at least every 40 years.
+_HORIZON = timedelta(days=41 * 366)
 
 
 class Scheduler(CelerySchedulerBase):
@@ -135,6 +138,74 @@ def next_slot(when: BaseSchedule, after: datetime) -> datetime:
         # In whole microseconds: with seconds as floats the next slot after a slot could round to that slot itself.
         every_us = max(when.run_every // _US, 1_000_000)
         return _EPOCH + ((after - _EPOCH) // _US // every_us + 1) * every_us * _US
+    if isinstance(when, crontab):
+        return _next_of_crontab(when, after)
     last, delta, _ = when.remaining_delta(after)
     slot = (last + delta).astimezone(UTC)
-    return slot if slot > after else slot + timedelta(minutes=1)
+    return slot if slot > after else slot + _MINUTE
+
+
+def _next_of_crontab(when: crontab, after: datetime) -> datetime:
+    """The first minute after a moment that a crontab names on the clock of its zone, also where that clock is changed.
+
+    - A clock put back (01:30 comes twice): a fixed time runs at the first 01:30 only; an hour that stands between two
+      others of its hour field (`*`, `0-5`) runs both times, as the real hours that they are.
+    - A clock put forward (02:30 never comes): a fixed time runs at the moment of the change; of consecutive hours the
+      missing one is not made up, since the next follows at once.
+
+    Celery's own `remaining_delta` counts on the wall clock and cannot name the second 01:30. So this steps through
+    real time, over months, days and hours that do not match at once, and minute by minute where the clock is changed.
+    """
+    at = after.astimezone(UTC).replace(second=0, microsecond=0)
+    zone: tzinfo = when.tz  # type: ignore[assignment]  # its stub says str
+    local = at.astimezone(zone)
+    fields = (when.minute, when.hour, when.day_of_week, when.day_of_month, when.month_of_year)
+    end = at + _HORIZON if all(fields) else at
+    while at < end:
+        for step in _steps(when, local):
+            following = (at + step).astimezone(zone)
+            if _wall(following) - _wall(local) == step:
+                break  # The wall clock moved as far as real time did: this steps over no change.
+        missing = _wall(local) + _MINUTE
+        at, local = at + step, following
+        if _names(when, _wall(local)) and (not local.fold or _is_among_consecutive(when, local.hour)):
+            return at
+        while step == _MINUTE and missing < _wall(local):
+            if _names(when, missing) and not _is_among_consecutive(when, missing.hour):
+                return at
+            missing += _MINUTE
+    raise ValueError(f"{when!r} names no time of the next {_HORIZON.days // 366} years")
+
+
+def _steps(when: crontab, local: datetime) -> list[timedelta]:
+    """How far the next match is at least, longest first; the last is one minute."""
+    wall = _wall(local)
+    day = wall.replace(hour=0, minute=0)
+    steps = [wall.replace(minute=0) + timedelta(hours=1) - wall, _MINUTE]
+    if not _names_day(when, wall):
+        steps.insert(0, day + timedelta(days=1) - wall)
+        if wall.month not in when.month_of_year:
+            steps.insert(0, (day.replace(day=1) + timedelta(days=32)).replace(day=1) - wall)
+    elif wall.hour in when.hour:
+        steps = [_MINUTE]
+    return steps
+
+
+def _wall(local: datetime) -> datetime:
+    return local.replace(tzinfo=None, fold=0)
+
+
+def _names_day(when: crontab, wall: datetime) -> bool:
+    return (
+        wall.month in when.month_of_year
+        and wall.day in when.day_of_month
+        and wall.isoweekday() % 7 in when.day_of_week
+    )
+
+
+def _names(when: crontab, wall: datetime) -> bool:
+    return wall.minute in when.minute and wall.hour in when.hour and _names_day(when, wall)
+
+
+def _is_among_consecutive(when: crontab, hour: int) -> bool:
+    return {(hour - 1) % 24, hour, (hour + 1) % 24} <= when.hour
