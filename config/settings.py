@@ -156,7 +156,10 @@ AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True  # a row for each login, and nothing that removes them
 AXES_VERBOSE = False
 if proxies := env.integer("PROXY_COUNT", least=0):
-    AXES_IPWARE_PROXY_COUNT = proxies
+    # The proxy that connects to us stands in REMOTE_ADDR and not in the header: of n proxies, n - 1 are there behind the
+    # client's address. One more, and a client could put an address of its choice in the place that is read.
+    AXES_IPWARE_PROXY_COUNT = proxies - 1
+    IPWARE_STRICT = False  # what a client claims stands before that, and may be of any length
     AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"]
 
 if env.flag("SECURE"):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
+
+from tests.config.test_env import read_settings
 
 pytestmark = pytest.mark.django_db
 
@@ -42,16 +46,31 @@ def test_a_login_that_succeeds_forgets_the_failures_before_it() -> None:
         assert login("right") == 302
 
 
-def test_behind_a_proxy_the_clients_own_address_counts(settings: pytest.FixtureRequest) -> None:
-    settings.AXES_IPWARE_PROXY_COUNT = 1  # type: ignore[attr-defined]
-    settings.AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"]  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("proxies", "forwarded"),
+    [
+        # What each proxy appends is the address that connected to it; what stands before that is the client's own claim.
+        (1, "{client}"),
+        (1, "{claim}, {client}"),
+        (1, "no address, {client}"),
+        (2, "{claim}, {client}, 10.0.0.2"),
+        (0, "{claim}"),
+    ],
+)
+def test_an_address_that_a_client_claims_gives_it_no_more_tries(
+    proxies: int, forwarded: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROXY_COUNT", str(proxies))
+    for name, value in read_settings().items():
+        if name.startswith(("AXES_IPWARE", "IPWARE")):
+            setattr(settings, name, value)
     form = {"username": "root", "password": "wrong"}
 
-    def behind(address: str) -> int:
-        # The proxy appends: what a client claims of itself stands before it.
-        forwarded = {"X-Forwarded-For": f"{address}, 10.0.0.1"}
-        return Client(REMOTE_ADDR="10.0.0.1").post(LOGIN, form, headers=forwarded).status_code
+    def fail(client: str, claim: str) -> int:
+        headers = {"X-Forwarded-For": forwarded.format(client=client, claim=claim)}
+        connected = "10.0.0.1" if proxies else client
+        return Client(REMOTE_ADDR=connected).post(LOGIN, form, headers=headers).status_code
 
-    answers = [behind("192.0.2.7") for _ in range(settings.AXES_FAILURE_LIMIT)]  # type: ignore[attr-defined]
+    answers = [fail("203.0.113.7", f"198.51.100.{n}") for n in range(settings.AXES_FAILURE_LIMIT)]
     assert answers[-1] == 429
-    assert behind("192.0.2.8") == 200
+    assert fail("203.0.113.8", "198.51.100.0") == 200
