@@ -48,6 +48,7 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
 
 MIDDLEWARE = [
     "monitoring.middleware.Probes",
+    "csp.middleware.CSPMiddleware",
     "orders.head.HeadAsGet",
     "orders.problems.ProblemDocuments",
     "orders.bodies.WholeBodies",
@@ -161,6 +162,20 @@ if proxies := env.integer("PROXY_COUNT", least=0):
     AXES_IPWARE_PROXY_COUNT = proxies - 1
     IPWARE_STRICT = False  # what a client claims stands before that, and may be of any length
     AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"]
+
+# What a page may load comes from here, and no script stands in a page: text of others that a page shows by mistake as HTML
+# cannot run. Attributes for the look are allowed (the admin's state colours), and images in the API reference's style sheet.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "style-src-attr": ["'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 if env.flag("SECURE"):
     SECURE_SSL_REDIRECT = True

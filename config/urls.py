@@ -1,11 +1,23 @@
 """Every URL of the site."""
 
+from typing import NoReturn
+
 from django.contrib import admin
+from django.http import Http404, HttpRequest
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
 
 from orders.api import api
 
+
+@csrf_exempt  # else a POST here would be a 403
+def nothing_here(request: HttpRequest) -> NoReturn:
+    """The API has no page of its own at its root."""
+    raise Http404
+
+
 urlpatterns = [
+    path("api/", nothing_here),
     path("api/", api.urls),
     path("webhooks/", include("webhooks.urls")),
     path("admin/", admin.site.urls),

@@ -4,10 +4,13 @@ from typing import Annotated, Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from ninja import Header, NinjaAPI, Query
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from pydantic import AfterValidator, WithJsonSchema
 
-from orders import idempotency, overload
+from orders import idempotency, overload, parsing
 from orders.auth import BearerKey, may_see
 from orders.journey import journey_of
 from orders.models import ApiKey, Order
@@ -33,16 +36,23 @@ api = NinjaAPI(
     urls_namespace="orders-api",
     auth=BearerKey(),
     parser=StrictParser(),
+    # Of the reference and the schema. The check for forged requests would answer every other method with 403.
+    docs_decorator=lambda view: csrf_exempt(require_safe(view)),
 )
+
+_Key = Annotated[
+    str,
+    AfterValidator(parsing.idempotency_key),
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": parsing.MAX_KEY, "pattern": parsing.KEY_PATTERN}
+    ),
+]
 
 _ALWAYS = {
     400: "The request cannot be understood; `errors` names the field.",
     401: "The key is missing, unknown or switched off.",
     503: "Overloaded, or the database is away; Retry-After says when to come back.",
 }
-
-#: Printable ASCII, as the header's draft asks, that does not begin with a space.
-_KEY_PATTERN = r"^[!-~][ -~]*$"
 
 
 @api.post(
@@ -65,14 +75,13 @@ _KEY_PATTERN = r"^[!-~][ -~]*$"
 def place(
     request: HttpRequest,
     body: OrderIn,
-    idempotency_key: Annotated[
-        str, Header(..., alias="Idempotency-Key", min_length=1, max_length=255, pattern=_KEY_PATTERN)
-    ],
+    idempotency_key: Annotated[_Key, Header(..., alias="Idempotency-Key")],
 ) -> HttpResponse:
     """Answers 202 once the order and its first message are committed together; `Location` is where to follow
     it.
 
-    The same Idempotency-Key with the same body is answered the same, for as long as the order exists, whichever API key
+    The Idempotency-Key is a quoted string (`"a key"`), as its draft says, or the same without quotation marks. The same
+    key with the same body is answered the same, for as long as the order exists, whichever API key
     of the customer sends it.
     """
     key = _key(request)

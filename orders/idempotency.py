@@ -42,6 +42,11 @@ class Asked:
     key: str
     body_hash: str
 
+    @property
+    def quoted(self) -> str:
+        """What an earlier release stored for a key that was sent as a quoted string."""
+        return '"{}"'.format(self.key.replace("\\", "\\\\").replace('"', '\\"'))
+
 
 def fingerprint(body: BaseModel) -> str:
     """What makes two bodies the same: their values, not their spaces, the order of their keys, or whether a default is
@@ -55,7 +60,7 @@ def fingerprint(body: BaseModel) -> str:
 def earlier_answer(asked: Asked) -> Answer | None:
     """The answer this key was given before, None if there was none; raises a 422 problem for another body."""
     records = IdempotencyRecord.objects.filter(
-        Q(api_key=asked.api_key) | Q(customer_id=asked.customer_id), key=asked.key
+        Q(api_key=asked.api_key) | Q(customer_id=asked.customer_id), key__in=[asked.key, asked.quoted]
     )
     # Two only where two API keys of one customer were answered in an earlier release: each keeps its own answer.
     record = min(records, key=lambda each: each.api_key_id != asked.api_key.pk, default=None)

@@ -78,8 +78,9 @@ DATABASE_AWAY = busy(
 class ProblemDocuments:
     """Middleware that turns every error below `PROBLEM_PREFIXES` that is no problem document yet into one.
 
-    Unknown paths, wrong methods, refused hosts and crashes are answered by Django, outside of the API's and the
-    receiver's own handlers. An error of the database that may pass is a 503, whatever view met it.
+    Unknown paths, wrong methods, refused hosts and crashes are answered by Django, outside of the API's own handlers. A view
+    that has no handlers, such as the receiver's, answers with its reason as plain text. An error of the database that may
+    pass is a 503, whatever view met it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -95,6 +96,9 @@ class ProblemDocuments:
         ):
             return response
         code, detail = _WORDS.get(status, (HTTPStatus(status).name.lower(), HTTPStatus(status).description))
+        if response["Content-Type"].startswith("text/plain"):
+            # A view's own reason. What Django answers by itself is HTML.
+            detail = response.content.decode().strip()
         headers = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
         return Problem(status, code, detail or HTTPStatus(status).phrase, headers=headers).response(request)
 

@@ -96,9 +96,6 @@ def _store(event: dict[str, Any]) -> bool:
     return created
 
 
-def _problem(status: HTTPStatus, detail: str) -> JsonResponse:
-    return JsonResponse(
-        {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail},
-        status=status,
-        content_type="application/problem+json",
-    )
+def _problem(status: HTTPStatus, detail: str) -> HttpResponse:
+    # Plain text, so that this app needs no format of its own: the site's middleware makes a problem document of it.
+    return HttpResponse(detail, status=status, content_type="text/plain; charset=utf-8")

@@ -92,7 +92,10 @@ def test_a_signature_that_makes_no_sense_is_a_400_problem(header):
     answer = post(json.dumps(EVENT), header)
     assert answer.status_code == 400
     assert answer["Content-Type"] == "application/problem+json"
-    assert answer.json()["status"] == 400
+    document = answer.json()
+    assert set(document) == {"type", "title", "status", "detail", "instance", "code"}, "the format of the API"
+    assert (document["status"], document["code"]) == (400, "bad_request")
+    assert "Stripe-Signature" in document["detail"]
     assert not IncomingEvent.objects.exists()
 
 
