@@ -151,7 +151,7 @@ class DeadLetterAdmin(admin.ModelAdmin):
     def shown_bytes(self, letter: DeadLetter) -> SafeString:
         raw = letter.message
         if raw is None:
-            return format_html("none")
+            return SafeString("none")
         shown = raw.body[:MAX_SHOWN_BYTES].decode("ascii", "backslashreplace")
         shown = "".join(
             each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in shown
