@@ -8,12 +8,11 @@ from typing import Any
 
 from celery import current_app
 from celery.exceptions import Ignore, Retry
-from django.db import connection
 
 from outbox import dispatch, execution
-from outbox.models import OPEN, OutboxMessage
+from outbox.models import OPEN, ClockTimestamp, OutboxMessage
 
-#: Runs after which `drain` gives up: a message that re-arms itself for ever is a bug of the test or the task.
+#: Runs after which `drain` gives up: a task that enqueues another message at every run is a bug of the test or the task.
 MAX_RUNS = 20_000
 
 
@@ -30,36 +29,65 @@ def clear() -> None:
     OutboxMessage.objects.all().delete()
 
 
-def drain() -> int:
+def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
     """Run every open message in this process, time included; returns how many runs it took.
 
     Delays are skipped, retries run, what fails for good becomes a dead letter: as with workers, without waiting.
-    Afterwards nothing is open but what waits behind a dead head of its group. Raises AssertionError when it does
-    not end, and for messages that were handed to a broker or begun elsewhere, since it cannot know their end.
+    Afterwards nothing is open but what waits behind a dead head of its group.
+
+    `tasks`: run the messages of these tasks only, by name. What a test does not look at stays staged, and needs no
+    external service. `seconds_per_message`: the real time that the runs of one message may take together. What has
+    not settled by then, such as a message that is deferred while a service is unreachable, is run no more; the others
+    are run first, then AssertionError names each task and its last reason.
+
+    Raises AssertionError also for messages that were handed to a broker or begun elsewhere, since it cannot know their
+    end, and after MAX_RUNS runs.
     """
     runs = 0
+    spent_s: dict[str, float] = {}
     while True:
-        with connection.cursor() as cursor:
-            # Time passes: the earliest scheduled message is due now.
-            cursor.execute(
-                "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled' AND id = "
-                "(SELECT id FROM outbox_outboxmessage WHERE status = 'scheduled' ORDER BY deliver_at, id LIMIT 1)"
-                " AND NOT EXISTS (SELECT FROM outbox_outboxmessage WHERE status = 'pending')"
-            )
-        dispatch.promote_due(limit=1)
+        over = [message_id for message_id, spent in spent_s.items() if spent > seconds_per_message]
+        _let_time_pass(tasks, over)
         promoted = dispatch.promote_heads()
+        _put_off_others(tasks)
         queues = (
             OutboxMessage.objects.filter(status="pending").order_by("id").values_list("queue", flat=True)[:1]
         )
         if not queues and promoted:
-            continue  # The new head has a delay of its own.
+            continue  # The new head has a delay of its own, or is of another task.
         if not queues:
             _assert_none_is_published()
+            left = list(OutboxMessage.objects.filter(message_id__in=over, status__in=OPEN).order_by("id"))
+            assert not left, (
+                f"{len(left)} messages did not settle in {seconds_per_message:g} s of runs each "
+                "(stub what they wait for, or name the tasks to run: drain('app.tasks.name')):\n"
+                + _described(left)
+            )
             return runs
         for message in dispatch.mark(queues[0], 1):
             runs += 1
             assert runs <= MAX_RUNS, f"{message.task} and others did not end in {MAX_RUNS} runs"
+            began = time.monotonic()
             run_here(message.message_id, wire=message.identity(), task=message.task, queue=message.queue)
+            spent_s[message.message_id] = spent_s.get(message.message_id, 0.0) + time.monotonic() - began
+
+
+def _let_time_pass(tasks: tuple[str, ...], over: list[str]) -> None:
+    """Without anything pending, the earliest scheduled message is due now; never one that has had its time."""
+    scheduled = OutboxMessage.objects.filter(status="scheduled").exclude(message_id__in=over)
+    if tasks:
+        scheduled = scheduled.filter(task__in=tasks)
+    if not OutboxMessage.objects.filter(status="pending").exists():
+        earliest = scheduled.order_by("deliver_at", "id").values_list("pk", flat=True)[:1]
+        OutboxMessage.objects.filter(pk__in=list(earliest), status="scheduled").update(
+            status="pending", deliver_at=ClockTimestamp()
+        )
+
+
+def _put_off_others(tasks: tuple[str, ...]) -> None:
+    """Messages of other tasks are scheduled for now: due for any relay, and not pending here."""
+    if tasks:
+        OutboxMessage.objects.filter(status="pending").exclude(task__in=tasks).update(status="scheduled")
 
 
 def _assert_none_is_published() -> None:
