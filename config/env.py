@@ -116,12 +116,22 @@ VARIABLES: dict[str, Variable] = {
     "OUTBOX_RETENTION": Variable("604800", "seconds that settled messages are kept before pruning"),
     "OUTBOX_MARGIN": Variable("5", "seconds after which a published, unstarted message may count as lost"),
     "OUTBOX_WORKER_TIMEOUT": Variable("6", "seconds without a heartbeat after which a worker counts as dead"),
+    "OUTBOX_SKEW_GRACE": Variable(
+        "3600",
+        "seconds for which workers may refuse a message's task or arguments as unknown, while versions run side by side,"
+        " before it is a dead letter",
+    ),
     "VISIBILITY_TIMEOUT": Variable("900", "seconds after which Redis redelivers an unacknowledged message"),
     "WORKER_PREFETCH": Variable(
         "1",
         "messages that a worker holds for each of its processes (on RabbitMQ: of each queue); more than 1 keeps"
         " processes busy whose tasks take a few milliseconds, and lets a message wait behind a long task while another"
         " worker is idle",
+    ),
+    "WORKER_REMOTE_CONTROL": Variable(
+        "0",
+        "1 lets `celery inspect`, `celery control` and Flower speak to the workers; then whoever can write to the broker can"
+        " stop them and revoke what they run",
     ),
     "DATABASE_CONNECTIONS": Variable(
         "0",

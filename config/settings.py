@@ -220,6 +220,10 @@ OUTBOX_BATCH = env.integer("OUTBOX_BATCH")
 OUTBOX_RETENTION = env.number("OUTBOX_RETENTION", least=0)
 OUTBOX_MARGIN = env.number("OUTBOX_MARGIN")
 OUTBOX_WORKER_TIMEOUT = env.number("OUTBOX_WORKER_TIMEOUT")
+OUTBOX_SKEW_GRACE = env.number("OUTBOX_SKEW_GRACE", least=0)
+# Tasks that a message without a row may run: what another system publishes itself. Everything else that somebody writes
+# to the broker is a dead letter.
+OUTBOX_FOREIGN_TASKS: tuple[str, ...] = ()
 OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
 OUTBOX_ON_DEAD = "dlq.capture.on_dead"
 OUTBOX_ON_RESOLVED = "dlq.capture.on_resolved"
@@ -243,6 +247,7 @@ OUTBOX_EVENTS = {
     "gateway.event_received": ["payments.tasks.apply_gateway_event"],
 }
 DLQ_PUBLISHER = "config.wiring.republish"
+DLQ_ADOPTER = "config.wiring.adopt"
 DLQ_DISCARDER = "config.wiring.discard"
 DLQ_JOURNAL = "config.wiring.worker_failure"
 DLQ_NOT_NOW = "outbox.database.is_not_now"
@@ -292,6 +297,8 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # On Redis, cancelling tasks on a lost connection acknowledges them: the work would be lost.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# Whoever can write to the broker could stop every worker, or revoke what it runs.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.flag("WORKER_REMOTE_CONTROL")
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_TIME_LIMIT = 360

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
+from celery.exceptions import NotRegistered
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 import outbox
 from dlq.replay import NotDiscardable, NotReplayable
-from outbox import journal, worker
+from outbox import execution, journal, producer, worker
 from outbox.database import About, about, may_pass
-from outbox.errors import PoisonMessage
+from outbox.errors import EnqueueError, PoisonMessage
 from outbox.models import OutboxMessage
+
+log = logging.getLogger(__name__)
 
 
 def republish(letter: Any, *, retries: int | None = None) -> str | None:
@@ -32,6 +37,24 @@ def republish(letter: Any, *, retries: int | None = None) -> str | None:
         raise NotReplayable(
             f"{message_id}: another message with its dedup key is open; replay it when that one has ended"
         ) from None
+
+
+def adopt(letter: Any, *, args: list[Any], kwargs: dict[str, Any], retries: int | None) -> str | None:
+    """Replay of a message without a row: an operator vouches for it, so that it becomes one. Returns the row's id.
+
+    None where the message may run as it is, because `OUTBOX_FOREIGN_TASKS` names its task. Raises `NotReplayable` for
+    what cannot be a row.
+    """
+    if letter.task in settings.OUTBOX_FOREIGN_TASKS:
+        return None
+    try:
+        return str(
+            producer.adopt_replay(
+                letter.task, args, kwargs, queue=letter.queue, origin=letter.message_id, retries=retries
+            )
+        )
+    except EnqueueError as refused:
+        raise NotReplayable(f"{letter.message_id}: {refused}") from None
 
 
 def discard(letter: Any) -> None:
@@ -71,6 +94,14 @@ def worker_failure(
         return None
     if row["generation"] != generation or row["status"] not in ("pending", "published"):
         return "settled"
+    if isinstance(exception, NotRegistered):
+        if exception.args[:1] != (row["task"],):
+            # Not what the journal sent, whose own copy will come.
+            log.warning("A copy of %s names the task %s, its row %s", known, exception, row["task"])
+            return "settled"
+        grace_s = execution.skew_grace_s()
+        if journal.defer_skewed(known, generation, token=None, error=error, grace_s=grace_s):
+            return "rearmed"
     child = worker.identity(pid) if pid else None
     mine = "(lease_token IS NULL OR worker = %(worker)s)"
     if lost and worker.is_stopping():

@@ -8,6 +8,9 @@
 `DLQ_PUBLISHER`: f(letter, *, retries), runs the journalled message of a dead letter again, with at most so many retries
     (None: as its task says); called in the transaction that claims the dead letter. Returns its id, or None when there is
     no dead message of this id.
+`DLQ_ADOPTER`: f(letter, *, args, kwargs, retries), makes the message of a dead letter without a journal one of the journal,
+    when it is sent again; called in the transaction that claims the dead letter. Returns its id, or None when the message is
+    to be published as it was.
 `DLQ_DISCARDER`: f(letter), tells the journal that the message will never run; called in the transaction that closes the
     dead letter.
 `DLQ_HANDLERS`: queue -> callable that replays a dead letter which was added without a task.

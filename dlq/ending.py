@@ -85,6 +85,9 @@ class Ending:
         self.requeue = reduced.requeue
 
     def _record(self, *, keep_raw: bool = True) -> None:
+        if getattr(self.exception, "unsolicited", False):
+            # Nobody sent it again, whatever it says: no letter of another message is to hear of it.
+            self.fields = {name: value for name, value in self.fields.items() if name != REPLAY_HEADER}
         key, own_id = message_key(self.fields, self.raw.digest)
         # One transaction: a dead letter of the journal's that lacked its cause would never get it.
         with transaction.atomic():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import current_app
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -142,9 +143,31 @@ class DeadLetter(models.Model):
 
     def happened(self, what: Happened, **details: Any) -> None:
         """Add to its story, under the queue and the task that it has now."""
+        outside = self.generation is None and self.cause != Cause.ADDED
+        queue, task = labels(self.queue, self.task, outside=outside)
         LetterEvent.objects.create(
-            letter=self, what=what, queue=self.queue, task=self.task, generation=self.generation, **details
+            letter=self, what=what, queue=queue, task=task, generation=self.generation, **details
         )
+
+
+#: Whether a dead letter's names are those that some producer wrote into the broker, and no journal's or application's.
+SENT_BY_OTHERS = models.ExpressionWrapper(
+    Q(generation=None) & ~Q(cause=Cause.ADDED), output_field=models.BooleanField()
+)
+
+
+def labels(queue: str, task: str, *, outside: bool) -> tuple[str, str]:
+    """Queue and task as figures name them; `outside`: what this deployment does not know is "unknown".
+
+    Whoever writes to the broker invents names as they like, and each would be a series of the metrics for ever.
+    """
+    if not outside:
+        return queue, task
+    current_app.loader.import_default_modules()
+    return (
+        queue if queue in ("", *current_app.amqp.queues) else "unknown",
+        task if task in ("", *current_app.tasks) else "unknown",
+    )
 
 
 class LetterEvent(models.Model):

@@ -71,6 +71,8 @@ def replay(letter_id: int, *, actor: str = "", retries: int | None = None, force
                     f"{letter.message_id}: its journal has no dead message of this id any more"
                 )
             return str(new_id)
+        if send is _send_raw and (adopted := _adopt(letter, retries)) is not None:
+            return adopted
     return send(letter, retries)
 
 
@@ -169,6 +171,33 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
     if conf.handler(letter.queue) is None:
         raise NotReplayable(f"DLQ_HANDLERS names no handler for the queue {letter.queue!r}")
     return _run_handler
+
+
+def _adopt(letter: DeadLetter, retries: int | None) -> str | None:
+    """Hand the message to a journal, in the caller's transaction; None where there is none, or it does not take it."""
+    adopt = conf.hook("DLQ_ADOPTER")
+    if adopt is None:
+        return None
+    raw = letter.message
+    assert raw is not None
+    try:
+        body = loads(raw.body, raw.content_type, raw.content_encoding, accept={"application/json"})
+        if isinstance(body, dict):
+            args, kwargs, embed = body.get("args") or [], body.get("kwargs") or {}, body
+        else:
+            args, kwargs, embed = body
+    except Exception as error:
+        raise NotReplayable(
+            f"{letter.message_id}: its body cannot be read ({capture.shortened(error)})"
+        ) from None
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise NotReplayable(f"{letter.message_id}: its arguments are no list and mapping")
+    if any((embed or {}).get(name) for name in ("callbacks", "errbacks", "chain", "chord")):
+        raise NotReplayable(
+            f"{letter.message_id}: it carries what is to follow it, which would never happen here"
+        )
+    new_id = adopt(letter, args=args, kwargs=kwargs, retries=retries)
+    return None if new_id is None else str(new_id)
 
 
 def _send_raw(letter: DeadLetter, retries: int | None) -> str:

@@ -12,7 +12,7 @@ from django.db.models import Count, Max, Min, Q, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import DeadLetter, Happened, LetterEvent, State, Tally
+from dlq.models import SENT_BY_OTHERS, DeadLetter, Happened, LetterEvent, State, Tally, labels
 
 #: Windows of the trend of a group.
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
@@ -26,23 +26,27 @@ def stats() -> dict[str, Any]:
     unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
     under replay are not counted: nobody can act on them); `dead_lettered`: [{"queue", "task", "exception",
     "count"}] and `replays`: {outcome: count}, both over all that ever happened, a message that died twice counted twice.
+
+    Of a message without a journal a queue or task that is none of this deployment's is "unknown", see `dlq.models.labels`.
     """
     unresolved = DeadLetter.objects.filter(closed_at=None)
-    by_queue = list(
-        unresolved.order_by()
-        .values("queue", "task", "state")
-        .annotate(count=Count("pk"))
-        .order_by("queue", "task")
-    )
+    waiting: Counter[tuple[str, str, str]] = Counter()
+    rows = unresolved.order_by().values_list("queue", "task", "state", SENT_BY_OTHERS)
+    for queue, task, state, outside, count in rows.annotate(count=Count("pk")):
+        waiting[(*labels(queue, task, outside=outside), state)] += count
+    by_queue = [
+        {"queue": queue, "task": task, "state": state, "count": count}
+        for (queue, task, state), count in sorted(waiting.items())
+    ]
     oldest = unresolved.filter(state=State.OPEN).aggregate(age=Now() - Min("failed_first_at"))["age"]
     hour_ago = Now() - Value(HOUR)
     grown = unresolved.filter(failed_first_at__gt=hour_ago).count()
     closed = DeadLetter.objects.filter(closed_at__gt=hour_ago, failed_first_at__lte=hour_ago).count()
     deaths: Counter[tuple[str, str, str]] = Counter()
     replays: Counter[str] = Counter()
-    labels = ("queue", "task", "exception", "what")
-    happened = LetterEvent.objects.order_by().values_list(*labels)
-    gone = Tally.objects.values_list(*labels, "count")
+    columns = ("queue", "task", "exception", "what")
+    happened = LetterEvent.objects.order_by().values_list(*columns)
+    gone = Tally.objects.values_list(*columns, "count")
     # One statement, so that what is deleted just now is in one of the two, and not in none or both.
     for queue, task, exception, what, count in happened.annotate(count=Count("pk")).union(gone, all=True):
         if what in (Happened.FAILED, Happened.REOPENED):

@@ -32,7 +32,7 @@ def _reopen_some() -> int:
     with transaction.atomic():
         # What is locked has just been heard of, is sent again, or is opened by another of us.
         silent = DeadLetter.objects.select_for_update(skip_locked=True).filter(replay.silent())
-        letters = list(silent.order_by().only("queue", "task", "generation")[:BATCH])
+        letters = list(silent.order_by().only("queue", "task", "generation", "cause")[:BATCH])
         DeadLetter.objects.filter(pk__in=[letter.pk for letter in letters]).update(state=State.OPEN)
         for letter in letters:
             letter.happened(Happened.RETURNED, note=_WHY)

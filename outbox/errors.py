@@ -43,6 +43,17 @@ class NotAdopted(Exception):
     """A message of an outside producer is to run again and cannot become a row; it is for the dead-letter desk."""
 
 
+class ForeignMessage(Exception):
+    """A message without a row, of a task that `OUTBOX_FOREIGN_TASKS` does not name. It did not run."""
+
+    #: Nothing that such a message says of itself is believed, see `dlq.ending`.
+    unsolicited = True
+
+
+class VersionSkew(Exception):
+    """This version of the task does not take the message's arguments: sent by an older or a newer one."""
+
+
 class ClaimLost(Exception):
     """Another run has taken the message over; what this run did must not be settled."""
 

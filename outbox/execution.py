@@ -7,6 +7,7 @@ worker acknowledge. Whatever is killed in between leaves a row that the sweeper 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import traceback
@@ -15,12 +16,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from outbox import journal, refusal, worker
 from outbox.context import Run, running
 from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
-from outbox.errors import ClaimLost, Defer, PoisonMessage
+from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
 
 if TYPE_CHECKING:
     from outbox.task import OutboxTask
@@ -38,10 +40,11 @@ UNABLE_S = 15.0
 SKIPPED = object()
 
 
-def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
     """Run one delivered copy. Returns the body's result, or SKIPPED; raises what the worker shall report.
 
-    `wire`: the message's identity as it travelled: generation, publish (count of this generation).
+    `wire`: the message's identity as it travelled: generation, publish (count of this generation). Its arguments are
+    the row's and not the copy's, which anybody may have written who can write to the broker.
     """
     request = task.request
     message_id, generation = uuid.UUID(request.id), int(wire["generation"])
@@ -49,7 +52,7 @@ def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwarg
     # counts the delivery. The first copy of a transactional task needs no claim but a row lock.
     again = int(wire.get("publish", 1)) > 1 or bool((request.delivery_info or {}).get("redelivered"))
     if task.transactional and not again:
-        return _run_locked(task, message_id, generation, args, kwargs)
+        return _run_locked(task, message_id, generation)
     claimed = patiently(
         lambda: journal.claim(
             message_id,
@@ -57,16 +60,15 @@ def deliver(task: OutboxTask, wire: dict[str, Any], args: tuple[Any, ...], kwarg
             lease_s=task.lease_s(),
             worker=worker.identity(),
             max_deliveries=task.max_deliveries,
+            task=task.name,
         )
     )
     if isinstance(claimed, refusal.Refused):
         return _skip(task, message_id, generation, claimed)
-    return _run_claimed(task, claimed, args, kwargs)
+    return _run_claimed(task, claimed)
 
 
-def _run_locked(
-    task: OutboxTask, message_id: uuid.UUID, generation: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any:
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
     claimed: journal.Claimed | refusal.Refused | None = None
@@ -78,11 +80,15 @@ def _run_locked(
         try:
             with transaction.atomic():
                 claimed = journal.lock(
-                    message_id, generation, frozen_s=task.lease_s(), max_deliveries=task.max_deliveries
+                    message_id,
+                    generation,
+                    frozen_s=task.lease_s(),
+                    max_deliveries=task.max_deliveries,
+                    task=task.name,
                 )
                 if isinstance(claimed, refusal.Refused):
                     return SKIPPED
-                return _body(task, claimed, args, kwargs)
+                return _body(task, claimed)
         except (SoftTimeLimitExceeded, DatabaseError) as error:
             # It rang in the body: the work took too long, not the database. And a body that cannot be run now is put
             # off, instead of being run again and again in here: a server that cannot do this may well do the next.
@@ -109,14 +115,12 @@ def _run_locked(
     return result
 
 
-def _run_claimed(
-    task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _run_claimed(task: OutboxTask, claimed: journal.Claimed) -> Any:
     try:
         if task.transactional:
             with transaction.atomic():
-                return _body(task, claimed, args, kwargs)
-        return _body(task, claimed, args, kwargs)
+                return _body(task, claimed)
+        return _body(task, claimed)
     except ClaimLost:
         log.warning("%s %s: the claim was lost to another run; not settled", task.name, claimed.message_id)
         return SKIPPED
@@ -126,14 +130,19 @@ def _run_claimed(
         return _failed(task, claimed, error)
 
 
-def _body(task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _body(task: OutboxTask, claimed: journal.Claimed) -> Any:
     task.request.retries = claimed.attempts
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
     with running(run):
         try:
-            result = task.run(*args, **kwargs)
+            result = task.run(*claimed.args, **claimed.kwargs)
         except Ignore:
             result = None
+        except TypeError as error:
+            if _takes(task, claimed):
+                raise
+            # The call itself was refused, so that nothing of the body has run.
+            raise VersionSkew(f"{task.name} does not take these arguments here: {error}") from error
     if run.retry is not None:
         raise run.retry
     children = list(run.children.values())
@@ -144,6 +153,20 @@ def _body(task: OutboxTask, claimed: journal.Claimed, args: tuple[Any, ...], kwa
     if not settled:
         raise ClaimLost(f"{claimed.message_id} generation {claimed.generation}")
     return result
+
+
+def _takes(task: OutboxTask, claimed: journal.Claimed) -> bool:
+    """Whether this version of the task can be called with the message's arguments."""
+    try:
+        inspect.signature(task.run).bind(*claimed.args, **claimed.kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def skew_grace_s() -> float:
+    """`OUTBOX_SKEW_GRACE`: seconds for which workers may refuse a message's task or arguments before it is dead (3600)."""
+    return float(getattr(settings, "OUTBOX_SKEW_GRACE", 3600.0))
 
 
 def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any:
@@ -160,6 +183,12 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
         return _record(
             lambda: journal.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
         )
+    if isinstance(error, VersionSkew) and patiently(
+        lambda: journal.defer_skewed(
+            claimed.message_id, claimed.generation, token=claimed.token, error=text, grace_s=skew_grace_s()
+        )
+    ):
+        raise Retry(text)
     if isinstance(error, Retry):
         cause = error.exc
         if not task.spent(error, claimed.attempts):
@@ -170,7 +199,7 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
         text = f"{type(error).__name__}: {error}"
     if isinstance(error, Reject) and error.requeue:
         return _record(lambda: journal.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
-    if task.may_retry(error, claimed.attempts):
+    if not isinstance(error, VersionSkew) and task.may_retry(error, claimed.attempts):
         delay_s = task.retry_delay_s(claimed.attempts)
         return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error))
     if may_pass(error):

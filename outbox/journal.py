@@ -31,12 +31,23 @@ _DUE = "CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending'
 #: Columns of a dead message that its letter has as they are.
 _TOLD = ("task", "queue", "attempts", "worker")
 _MINE = "message_id = %(id)s AND generation = %(generation)s AND status IN ('pending', 'published')"
-_ERROR = f"""(
+
+
+def _with_error(more: str = "") -> str:
+    return f"""(
     SELECT coalesce(jsonb_agg(e ORDER BY n), '[]')
     FROM jsonb_array_elements(errors || jsonb_build_array(jsonb_build_object(
-        'at', clock_timestamp(), 'error', %(error)s::text, 'worker', worker))) WITH ORDINALITY AS x(e, n)
+        'at', clock_timestamp(), 'error', %(error)s::text, 'worker', worker{more}))) WITH ORDINALITY AS x(e, n)
     WHERE n > jsonb_array_length(errors) + 1 - {MAX_ERRORS}
 )"""
+
+
+_ERROR = _with_error()
+#: When workers began to refuse this call, each of them: it is carried from one refusal to the next.
+_SKEWED_SINCE = "coalesce((errors -> -1 ->> 'skewed_since')::timestamptz, clock_timestamp())"
+
+#: A copy that names another task than the row is none of ours, whatever id and generation it carries.
+_NAMED = "task = coalesce(%(task)s, task)"
 
 # What every message costs, so these are prepared; all others are for messages in trouble.
 _CLAIM = Prepared(
@@ -46,21 +57,22 @@ _CLAIM = Prepared(
         started_at = clock_timestamp(), lease_token = %(token)s, worker = %(worker)s,
         lease_until = clock_timestamp() + %(lease)s * interval '1 second', deliveries = deliveries + 1
     WHERE id = (
-        SELECT id FROM outbox_outboxmessage WHERE {_MINE} AND deliveries < %(max)s
+        SELECT id FROM outbox_outboxmessage WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s
           AND (lease_token IS NULL OR lease_until < clock_timestamp())
         FOR UPDATE SKIP LOCKED
     )
-    RETURNING attempts, correlation_id, ordering_key, replays
+    RETURNING attempts, correlation_id, ordering_key, replays, args, kwargs
     """,
-    id="uuid", generation="int", token="uuid", worker="text", lease="float8", max="int",
+    id="uuid", generation="int", task="text", token="uuid", worker="text", lease="float8", max="int",
 )  # fmt: skip
 _LOCK = Prepared(
     f"""
-    SELECT attempts, correlation_id, ordering_key, replays,
+    SELECT attempts, correlation_id, ordering_key, replays, args, kwargs,
            set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
-    FROM outbox_outboxmessage WHERE {_MINE} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED
+    FROM outbox_outboxmessage
+    WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED
     """,
-    id="uuid", generation="int", max="int", frozen="text",
+    id="uuid", generation="int", task="text", max="int", frozen="text",
 )  # fmt: skip
 _DONE = Prepared(
     f"""
@@ -77,7 +89,10 @@ _DONE = Prepared(
 
 @dataclass(frozen=True)
 class Claimed:
-    """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock."""
+    """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock.
+
+    `args` and `kwargs` are the row's: what the copy carries is whatever somebody wrote into the broker.
+    """
 
     message_id: uuid.UUID
     generation: int
@@ -85,28 +100,49 @@ class Claimed:
     correlation_id: str
     ordering_key: str
     replays: int
+    args: list[Any]
+    kwargs: dict[str, Any]
     token: uuid.UUID | None
 
 
 def claim(
-    message_id: uuid.UUID, generation: int, *, lease_s: float, worker: str, max_deliveries: int
+    message_id: uuid.UUID,
+    generation: int,
+    *,
+    lease_s: float,
+    worker: str,
+    max_deliveries: int,
+    task: str | None = None,
 ) -> Claimed | Refused:
     """Take the message for this run, for `lease_s` seconds; counts a delivery before the body runs.
+
+    `task`: the task that the copy names, which must be the row's.
 
     The count is what ends a poison message: a run that kills its process never comes to write anything. A row that is
     locked is running: to wait for it would jump the back-off of the run that fails meanwhile, and hide its failure.
     """
     token = uuid.uuid4()
     row = _CLAIM.one(
-        id=message_id, generation=generation, token=token, worker=worker, lease=lease_s, max=max_deliveries
+        id=message_id,
+        generation=generation,
+        task=task,
+        token=token,
+        worker=worker,
+        lease=lease_s,
+        max=max_deliveries,
     )
     if row is None:
-        return refusal(message_id, generation, max_deliveries=max_deliveries)
+        return refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
     return _claimed(message_id, generation, row, token)
 
 
 def lock(
-    message_id: uuid.UUID, generation: int, *, frozen_s: float, max_deliveries: int
+    message_id: uuid.UUID,
+    generation: int,
+    *,
+    frozen_s: float,
+    max_deliveries: int,
+    task: str | None = None,
 ) -> Claimed | Refused:
     """Claim by row lock, inside the caller's transaction, which runs the body and settles before it commits.
 
@@ -114,18 +150,25 @@ def lock(
     counted here, where a count would be rolled back with the run; but those that others counted are at an end, too.
     """
     row = _LOCK.one(
-        id=message_id, generation=generation, max=max_deliveries, frozen=f"{int(frozen_s * 1000)}"
+        id=message_id,
+        generation=generation,
+        task=task,
+        max=max_deliveries,
+        frozen=f"{int(frozen_s * 1000)}",
     )
     if row is None:
-        return refusal(message_id, generation, max_deliveries=max_deliveries)
-    return _claimed(message_id, generation, row[:4], None)
+        return refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
+    return _claimed(message_id, generation, row[:6], None)
 
 
 def _claimed(
     message_id: uuid.UUID, generation: int, row: tuple[Any, ...], token: uuid.UUID | None
 ) -> Claimed:
-    attempts, correlation_id, ordering_key, replays = row
-    return Claimed(message_id, generation, attempts, correlation_id, ordering_key, replays, token)
+    attempts, correlation_id, ordering_key, replays, args, kwargs = row
+    content = decoded(args), decoded(kwargs)
+    return Claimed(
+        message_id, generation, attempts, correlation_id, ordering_key, replays, *content, token=token
+    )
 
 
 def settle(claimed: Claimed, children: list[dict[str, Any]] | None = None) -> bool:
@@ -164,6 +207,30 @@ def defer(claimed: Claimed, *, delay_s: float, reason: str) -> bool:
 def interrupt(claimed: Claimed, *, delay_s: float, error: str) -> bool:
     """The run lost its database: again, no attempt spent, but the delivery stays counted."""
     return _again(claimed, delay_s=delay_s, error=error, ended="")
+
+
+def defer_skewed(
+    message_id: uuid.UUID, generation: int, *, token: uuid.UUID | None, error: str, grace_s: float
+) -> bool:
+    """This worker does not know the task, or not with these arguments: a worker of another version may.
+
+    Not now, no attempt spent, after a delay that grows as the time since the first of these refusals does, from 1 s to
+    5 min. False when they have gone on for `grace_s` seconds, or the claim was lost. `token`: the claim's, None without.
+    """
+    row = one(
+        f"""
+        UPDATE outbox_outboxmessage
+        SET status = 'scheduled', generation = generation + 1, deliveries = 0, {_RESET},
+            errors = {_with_error(f", 'skewed_since', {_SKEWED_SINCE}")},
+            deliver_at = clock_timestamp() + greatest(interval '1 second',
+                                                      least(interval '5 minutes', clock_timestamp() - {_SKEWED_SINCE}))
+        WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+          AND clock_timestamp() < {_SKEWED_SINCE} + %(grace)s * interval '1 second'
+        RETURNING id
+        """,
+        id=message_id, generation=generation, token=token, error=storable(error), grace=grace_s,
+    )  # fmt: skip
+    return row is not None
 
 
 def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:

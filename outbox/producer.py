@@ -22,6 +22,7 @@ from django.db import IntegrityError, connection, transaction
 from outbox import context, intake
 from outbox.errors import EnqueueError, NotAdopted, UnknownQueue, is_delay
 from outbox.statement import storable
+from outbox.wire import RETRIES_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,33 @@ def adopt(
                 " ended"
             ) from None
         log.info("%s %s is adopted already", task.name, message_id)
+
+
+def adopt_replay(
+    task: str, args: list[Any], kwargs: dict[str, Any], *, queue: str, origin: str, retries: int | None
+) -> uuid.UUID:
+    """Write a row for a message without one that an operator sends again. Returns its id: the message's own if it is free.
+
+    `origin`: what the dead-letter desk knows it by. `retries`: how many it may have, None: as many as its task says.
+    Raises EnqueueError for what cannot be a row.
+    """
+    try:
+        message_id = uuid.UUID(origin)
+    except ValueError:
+        message_id = uuid.uuid5(uuid.NAMESPACE_OID, origin)
+    header = getattr(settings, "OUTBOX_REPLAY_HEADER", None)
+    headers: dict[str, Any] = {header: origin} if header else {}
+    if retries is not None:
+        headers[RETRIES_HEADER] = retries
+    signature = _registered(task).signature(tuple(args), kwargs).set(headers=headers)
+    row = _row(signature, {"queue": queue, "task_id": str(message_id)}) | {"replays": 1}
+    try:
+        with transaction.atomic():
+            intake.insert([row])
+    except IntegrityError:
+        row["message_id"] = message_id = uuid.uuid4()
+        intake.insert([row])
+    return message_id
 
 
 def _in_own_transaction() -> bool:

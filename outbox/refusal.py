@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from outbox.statement import one
 
 #: Why a copy is not run: it was overtaken (done, cancelled, or of an older generation), another run holds the row, the
-#: row is gone (pruned, or lost with a restore), or too many runs of it never ended.
-REASONS = ("duplicate", "leased", "missing", "poison")
+#: row is gone (pruned, or lost with a restore), too many runs of it never ended, or it names another task than the row.
+REASONS = ("duplicate", "leased", "missing", "poison", "mismatch")
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,22 @@ class Refused:
     reason: str
 
 
-def refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int) -> Refused:
-    """Why a claim was lost; changes nothing."""
+def refusal(
+    message_id: uuid.UUID, generation: int, *, max_deliveries: int, task: str | None = None
+) -> Refused:
+    """Why a claim was lost; changes nothing. `task`: what the copy names."""
     row = one(
         """
-        SELECT generation, status, deliveries, lease_until > clock_timestamp() FROM outbox_outboxmessage
+        SELECT task, generation, status, deliveries, lease_until > clock_timestamp() FROM outbox_outboxmessage
         WHERE message_id = %(id)s
         """,
         id=message_id,
     )
     if row is None:
         return Refused("missing")
-    current, status, deliveries, leased = row
+    named, current, status, deliveries, leased = row
+    if task is not None and named != task:
+        return Refused("mismatch")
     live = current == generation and status in ("pending", "published")
     if live and not leased and deliveries >= max_deliveries:
         return Refused("poison")

@@ -23,7 +23,7 @@ from django.db import DatabaseError, InterfaceError
 from outbox import context, execution
 from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
 from outbox.deadline import within_hard_limit
-from outbox.errors import Defer, EnqueueError, NotAdopted, is_delay
+from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
 from outbox.producer import adopt, enqueue
 
 #: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
@@ -105,7 +105,7 @@ class OutboxTask(Task):
             with within_hard_limit(self.hard_limit_s()):
                 if wire is None:
                     return self._run_without_journal(args, kwargs)
-                result = execution.deliver(self, wire, args, kwargs)
+                result = execution.deliver(self, wire)
             if result is execution.SKIPPED:
                 # Celery's word for it: acknowledged, and no success from which anything could be concluded.
                 raise Ignore(f"{self.name}: a copy that is not to run")
@@ -120,6 +120,7 @@ class OutboxTask(Task):
 
         Its `expires` is looked at when it arrives; a row has none.
         """
+        self._refuse_foreign()
         self._refuse_canvas()
         early_s = self._seconds_until_eta()
         cause: Exception
@@ -158,6 +159,17 @@ class OutboxTask(Task):
         if eta is None:
             return 0.0
         return float((maybe_make_aware(eta, UTC) - datetime.now(UTC)).total_seconds())
+
+    def _refuse_foreign(self) -> None:
+        """Who can write to the broker could else run any task with any arguments."""
+        if self.name in getattr(settings, "OUTBOX_FOREIGN_TASKS", ()):
+            return
+        for name in _CANVAS:
+            # Celery would send them in reporting the refusal.
+            setattr(self.request, name, None)
+        raise ForeignMessage(
+            f"a message without a row does not run: {self.name} is not in OUTBOX_FOREIGN_TASKS. Replay it if it is yours"
+        )
 
     def _refuse_canvas(self) -> None:
         """What is to follow a run here must be enqueued by it: refused before the effect, not lost after it."""

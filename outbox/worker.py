@@ -26,6 +26,8 @@ from outbox.database import first_line
 log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 1.0
+#: No message was published later than that; the year 5138.
+MAX_EPOCH_S = 1e11
 
 _incarnation: uuid.UUID | None = None
 _received: dict[str, float] = {}
@@ -79,9 +81,10 @@ def _end(**_: Any) -> None:
 @signals.task_received.connect
 def _note(request: Any = None, **_: Any) -> None:
     wire = request.request_dict.get("outbox")
-    if wire:
-        queue, at = request.delivery_info.get("routing_key"), wire.get("published_at", 0.0)
-        if queue and at > _received.get(queue, 0.0):
+    if isinstance(wire, dict):
+        queue, at = request.delivery_info.get("routing_key"), wire.get("published_at")
+        # Bounded: with infinity in it, which anybody may write who can write to the broker, the heartbeat is no JSON.
+        if queue and isinstance(at, (int, float)) and _received.get(queue, 0.0) < at < MAX_EPOCH_S:
             _received[queue] = at
 
 

@@ -6,6 +6,32 @@ import os
 from config.settings import *  # noqa: F403
 
 CELERY_IMPORTS = ["tests.support.tasks", "tests.support.sabotage"]
+# What the tests' outside producers send.
+OUTBOX_FOREIGN_TASKS = (
+    "tests.support.tasks.always_unavailable",
+    "tests.support.tasks.breaks_the_handler",
+    "tests.support.tasks.cannot_decode_what_it_fetched",
+    "tests.support.tasks.exits",
+    "tests.support.tasks.fails_unspeakably",
+    "tests.support.tasks.hangs_without_database",
+    "tests.support.tasks.kills_its_process",
+    "tests.support.tasks.kills_its_process_acknowledged",
+    "tests.support.tasks.kills_its_worker",
+    "tests.support.tasks.meet",
+    "tests.support.tasks.note",
+    "tests.support.tasks.out_of_memory",
+    "tests.support.tasks.over_the_hard_limit",
+    "tests.support.tasks.permanently_wrong",
+    "tests.support.tasks.retries_at_its_end",
+    "tests.support.tasks.retries_itself",
+    "tests.support.tasks.slow",
+    "tests.support.tasks.unavailable_until_told",
+    "tests.support.tasks.until_told",
+    "tests.support.tasks.wrong_until_told",
+    "tests.support.tasks.wrong_without_database",
+)
+# Tests ask a worker what it does.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = True
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 RETRY_SCALE = 0.01
 RETRY_MINIMUM = 0

@@ -62,10 +62,11 @@ def test_memory_error_is_one_letter(live: Process) -> None:
     assert live.alive()
 
 
-def test_a_task_renamed_by_a_deploy_is_one_letter_and_a_dead_row(live: Process) -> None:
+def test_a_task_that_no_worker_knows_for_an_hour_is_one_letter_and_a_dead_row(live: Process) -> None:
     message_id = tasks.note.apply_async(("a",), countdown=3600).id
     row = OutboxMessage.objects.filter(message_id=message_id)
-    row.update(task="tests.support.tasks.renamed", status="pending")
+    refused = {"error": "unknown here", "skewed_since": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
+    row.update(task="tests.support.tasks.renamed", status="pending", errors=[refused])
     letter = the_letter(message_id)
     assert letter.cause == "unknown task"
     assert letter.args == ["a"]

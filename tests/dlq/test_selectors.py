@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from dlq import capture, selectors
 from dlq.models import DeadLetter, State
-from tests.dlq.test_capture import die
+from tests.dlq.test_capture import die, receive
 
 pytestmark = pytest.mark.django_db
 
@@ -39,6 +39,14 @@ def test_open_letters_are_counted_by_queue_and_task_and_closed_ones_are_not() ->
         {"queue": "low", "task": "t", "state": "open", "count": 1},
     ]
     assert sum(row["count"] for row in stats["dead_lettered"]) == 4
+
+
+def test_names_that_a_producer_invents_are_no_labels_of_the_metrics() -> None:
+    for number in range(3):
+        receive(f"m-{number}", task=f"invented-{number}")
+    stats = selectors.stats()
+    assert [(row["task"], row["count"]) for row in stats["by_queue"]] == [("unknown", 3)]
+    assert [(row["task"], row["count"]) for row in stats["dead_lettered"]] == [("unknown", 3)]
 
 
 def test_the_oldest_age_is_that_of_an_open_letter() -> None:

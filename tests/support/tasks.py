@@ -381,3 +381,39 @@ def hangs_without_database() -> None:
 def kills_its_process_acknowledged(name: str) -> None:
     effects.add(name)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+def not_for_outsiders(name: str) -> None:
+    """The one task here that a message without a row does not run: see OUTBOX_FOREIGN_TASKS of the tests' settings."""
+    effects.add(name)
+
+
+@shared_task
+def wrong_type(name: str) -> None:
+    len(name, name)  # type: ignore[call-arg]
+
+
+if os.environ.get("HOLDFAST_TEST_OLD_VERSION"):
+
+    @shared_task
+    def changed_by_a_deploy(name: str) -> None:
+        effects.add(name)
+
+    @shared_task(transactional=True)
+    def changed_by_a_deploy_once(name: str) -> None:
+        effects.add(name)
+
+else:
+
+    @shared_task
+    def changed_by_a_deploy(name: str, note: str = "") -> None:
+        effects.add(name)
+
+    @shared_task(transactional=True)
+    def changed_by_a_deploy_once(name: str, note: str = "") -> None:
+        effects.add(name)
+
+    @shared_task
+    def added_by_a_deploy(name: str) -> None:
+        effects.add(name)

@@ -1,0 +1,75 @@
+"""Who can write to the broker cannot run what they like: a row's own content runs, and without a row nothing does."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+import outbox
+from dlq import replay
+from dlq.models import DeadLetter, State
+from outbox import dispatch
+from outbox.models import OutboxMessage, Skipped
+from outbox.testing import wait_until_settled
+from tests.support import effects, rawpublish, tasks
+from tests.support.brokers import on_both_brokers
+from tests.support.processes import await_, relay, worker
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+def forged(message_id: uuid.UUID, task: str, *args: str) -> None:
+    headers = rawpublish.task_headers(task, id=str(message_id), outbox={"generation": 1, "publish": 1})
+    rawpublish.publish(json.dumps([args, {}, None]), headers)
+
+
+@on_both_brokers
+def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
+    """Its id and generation can be read in the broker; its task and arguments are the writer's."""
+    ours = [outbox.enqueue(task.s("ours")) for task in (tasks.note, tasks.note_once)]
+    other = outbox.enqueue(tasks.note.s("other"))
+    for message in dispatch.mark("default", 10):
+        # The relay has marked them, and the forged copy is the first to arrive.
+        assert message.publish_count == 1
+    with worker(concurrency=1, env={"OUTBOX_MARGIN": "1"}):
+        forged(ours[0], "tests.support.tasks.note", "theirs")
+        forged(ours[1], "tests.support.tasks.note_once", "theirs")
+        forged(other, "tests.support.tasks.note_once", "theirs")
+        forged(other, "no.such.task", "theirs")
+        await_(
+            lambda: Skipped.objects.filter(reason="mismatch", count=1).exists(), "the other task is refused"
+        )
+        with relay(env={"OUTBOX_MARGIN": "1"}):
+            wait_until_settled(30)
+    assert sorted(effects.names()) == ["other", "ours", "ours"]
+    assert {row.status for row in OutboxMessage.objects.all()} == {"done"}
+    assert not DeadLetter.objects.exists()
+
+
+@on_both_brokers
+def test_a_message_without_a_row_of_a_task_that_is_not_named_is_a_dead_letter_that_an_operator_may_replay() -> (
+    None
+):
+    following = {"task": "tests.support.tasks.note", "args": ["next"], "kwargs": {}, "options": {}}
+    mail, headers = "tests.support.tasks.not_for_outsiders", rawpublish.task_headers
+    with worker(concurrency=1), relay():
+        message_id = rawpublish.send(mail, "theirs")
+        forging = rawpublish.send(mail, "forging", _headers={"dlq-replay": message_id})
+        mapped = rawpublish.send("celery.map", following, [["mapped"]])
+        canvas = headers(mail)
+        rawpublish.publish(
+            json.dumps([["canvas"], {}, {"errbacks": [following], "chain": [following]}]), canvas
+        )
+        sent = {message_id, forging, mapped, canvas["id"]}
+        await_(lambda: DeadLetter.objects.filter(state=State.OPEN).count() == 4, "the letters")
+        assert {letter.message_id for letter in DeadLetter.objects.all()} == sent
+        assert {letter.exception for letter in DeadLetter.objects.all()} == {"outbox.errors.ForeignMessage"}
+        assert effects.names() == []
+        assert replay.replay(DeadLetter.objects.get(message_id=message_id).pk) == message_id
+        wait_until_settled(30)
+    assert effects.names() == ["theirs"]
+    assert OutboxMessage.objects.get().status == "done"
+    assert DeadLetter.objects.get(message_id=message_id).state == State.RESOLVED
+    assert DeadLetter.objects.filter(state=State.OPEN).count() == 3
