@@ -17,6 +17,7 @@ from celery.worker import request as celery_request
 from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
+from dlq import conf
 from dlq.ending import Ending
 from dlq.models import Cause
 from dlq.rawmessage import REPLAY_HEADER, RawMessage, text
@@ -51,7 +52,11 @@ class Request(celery_request.Request):
         super().__init__(*args, **kwargs)
         app: Any = self.app
         longest = self.task.time_limit or app.conf.task_time_limit
-        hard, soft = self.time_limits[0] or longest, self.time_limits[1] or self.task.soft_time_limit
+        asked = self.time_limits
+        if conf.generation(self.request_dict) is not None:
+            # A journalled message carries neither: who adds them to a copy would end the message itself.
+            asked, self._expires = (None, None), None
+        hard, soft = asked[0] or longest, asked[1] or self.task.soft_time_limit
         if longest:
             # A producer may ask for less time, not for more: a run that outlasts the broker's patience is given out
             # again, and runs beside itself.

@@ -50,7 +50,7 @@ def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
     message_id, generation = uuid.UUID(request.id), int(wire["generation"])
     # A copy that was delivered before may have killed its process: claim it in a transaction of its own, which
     # counts the delivery. The first copy of a transactional task needs no claim but a row lock.
-    again = int(wire.get("publish", 1)) > 1 or bool((request.delivery_info or {}).get("redelivered"))
+    again = wire.get("publish", 1) != 1 or bool((request.delivery_info or {}).get("redelivered"))
     if task.transactional and not again:
         return _run_locked(task, message_id, generation)
     claimed = patiently(

@@ -26,6 +26,9 @@ from outbox.deadline import within_hard_limit
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
 from outbox.producer import adopt, enqueue
 
+#: The mark of a run that has begun. An object of this process: each header of a message becomes an attribute of its
+#: request, and one that anybody could write would run a task past its claim.
+_BEGUN = object()
 #: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
 #: without a result backend never ends.
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
@@ -96,10 +99,10 @@ class OutboxTask(Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
-        if request.called_directly or request.get("outbox_begun"):
+        if request.called_directly or request.get("outbox_begun") is _BEGUN:
             return super().__call__(*args, **kwargs)
         # Set once, so that a task that calls itself as a function makes a plain call.
-        request.outbox_begun = True
+        request.outbox_begun = _BEGUN
         wire = request.get("outbox")
         try:
             with within_hard_limit(self.hard_limit_s()):
@@ -160,13 +163,16 @@ class OutboxTask(Task):
             return 0.0
         return float((maybe_make_aware(eta, UTC) - datetime.now(UTC)).total_seconds())
 
+    def _drop_canvas(self) -> None:
+        """Celery would send what is to follow the run, also in reporting that it was refused."""
+        for name in _CANVAS:
+            setattr(self.request, name, None)
+
     def _refuse_foreign(self) -> None:
         """Who can write to the broker could else run any task with any arguments."""
         if self.name in getattr(settings, "OUTBOX_FOREIGN_TASKS", ()):
             return
-        for name in _CANVAS:
-            # Celery would send them in reporting the refusal.
-            setattr(self.request, name, None)
+        self._drop_canvas()
         raise ForeignMessage(
             f"a message without a row does not run: {self.name} is not in OUTBOX_FOREIGN_TASKS. Replay it if it is yours"
         )

@@ -38,6 +38,13 @@ def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
         forged(ours[1], "tests.support.tasks.note_once", "theirs")
         forged(other, "tests.support.tasks.note_once", "theirs")
         forged(other, "no.such.task", "theirs")
+        # Of a message that is not there, with what is to follow it, and past the claim.
+        following = {"task": "tests.support.tasks.note", "args": ["next"], "kwargs": {}, "options": {}}
+        wire = {"outbox": {"generation": 1, "publish": "x"}, "outbox_begun": True, "timelimit": [0.01, None]}
+        gone = rawpublish.task_headers("tests.support.tasks.note", **wire)
+        rawpublish.publish(
+            json.dumps([["theirs"], {}, {"callbacks": [following], "chain": [following]}]), gone
+        )
         await_(
             lambda: Skipped.objects.filter(reason="mismatch", count=1).exists(), "the other task is refused"
         )
@@ -58,12 +65,14 @@ def test_a_message_without_a_row_of_a_task_that_is_not_named_is_a_dead_letter_th
         message_id = rawpublish.send(mail, "theirs")
         forging = rawpublish.send(mail, "forging", _headers={"dlq-replay": message_id})
         mapped = rawpublish.send("celery.map", following, [["mapped"]])
+        marks = {"outbox_begun": True, "called_directly": True}
+        begun = rawpublish.send(mail, "begun", _headers=marks)
         canvas = headers(mail)
         rawpublish.publish(
             json.dumps([["canvas"], {}, {"errbacks": [following], "chain": [following]}]), canvas
         )
-        sent = {message_id, forging, mapped, canvas["id"]}
-        await_(lambda: DeadLetter.objects.filter(state=State.OPEN).count() == 4, "the letters")
+        sent = {message_id, forging, mapped, begun, canvas["id"]}
+        await_(lambda: DeadLetter.objects.filter(state=State.OPEN).count() == 5, "the dead letters")
         assert {letter.message_id for letter in DeadLetter.objects.all()} == sent
         assert {letter.exception for letter in DeadLetter.objects.all()} == {"outbox.errors.ForeignMessage"}
         assert effects.names() == []
@@ -72,4 +81,4 @@ def test_a_message_without_a_row_of_a_task_that_is_not_named_is_a_dead_letter_th
     assert effects.names() == ["theirs"]
     assert OutboxMessage.objects.get().status == "done"
     assert DeadLetter.objects.get(message_id=message_id).state == State.RESOLVED
-    assert DeadLetter.objects.filter(state=State.OPEN).count() == 3
+    assert DeadLetter.objects.filter(state=State.OPEN).count() == 4
