@@ -97,10 +97,18 @@ def _letters() -> list[LetterLine]:
     from dlq.models import DeadLetter, LetterEvent
 
     events = Counter(LetterEvent.objects.values_list("letter_id", "what"))
-    columns = ("pk", "message_id", "state", "generation", "failures")
+    columns = ("pk", "message_id", "state", "generation", "failures", "exception")
     return [
-        LetterLine(message_id, state, generation, failures, events[pk, "replayed"], events[pk, "reopened"])
-        for pk, message_id, state, generation, failures in DeadLetter.objects.values_list(*columns)
+        LetterLine(
+            message_id,
+            state,
+            generation,
+            failures,
+            replayed=events[pk, "replayed"],
+            reopened=events[pk, "reopened"],
+            exception=exception,
+        )
+        for pk, message_id, state, generation, failures, exception in DeadLetter.objects.values_list(*columns)
     ]
 
 

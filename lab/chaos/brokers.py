@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import random
 import uuid
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +38,15 @@ class Broker(Protocol):
     def inject(self, body: bytes, headers: dict[str, Any], content_type: str, queue: str) -> None:
         """Publish one message as a foreign producer would."""
 
+    def inject_raw(self, item: bytes, queue: str) -> None:
+        """Put bytes into the queue that no client library has made."""
+
+    def spoil(self, queue: str) -> None:
+        """Replace the queue by something of the same name that cannot be used as one."""
+
+    def mend(self, queue: str) -> None:
+        """Remove what `spoil` put there."""
+
 
 class RedisBroker:
     """The lists and hashes of kombu's Redis transport, directly."""
@@ -51,14 +62,15 @@ class RedisBroker:
         pipeline = self._redis.pipeline(transaction=False)
         for queue in self.queues:
             pipeline.llen(queue)
-        return dict(zip(self.queues, pipeline.execute(), strict=True))
+        found = zip(self.queues, pipeline.execute(raise_on_error=False), strict=True)
+        return {queue: depth if isinstance(depth, int) else 0 for queue, depth in found}
 
     def in_hand(self) -> int:
         return int(self._redis.hlen("unacked"))
 
     def copy(self, dice: random.Random, most: int) -> int:
         found: list[tuple[str, bytes]] = []
-        for queue in self.queues:
+        for queue in self._usable():
             found += [(queue, raw) for raw in self._redis.lrange(queue, 0, 50)]
         # What a worker holds: the copy is then delivered while the first one runs.
         for held in self._redis.hvals("unacked"):
@@ -73,7 +85,7 @@ class RedisBroker:
 
     def reorder(self, dice: random.Random) -> int:
         moved = 0
-        for queue in self.queues:
+        for queue in self._usable():
             items = self._redis.lrange(queue, 0, 200)
             if len(items) < 2:
                 continue
@@ -101,6 +113,20 @@ class RedisBroker:
         }
         self._redis.lpush(queue, json.dumps(envelope))
 
+    def inject_raw(self, item: bytes, queue: str) -> None:
+        self._redis.lpush(queue, item)
+
+    def spoil(self, queue: str) -> None:
+        self._redis.set(queue, "not a list")
+
+    def mend(self, queue: str) -> None:
+        # Another fault (FLUSHALL) may have removed it already, and the relays filled the queue again.
+        if self._redis.type(queue) == b"string":
+            self._redis.delete(queue)
+
+    def _usable(self) -> list[str]:
+        return [queue for queue in self.queues if self._redis.type(queue) == b"list"]
+
     def wipe(self) -> int:
         """FLUSHALL: queues, what workers hold, locks and cache, as if the server had been replaced."""
         keys = sum(self.depths().values()) + self.in_hand()
@@ -117,6 +143,11 @@ class RedisBroker:
         # Before Redis 7 it is one file, since then one of several in a directory.
         files = sorted(self._directory.glob("*/*.incr.aof")) or sorted(self._directory.glob("*.aof"))
         return files[-1] if files else None
+
+
+@functools.cache
+def _inflating() -> bytes:
+    return zlib.compress(b"[" + b" " * 100_000_000 + b"]")
 
 
 def garbage(dice: random.Random) -> Sequence[tuple[str, bytes, dict[str, Any], str]]:
@@ -146,7 +177,25 @@ def garbage(dice: random.Random) -> Sequence[tuple[str, bytes, dict[str, Any], s
         (call, headers(known), "application/x-python-serialize"),
         (call, headers(known), text),  # readable, about an order that does not exist
         (call, {"id": headers(known)["id"]}, text),
-        # Claims to be a message of the outbox, whose row nobody has.
+        # A tenth of a megabyte that inflates to a hundred.
+        (
+            zlib.compress(b"[" + b" " * 100_000_000 + b"]"),
+            headers(known, compression="application/x-gzip"),
+            text,
+        ),
+        # Claims to be a message of the outbox that has no row.
         (call, headers(known, outbox={"generation": 1, "publish": 1, "published_at": 0.0}), text),
     ]
     return [(str(fields["id"]), body, fields, content_type) for body, fields, content_type in made]
+
+
+def no_envelopes(dice: random.Random) -> Sequence[bytes]:
+    """Items of a Redis list that are no message of kombu."""
+    number = dice.randrange(10**9)
+    return [
+        f"not JSON {number}".encode(),
+        b"\xff\xfe\0" + str(number).encode(),
+        f"[1, {number}]".encode(),
+        f'{{"no": "body {number}"}}'.encode(),
+        str(number).encode(),
+    ]

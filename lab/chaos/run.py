@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -12,22 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.books import Sandbox
+from lab.chaos import started
 from lab.chaos.brokers import Broker, RedisBroker
 from lab.chaos.clients import Clients
 from lab.chaos.director import Director
-from lab.chaos.faults import KINDS
+from lab.chaos.faults import KINDS, writes
 from lab.chaos.options import Options
 from lab.chaos.proxy import FaultProxy
 from lab.chaos.rabbit import Keeper, RabbitBroker
 from lab.chaos.schedule import draw
 from lab.chaos.subject import Subject, let_go_of_the_database, subject
-from lab.chaos.system import AWAY, Database, System, address, through
+from lab.chaos.system import AWAY, Database, System
 from lab.chaos.watch import Watch
 from lab.fleet import Fleet, files
 from lab.invariants import Finding
 from lab.stack import Stack, StackError
-from lab.stack.processes import OWNER, free_port
-from lab.stack.rabbitmq import RabbitMQ
+from lab.stack.pgbouncer import PgBouncer
+from lab.stack.processes import free_port
 from lab.stillness import Stillness
 from lab.up import READY_SECONDS, wait_until_ready
 
@@ -65,10 +65,12 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
     fleet: Fleet | None = None
     system: System | None = None
     proxy = FaultProxy()
-    rabbitmq = _rabbitmq(options.home) if options.broker == "rabbitmq" else None
+    rabbitmq = started.rabbitmq(options.home) if options.broker == "rabbitmq" else None
     keeper: Keeper | None = None
+    pooler: PgBouncer | None = None
     try:
         stack.start()
+        pooler = started.pooler(options.home, stack)
         if rabbitmq is not None:
             say("starting RabbitMQ")
             keeper = Keeper(rabbitmq)
@@ -82,7 +84,7 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
             PORT=str(port), SANDBOX_DATA=str(stack.directory / "sandbox"), **tested.settings
         )
         api_key = tested.prepare(stack, logs / "prepare.log")
-        fleet = _fleet(stack, proxy, files(logs), tested.procfile)
+        fleet = started.fleet(stack, proxy, files(logs), tested.procfile, pooler)
         redis = RedisBroker(stack.environment["REDIS_URL"], ())
         broker: Broker
         if rabbitmq is not None:
@@ -96,6 +98,7 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
             database=Database(stack.environment["DATABASE_URL"]),
             broker=broker,
             redis=redis,
+            pooler=pooler,
             sandbox=Sandbox(stack.environment["STRIPE_API_BASE"]),
             clients=Clients(
                 f"http://127.0.0.1:{port}",
@@ -108,6 +111,7 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
         fleet.start()
         wait_until_ready(port, watch=fleet.watch)
         _await_daemons(tested, system, logs)
+        writes.install(system.database)
         fleet.patient = True
         tested.begin(system)
         return _Conductor(options, tested, stack, system, say).conduct()
@@ -119,6 +123,8 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
             fleet.stop()
         proxy.close()
         let_go_of_the_database()
+        if pooler is not None:
+            pooler.stop()
         stack.stop()
         if keeper is not None:
             keeper.end()
@@ -128,37 +134,6 @@ def forget(options: Options) -> None:
     """Remove the servers' data; a run that failed keeps it for whoever wants to know why."""
     Stack(options.home / "stack", title="make chaos", owner=options.home, env_file=None).erase()
     shutil.rmtree(options.home / "rabbitmq", ignore_errors=True)
-
-
-def _rabbitmq(home: Path) -> RabbitMQ:
-    return RabbitMQ(
-        home / "rabbitmq",
-        password=secrets.token_hex(16),
-        log=home / "rabbitmq.log",
-        env={**os.environ, OWNER: str(home.resolve())},
-    )
-
-
-def _fleet(stack: Stack, proxy: FaultProxy, sink: Callable[[str, str], None], procfile: Path) -> Fleet:
-    """The processes, each with routes of its own to its servers."""
-    environment = stack.process_environment()
-    fleet = Fleet(environment, sink, procfile=procfile)
-    for name in fleet.names:
-        if name == "sandbox":
-            continue
-        database = proxy.add(name, "postgres", address(environment["DATABASE_URL"]))
-        broker = redis = proxy.add(name, "broker", address(environment["BROKER_URL"]))
-        if address(environment["REDIS_URL"]) != address(environment["BROKER_URL"]):
-            redis = proxy.add(name, "redis", address(environment["REDIS_URL"]))
-        fleet.set_variables(
-            name,
-            {
-                "DATABASE_URL": through(environment["DATABASE_URL"], database),
-                "BROKER_URL": through(environment["BROKER_URL"], broker),
-                "REDIS_URL": through(environment["REDIS_URL"], redis),
-            },
-        )
-    return fleet
 
 
 def _await_daemons(tested: Subject, system: System, logs: Path) -> None:
@@ -218,6 +193,7 @@ class _Conductor:
 
     def _tick(self) -> None:
         self._stack.watch()
+        self._system.keep_pooler()
         self._system.fleet.watch()
         self.run.watch.tick(self._now())
         self._show()

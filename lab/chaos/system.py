@@ -20,6 +20,7 @@ from lab.chaos.brokers import Broker, RedisBroker
 from lab.chaos.clients import Clients
 from lab.chaos.proxy import FaultProxy, Route
 from lab.fleet import Fleet
+from lab.stack.pgbouncer import PgBouncer
 
 #: What cannot be asked now because its server is down says so with one of these.
 AWAY = (psycopg2.Error, redis.RedisError, OSError, RuntimeError)
@@ -72,6 +73,7 @@ class System:
         database: Database,
         broker: Broker,
         redis: RedisBroker,
+        pooler: PgBouncer | None,
         sandbox: Sandbox,
         clients: Clients,
     ):
@@ -80,6 +82,7 @@ class System:
         self.database = database
         self.broker = broker
         self.redis = redis  # the broker itself, or beside RabbitMQ the server of locks and cache
+        self.pooler = pooler
         self.sandbox = sandbox
         self.clients = clients
         #: Programs, servers and services on which a lasting fault lies now.
@@ -179,6 +182,11 @@ class System:
             with contextlib.suppress(*AWAY):
                 self.sandbox.set_faults(self.dials)
                 self._sandbox_pid = pid
+
+    def keep_pooler(self) -> None:
+        """Start the pooler again when it was killed; not while the database refuses it, which would hold up the run."""
+        if self.pooler is not None and self.pooler.died() and "postgres" not in self.held:
+            self.pooler.start()
 
     def free_routes(self, server: str) -> list[Route]:
         return [route for route in self.proxy.to(server) if route.is_calm]

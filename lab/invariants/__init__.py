@@ -62,6 +62,7 @@ UNDER_FIRE: tuple[Invariant, ...] = (
     messages.every_message_exists_once,
     messages.every_failure_has_one_place,
     messages.only_garbage_is_left,
+    messages.no_message_dies_of_a_passing_fault,
     messages.replays_are_runs_of_the_same_message,
     messages.the_broker_stays_bounded,
     messages.every_slot_ran_once,

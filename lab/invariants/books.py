@@ -83,7 +83,10 @@ class MessageLine:
 
 @dataclass(frozen=True)
 class LetterLine:
-    """One dead letter: `replayed` and `reopened` count its events; `generation` None is a message without a row."""
+    """One dead letter: `replayed` and `reopened` count its events; `generation` None is a message without a row.
+
+    `exception`: the type of its last failure, with its module.
+    """
 
     message_id: str
     state: str
@@ -91,6 +94,7 @@ class LetterLine:
     failures: int
     replayed: int
     reopened: int
+    exception: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ AT_COMPLETION = (
 )
 #: Beat comes up while the run begins already, and may be killed at its end.
 BEAT_START_S = 15.0
+#: Failures of the database, of a deployment, or of a process that was told to stop: no message is to die of them.
+NOT_ITS_OWN = (
+    "django.db.utils.",
+    "psycopg2.",
+    "celery.exceptions.NotRegistered",
+    "TypeError",
+    "billiard.exceptions.",
+)
 AT_EVERY_END = "webhooks.tasks.publish_event"
 
 
@@ -92,6 +100,17 @@ def only_garbage_is_left(books: Books) -> Finding:
     return none(
         "no dead letter but injected garbage", f"{len(left):,} of {len(books.injected):,} injected", strange
     )
+
+
+def no_message_dies_of_a_passing_fault(books: Books) -> Finding:
+    """A database without space, a worker of the previous release or a stop says nothing about the message."""
+    ours = [letter for letter in books.letters if letter.generation is not None]
+    wrong = (
+        f"{letter.message_id} died of {letter.exception}"
+        for letter in ours
+        if letter.exception.startswith(NOT_ITS_OWN)
+    )
+    return none("no message died of a passing fault", f"{len(ours):,} died", wrong)
 
 
 def replays_are_runs_of_the_same_message(books: Books) -> Finding:

@@ -17,7 +17,7 @@ from lab.chaos.damage import Outcome, damage
 from lab.chaos.director import PATIENCE_S, Director, Struck
 from lab.chaos.faults import KINDS, Hit, Kind
 from lab.chaos.faults.network import _in_flight
-from lab.chaos.faults.processes import _runs_of
+from lab.chaos.faults.processes import runs_of
 from lab.chaos.plot import timeline
 from lab.chaos.proxy import Link, Route
 from lab.chaos.report import verdict
@@ -193,7 +193,7 @@ def test_what_a_worker_has_run_is_what_it_has_in_hand_where_the_shop_keeps_no_ac
     system: Any = SimpleNamespace(
         database=SimpleNamespace(number=number), busy_children=lambda name: [1, 2], pid=lambda name: 3
     )
-    assert _runs_of(system, "worker-a") == 2
+    assert runs_of(system, "worker-a") == 2
     assert [sql for sql in asked if "outbox_outboxmessage" in sql] == []
 
 

@@ -93,6 +93,7 @@ STOCK = "stock is conserved at every sampled instant"
 CONSERVATION = "every message exists once, in one state"
 ONE_PLACE = "every failure has exactly one place"
 GARBAGE_ONLY = "no dead letter but injected garbage"
+PASSING = "no message died of a passing fault"
 LINEAGE = "a replay is another run of the same message"
 BOUND = "broker depth <= limit + relays x batch, always"
 SLOT = "every slot of the schedule has one message"
@@ -136,6 +137,8 @@ def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> No
         ({"requests": [*SOUND.requests[:2], ClientRequest("c", "fail", None)]}, CLIENTS),
         ({"requests": SOUND.requests[:2]}, CLIENTS),
         ({"orders": [COMPLETED, UNDONE, replace(DECLINED, tag="a")]}, CLIENTS),
+        ({"letters": [replace(REPLAYED, exception="django.db.utils.InternalError"), GARBAGE]}, PASSING),
+        ({"letters": [replace(REPLAYED, exception="celery.exceptions.NotRegistered"), GARBAGE]}, PASSING),
         ({"orders": [replace(COMPLETED, fence=3), UNDONE, DECLINED]}, FENCING),
         (
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from lab.chaos.brokers import garbage
+from lab.chaos.brokers import garbage, no_envelopes
 from lab.chaos.faults.kinds import Hit, kind
 from lab.chaos.system import System
 
@@ -36,5 +36,25 @@ def inject_garbage(system: System, dice: random.Random) -> Hit | None:
     for message_id, body, headers, content_type in broken:
         system.injected.add(message_id)
         system.broker.inject(body, headers, content_type, dice.choice(system.broker.queues))
-    system.added_to_broker(len(broken))
-    return Hit(len(broken))
+    items = no_envelopes(dice)
+    for item in items:
+        system.broker.inject_raw(item, dice.choice(system.broker.queues))
+    system.added_to_broker(len(broken) + len(items))
+    return Hit(len(broken) + len(items))
+
+
+@kind("one queue unusable", "broker content")
+def spoil_queue(system: System, dice: random.Random) -> Hit | None:
+    """On Redis a key of another type, on RabbitMQ a leftover classic queue; what was in it is lost."""
+    depths = {queue: depth for queue, depth in system.broker.depths().items() if depth}
+    if "queue" in system.held or not depths:
+        return None
+    queue = dice.choice(sorted(depths))
+    system.broker.spoil(queue)
+    return Hit(
+        depths[queue],
+        note=queue,
+        lasts_s=dice.uniform(4.0, 8.0),
+        places=("queue",),
+        heal=lambda: system.broker.mend(queue),
+    )

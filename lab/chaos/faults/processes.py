@@ -17,7 +17,7 @@ SKEWED_S = 20.0
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 
-def _busy_worker(system: System, dice: random.Random) -> tuple[str, list[int]] | None:
+def busy_worker(system: System, dice: random.Random) -> tuple[str, list[int]] | None:
     workers = system.programs("worker")
     for name in dice.sample(workers, len(workers)):
         busy = system.busy_children(name)
@@ -28,7 +28,7 @@ def _busy_worker(system: System, dice: random.Random) -> tuple[str, list[int]] |
 
 @kind("kill -9 worker child", "worker", times=7, kills=True)
 def kill_child(system: System, dice: random.Random) -> Hit | None:
-    found = _busy_worker(system, dice)
+    found = busy_worker(system, dice)
     if found is None:
         return None
     name, busy = found
@@ -37,7 +37,7 @@ def kill_child(system: System, dice: random.Random) -> Hit | None:
 
 @kind("kill -9 worker parent", "worker", times=2, kills=True)
 def kill_parent(system: System, dice: random.Random) -> Hit | None:
-    found = _busy_worker(system, dice)
+    found = busy_worker(system, dice)
     if found is None:
         return None
     name, busy = found
@@ -106,7 +106,7 @@ def _freeze(system: System, name: str, in_flight: int, seconds: float) -> Hit:
 
 @kind("freeze worker past its leases", "worker")
 def freeze_worker(system: System, dice: random.Random) -> Hit | None:
-    found = _busy_worker(system, dice)
+    found = busy_worker(system, dice)
     # Somebody must be left to take over what the frozen one holds.
     if found is None or len(system.programs("worker")) < 2:
         return None
@@ -132,7 +132,7 @@ def freeze_web(system: System, dice: random.Random) -> Hit | None:
 
 @kind("rolling restart of a worker", "worker", times=2)
 def restart_worker(system: System, dice: random.Random) -> Hit | None:
-    found = _busy_worker(system, dice)
+    found = busy_worker(system, dice)
     if found is None:
         return None
     name, busy = found
@@ -140,7 +140,20 @@ def restart_worker(system: System, dice: random.Random) -> Hit | None:
     return Hit(len(busy), note=name)
 
 
-def _runs_of(system: System, name: str) -> int:
+@kind("SIGTERM to a worker and all its children", "worker", times=2)
+def terminate_group(system: System, dice: random.Random) -> Hit | None:
+    """What systemd does by default (KillMode=control-group)."""
+    found = busy_worker(system, dice)
+    if found is None:
+        return None
+    name, busy = found
+    # Its group is its own: the fleet starts each program as the leader of one.
+    for pid in [system.pid(name), *system.children(name)]:
+        kill(pid, signal.SIGTERM)
+    return Hit(len(busy), note=name)
+
+
+def runs_of(system: System, name: str) -> int:
     """How many messages this worker has run; of a shop that keeps no account of it, how many it has in hand."""
     if not system.database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'outbox_worker'"):
         return len(system.busy_children(name))
@@ -153,7 +166,7 @@ def _runs_of(system: System, name: str) -> int:
 
 
 def skew_clock(system: System, dice: random.Random) -> Hit | None:
-    found = _busy_worker(system, dice)
+    found = busy_worker(system, dice)
     if found is None or len(system.programs("worker")) < 2:
         return None
     name, _ = found
@@ -166,7 +179,7 @@ def skew_clock(system: System, dice: random.Random) -> Hit | None:
     kill(system.pid(name), signal.SIGTERM)
 
     def restore() -> int:
-        ran = _runs_of(system, name)
+        ran = runs_of(system, name)
         system.fleet.set_variables(
             name, {"LD_PRELOAD": None, "FAKETIME": None, "FAKETIME_DONT_FAKE_MONOTONIC": None}
         )
@@ -179,7 +192,6 @@ def skew_clock(system: System, dice: random.Random) -> Hit | None:
 if FAKETIME:
     kind("wrong clock of a worker", "worker")(skew_clock)
 
-#: Kinds that this machine cannot do, with the reason.
 SKIPPED = (
     {} if "wrong clock of a worker" in KINDS else {"wrong clock of a worker": "libfaketime is not installed"}
 )

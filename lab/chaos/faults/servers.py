@@ -14,8 +14,15 @@ import psycopg2
 from lab.chaos.brokers import RedisBroker
 from lab.chaos.faults.kinds import Hit, kind
 from lab.chaos.rabbit import RabbitBroker
-from lab.chaos.system import System, children, kill
+from lab.chaos.system import System, address, children, kill
+from lab.stack.errors import StackError
+from lab.stack.pgbouncer import find_pooler
 
+try:
+    find_pooler()
+    NO_POOLER = ""
+except StackError as missing:
+    NO_POOLER = str(missing)
 ONLY_REDIS = ("redis",)
 ONLY_RABBITMQ = ("rabbitmq",)
 
@@ -147,3 +154,19 @@ def kill_rabbitmq(system: System, dice: random.Random) -> Hit | None:
 def purge(system: System, dice: random.Random) -> Hit | None:
     assert isinstance(system.broker, RabbitBroker)
     return Hit(gone) if (gone := system.broker.purge()) else None
+
+
+def kill_pooler(system: System, dice: random.Random) -> Hit | None:
+    pooler = system.pooler
+    if pooler is None or pooler.died() or "postgres" in system.held:
+        return None
+    routes = [route for route in system.proxy.to("postgres") if route.target == address(pooler.url())]
+    waiting = sum(route.awaiting for route in routes)
+    if not waiting:
+        return None
+    pooler.kill()
+    return Hit(waiting)
+
+
+if not NO_POOLER:
+    kind("kill -9 PgBouncer", "pooler", kills=True)(kill_pooler)
