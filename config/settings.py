@@ -229,6 +229,7 @@ OUTBOX_ON_DEAD = "dlq.capture.on_dead"
 OUTBOX_ON_RESOLVED = "dlq.capture.on_resolved"
 OUTBOX_ON_CANCELLED = "dlq.capture.on_cancelled"
 OUTBOX_MASK = "dlq.masking.masked"
+OUTBOX_ARGUMENTS = "dlq.call.arguments"
 OUTBOX_REPLAY_HEADER = "dlq-replay"
 OUTBOX_EVENTS = {
     "order.completed": [

@@ -16,12 +16,15 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from dlq import replay, selectors
+from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
 from dlq.models import LARGE, DeadLetter, LetterEvent, State
+from dlq.rawmessage import text
 from dlq.refusals import Refusals
 
 _COLOURS = {
@@ -54,7 +57,9 @@ class DeadLetterAdmin(admin.ModelAdmin):
     list_select_related = False
     # Nothing that may hold a secret: a search for its beginnings would find it out, letter by letter.
     search_fields = ("message_id", "task", "exception", "place", "correlation_id", "fingerprint")
-    search_help_text = "id, task, exception, the function that raised, correlation id"
+    search_help_text = (
+        "id, task, exception, the function that raised, correlation id, or an argument: order_id=999, or 999"
+    )
     date_hierarchy = "failed_at"
     # The groups page, and a letter's own, link to the list by it.
     linked_by = ("fingerprint",)
@@ -69,6 +74,8 @@ class DeadLetterAdmin(admin.ModelAdmin):
             {
                 "fields": (
                     "message_id",
+                    "task",
+                    "subjects",
                     "queue",
                     "shown_headers",
                     "kept_message",
@@ -102,11 +109,20 @@ class DeadLetterAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         return super().get_queryset(request).defer(*LARGE)
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[DeadLetter], search_term: str
+    ) -> tuple[QuerySet[DeadLetter], bool]:
+        """Also what was called with this argument: exactly, for the beginning of another id is another id."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        if term := text(search_term.strip()):
+            found |= queryset.filter(about__contains=[term])
+        return found, may_repeat
+
     # --- what is shown ---------------------------------------------------------------------------------
 
     @admin.display(description="task", ordering="task")
     def what(self, letter: DeadLetter) -> str:
-        return letter.task or f"({letter.cause} message)"
+        return letter.call or f"({letter.cause} message)"
 
     @admin.display(description="state", ordering="state")
     def badge(self, letter: DeadLetter) -> SafeString:
@@ -128,7 +144,16 @@ class DeadLetterAdmin(admin.ModelAdmin):
 
     @admin.display(description="called with")
     def call(self, letter: DeadLetter) -> SafeString:
-        return _preformatted(_pretty({"args": masked(letter.args), "kwargs": masked(letter.kwargs)}))
+        args, kwargs = masked_call(letter.task, letter.args, letter.kwargs)
+        return _preformatted(_pretty({"args": args, "kwargs": kwargs}))
+
+    @admin.display(description="about")
+    def subjects(self, letter: DeadLetter) -> SafeString:
+        """Links to all dead letters with the same argument."""
+        url = reverse("admin:dlq_deadletter_changelist")
+        about = [each for each in letter.about if "=" in each] or letter.about
+        links = ((f"{url}?{urlencode({'q': each})}", each) for each in about)
+        return format_html_join(" ", '<a href="{}">{}</a>', links)
 
     @admin.display(description="traceback")
     def shown_traceback(self, letter: DeadLetter) -> SafeString:

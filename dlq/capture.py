@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
+from dlq import call
 from dlq.fingerprint import fingerprint, place
 from dlq.models import Cause, DeadLetter, Happened, LostRun, State
 from dlq.rawmessage import REPLAY_HEADER, RawMessage, storable, text
@@ -59,6 +60,7 @@ def on_dead(
             "task": text(task)[:255],
             "args": storable(args),
             "kwargs": storable(kwargs),
+            "about": call.subjects(text(task), storable(args), storable(kwargs)),
             "queue": text(queue)[:255],
             "headers": storable(headers),
             "correlation_id": correlation_of(headers),
@@ -98,6 +100,7 @@ def record_raw(
         "task": text(task)[:255],
         "args": storable(args),
         "kwargs": storable(kwargs),
+        "about": call.subjects(text(task), storable(args), storable(kwargs)),
         "queue": raw.queue,
         "headers": storable(raw.headers) if keep_raw else {},
         "correlation_id": correlation_of(raw.headers),

@@ -17,15 +17,11 @@ from celery.worker import consumer as celery_consumer
 
 from dlq import capture, conf, transport, validation
 from dlq.ending import Ending
-from dlq.masking import masked_prefix
 from dlq.models import Cause
 from dlq.rawmessage import RawMessage, message_key, text
 from dlq.shelf import shelf
 
 logger = logging.getLogger(__name__)
-
-#: Characters of an error in the log; the letter has more of it.
-MAX_LOGGED = 300
 
 
 class Consumer(celery_consumer.Consumer):
@@ -127,10 +123,9 @@ class Consumer(celery_consumer.Consumer):
 
     def park(self, message: Any, exc: Exception, cause: Cause) -> None:
         """Record the message as it is, then acknowledge it; hold it while it cannot be recorded."""
-        # Bounded and masked: an error of decoding quotes the whole body.
-        name, error = type(exc).__name__, masked_prefix(text(exc), MAX_LOGGED)
-        logger.error("A message is put to the dead letters (%s): %s: %s", cause, name, error)
-        self._ending(message, exc, cause).conclude(
+        ending = self._ending(message, exc, cause)
+        logger.error("A message is put to the dead letters (%s): %s", cause, ending)
+        ending.conclude(
             acknowledge=lambda: self._acknowledge(message),
             requeue=lambda: message.reject_log_error(logger, self.connection_errors, requeue=True),
         )

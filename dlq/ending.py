@@ -11,7 +11,8 @@ from typing import Any
 
 from django.db import transaction
 
-from dlq import capture, conf
+from dlq import call, capture, conf
+from dlq.masking import masked_prefix
 from dlq.models import Cause
 from dlq.rawmessage import REPLAY_HEADER, RawMessage, message_key, text
 from dlq.shelf import shelf
@@ -19,6 +20,8 @@ from dlq.shelf import shelf
 #: Tries after which a record that the database refuses, although it is there, is made without what it refuses;
 #: a minute and a half on the shelf.
 MAX_REFUSALS = 10
+#: Characters of an error in the log; the dead letter has more of it.
+MAX_LOGGED = 300
 
 
 @dataclass
@@ -119,9 +122,28 @@ class Ending:
         )
         capture.forget_lost_runs(key)
 
+    @property
+    def generation(self) -> int | None:
+        """Which run of a journalled message ended; None where it has no journal."""
+        return conf.generation(self.raw.headers)
+
+    def __str__(self) -> str:
+        """For the log: `task(order_id=999) <message id> attempt 3 of 4: Error: text (correlation c-1)`.
+
+        Bounded and masked: an error of decoding quotes the whole body.
+        """
+        key, _ = message_key(self.fields, self.raw.digest)
+        limit = getattr(call.registered(self.task), "max_retries", None)
+        attempt = f"attempt {self._attempts()}" + ("" if limit is None else f" of {limit + 1}")
+        return (
+            f"{self.task or 'message'}({call.arguments(self.task, self.args, self.kwargs)}) {key}"
+            f" {attempt if self.generation is None else f'generation {self.generation}'}:"
+            f" {type(self.exception).__name__}: {masked_prefix(text(self.error), MAX_LOGGED)}"
+            f" (correlation {masked_prefix(capture.correlation_of(self.raw.headers), MAX_LOGGED) or 'none'})"
+        )
+
     def _ask_journal(self, key: str) -> str | None:
-        journal = conf.hook("DLQ_JOURNAL")
-        generation = conf.generation(self.raw.headers)
+        journal, generation = conf.hook("DLQ_JOURNAL"), self.generation
         if journal is None or generation is None:
             return None
         verdict: str | None = journal(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery import current_app
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
+from dlq import call
 from dlq.rawmessage import RawMessage
 
 #: What a list of letters does not show, and must not load for every row: a message may have megabytes.
@@ -59,6 +61,13 @@ class DeadLetter(models.Model):
     queue = models.CharField(max_length=255, blank=True, default="")
     args = models.JSONField(null=True, blank=True, help_text="null: not known, see the raw message")
     kwargs = models.JSONField(null=True, blank=True, help_text="null: not known, see the raw message")
+    # The database has the default, too: processes of the release before this one write without it.
+    about = models.JSONField(
+        default=list,
+        db_default=Value([], models.JSONField()),
+        blank=True,
+        help_text="what it is found by: 'order_id=999' and '999'",
+    )
     headers = models.JSONField(default=dict, blank=True)
     correlation_id = models.CharField(max_length=255, blank=True, default="")
     generation = models.BigIntegerField(
@@ -98,6 +107,7 @@ class DeadLetter(models.Model):
             models.Index(fields=["fingerprint"], name="dlq_group", condition=Q(closed_at=None)),
             models.Index(fields=["-failed_at", "-id"], name="dlq_by_time"),
             models.Index(fields=["closed_at"], name="dlq_closed", condition=Q(closed_at__isnull=False)),
+            GinIndex(fields=["about"], opclasses=["jsonb_path_ops"], name="dlq_about"),
             models.Index(fields=["correlation_id"], name="dlq_correlation", condition=~Q(correlation_id="")),
         )
         constraints = (
@@ -126,6 +136,13 @@ class DeadLetter(models.Model):
         first = self.error.strip().splitlines()[0] if self.error.strip() else ""
         name = self.exception.rpartition(".")[2]
         return f"{name}: {first}" if name and first else name or first
+
+    @property
+    def call(self) -> str:
+        """One line: `process_order(order_id=999)`, secrets masked."""
+        name = self.task.rpartition(".")[2]
+        shown = call.arguments(self.task, self.args, self.kwargs)
+        return f"{name}({shown})" if name or shown else ""
 
     @property
     def payload(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from django.db import connection, transaction
 
-from dlq import capture, replay
+from dlq import call, capture, replay
 from dlq.masking import masked_text
 from dlq.models import LARGE, Cause, DeadLetter, Happened, State
 from dlq.rawmessage import storable, text
@@ -93,6 +93,7 @@ class DeadLetterQueue:
             "queue": text(queue)[:255],
             "args": None if keyword else storable(arguments),
             "kwargs": storable(payload) if keyword else None,
+            "about": call.subjects("", storable(arguments), storable(payload) if keyword else {}),
             **capture.described(exception=None, error=error, traceback="", task=""),
         }
         with transaction.atomic():

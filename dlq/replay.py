@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from kombu import Exchange
 from kombu.serialization import dumps, loads
 
-from dlq import capture, conf
+from dlq import call, capture, conf
 from dlq.models import Cause, DeadLetter, Happened, State
 from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 
@@ -156,7 +156,7 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
             f"{letter.message_id} is {letter.cause}: sent again as it is, it can only fail again"
         )
     if letter.raw is not None:
-        if _task(letter) is None:
+        if call.registered(letter.task) is None:
             raise NotReplayable(
                 f"no task {letter.task!r} is registered here: deploy it, or discard the letter"
             )
@@ -269,7 +269,7 @@ def _body(letter: DeadLetter, raw: RawMessage, retries: int | None) -> tuple[byt
 
 def _renewed(fields: dict[str, Any], letter: DeadLetter, retries: int | None) -> dict[str, Any]:
     """The fields for another run: not expired, not compressed (the kept body is not), with tries left."""
-    task = _task(letter)
+    task = call.registered(letter.task)
     limit = task.max_retries if task else None
     # Celery counts what is spent, and not what is left.
     spent = 0 if limit is None or retries is None else max(0, limit - retries)
@@ -278,14 +278,6 @@ def _renewed(fields: dict[str, Any], letter: DeadLetter, retries: int | None) ->
     dropped.add(conf.generation_path()[0])
     kept = {key: value for key, value in fields.items() if key not in dropped}
     return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
-
-
-def _task(letter: DeadLetter) -> Any:
-    """The letter's task, or None when this deployment has none of that name."""
-    if letter.task not in current_app.tasks:
-        # Only workers import the task modules by themselves; a web process has what it happened to import.
-        current_app.loader.import_default_modules()
-    return current_app.tasks.get(letter.task)
 
 
 def _run_handler(letter: DeadLetter, retries: int | None) -> str:

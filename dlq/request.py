@@ -96,7 +96,8 @@ class Request(celery_request.Request):
         elif isinstance(exception, MemoryError):
             exc_info = _info(OutOfMemory(text(exception) or "MemoryError"), traceback=exc_info.traceback)
         exception = _unwrapped(exc_info.exception)
-        self._end(exception, traceback=exc_info.traceback, lost=isinstance(exception, WorkerLostError))
+        lost = isinstance(exception, WorkerLostError)
+        self._end(exception, traceback=exc_info.traceback, lost=lost, told=return_ok)
         self._report(exc_info, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -127,12 +128,19 @@ class Request(celery_request.Request):
         )
 
     def _end(
-        self, exception: BaseException, *, traceback: str, lost: bool, cause: Cause | None = None
+        self,
+        exception: BaseException,
+        *,
+        traceback: str,
+        lost: bool,
+        cause: Cause | None = None,
+        told: bool = False,
     ) -> None:
+        """`told`: the child lived to report the end, and its journal, if it has one, wrote the line of the log."""
         if self._ended:
             return
         self._ended = True
-        Ending(
+        ending = Ending(
             raw=RawMessage.of(self.message),
             fields=self.request_dict,
             exception=exception,
@@ -148,14 +156,16 @@ class Request(celery_request.Request):
             lost=lost and not self.acknowledged,
             stopped=_is_stopping(),
             pid=cast("int | None", self.worker_pid),  # celery-types takes it for text
-        ).conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
+        )
+        if not (told and ending.generation is not None):
+            logger.error("%s", ending)
+        ending.conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
 
     def _report(self, exc_info: Any, *, return_ok: bool) -> None:
-        """Tell others about a failure that the child did not live to tell: signal, event, log."""
+        """Tell others about a failure that the child did not live to tell: signal and event."""
         if return_ok:
             return
         exception = _unwrapped(exc_info.exception)
-        logger.error("Task %s[%s] ended: %s", self.name, self.id, safe_repr(exception))
         signals.task_failure.send(
             sender=self.task, task_id=self.id, exception=exception, args=self.args, kwargs=self.kwargs,
             traceback=exc_info.tb, einfo=exc_info,

@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models import Count, Max, Min, Q, QuerySet, Value
 from django.db.models.functions import Now
 
+from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
 from dlq.models import SENT_BY_OTHERS, DeadLetter, Happened, LetterEvent, State, Tally, labels
 
@@ -135,14 +136,16 @@ def exported(letters: QuerySet[DeadLetter]) -> Iterator[dict[str, Any]]:
 
 def detail(letter: DeadLetter) -> dict[str, Any]:
     """Everything that may be shown about one letter."""
+    args, kwargs = masked_call(letter.task, letter.args, letter.kwargs)
     return {
         "message_id": letter.message_id,
         "state": letter.state,
         "cause": letter.cause,
         "task": letter.task,
         "queue": letter.queue,
-        "args": masked(letter.args),
-        "kwargs": masked(letter.kwargs),
+        "call": letter.call,
+        "args": args,
+        "kwargs": kwargs,
         "headers": masked(letter.headers),
         "correlation_id": letter.correlation_id,
         "generation": letter.generation,

@@ -11,9 +11,8 @@ from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 
-from outbox import journal
+from outbox import journal, report
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
 
 #: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
@@ -79,13 +78,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 
 def _masked(name: str) -> Any:
-    """A read-only field that shows this one through `settings.OUTBOX_MASK`: what a message carries may be a secret."""
+    """A read-only field that shows this one without secrets."""
 
     @admin.display(description=name)
     def shown(message: OutboxMessage) -> str:
-        value = getattr(message, name)
-        path = getattr(settings, "OUTBOX_MASK", None)
-        return json.dumps(import_string(path)(value) if path else value, ensure_ascii=False, indent=1)
+        return json.dumps(report.masked(getattr(message, name)), ensure_ascii=False, indent=1)
 
     return shown
 
@@ -94,7 +91,7 @@ def _masked(name: str) -> Any:
 class OutboxMessageAdmin(ReadOnlyAdmin):
     list_display = (
         "created_at",
-        "task",
+        "call",
         "status",
         "queue",
         "attempts",
@@ -109,8 +106,17 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     exclude = ("args", "kwargs", "headers", "errors")
-    readonly_fields = tuple(_masked(name) for name in exclude)
+    readonly_fields = ("whole_call", _masked("headers"), _masked("errors"))
     actions = ("cancel_selected",)
+
+    @admin.display(description="task", ordering="task")
+    def call(self, message: OutboxMessage) -> str:
+        return f"{message.task}({report.arguments(message.task, message.args, message.kwargs)})"
+
+    @admin.display(description="call")
+    def whole_call(self, message: OutboxMessage) -> str:
+        """Which position is which argument, and which are secret, its task says."""
+        return f"{message.task}({report.arguments(message.task, message.args, message.kwargs, limit=None)})"
 
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:

@@ -71,7 +71,7 @@ def check_desk(**_: Any) -> list[CheckMessage]:
                 id="outbox.E008",
             )
         )
-    for name in (*_DESK, "OUTBOX_MASK"):
+    for name in (*_DESK, "OUTBOX_MASK", "OUTBOX_ARGUMENTS"):
         path = getattr(settings, name, None)
         if not path or name == "OUTBOX_REPLAY_HEADER":
             continue

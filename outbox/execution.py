@@ -19,7 +19,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from outbox import journal, refusal, worker
+from outbox import journal, refusal, report, worker
 from outbox.context import Run, running
 from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
@@ -132,6 +132,7 @@ def _run_claimed(task: OutboxTask, claimed: journal.Claimed) -> Any:
 
 def _body(task: OutboxTask, claimed: journal.Claimed) -> Any:
     task.request.retries = claimed.attempts
+    task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
     with running(run):
         try:
@@ -176,10 +177,14 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
     kind = about(error)
     if kind is About.SERVER:
         delay_s = random.uniform(UNABLE_S / 2, UNABLE_S)
+        report.ended(task, claimed, error=text, outcome=f"put off for {delay_s:.1f} s")
         return _record(lambda: journal.defer(claimed, delay_s=delay_s, reason=text), Retry(text))
     if kind is About.CONNECTION:
+        report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
         return _record(lambda: journal.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     if isinstance(error, Defer):
+        outcome = f"put off for {error.seconds:g} s"
+        report.ended(task, claimed, error=error.reason, outcome=outcome, level=logging.INFO)
         return _record(
             lambda: journal.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
         )
@@ -188,21 +193,26 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
             claimed.message_id, claimed.generation, token=claimed.token, error=text, grace_s=skew_grace_s()
         )
     ):
+        report.ended(task, claimed, error=text, outcome="put off")
         raise Retry(text)
     if isinstance(error, Retry):
         cause = error.exc
         if not task.spent(error, claimed.attempts):
             text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
             delay_s = task.delay_of(error, claimed.attempts)
+            report.ended(task, claimed, error=text, outcome=f"failed, again in {delay_s:.1f} s")
             return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), error)
         error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
         text = f"{type(error).__name__}: {error}"
     if isinstance(error, Reject) and error.requeue:
+        report.ended(task, claimed, error=text, outcome=f"put off for {INTERRUPTED_S:g} s")
         return _record(lambda: journal.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
     if not isinstance(error, VersionSkew) and task.may_retry(error, claimed.attempts):
         delay_s = task.retry_delay_s(claimed.attempts)
+        report.ended(task, claimed, error=text, outcome=f"failed, again in {delay_s:.1f} s")
         return _record(lambda: journal.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error))
     if may_pass(error):
+        report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
         return _record(lambda: journal.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     trace = "".join(traceback.format_exception(error))
     buried = patiently(
@@ -218,8 +228,9 @@ def _failed(task: OutboxTask, claimed: journal.Claimed, error: Exception) -> Any
     )
     if not buried:
         # Another run has taken the message over, and its end is the one that counts.
-        log.warning("%s %s: the claim was lost; not buried: %s", task.name, claimed.message_id, text)
+        report.ended(task, claimed, error=text, outcome="failed, and another run has the message")
         return SKIPPED
+    report.ended(task, claimed, error=text, outcome="failed for good", level=logging.ERROR)
     raise error
 
 

@@ -8,6 +8,7 @@ still inside a long transaction.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,9 @@ _SKEWED_SINCE = "coalesce((errors -> -1 ->> 'skewed_since')::timestamptz, clock_
 #: A copy that names another task than the row is none of ours, whatever id and generation it carries.
 _NAMED = "task = coalesce(%(task)s, task)"
 
+#: What a run is told by its claim.
+_CLAIMED = f"attempts, correlation_id, ordering_key, replays, headers ->> '{RETRIES_HEADER}', args, kwargs"
+
 # What every message costs, so these are prepared; all others are for messages in trouble.
 _CLAIM = Prepared(
     f"""
@@ -61,13 +65,13 @@ _CLAIM = Prepared(
           AND (lease_token IS NULL OR lease_until < clock_timestamp())
         FOR UPDATE SKIP LOCKED
     )
-    RETURNING attempts, correlation_id, ordering_key, replays, args, kwargs
+    RETURNING {_CLAIMED}
     """,
     id="uuid", generation="int", task="text", token="uuid", worker="text", lease="float8", max="int",
 )  # fmt: skip
 _LOCK = Prepared(
     f"""
-    SELECT attempts, correlation_id, ordering_key, replays, args, kwargs,
+    SELECT {_CLAIMED},
            set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
     FROM outbox_outboxmessage
     WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED
@@ -91,7 +95,8 @@ _DONE = Prepared(
 class Claimed:
     """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock.
 
-    `args` and `kwargs` are the row's: what the copy carries is whatever somebody wrote into the broker.
+    `retries`: how many its replay may have, None where the task says. `args` and `kwargs` are the row's: what the copy
+    carries is whatever somebody wrote into the broker.
     """
 
     message_id: uuid.UUID
@@ -100,6 +105,7 @@ class Claimed:
     correlation_id: str
     ordering_key: str
     replays: int
+    retries: int | None
     args: list[Any]
     kwargs: dict[str, Any]
     token: uuid.UUID | None
@@ -158,14 +164,16 @@ def lock(
     )
     if row is None:
         return refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
-    return _claimed(message_id, generation, row[:6], None)
+    return _claimed(message_id, generation, row[:7], None)
 
 
 def _claimed(
     message_id: uuid.UUID, generation: int, row: tuple[Any, ...], token: uuid.UUID | None
 ) -> Claimed:
-    attempts, correlation_id, ordering_key, replays, args, kwargs = row
-    content = decoded(args), decoded(kwargs)
+    attempts, correlation_id, ordering_key, replays, retries, args, kwargs = row
+    # A producer may have written a header of that name.
+    allowed = int(retries) if retries and re.fullmatch("[0-9]{1,6}", retries) else None
+    content = allowed, decoded(args), decoded(kwargs)
     return Claimed(
         message_id, generation, attempts, correlation_id, ordering_key, replays, *content, token=token
     )

@@ -6,6 +6,7 @@ with it.
 
 from __future__ import annotations
 
+import inspect
 import random
 import uuid
 from collections.abc import Mapping
@@ -60,6 +61,8 @@ class OutboxTask(Task):
     default_retry_delay: float | None = None  # type: ignore[assignment]
     #: Seconds after which the body gets SoftTimeLimitExceeded, a minute before the default hard limit.
     soft_time_limit: int | None = 300
+    #: Names of arguments that are never shown: in no log, no list and no page, whether given by name or by position.
+    secret_arguments: ClassVar[tuple[str, ...]] = ()
     queue: str | None = None
     #: For the worker's Request class: a run before the message's `eta` puts it off, see `_run_without_journal`.
     keeps_delays: ClassVar[bool] = True
@@ -94,6 +97,11 @@ class OutboxTask(Task):
             raise ImproperlyConfigured(
                 f"{cls.name}: a message of the outbox does not expire; look in the task whether it still matters"
             )
+        if isinstance(cls.secret_arguments, str) or (
+            unknown := set(cls.secret_arguments) - set(inspect.signature(cls.run).parameters)
+        ):
+            given = repr(cls.secret_arguments) if isinstance(cls.secret_arguments, str) else sorted(unknown)
+            raise ImproperlyConfigured(f"{cls.name}: secret_arguments names none of its arguments: {given}")
         if cls.soft_time_limit and cls.time_limit and cls.soft_time_limit >= cls.time_limit:
             cls.soft_time_limit = None
 
@@ -103,6 +111,7 @@ class OutboxTask(Task):
             return super().__call__(*args, **kwargs)
         # Set once, so that a task that calls itself as a function makes a plain call.
         request.outbox_begun = _BEGUN
+        request.replay_retries = None
         wire = request.get("outbox")
         try:
             with within_hard_limit(self.hard_limit_s()):
@@ -280,7 +289,7 @@ class OutboxTask(Task):
 
         The operator's number where it was replayed with one, else `asked`, else the task's.
         """
-        of_replay: int | None = (self.request.get("outbox") or {}).get("retries")
+        of_replay: int | None = self.request.get("replay_retries")
         if of_replay is not None:
             return of_replay
         return self.max_retries if asked is None else asked

@@ -62,15 +62,12 @@ class Outgoing:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What a claim is checked against, what the sweeper needs to know of the copy, and a replay's own retries."""
-        identity = {
+        """What a claim is checked against, and what the sweeper needs to know of the copy."""
+        return {
             "generation": self.generation,
             "publish": self.publish_count,
             "published_at": self.published_at,
         }
-        if RETRIES_HEADER in self.headers:
-            identity["retries"] = json.loads(self.headers).get(RETRIES_HEADER)
-        return identity
 
     def amqp_properties(self) -> dict[str, Any]:
         return {

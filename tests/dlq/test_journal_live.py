@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pytest_django import DjangoDbBlocker
 
+import outbox
 from config.celery import app
 from dlq import replay
+from dlq.masking import MASK
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from outbox.models import OutboxMessage
 from tests.support import effects, rawpublish, tasks
@@ -111,6 +115,42 @@ def test_a_revoked_message_is_a_letter_that_says_so(live: Process) -> None:
     tasks.note.apply_async(("revoked",), task_id=message_id)
     letter = the_letter(message_id)
     assert (letter.cause, letter.exception) == ("revoked", "dlq.request.Revoked")
+
+
+def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no_secret(
+    live: Process,
+) -> None:
+    secret = "Qx7hunter2hunter2"
+    task = tasks.is_refused.s(999, secret, note="x").set(correlation_id="c-999")
+    message_id = str(outbox.enqueue(task))
+    letter = the_letter(message_id)
+    assert letter.call == f"is_refused(order_id=999, pass_phrase_of={MASK}, note='x')"
+    assert letter.about == ["order_id=999", "999", "note=x", "x"]
+    log = live.output()
+    said = [line.partition(": ")[2] for line in log.splitlines() if "tests.support.tasks.is_refused(" in line]
+    call = f"tests.support.tasks.is_refused(order_id=999, pass_phrase_of={MASK}, note='x') {message_id}"
+    error = f"ConnectionError: refused: password={MASK} (correlation c-999)"
+    assert len(said) == 2
+    assert re.fullmatch(
+        re.escape(f"{call} attempt 1 of 2 failed, again in ") + r"[\d.]+ s: " + re.escape(error), said[0]
+    )
+    assert said[1] == f"{call} attempt 2 of 2 failed for good: {error}"
+    assert secret not in log
+    assert secret in json.dumps(OutboxMessage.objects.get().args), "the mask is no part of the message"
+
+
+def test_what_the_parent_saw_end_has_a_line_that_says_which_call_it_was(live: Process) -> None:
+    message_id = str(outbox.enqueue(tasks.over_the_hard_limit.s("over").set(correlation_id="c-1")))
+    the_letter(message_id)
+    line = (
+        f"tests.support.tasks.over_the_hard_limit(name='over') {message_id} generation 1: TimeLimitExceeded: "
+        "TimeLimitExceeded(1,) (correlation c-1)"
+    )
+    await_(lambda: line in live.output(), "the line")
+    refused = rawpublish.send("no.such.task", 999, "password=hunter2", _headers={"correlation_id": "c-2"})
+    await_(lambda: DeadLetter.objects.filter(message_id=refused).exists(), "the second letter")
+    line = f"no.such.task(999, 'password={MASK}') {refused} attempt 1: NotRegistered: 'no.such.task' (correlation c-2)"
+    await_(lambda: line in live.output(), "the second line")
 
 
 def test_a_discarded_letter_releases_the_group_that_waits_behind_it(live: Process) -> None:

@@ -66,6 +66,12 @@ def transactional_wrong(name: str) -> None:
     raise ValueError("wrong")
 
 
+@shared_task(autoretry_for=(ConnectionError,), max_retries=1, secret_arguments=("pass_phrase_of",))
+def is_refused(order_id: int, pass_phrase_of: str, note: str = "") -> None:
+    """A call with a secret in a position, whose error quotes it."""
+    raise ConnectionError(f"refused: password={pass_phrase_of}")
+
+
 @shared_task
 def deferred_until(name: str, runs: int) -> None:
     effects.add(name)

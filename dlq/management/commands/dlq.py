@@ -69,7 +69,7 @@ class Command(BaseCommand):
         for letter in letters.defer(*LARGE)[: options["limit"]]:
             self.stdout.write(
                 f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.state:<9}  {letter.queue or '-':<9}"
-                f"  {letter.message_id}  {letter.task or '-'}  {masked_text(letter.summary)[:120]}"
+                f"  {letter.message_id}  {letter.call or '-'}  {masked_text(letter.summary)[:120]}"
             )
         self.stderr.write(f"{letters.count()} letters")
 
@@ -170,6 +170,9 @@ def _add_narrowing(parser: ArgumentParser) -> None:
     parser.add_argument("--queue", type=text)
     parser.add_argument("--exception", type=text, help="type, with its module")
     parser.add_argument("--cause", choices=Cause.values)
+    parser.add_argument(
+        "--about", type=text, help="an argument that it was called with: order_id=999, or 999"
+    )
 
 
 def _add_selection(parser: ArgumentParser) -> None:
@@ -187,4 +190,6 @@ def _filtered(options: dict[str, Any]) -> QuerySet[DeadLetter]:
 
 def _narrowed(letters: QuerySet[DeadLetter], options: dict[str, Any]) -> QuerySet[DeadLetter]:
     wanted = {name: options[name] for name in ("task", "queue", "exception", "cause") if options[name]}
+    if options["about"]:
+        wanted["about__contains"] = [options["about"]]
     return letters.filter(**wanted)

@@ -1,0 +1,50 @@
+"""What the log says of a run that failed: which call, which attempt, what went wrong and what comes next.
+
+Arguments and errors may hold secrets: `OUTBOX_ARGUMENTS`, f(task, args, kwargs, limit), writes the arguments as text of
+at most `limit` characters, None for any number, and `OUTBOX_MASK`, f(value), what else is shown. Without the former no
+arguments are shown.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+if TYPE_CHECKING:
+    from outbox.journal import Claimed
+    from outbox.task import OutboxTask
+
+log = logging.getLogger(__name__)
+
+#: Characters of an error in the log; it is masked with what follows them, so that no secret is cut to what looks like none.
+MAX_ERROR, MARGIN = 300, 4
+MAX_ARGUMENTS = 200
+
+
+def ended(
+    task: OutboxTask, claimed: Claimed, *, error: str, outcome: str, level: int = logging.WARNING
+) -> None:
+    """One line: `task(order_id=999) <message id> attempt 2 of 6 failed, again in 4.2 s: Error: text (correlation c-1)`."""
+    limit = task.retry_limit()
+    log.log(
+        level,
+        "%s(%s) %s attempt %d of %s %s: %s (correlation %s)",
+        *(task.name, arguments(task.name, claimed.args, claimed.kwargs), claimed.message_id),
+        *(claimed.attempts + 1, "any number" if limit is None else limit + 1, outcome),
+        *(masked(error[: MAX_ERROR * MARGIN])[:MAX_ERROR], claimed.correlation_id or "none"),
+    )
+
+
+def arguments(task: str, args: Any, kwargs: Any, limit: int | None = MAX_ARGUMENTS) -> str:
+    """The arguments as text of at most `limit` characters, without secrets; `...` where no setting says how."""
+    path = getattr(settings, "OUTBOX_ARGUMENTS", None)
+    return str(import_string(path)(task, args, kwargs, limit)) if path else "..."
+
+
+def masked(value: Any) -> Any:
+    """`value` as it may be shown."""
+    path = getattr(settings, "OUTBOX_MASK", None)
+    return import_string(path)(value) if path else value
