@@ -2,8 +2,10 @@
 """Django's command-line utility for Holdfast."""
 
 import os
+import select
 import signal
 import sys
+from typing import TextIO
 
 
 def main() -> None:
@@ -21,8 +23,14 @@ def main() -> None:
         # What is buffered meets a closed pipe here, and not where Python could only complain about it.
         sys.stdout.flush()
     except BrokenPipeError:
+        if not any(_is_unread(stream) for stream in (sys.stdout, sys.stderr)):
+            # A connection of the command's own broke, which is a failure like any other.
+            raise
         # `| head` has read enough. The rest goes nowhere, and the status is that of a program that SIGPIPE ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            if _is_unread(stream):
+                os.dup2(nowhere, stream.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -34,6 +42,13 @@ def main() -> None:
         if "--traceback" in sys.argv or not may_pass(error):
             raise
         sys.exit(f"CommandError: {describe(error)}: look at the server of DATABASE_URL")
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether the reader of this pipe is gone."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,34 @@ def test_an_export_whose_reader_has_seen_enough_ends_without_a_word(letters: int
         assert exporting.wait(60) == 128 + signal.SIGPIPE
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_command_whose_messages_nobody_reads_ends_without_a_word() -> None:
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "dlq", "show", "unknown"],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as showing:  # fmt: skip
+        assert showing.stdout is not None
+        assert showing.stderr is not None
+        showing.stderr.close()
+        assert showing.stdout.read() == b""
+        assert showing.wait(60) == 128 + signal.SIGPIPE
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_has_seen_enough() -> None:
+    breaks = (
+        "import manage, django.core.management as m\n"
+        "def broken(argv): raise BrokenPipeError('the broker hung up')\n"
+        "m.execute_from_command_line = broken\n"
+        "manage.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", breaks],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("BrokenPipeError: the broker hung up\n")
+
+
 def test_a_command_that_is_interrupted_ends_without_a_traceback() -> None:
     with socket.socket() as silent:
         # A database that takes the connection and never answers.
