@@ -45,11 +45,7 @@ def stats() -> dict[str, Any]:
     closed = DeadLetter.objects.filter(closed_at__gt=hour_ago, failed_first_at__lte=hour_ago).count()
     deaths: Counter[tuple[str, str, str]] = Counter()
     replays: Counter[str] = Counter()
-    columns = ("queue", "task", "exception", "what")
-    happened = LetterEvent.objects.order_by().values_list(*columns)
-    gone = Tally.objects.values_list(*columns, "count")
-    # One statement, so that what is deleted just now is in one of the two, and not in none or both.
-    for queue, task, exception, what, count in happened.annotate(count=Count("pk")).union(gone, all=True):
+    for queue, task, exception, what, count in happened():
         if what in (Happened.FAILED, Happened.REOPENED):
             deaths[queue, task, exception] += count
         replays[what] += count
@@ -70,6 +66,18 @@ def stats() -> dict[str, Any]:
             "returned": replays[Happened.RETURNED],
         },
     }
+
+
+def happened() -> QuerySet[Any, tuple[str, str, str, str, int]]:
+    """(queue, task, exception, what, count) of all that ever happened; the same labels may come twice.
+
+    One statement, so that what is deleted just now is in one of the two, and not in none or both.
+    """
+    columns = ("queue", "task", "exception", "what")
+    kept = LetterEvent.objects.order_by().values_list(*columns).annotate(count=Count("pk"))
+    gone = Tally.objects.values_list(*columns, "count")
+    # The union would take the model's own order, by a column that it does not have; Django 6.1 refuses that.
+    return kept.union(gone, all=True).order_by()
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def read_only(server: Redis, client: redis.Redis) -> None:
 
 
 def unable_to_save(server: Redis, client: redis.Redis) -> None:
-    (server.home() / "taken.rdb").mkdir()
-    client.config_set("dbfilename", "taken.rdb")
+    # Under the name that it has by default: Redis 7 lets nobody set another one while it runs.
+    (server.home() / "dump.rdb").mkdir()
     client.config_set("save", "3600 1")
     client.bgsave()
     await_(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the save has failed")
