@@ -10,9 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from config.celery import app
-from dlq import replay
+from dlq import capture, replay
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
-from dlq.rawmessage import REPLAY_HEADER
+from dlq.rawmessage import REPLAY_HEADER, RawMessage
 from dlq.replay import NotReplayable
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -158,8 +158,13 @@ def test_a_message_that_only_an_older_deployment_could_not_read_is_sent_again_by
 
 
 def test_a_message_whose_journal_has_forgotten_it_runs_when_it_is_sent_again(live: Process) -> None:
-    headers = {"outbox": {"generation": 1}, "expires": "2020-01-01T00:00:00+00:00"}
-    letter = letter_of(rawpublish.send(f"{TASKS}note", "forgotten", _headers=headers))
+    headers = rawpublish.task_headers(f"{TASKS}note", outbox={"generation": 1})
+    raw = RawMessage(
+        b'[["forgotten"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "default"}
+    )
+    letter = capture.record_raw(
+        message_key=headers["id"], raw=raw, cause=Cause.FAILED, error="no", task=f"{TASKS}note"
+    )
     replay.replay(letter.pk)
     await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
     assert effects.count("forgotten") == 1
