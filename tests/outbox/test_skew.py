@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -30,12 +31,15 @@ def test_a_task_or_an_argument_that_an_old_worker_does_not_know_waits_for_a_new_
     def refused() -> bool:
         return all(message.errors for message in messages.all())
 
-    with relay(), worker(concurrency=1, name="old", env={"HOLDFAST_TEST_OLD_VERSION": "1"}):
-        await_(refused, "the old worker has refused each of them")
-        assert {(message.attempts, message.deliveries) for message in messages.all()} == {(0, 0)}
-        assert not DeadLetter.objects.exists()
-        with worker(concurrency=1, name="new"):
-            wait_until_settled(120)
+    with ExitStack() as running:
+        running.enter_context(relay())
+        with worker(concurrency=1, name="old", env={"HOLDFAST_TEST_OLD_VERSION": "1"}):
+            await_(refused, "the old worker has refused each of them")
+            assert {(message.attempts, message.deliveries) for message in messages.all()} == {(0, 0)}
+            assert not DeadLetter.objects.exists()
+            running.enter_context(worker(concurrency=1, name="new"))
+        # Side by side each refusal doubles the delay, so that this would end when luck has it.
+        wait_until_settled(60)
     assert {message.status for message in messages.all()} == {"done"}
     assert len(effects.names()) == len(set(effects.names())) == 3
     first = {message.task.rpartition(".")[2]: message.errors[0]["error"] for message in messages.all()}
