@@ -5,10 +5,11 @@ from typing import ClassVar
 from celery.worker import consumer as celery_consumer
 from kombu.common import ignore_errors
 
+from config.unusable import UsableQueues
 from dlq import consumer
 
 
-class Consumer(consumer.Consumer):
+class Consumer(UsableQueues, consumer.Consumer):
     """Survives the loss of Redis with work in hand, and declares no queues for delays.
 
     Delays: on quorum queues Celery's native delayed delivery would declare 28 queues and exchanges for messages with

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from monitoring import sources
 from monitoring.snapshot import Snapshot
 
 
@@ -39,6 +40,8 @@ class Thresholds:
     max_repeated_age_s: float = 345_600.0
     #: The same for queues whose schedules are shorter.
     max_repeated_age_by_queue: Mapping[str, float] = field(default_factory=dict)
+    #: Queues that the broker takes nothing for, while it works for others.
+    max_unusable_queues: int = 0
     #: Workers that were there lately, did not end in order, and have not come back.
     max_workers_lost: int = 0
     #: A working day: the desk that should have looked at it did not.
@@ -159,6 +162,17 @@ def repeated_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return Alert("repeated_age", message, age, limit(worst.name))
 
 
+def queue_unusable(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    unusable = [queue for queue in snapshot.queues.values() if queue.unusable]
+    if len(unusable) <= thresholds.max_unusable_queues:
+        return None
+    details = "; ".join(
+        f"{queue.name} for {queue.unusable_for_s:.0f} s ({queue.unusable})" for queue in unusable
+    )
+    message = f"The broker takes no messages for: {details}"
+    return Alert("queue_unusable", message, len(unusable), thresholds.max_unusable_queues)
+
+
 def workers_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     lost = snapshot.workers_lately - snapshot.workers
     if lost <= thresholds.max_workers_lost:
@@ -175,6 +189,14 @@ def workers_gone(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return Alert("workers_gone", f"No worker has a heartbeat, and {snapshot.depth} messages wait", 0, 1)
 
 
+#: Where a rule's figures come from when that is not the outbox. Without its source a rule cannot judge; the others can.
+OTHER_SOURCE = {
+    "dead_letters": sources.DLQ,
+    "dead_letters_growing": sources.DLQ,
+    "dead_letter_age": sources.DLQ,
+    "findings": sources.FINDINGS,
+}
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -187,6 +209,7 @@ RULES: dict[str, Rule] = {
         findings,
         pending_age,
         repeated_age,
+        queue_unusable,
         workers_lost,
         workers_gone,
     )

@@ -13,7 +13,7 @@ process.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -54,8 +54,7 @@ class DatabaseCollector(Collector):
             yield from _dead_letters(snapshot, readings[sources.DLQ])
         if sources.FINDINGS in readings:
             yield from _findings(snapshot)
-        if len(readings) == len(sources.ALL):
-            yield _alerts(snapshot)
+        yield _alerts(snapshot, readings)
 
 
 def _queues(snapshot: Snapshot) -> Iterator[Metric]:
@@ -89,6 +88,10 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         "queue_oldest_repeated_age_seconds": (
             "Age of the oldest message that was run or put off before and is not done",
             lambda queue: queue.oldest_repeated_age_s,
+        ),
+        "queue_unusable": (
+            "1 while the broker takes no messages for this queue",
+            lambda queue: float(bool(queue.unusable)),
         ),
     }
     for name, (text, figure) in gauges.items():
@@ -183,11 +186,13 @@ def _findings(snapshot: Snapshot) -> Iterator[Metric]:
         yield family
 
 
-def _alerts(snapshot: Snapshot) -> Metric:
+def _alerts(snapshot: Snapshot, readings: Collection[str]) -> Metric:
+    """Of the rules whose source could be read."""
     firing = {alert.name for alert in alerts.evaluate(snapshot)}
     family = GaugeMetricFamily("alert_firing", "1 while this rule fires", labels=["alert"])
     for name in alerts.RULES:
-        family.add_metric([name], float(name in firing))
+        if alerts.OTHER_SOURCE.get(name, sources.OUTBOX) in readings:
+            family.add_metric([name], float(name in firing))
     return family
 
 

@@ -30,6 +30,9 @@ class QueueSnapshot:
     oldest_pending_age_s: float = 0.0
     #: Since it was enqueued, of the oldest message that was run, or put off, before and is still not done.
     oldest_repeated_age_s: float = 0.0
+    #: Why the broker takes nothing for this queue, '' where it does, and for how long it has not.
+    unusable: str = ""
+    unusable_for_s: float = 0.0
 
     @property
     def depth(self) -> int:
@@ -150,6 +153,8 @@ def build(figures: Mapping[str, Mapping[str, Any]], *, known: Sequence[str] = ()
             avg_latency_ms=latency.get(name) or 0.0,
             oldest_pending_age_s=row.get("oldest_pending_age_s") or 0.0,
             oldest_repeated_age_s=row.get("oldest_repeated_age_s") or 0.0,
+            unusable=row.get("unusable", ""),
+            unusable_for_s=row.get("unusable_for_s", 0.0),
         )
     return Snapshot(
         taken_at=timezone.now(),

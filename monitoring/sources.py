@@ -3,7 +3,8 @@
 `outbox` is called without arguments and returns
 
     {"queues": {queue: {"pending", "scheduled", "blocked", "published", "running": int,
-                        "oldest_pending_age_s": float, "oldest_repeated_age_s": float}},
+                        "oldest_pending_age_s": float, "oldest_repeated_age_s": float,
+                        "unusable": str (why the broker takes nothing for it, '' if it does), "unusable_for_s": float}},
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
      "totals": {queue: {"enqueued": int, "done": int, "latency_s": float, "buckets": {upper bound in s: int}}},  (ever)
      "skipped": {reason: int}, "retries": int,                                            (ever; of the kept)

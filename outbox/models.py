@@ -183,6 +183,18 @@ class RelayProcess(models.Model):
         return str(self.incarnation)
 
 
+class UnusableQueue(models.Model):
+    """A queue that the broker takes nothing for, while it takes messages for others; see `outbox.faults`."""
+
+    queue = models.TextField(primary_key=True)
+    reason = models.TextField()
+    since = models.DateTimeField(db_default=ClockTimestamp())
+    seen_at = models.DateTimeField(db_default=ClockTimestamp(), help_text="when a relay last tried")
+
+    def __str__(self) -> str:
+        return f"{self.queue}: {self.reason}"
+
+
 class Tally(models.Model):
     """How many messages of a queue ended how, ever, by the time they took; see `outbox.tally`."""
 

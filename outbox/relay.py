@@ -12,6 +12,7 @@ import select
 import threading
 import time
 import uuid
+from collections import Counter
 
 from celery import Celery
 from django.conf import settings
@@ -19,9 +20,10 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from outbox import dispatch, intake
 from outbox.database import first_line, may_pass
+from outbox.faults import Faults
 from outbox.session import is_shared
 from outbox.sweeper import Sweeper
-from outbox.transport import BrokerAway, Publisher, publisher_for
+from outbox.transport import BrokerAway, Publisher, QueueUnusable, publisher_for
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,11 @@ LINGER_S = 0.05
 #: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
 MAX_BACKOFF_S = 15.0
-#: Refusals of one message by a healthy broker before it is buried. An outage counts none.
+#: Tries of one message that cannot be sent, while others can, before it is buried. An outage counts none, nor does an
+#: unusable queue.
 MAX_REFUSALS = 5
+#: A broker that answers for every queue and fails, this often in a row, in taking one queue's batch: it is that queue.
+MAX_STRIKES = 2
 
 
 class Relay:
@@ -54,7 +59,10 @@ class Relay:
         self._publisher = publisher or publisher_for(app)
         self._batch = batch or settings.OUTBOX_BATCH
         self._incarnation = uuid.uuid4()
-        self._sweeper = Sweeper(self._publisher)
+        self._faults = Faults()
+        #: Queue -> failures of the broker in taking its batches since it last took one.
+        self._strikes: Counter[str] = Counter()
+        self._sweeper = Sweeper(self._publisher, self._faults)
         self._idle_until = 0.0
         self._busy_until = 0.0
         #: What our row says; None: nobody knows, as after an error.
@@ -64,9 +72,12 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set; waits out the loss of database or broker with capped, jittered backoff."""
-        backoff_s, sweep_at = 0.0, 0.0
+        backoff_s, sweep_at, begun = 0.0, 0.0, False
         while not stop.is_set():
             try:
+                if not begun:
+                    self._faults.begin(settings.OUTBOX_QUEUES)
+                    begun = True
                 if time.monotonic() >= sweep_at:
                     sweep_at = time.monotonic() + SWEEP_EVERY_S
                     self._sweeper.run_once()
@@ -100,23 +111,41 @@ class Relay:
 
     def run_once(self) -> int:
         """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
-        work = dispatch.work(settings.OUTBOX_QUEUES)
+        # What the sweeper has met.
+        self._note_unusable()
+        work = self._work()
         if work.due or work.blocked:
             moved = dispatch.promote_due(self._batch) if work.due else 0
             moved += self._promote_heads() if work.blocked else 0
             if moved:
-                work = dispatch.work(settings.OUTBOX_QUEUES)
+                work = self._work()
         self._waits_for_room = False
-        if not work.queues:
+        queues = list(dict.fromkeys([*work.queues, *self._faults.due()]))
+        if not queues:
             return 0
-        depths = self._publisher.depths(work.queues)
+        try:
+            depths = self._publisher.depths(queues)
+        finally:
+            self._note_unusable()
         # The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk.
         rooms = {
-            queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue]) for queue in work.queues
+            queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue])
+            for queue in work.queues
+            if queue in depths
         }
         worth = max(1, min(self._batch, settings.OUTBOX_DEPTH_LIMIT) // ROOM_SHARE)
-        self._waits_for_room = max(rooms.values()) < worth
+        self._waits_for_room = bool(rooms) and max(rooms.values()) < worth
+        # Of the others it is publishing that shows whether they take messages again.
+        self._faults.mended(queue for queue in depths if rooms.get(queue, 0) < worth)
         return sum(self._publish(queue, room) for queue, room in rooms.items() if room >= worth)
+
+    def _work(self) -> dispatch.Work:
+        return dispatch.work([queue for queue in settings.OUTBOX_QUEUES if not self._faults.waits(queue)])
+
+    def _note_unusable(self) -> None:
+        found = self._publisher.unusable
+        while found:
+            self._faults.note(*found.popitem())
 
     def _promote_heads(self) -> int:
         """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours."""
@@ -133,11 +162,20 @@ class Relay:
         batch = dispatch.mark(queue, limit)
         if not batch:
             return 0
+        began = time.monotonic()
         try:
             refused = self._publisher.publish(batch)
-        except BrokerAway as away:
-            dispatch.revert([message for message in batch if message.id not in away.confirmed])
-            raise
+        except (BrokerAway, QueueUnusable) as error:
+            dispatch.revert([message for message in batch if message.id not in error.confirmed])
+            self._strikes[queue] += 1
+            if isinstance(error, BrokerAway) and self._strikes[queue] < MAX_STRIKES:
+                raise
+            reason = error.reason if isinstance(error, QueueUnusable) else str(error)
+            took_s = time.monotonic() - began
+            self._faults.note(queue, reason, took_s=took_s, progress=bool(error.confirmed))
+            return len(error.confirmed)
+        del self._strikes[queue]
+        self._faults.mended([queue])
         for message in batch:
             if message.id in refused:
                 log.error("%s %s not published: %s", message.task, message.message_id, refused[message.id])

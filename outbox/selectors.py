@@ -32,9 +32,9 @@ def backlog(limit: int) -> int:
 
 def stats() -> dict[str, Any]:
     """The figures of the monitoring: per queue what is open, and what the last minute did."""
-    queues: dict[str, dict[str, float]] = {
+    queues: dict[str, dict[str, Any]] = {
         name: dict.fromkeys(("pending", "scheduled", "blocked", "published", "running"), 0)
-        | {"oldest_pending_age_s": 0.0, "oldest_repeated_age_s": 0.0}
+        | {"oldest_pending_age_s": 0.0, "oldest_repeated_age_s": 0.0, "unusable": "", "unusable_for_s": 0.0}
         for name in settings.OUTBOX_QUEUES
     }
     done = dict.fromkeys(settings.OUTBOX_QUEUES, 0)
@@ -60,6 +60,11 @@ def stats() -> dict[str, Any]:
             figures["oldest_repeated_age_s"] = max(figures["oldest_repeated_age_s"], repeated_age_s)
             if state in ("pending", "published"):
                 figures["oldest_pending_age_s"] = max(figures["oldest_pending_age_s"], age_s)
+        cursor.execute(
+            "SELECT queue, reason, extract(epoch FROM clock_timestamp() - since)::float8 FROM outbox_unusablequeue"
+        )
+        for queue, reason, for_s in cursor.fetchall():
+            queues.setdefault(queue, {}).update(unusable=reason, unusable_for_s=for_s)
         cursor.execute(
             """
             SELECT queue, count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE status = 'dead'),

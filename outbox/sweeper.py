@@ -13,6 +13,7 @@ import time
 from django.conf import settings
 
 from outbox import dispatch, tally
+from outbox.faults import Faults
 from outbox.transport import BrokerAway, Publisher
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,9 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Runs inside every relay; several at once do no harm, since every offer is one guarded statement."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, faults: Faults) -> None:
         self._publisher = publisher
+        self._faults = faults
         self._seeing_since = self._passed_at = time.monotonic()
 
     def blinded(self) -> None:
@@ -41,9 +43,10 @@ class Sweeper:
         queues = []
         for queue in dispatch.unstarted_queues(margin_s):
             if queue in settings.OUTBOX_QUEUES:
-                queues.append(queue)
+                # What an unusable queue holds cannot be known: no evidence of loss, until it answers again.
+                if not self._faults.waits(queue):
+                    queues.append(queue)
             else:
-                # Asked for its depth, RabbitMQ would close the channel, and no queue would be swept.
                 log.error(
                     "Published messages wait in %r, which OUTBOX_QUEUES does not name (any more)", queue
                 )
@@ -54,6 +57,7 @@ class Sweeper:
                 depths = {}
             for queue, depth in depths.items():
                 offered += dispatch.offer_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
+        self._faults.adopt()
         dispatch.forget_processes(worker_timeout_s=timeout_s)
         tally.count_once()
         self._passed_at = time.monotonic()

@@ -1,30 +1,28 @@
-"""Handing a batch to the broker: in one push on Redis, with batched confirms and `mandatory` on RabbitMQ.
+"""Handing a batch to the broker: in one push on Redis; on RabbitMQ see `outbox.rabbitmq`.
 
-A publisher either returns what the broker refused, message by message, or raises `BrokerAway`; whatever is in
-neither is with the broker.
+A publisher either returns what it could not send, message by message, or raises `BrokerAway` or `QueueUnusable`;
+whatever is in none of these is with the broker.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import struct
 import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from redis.exceptions import NoPermissionError, RedisError
 
 from outbox.wire import Outgoing
 
 log = logging.getLogger(__name__)
 
-#: How long the broker may take to confirm a whole batch, and to answer anything else.
-CONFIRM_TIMEOUT_S = 30.0
 #: A Redis that is nearly full refuses a command as a whole. Of smaller ones it takes what it has room for, which the
 #: workers empty meanwhile.
 MAX_PUSH_CHARS = 1_000_000
@@ -43,8 +41,25 @@ class BrokerAway(Exception):
         self.confirmed = frozenset(confirmed)
 
 
+class QueueUnusable(Exception):
+    """The broker works, and takes nothing for this one queue: wrong type, no permission, full, without a majority.
+
+    Of the batch the broker has the messages whose row ids are in `confirmed`; of the others nothing is known.
+    """
+
+    def __init__(self, queue: str, reason: str, confirmed: Collection[int] = ()) -> None:
+        super().__init__(f"queue {queue}: {reason}")
+        self.queue = queue
+        self.reason = reason
+        self.confirmed = frozenset(confirmed)
+
+
 class Publisher:
-    """A connection to the broker for one relay. Not for use by several threads."""
+    """A connection to the broker for one relay. Not for use by several threads.
+
+    `unusable` collects queue -> reason for every queue that the broker answered for with an error while this
+    publisher connected or looked at depths; whoever reads it takes the entries out.
+    """
 
     _connection: Connection | None = None
     _channel: Any = None
@@ -53,15 +68,19 @@ class Publisher:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._confirmed: set[int] = set()
+        self.unusable: dict[str, str] = {}
 
     def publish(self, batch: Sequence[Outgoing]) -> dict[int, str]:
-        """Publish the batch; returns row id -> reason for what the broker refused. Raises BrokerAway."""
+        """Publish the batch; returns row id -> reason for what cannot be sent. Raises BrokerAway, QueueUnusable."""
         self._confirmed = set()
         with self._open() as channel:
             return self._send(channel, batch)
 
     def depths(self, queues: Sequence[str]) -> dict[str, int]:
-        """Messages ready in each queue, those already handed to a worker not counted. Raises BrokerAway."""
+        """Messages ready in each queue, those already handed to a worker not counted. Raises BrokerAway.
+
+        A queue that is unusable has no depth: it is missing here, and in `unusable`.
+        """
         self._confirmed = set()
         with self._open() as channel:
             return self._depths(channel, queues)
@@ -104,7 +123,7 @@ class Publisher:
                 self._channel = self._connection.channel()
                 self._prepare(self._channel)
             yield self._channel
-        except BrokerAway:
+        except (BrokerAway, QueueUnusable):
             # The connection is sound, and what it will say is how we learn that the broker takes messages again.
             raise
         except (OperationalError, OSError) as error:
@@ -143,157 +162,75 @@ class RedisPublisher(Publisher):
         self._tags = (f"{prefix}-{number}" for prefix in [uuid.uuid4()] for number in itertools.count())
 
     def _send(self, channel: Any, batch: Sequence[Outgoing]) -> dict[int, str]:
+        refused: dict[int, str] = {}
         with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
-            for queue, envelopes in self._pushes(batch):
+            pushes = list(self._pushes(batch, refused))
+            for queue, _, envelopes in pushes:
                 pipeline.lpush(queue, *envelopes)
-            pipeline.execute()
-        return {}
+            answers = pipeline.execute(raise_on_error=False)
+        failed = [
+            (queue, answer) for (queue, *_), answer in zip(pushes, answers, strict=True) if _failed(answer)
+        ]
+        for (_, ids, _), answer in zip(pushes, answers, strict=True):
+            self._confirmed |= set() if _failed(answer) else ids
+        for queue, error in failed:
+            if not _is_of_the_queue(error):
+                raise error
+            raise QueueUnusable(queue, str(error), self._confirmed)
+        return refused
 
-    def _pushes(self, batch: Sequence[Outgoing]) -> Iterator[tuple[str, list[str]]]:
-        """The batch in its order, as queue and envelopes of one push each."""
-        queue, envelopes, chars = "", list[str](), 0
+    def _pushes(
+        self, batch: Sequence[Outgoing], refused: dict[int, str]
+    ) -> Iterator[tuple[str, set[int], list[str]]]:
+        """The batch in its order, as queue, row ids and envelopes of one push each."""
+        queue, ids, envelopes, chars = "", set[int](), list[str](), 0
         for message in batch:
+            try:
+                envelope = message.redis_envelope(next(self._tags))
+            except (
+                Exception
+            ) as error:  # Only the row decides whether this works: one that does not is refused.
+                refused[message.id] = f"not encodable: {type(error).__name__}: {error}"
+                continue
             if envelopes and (message.queue != queue or chars > MAX_PUSH_CHARS):
-                yield queue, envelopes
-                envelopes, chars = [], 0
+                yield queue, ids, envelopes
+                ids, envelopes, chars = set(), [], 0
             queue = message.queue
-            envelopes.append(message.redis_envelope(next(self._tags)))
-            chars += len(envelopes[-1])
+            ids.add(message.id)
+            envelopes.append(envelope)
+            chars += len(envelope)
         if envelopes:
-            yield queue, envelopes
+            yield queue, ids, envelopes
 
     def _depths(self, channel: Any, queues: Sequence[str]) -> dict[str, int]:
         with channel.conn_or_acquire() as client:
             pipeline = client.pipeline(transaction=False)
             for queue in queues:
                 pipeline.llen(queue)
-            return dict(zip(queues, pipeline.execute(), strict=True))
+            answers = dict(zip(queues, pipeline.execute(raise_on_error=False), strict=True))
+        for queue, answer in answers.items():
+            if _failed(answer):
+                if not _is_of_the_queue(answer):
+                    raise answer
+                self.unusable[queue] = str(answer)
+        return {queue: answer for queue, answer in answers.items() if not _failed(answer)}
 
 
-class AmqpPublisher(Publisher):
-    """Publisher confirms, awaited once a batch; `mandatory`, so that an unroutable message is an answer."""
+def _failed(answer: Any) -> TypeGuard[RedisError]:
+    return isinstance(answer, RedisError)
 
-    _blocked = ""
 
-    def _prepare(self, channel: Any) -> None:
-        # Delivery tag -> message, for what is not confirmed yet. The broker counts tags from 1 on each channel.
-        self._unconfirmed: dict[int, Outgoing] = {}
-        self._by_message_id: dict[str, Outgoing] = {}
-        self._refused: dict[int, str] = {}
-        self._nacked = 0
-        self._tag = 0
-        self._blocked = ""
-        # `read_timeout` does not end every wait: py-amqp repeats a read that timed out in the middle of a frame.
-        channel.connection.transport.sock.settimeout(CONFIRM_TIMEOUT_S)
-        channel.connection.on_blocked = self._on_blocked
-        channel.connection.on_unblocked = self._on_unblocked
-        self._declare(channel)
-        channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
+def _is_of_the_queue(error: RedisError) -> bool:
+    """Whether Redis speaks of this key alone: its type, or this user's permission for it.
 
-    def _declare(self, channel: Any) -> None:
-        for queue in self._app.amqp.queues.values():
-            arguments = queue.queue_arguments or {}
-            if dead_letters := arguments.get("x-dead-letter-routing-key"):
-                # What is dead-lettered to a queue that does not exist is dropped, or never leaves. Classic, because a
-                # quorum queue of RabbitMQ 4 drops what comes back more often than its limit (20 by default), and this
-                # is where nothing may be dropped; 3.x knows no way to say that there is no limit.
-                kind = {"x-queue-type": "classic"}
-                channel.queue_declare(dead_letters, durable=True, auto_delete=False, arguments=kind)
-            queue(channel).declare()
-
-    def _tend(self, channel: Any) -> None:
-        connection = channel.connection
-        try:
-            while True:
-                # Not 0: a read without any waiting would give up in the middle of a frame and spin.
-                connection.drain_events(timeout=0.001)
-        except TimeoutError:
-            pass
-        connection.heartbeat_tick()
-
-    def _send(self, channel: Any, batch: Sequence[Outgoing]) -> dict[int, str]:
-        self._refuse_while_blocked()
-        self._refused, self._nacked = {}, 0
-        self._by_message_id = {message.message_id: message for message in batch}
-        for message in batch:
-            # Blocked in the middle of the batch: what was sent is in the broker's buffers, and will come one day.
-            self._refuse_while_blocked()
-            try:
-                # `basic_publish` would, by `confirm_publish`, wait for the confirm of each.
-                channel._basic_publish(
-                    self._prepared(channel, message), exchange="", routing_key=message.queue, mandatory=True
-                )
-            except struct.error as error:
-                # AMQP cannot say it (a header with an integer of more than 64 bits); nothing was sent of it.
-                self._refused[message.id] = f"not encodable: {error}"
-            else:
-                self._tag += 1
-                self._unconfirmed[self._tag] = message
-        deadline = time.monotonic() + CONFIRM_TIMEOUT_S
-        while self._unconfirmed:
-            self._refuse_while_blocked()
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise OperationalError(
-                    f"no confirm for {len(self._unconfirmed)} messages in {CONFIRM_TIMEOUT_S:g} s"
-                )
-            channel.connection.drain_events(timeout=remaining)
-        if self._nacked:
-            # No fault of the messages: a queue without its majority, a full one, a broken disk.
-            raise BrokerAway(
-                f"the broker refused (nack) {self._nacked} of {len(batch)} messages", self._confirmed
-            )
-        return dict(self._refused)
-
-    @staticmethod
-    def _prepared(channel: Any, message: Outgoing) -> Any:
-        properties = message.amqp_properties()
-        return channel.prepare_message(
-            message.body(),
-            content_type=properties.pop("content_type"),
-            content_encoding=properties.pop("content_encoding"),
-            headers=message.wire_headers(),
-            properties=properties,
-        )
-
-    def _refuse_while_blocked(self) -> None:
-        if self._blocked:
-            raise BrokerAway(f"the broker takes no messages: {self._blocked}", self._confirmed)
-
-    def _on_blocked(self, reason: str) -> None:
-        self._blocked = reason or "connection.blocked"
-
-    def _on_unblocked(self) -> None:
-        self._blocked = ""
-
-    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        self._confirmed |= {
-            message.id for message in self._answered(delivery_tag, multiple)
-        } - self._refused.keys()
-
-    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
-        self._nacked += len(self._answered(delivery_tag, multiple))
-
-    def _on_return(self, exception: Any, exchange: str, routing_key: str, message: Any) -> None:
-        # It comes before the message's ack, which says only that the broker is done with it.
-        returned = self._by_message_id.get(message.properties.get("correlation_id"))
-        if returned is not None:
-            self._refused[returned.id] = f"unroutable: the broker has no queue {routing_key!r}"
-
-    def _answered(self, delivery_tag: int, multiple: bool) -> list[Outgoing]:
-        tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
-        return [self._unconfirmed.pop(tag) for tag in tags if tag in self._unconfirmed]
-
-    def _depths(self, channel: Any, queues: Sequence[str]) -> dict[str, int]:
-        self._refuse_while_blocked()
-        # Of a queue that somebody deleted this raises; the connection that follows declares it again.
-        return {queue: channel.queue_declare(queue, passive=True).message_count for queue in queues}
+    Everything else (full, read-only, loading, a failed disk) it says of all keys.
+    """
+    return isinstance(error, NoPermissionError) or str(error).startswith("WRONGTYPE")
 
 
 def publisher_for(app: Celery) -> Publisher:
     """The publisher for the broker that `BROKER_URL` names."""
+    from outbox.rabbitmq import AmqpPublisher
+
     amqp = app.conf.broker_url.startswith(("amqp", "pyamqp"))
     return AmqpPublisher(app) if amqp else RedisPublisher(app)

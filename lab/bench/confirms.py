@@ -11,7 +11,7 @@ from lab.bench.figures import Figure, ratio, take_turns
 from lab.bench.relay import app, measure
 from lab.bench.world import World
 from lab.stack.rabbitmq import RabbitMQ
-from outbox.transport import AmqpPublisher
+from outbox.rabbitmq import AmqpPublisher
 from outbox.wire import Outgoing
 
 ROWS = 1_500

@@ -23,6 +23,7 @@ from dlq.models import Cause
 from dlq.rawmessage import RawMessage
 from outbox import relay as relay_module
 from outbox import sweeper as sweeper_module
+from outbox.faults import Faults
 from outbox.transport import Publisher, publisher_for
 
 #: Rounds of "an hour passes, everything is offered and run again" after which something is stuck. The most that a
@@ -61,7 +62,7 @@ class Floor:
         """
         self.publisher: Publisher = publisher_for(app)
         self.relay: relay_module.Relay = _Relay(app, publisher=self.publisher)
-        self.sweeper = sweeper_module.Sweeper(self.publisher)
+        self.sweeper = sweeper_module.Sweeper(self.publisher, Faults())
         self._channel._size("critical")  # Connects now, so that the handshake is not part of every trace.
 
     def take(self, queue: str, *, copies: int = 1) -> bool:

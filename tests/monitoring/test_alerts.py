@@ -56,6 +56,7 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
         (system(findings=0), system(findings=1), "findings"),
         (system(oldest_pending_age_s=900), system(oldest_pending_age_s=901), "pending_age"),
         (system(oldest_repeated_age_s=345_600), system(oldest_repeated_age_s=345_601), "repeated_age"),
+        (system(), system(unusable="WRONGTYPE"), "queue_unusable"),
         (system(dead_letters_grown=12), system(dead_letters_grown=13), "dead_letters_growing"),
         (system(workers=2, workers_lately=2), system(workers=2, workers_lately=3), "workers_lost"),
         (
@@ -116,6 +117,6 @@ def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
     everything = system(
         workers=0, workers_lately=1, dead_letters_grown=99, oldest_repeated_age_s=999_999,
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
-        oldest_dead_letter_age_s=99_999, findings=1,
+        oldest_dead_letter_age_s=99_999, findings=1, unusable="WRONGTYPE",
     )  # fmt: skip
     assert sorted(names(everything, EXPECTED)) == sorted(RULES)

@@ -1,6 +1,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitoring.alerts import RULES
 from monitoring.metrics import registry
 
 QUEUES = ("critical", "high", "default", "low")
@@ -103,15 +104,21 @@ def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog)
     assert samples["monitoring_source_up", (("source", "dlq"),)] == 1
     names = {name for name, _ in samples}
     assert "dlq_open" in names
-    assert not names & {"queue_depth", "jobs_processing", "alert_firing"}
+    assert not names & {"queue_depth", "jobs_processing"}
     assert "the database is away" in caplog.text
 
 
-def test_a_scrape_without_the_findings_says_nothing_about_alerts(scrape, settings) -> None:
+def test_without_a_source_its_own_alerts_are_gaps_and_the_others_fire(scrape, settings, dlq_figures) -> None:
+    dlq_figures["open"] = 101
     settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"findings": "tests.monitoring.figures.away"}
     samples = scrape()
     assert samples["monitoring_source_up", (("source", "findings"),)] == 0
-    assert not {name for name, _ in samples} & {"findings_open", "alert_firing"}
+    assert "findings_open" not in {name for name, _ in samples}
+    alerts = {
+        dict(labels)["alert"]: value for (name, labels), value in samples.items() if name == "alert_firing"
+    }
+    assert alerts.keys() == RULES.keys() - {"findings"}
+    assert [name for name, value in alerts.items() if value] == ["dead_letters"]
 
 
 def test_no_series_is_labelled_with_an_id(scrape) -> None:

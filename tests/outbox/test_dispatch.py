@@ -16,6 +16,7 @@ from django.utils import timezone
 
 import outbox
 from outbox import dispatch, execution, journal, sweeper
+from outbox.faults import Faults
 from outbox.models import OutboxMessage, RelayProcess
 from outbox.relay import Relay
 from outbox.retention import prune_once
@@ -174,7 +175,7 @@ def test_a_relay_that_stood_still_calls_no_worker_dead(
     settings.OUTBOX_WORKER_TIMEOUT = 0
     clock = [1_000.0]
     monkeypatch.setattr(sweeper.time, "monotonic", lambda: clock[0])
-    sweeping = sweeper.Sweeper(Broker())
+    sweeping = sweeper.Sweeper(Broker(), Faults())
     message_id = published()
     assert isinstance(claim(message_id), journal.Claimed)
     settings.OUTBOX_WORKER_TIMEOUT = 6

@@ -34,6 +34,7 @@ class Broker(Publisher):
         self.tries = 0
         self.refuses = ""
         self.depth = 0
+        self.unusable: dict[str, str] = {}
 
     def publish(self, batch: Sequence[Outgoing]) -> dict[int, str]:
         self.tries += 1

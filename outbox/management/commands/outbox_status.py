@@ -23,6 +23,10 @@ class Command(BaseCommand):
                 figures["failed_last_minute"].get(queue, 0),
             )
             self.stdout.write(f"{queue:<10}{cells}{done:>11}{failed:>12}")
+            if counts.get("unusable"):
+                self.stdout.write(
+                    f"  {queue} is unusable for {counts['unusable_for_s']:.0f} s: {counts['unusable']}"
+                )
         workers = figures["workers"]
         self.stdout.write(
             f"workers: {workers['count']} with {workers['concurrency']} processes, {workers['active']} tasks running;"
