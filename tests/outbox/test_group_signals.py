@@ -13,7 +13,7 @@ from dlq.models import DeadLetter
 from outbox.models import OutboxMessage
 from outbox.testing import wait_until_settled
 from tests.support import effects, rawpublish, tasks
-from tests.support.brokers import on_both_brokers
+from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import Process, await_, relay, worker
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
@@ -50,7 +50,7 @@ def quit_cold(process: Process) -> None:
 STOPS: list[Callable[[Process], None]] = [terminate_all, interrupt_all, terminate_children_first, quit_cold]
 
 
-@on_both_brokers
+@on_rabbitmq_in_proof
 def test_a_worker_stopped_with_all_its_processes_more_often_than_a_message_may_be_delivered_buries_nothing() -> (
     None
 ):
