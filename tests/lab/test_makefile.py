@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +15,16 @@ pytestmark = pytest.mark.slow
 
 
 def make(directory: Path, target: str) -> subprocess.CompletedProcess[str]:
+    # `make test` hands its own flags down, and a make inside a make prints the directories it enters.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return subprocess.run(
-        ["make", target], cwd=directory, capture_output=True, text=True, timeout=120, check=False
+        ["make", target],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
