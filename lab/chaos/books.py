@@ -69,11 +69,12 @@ def _reprocessed() -> frozenset[int]:
 
 
 def _messages() -> list[MessageLine]:
+    from dlq.rawmessage import REPLAY_HEADER
     from outbox.models import OutboxMessage
 
     columns = (
         *("message_id", "task", "status", "correlation_id", "generation", "attempts", "replays"),
-        *("lease_token", "dedup_key"),
+        *("lease_token", "dedup_key", "headers"),
     )
     return [
         MessageLine(
@@ -84,10 +85,11 @@ def _messages() -> list[MessageLine]:
             generation=generation,
             attempts=attempts,
             replays=replays,
+            born_of_replay=REPLAY_HEADER in headers,
             leased=token is not None,
             slot=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
         )
-        for message_id, task, status, correlation_id, generation, attempts, replays, token, key in (
+        for message_id, task, status, correlation_id, generation, attempts, replays, token, key, headers in (
             OutboxMessage.objects.values_list(*columns)
         )
     ]

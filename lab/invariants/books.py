@@ -68,7 +68,7 @@ class ClientRequest:
 
 @dataclass(frozen=True)
 class MessageLine:
-    """One message as the database has it."""
+    """One message as the database has it. `born_of_replay`: it had no row until an operator sent it again."""
 
     message_id: str
     task: str
@@ -78,6 +78,7 @@ class MessageLine:
     attempts: int
     replays: int
     leased: bool
+    born_of_replay: bool = False
     slot: str = ""  # of a periodic message: schedule and moment
 
 

@@ -126,7 +126,7 @@ def replays_are_runs_of_the_same_message(books: Books) -> Finding:
                 yield f"the letter of {letter.message_id} has no message"
             elif row.replays != letter.replayed:
                 yield f"{letter.message_id}: {letter.replayed} replays were ordered, {row.replays} armed"
-            elif row.generation <= row.replays:
+            elif row.generation + row.born_of_replay <= row.replays:
                 yield f"{letter.message_id}: generation {row.generation} after {row.replays} replays"
             if letter.failures != 1 + letter.reopened:
                 yield f"{letter.message_id}: {letter.failures} failures, {letter.reopened} times reopened"

@@ -188,3 +188,15 @@ def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> No
 )
 def test_a_violation_is_reported_by_name(wrong: dict[str, Any], promise: str) -> None:
     assert promise in broken(replace(SOUND, **wrong))
+
+
+def test_a_message_that_an_operator_gave_its_row_begins_with_its_first_replay() -> None:
+    adopted = replace(DEAD_ONCE, generation=1, born_of_replay=True)
+    assert broken(replace(SOUND, messages=with_message(adopted))) == set()
+    assert LINEAGE in broken(
+        replace(
+            SOUND,
+            messages=with_message(replace(adopted, replays=2)),
+            letters=[replace(REPLAYED, replayed=2, reopened=1, failures=2), GARBAGE],
+        )
+    )
