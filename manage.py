@@ -37,7 +37,7 @@ def main() -> None:
     except (DatabaseError, InterfaceError) as error:
         # Here, once for every command: the commands of one pattern cannot import what those of another do.
         from outbox.database import may_pass
-        from outbox.relay import describe
+        from outbox.relay.loop import describe
 
         if "--traceback" in sys.argv or not may_pass(error):
             raise

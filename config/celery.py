@@ -8,7 +8,7 @@ from outbox.task import OutboxTask
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-OutboxTask.Request = "dlq.request:Request"
+OutboxTask.Request = "dlq.worker.request:Request"
 
 app = Celery("holdfast", task_cls=OutboxTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -6,7 +6,7 @@ from celery.worker import consumer as celery_consumer
 from kombu.common import ignore_errors
 
 from config.unusable import UsableQueues
-from dlq import consumer
+from dlq.worker import consumer
 
 
 class Consumer(UsableQueues, consumer.Consumer):

@@ -49,9 +49,9 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
 MIDDLEWARE = [
     "monitoring.middleware.Probes",
     "csp.middleware.CSPMiddleware",
-    "orders.head.HeadAsGet",
-    "orders.problems.ProblemDocuments",
-    "orders.bodies.WholeBodies",
+    "orders.api.head.HeadAsGet",
+    "orders.api.problems.ProblemDocuments",
+    "orders.api.bodies.WholeBodies",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -225,9 +225,9 @@ OUTBOX_SKEW_GRACE = env.number("OUTBOX_SKEW_GRACE", least=0)
 # to the broker is a dead letter.
 OUTBOX_FOREIGN_TASKS: tuple[str, ...] = ()
 OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
-OUTBOX_ON_DEAD = "dlq.capture.on_dead"
-OUTBOX_ON_RESOLVED = "dlq.capture.on_resolved"
-OUTBOX_ON_CANCELLED = "dlq.capture.on_cancelled"
+OUTBOX_ON_DEAD = "dlq.record.on_dead"
+OUTBOX_ON_RESOLVED = "dlq.record.on_resolved"
+OUTBOX_ON_CANCELLED = "dlq.record.on_cancelled"
 OUTBOX_MASK = "dlq.masking.masked"
 OUTBOX_ARGUMENTS = "dlq.call.arguments"
 OUTBOX_REPLAY_HEADER = "dlq-replay"
@@ -263,8 +263,8 @@ MONITORING_THRESHOLDS = {
 }
 MONITORING_METRICS_TOKEN = env.text("METRICS_TOKEN")
 MONITORING_SOURCES = {
-    "outbox": "outbox.selectors.stats",
-    "dlq": "dlq.selectors.stats",
+    "outbox": "outbox.stats.stats",
+    "dlq": "dlq.stats.stats",
     "findings": "payments.selectors.stats",
 }
 
@@ -315,11 +315,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
 )
 if CELERY_BROKER_URL.startswith("sentinel:") and SENTINEL_KWARGS["ssl"]:
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}
-CELERY_BEAT_SCHEDULER = "outbox.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "outbox.scheduler:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},
     "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},
-    "silence": {"task": "dlq.silence.reopen", "schedule": 600.0, "options": {"queue": "low"}},
+    "silence": {"task": "dlq.unanswered.reopen", "schedule": 600.0, "options": {"queue": "low"}},
 }
 if is_rabbitmq(CELERY_BROKER_URL):
     CELERY_BEAT_SCHEDULE["undeliverable"] = {

@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from orders.api import api
+from orders.api.views import api
 
 
 @csrf_exempt  # else a POST here would be a 403

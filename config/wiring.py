@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 import outbox
 from dlq.replay import NotDiscardable, NotReplayable
-from outbox import execution, journal, producer, worker
+from outbox import delivery, foreign, heartbeat, transitions
 from outbox.database import About, about, may_pass
 from outbox.errors import EnqueueError, PoisonMessage
 from outbox.models import OutboxMessage
@@ -32,7 +32,7 @@ def republish(letter: Any, *, retries: int | None = None) -> str | None:
         return None
     try:
         with transaction.atomic():
-            return str(message_id) if journal.rearm(message_id, retries=retries) else None
+            return str(message_id) if transitions.rearm(message_id, retries=retries) else None
     except IntegrityError:
         raise NotReplayable(
             f"{message_id}: another message with its dedup key is open; replay it when that one has ended"
@@ -49,7 +49,7 @@ def adopt(letter: Any, *, args: list[Any], kwargs: dict[str, Any], retries: int 
         return None
     try:
         return str(
-            producer.adopt_replay(
+            foreign.adopt_replay(
                 letter.task, args, kwargs, queue=letter.queue, origin=letter.message_id, retries=retries
             )
         )
@@ -63,7 +63,7 @@ def discard(letter: Any) -> None:
     Raises `NotDiscardable` when the message is still dead after that, because somebody else is changing it.
     """
     message_id = _uuid(letter.message_id)
-    if message_id is None or journal.cancel(message_id, reason="dead letter discarded"):
+    if message_id is None or transitions.cancel(message_id, reason="dead letter discarded"):
         return
     if OutboxMessage.objects.filter(message_id=message_id, status="dead").exists():
         raise NotDiscardable(f"{message_id} is being changed by somebody else; discard it again")
@@ -99,22 +99,22 @@ def worker_failure(
             # Not what the journal sent, whose own copy will come.
             log.warning("A copy of %s names the task %s, its row %s", known, exception, row["task"])
             return "settled"
-        grace_s = execution.skew_grace_s()
-        if journal.defer_skewed(known, generation, token=None, error=error, grace_s=grace_s):
+        grace_s = delivery.skew_grace_s()
+        if transitions.defer_skewed(known, generation, token=None, error=error, grace_s=grace_s):
             return "rearmed"
-    child = worker.identity(pid) if pid else None
+    child = heartbeat.identity(pid) if pid else None
     mine = "(lease_token IS NULL OR worker = %(worker)s)"
-    if lost and worker.is_stopping():
+    if lost and heartbeat.is_stopping():
         # A supervisor that signals every process of the worker, and not only the first, ends the children itself.
         error = f"{error} (its worker was stopped)"
-        again = journal.lost(known, generation, worker=child, error=error, delay_s=0, counted=False)
+        again = transitions.lost(known, generation, worker=child, error=error, delay_s=0, counted=False)
         return "rearmed" if again else "settled"
     if about(exception) is About.SERVER:
-        again = journal.lost(known, generation, worker=child, error=error, counted=False)
+        again = transitions.lost(known, generation, worker=child, error=error, counted=False)
         return "rearmed" if again else "settled"
     if lost or may_pass(exception):
         limit = _max_deliveries(row["task"])
-        poison = journal.bury(
+        poison = transitions.bury(
             known,
             generation,
             guard=f"{mine} AND deliveries + (lease_token IS NULL)::int >= %(max)s",
@@ -126,8 +126,8 @@ def worker_failure(
         )
         if poison:
             return "dead"
-        return "rearmed" if journal.lost(known, generation, worker=child, error=error) else "settled"
-    buried = journal.bury(
+        return "rearmed" if transitions.lost(known, generation, worker=child, error=error) else "settled"
+    buried = transitions.bury(
         known,
         generation,
         guard=mine,

@@ -20,11 +20,11 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
-from dlq import replay, selectors
+from dlq import replay, stats
 from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
+from dlq.message import text
 from dlq.models import LARGE, DeadLetter, LetterEvent, State
-from dlq.rawmessage import text
 from dlq.refusals import Refusals
 
 _COLOURS = {
@@ -314,7 +314,7 @@ class DeadLetterAdmin(admin.ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": "Dead letters by problem",
-            "groups": selectors.groups(),
+            "groups": stats.groups(),
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/dlq/groups.html", context)

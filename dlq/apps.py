@@ -6,6 +6,7 @@ class DlqConfig(AppConfig):
     verbose_name = "Dead letters"
 
     def ready(self) -> None:
-        from dlq import checks, resolution  # noqa: F401  (registers the system checks)
+        from dlq import checks  # noqa: F401  (registers the system checks)
+        from dlq.worker import success
 
-        resolution.connect()
+        success.connect()

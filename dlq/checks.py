@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from dlq import conf
-from dlq.rawmessage import REPLAY_HEADER
+from dlq.message import REPLAY_HEADER
 
 #: What is one wiring: the setting, what goes wrong without it, and what it is to be.
 _WIRING = {
@@ -81,17 +81,17 @@ def check_paths(**_: Any) -> list[CheckMessage]:
 @register(Tags.compatibility, deploy=True)
 def check_worker(**_: Any) -> list[CheckMessage]:
     """Both classes that see a message end badly, or none of them (a desk that only shows what `add` was given)."""
-    from dlq.consumer import Consumer
-    from dlq.request import Request
+    from dlq.worker.consumer import Consumer
+    from dlq.worker.request import Request
 
     request = issubclass(symbol_by_name(current_app.Task.Request), Request)
     consumer = issubclass(symbol_by_name(current_app.conf.worker_consumer), Consumer)
     if request == consumer:
         return []
     missing, what, given = (
-        ("Task.Request", "dlq.request:Request", "worker_consumer")
+        ("Task.Request", "dlq.worker.request:Request", "worker_consumer")
         if consumer
-        else ("worker_consumer", "dlq.consumer:Consumer", "Task.Request")
+        else ("worker_consumer", "dlq.worker.consumer:Consumer", "Task.Request")
     )
     return [
         Error(

@@ -1,7 +1,7 @@
 """A letter is one message that ended badly; its events are its whole story.
 
-State as a table whose transitions are guarded UPDATEs (the idea is solid_queue's): `dlq.capture` opens and
-resolves, `dlq.replay` claims and discards, `dlq.silence` gives replays up, nothing else writes.
+State as a table whose transitions are guarded UPDATEs (the idea is solid_queue's): `dlq.record` opens and
+resolves, `dlq.replay` claims and discards, `dlq.unanswered` gives replays up, nothing else writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from dlq import call
-from dlq.rawmessage import RawMessage
+from dlq.message import RawMessage
 
 #: What a list of letters does not show, and must not load for every row: a message may have megabytes.
 LARGE = ("raw", "traceback", "headers")

@@ -10,10 +10,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from django.db import connection, transaction
 
-from dlq import call, capture, replay
+from dlq import call, record, replay
 from dlq.masking import masked_text
+from dlq.message import storable, text
 from dlq.models import LARGE, Cause, DeadLetter, Happened, State
-from dlq.rawmessage import storable, text
 
 MAX_KEY_LENGTH = 255
 #: What is on record for letters that were purged without a word.
@@ -94,7 +94,7 @@ class DeadLetterQueue:
             "args": None if keyword else storable(arguments),
             "kwargs": storable(payload) if keyword else None,
             "about": call.subjects("", storable(arguments), storable(payload) if keyword else {}),
-            **capture.described(exception=None, error=error, traceback="", task=""),
+            **record.described(exception=None, error=error, traceback="", task=""),
         }
         with transaction.atomic():
             with connection.cursor() as cursor:
@@ -111,7 +111,7 @@ class DeadLetterQueue:
             if created:
                 letter.happened(Happened.FAILED, note=letter.error, attempts=1)
             elif letter.state != State.OPEN:
-                capture.reopen_with(letter, values)
+                record.reopen_with(letter, values)
         letter.refresh_from_db()
         return _entry(letter)
 

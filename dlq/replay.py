@@ -19,12 +19,12 @@ from django.db.models.functions import Now
 from kombu import Exchange
 from kombu.serialization import dumps, loads
 
-from dlq import call, capture, conf
+from dlq import call, conf, record
+from dlq.message import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, State
-from dlq.rawmessage import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 
 #: A message without a journal that was sent again and was not heard of since may have been lost with its
-#: broker; after this an operator may send it again, and `dlq.silence` opens its letter. A journalled one cannot
+#: broker; after this an operator may send it again, and `dlq.unanswered` opens its letter. A journalled one cannot
 #: be lost, so that it has no such end.
 SILENT_AFTER = timedelta(hours=1)
 #: How long RabbitMQ may take to confirm that it has stored the message.
@@ -92,7 +92,7 @@ def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
 
     Raises `NotDiscardable` when there is no reason given, or the letter is not open.
     """
-    reason = capture.shortened(reason).strip()
+    reason = record.shortened(reason).strip()
     if not reason:
         raise NotDiscardable("a discard needs a reason")
     with transaction.atomic():
@@ -188,7 +188,7 @@ def _adopt(letter: DeadLetter, retries: int | None) -> str | None:
             args, kwargs, embed = body
     except Exception as error:
         raise NotReplayable(
-            f"{letter.message_id}: its body cannot be read ({capture.shortened(error)})"
+            f"{letter.message_id}: its body cannot be read ({record.shortened(error)})"
         ) from None
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise NotReplayable(f"{letter.message_id}: its arguments are no list and mapping")
@@ -242,9 +242,7 @@ def _send_raw(letter: DeadLetter, retries: int | None) -> str:
 
 def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
     """The broker does not have it, and nothing ran: the letter is open again, and as it was."""
-    why = capture.shortened(
-        f"could not be published, the broker did not take it: {type(exc).__name__}: {exc}"
-    )
+    why = record.shortened(f"could not be published, the broker did not take it: {type(exc).__name__}: {exc}")
     with transaction.atomic():
         if DeadLetter.objects.filter(pk=letter.pk, state=State.REPLAYING).update(state=State.OPEN):
             letter.happened(Happened.RETURNED, note=why)
@@ -297,13 +295,13 @@ def _run_handler(letter: DeadLetter, retries: int | None) -> str:
             _reopen(letter, exc, attempts=attempt + 1)
             raise NotReplayable(f"{letter.message_id} failed again: {type(exc).__name__}: {exc}") from exc
         break
-    capture.on_resolved(letter.message_id)
+    record.on_resolved(letter.message_id)
     return letter.message_id
 
 
 def _reopen(letter: DeadLetter, exc: Exception, *, attempts: int = 1) -> None:
     """The replay ended badly in this very process."""
-    capture.reopen(
+    record.reopen(
         letter.message_id,
         attempts=attempts,
         exception=exc,

@@ -1,6 +1,6 @@
 """Celery looks for tasks in modules of this name."""
 
-from dlq.silence import reopen
+from dlq.unanswered import reopen
 from dlq.undeliverable import collect
 
 __all__ = ["collect", "reopen"]

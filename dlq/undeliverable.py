@@ -13,10 +13,10 @@ from celery import current_app, shared_task
 from django.conf import settings
 from kombu.serialization import prepare_accept_content
 
-from dlq.ending import Ending
+from dlq.message import BROKER_HEADERS, RawMessage, text
 from dlq.models import Cause
-from dlq.rawmessage import BROKER_HEADERS, RawMessage, text
-from dlq.transport import guard
+from dlq.worker.failure import Ending
+from dlq.worker.transport import guard
 
 #: What RabbitMQ adds when it puts a message aside. The letter keeps the message as it was sent.
 _ADDED = {"x-death", *(f"x-first-death-{part}" for part in ("exchange", "queue", "reason")), *BROKER_HEADERS}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import requests
 from django.db import DatabaseError
 
-from lab.books import Progress, Sandbox, dead_letter_kinds, progress, read_books, shelves_at_start
+from lab.collect import Progress, Sandbox, dead_letter_kinds, progress, read_books, shelves_at_start
 from lab.fleet import Fleet, files
 from lab.invariants import Books, Finding, check
 from lab.prepare import introduce_merchants, prepare

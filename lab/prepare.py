@@ -12,7 +12,7 @@ from pathlib import Path
 import django
 from django.core.management import call_command
 
-from lab.books import Sandbox
+from lab.collect import Sandbox
 from lab.stack import StackError
 from lab.stack.stack import VAR
 from lab.stack.state import write_private

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from django.db import DatabaseError
 
-from lab.books import Sandbox
+from lab.collect import Sandbox
 from lab.fleet import Fleet, console
 from lab.prepare import DEMO_KEY, introduce_merchants, prepare
 from lab.signals import Stopped, raise_on_stop

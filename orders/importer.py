@@ -148,7 +148,7 @@ def _arguments(record: dict[str, str]) -> dict[str, Any]:
     # pydantic takes a while to import, and most processes import no file.
     from pydantic import ValidationError
 
-    from orders.schemas import OrderIn, field_name
+    from orders.api.schemas import OrderIn, field_name
 
     body: dict[str, Any] = {column: text for column, text in record.items() if text}
     if "customer_id" in body:

@@ -16,14 +16,14 @@ from circuitbreaker import CircuitBreakerError
 import outbox
 from notifications.services import EmailService, MailNotSent, PermanentMailError
 from orders import crm, effects, importer, reports, warehouse
-from orders.claims import correlation_id, lease_left_s
 from orders.clock import scaled
+from orders.lifecycle import correlation_id, lease_left_s
 from orders.models import ImportRow, Order, Report
 from orders.outbound import NotConfigured, RateLimited, Refused
 from orders.selectors import completed_within, get_order
 from orders.services import OrderService
 from orders.services.processing import Outcome
-from payments.gateway import GatewayBusy, GatewayUnavailable, InvalidRequest
+from payments.gateway.client import GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience.breaker import retry_after
 
 #: Wait when a neighbour says "later" without saying when.

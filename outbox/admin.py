@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from outbox import journal, report
+from outbox import report, transitions
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
 
 #: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
@@ -121,7 +121,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:
         chosen = list(queryset.exclude(status="dead").values_list("message_id", flat=True))
-        done = sum(journal.cancel(message_id, reason=f"by {request.user}") for message_id in chosen)
+        done = sum(transitions.cancel(message_id, reason=f"by {request.user}") for message_id in chosen)
         self.message_user(request, f"{done} of {len(chosen)} messages cancelled", messages.SUCCESS)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:

@@ -6,4 +6,4 @@ class OutboxConfig(AppConfig):
     verbose_name = "Outbox"
 
     def ready(self) -> None:
-        from outbox import checks, worker  # noqa: F401  (registers the system checks and worker signals)
+        from outbox import checks, heartbeat  # noqa: F401  (registers the system checks and worker signals)

@@ -53,7 +53,7 @@ def check_desk(**_: Any) -> list[CheckMessage]:
     problems: list[CheckMessage] = []
     if given or together:
         because = "dlq is installed" if together else f"{min(given)} is"
-        example = {name: f"dlq.capture.{name.removeprefix('OUTBOX_').lower()}" for name in _DESK}
+        example = {name: f"dlq.record.{name.removeprefix('OUTBOX_').lower()}" for name in _DESK}
         example["OUTBOX_REPLAY_HEADER"] = "dlq-replay"
         problems += [
             Error(

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 from celery.exceptions import Retry
+
+from outbox.rows import NewMessage
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Run:
     attempt: int
     correlation_id: str
     #: Enqueued outside `atomic`, by id: written with the settlement, so that a crash and rerun adds no second child.
-    children: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
+    children: dict[uuid.UUID, NewMessage] = field(default_factory=dict)
     #: What `retry(throw=False)` asked for: the body goes on, and the run ends with it.
     retry: Retry | None = None
 

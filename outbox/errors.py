@@ -46,7 +46,7 @@ class NotAdopted(Exception):
 class ForeignMessage(Exception):
     """A message without a row, of a task that `OUTBOX_FOREIGN_TASKS` does not name. It did not run."""
 
-    #: Nothing that such a message says of itself is believed, see `dlq.ending`.
+    #: Nothing that such a message says of itself is believed, see `dlq.worker.failure`.
     unsolicited = True
 
 

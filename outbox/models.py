@@ -1,6 +1,6 @@
 """One table is outbox, inbox and journal at once: one row is one message for its whole life.
 
-Nothing but `outbox.journal` changes these rows; the models exist for migrations, the admin and queries.
+Nothing but `outbox.transitions` changes these rows; the models exist for migrations, the admin and queries.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class OutboxMessage(models.Model):
     done_at = models.DateTimeField(null=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
-    #: The incarnation and the process that claimed it last, see `outbox.worker.identity`.
+    #: The incarnation and the process that claimed it last, see `outbox.heartbeat.identity`.
     worker = models.TextField(db_default="", blank=True)
     errors = models.JSONField(db_default=[], help_text="the last errors, newest last")
 
@@ -184,7 +184,7 @@ class RelayProcess(models.Model):
 
 
 class UnusableQueue(models.Model):
-    """A queue that the broker takes nothing for, while it takes messages for others; see `outbox.faults`."""
+    """A queue that the broker takes nothing for, while it takes messages for others; see `outbox.relay.queue_faults`."""
 
     queue = models.TextField(primary_key=True)
     reason = models.TextField()
@@ -196,7 +196,7 @@ class UnusableQueue(models.Model):
 
 
 class Tally(models.Model):
-    """How many messages of a queue ended how, ever, by the time they took; see `outbox.tally`."""
+    """How many messages of a queue ended how, ever, by the time they took; see `outbox.totals`."""
 
     queue = models.TextField()
     status = models.TextField()

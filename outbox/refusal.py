@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from outbox.statement import one
+from outbox.prepared import one
 
 #: Why a copy is not run: it was overtaken (done, cancelled, or of an older generation), another run holds the row, the
 #: row is gone (pruned, or lost with a restore), too many runs of it never ended, or it names another task than the row.

@@ -9,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import connection
 
-from outbox import tally
+from outbox import totals
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ BATCH = 5_000
 def prune_once(*, older_than_s: float, batch: int = BATCH) -> int:
     """Delete up to `batch` done or cancelled messages that were settled more than `older_than_s` seconds ago.
 
-    Dead messages stay: they are the dead-letter desk's, however old. So does what `outbox.tally` has yet to count.
+    Dead messages stay: they are the dead-letter desk's, however old. So does what `outbox.totals` has yet to count.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -42,7 +42,7 @@ def prune() -> int:
 
     What it does not come to in its time the next slot's run deletes.
     """
-    tally.count_once()
+    totals.count_once()
     total = 0
     try:
         while count := prune_once(older_than_s=settings.OUTBOX_RETENTION):

@@ -21,11 +21,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
 
-from outbox import context, execution
+from outbox import context, delivery
 from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
 from outbox.deadline import within_hard_limit
+from outbox.enqueue import enqueue
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
-from outbox.producer import adopt, enqueue
+from outbox.foreign import adopt
 
 #: The mark of a run that has begun. An object of this process: each header of a message becomes an attribute of its
 #: request, and one that anybody could write would run a task past its claim.
@@ -117,8 +118,8 @@ class OutboxTask(Task):
             with within_hard_limit(self.hard_limit_s()):
                 if wire is None:
                     return self._run_without_journal(args, kwargs)
-                result = execution.deliver(self, wire)
-            if result is execution.SKIPPED:
+                result = delivery.deliver(self, wire)
+            if result is delivery.SKIPPED:
                 # Celery's word for it: acknowledged, and no success from which anything could be concluded.
                 raise Ignore(f"{self.name}: a copy that is not to run")
             return result
@@ -151,7 +152,7 @@ class OutboxTask(Task):
         except Exception as error:
             leave_server(error)
             if may_pass(error):
-                cause, delay_s = error, execution.INTERRUPTED_S
+                cause, delay_s = error, delivery.INTERRUPTED_S
             elif self.may_retry(error, retries):
                 cause, delay_s, retries = error, self.retry_delay_s(retries), retries + 1
             else:
@@ -311,7 +312,7 @@ class OutboxTask(Task):
 
     def lease_s(self) -> float:
         """How long a claim holds: the hard time limit and a margin, so that no live run loses it."""
-        return self.hard_limit_s() + execution.LEASE_MARGIN_S
+        return self.hard_limit_s() + delivery.LEASE_MARGIN_S
 
     def hard_limit_s(self) -> float:
         """Seconds after which the pool kills the process of a run."""

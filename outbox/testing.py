@@ -9,8 +9,9 @@ from typing import Any
 from celery import current_app
 from celery.exceptions import Ignore, Retry
 
-from outbox import dispatch, execution
+from outbox import delivery
 from outbox.models import OPEN, ClockTimestamp, OutboxMessage
+from outbox.relay import queries
 
 #: Runs after which `drain` gives up: a task that enqueues another message at every run is a bug of the test or the task.
 MAX_RUNS = 20_000
@@ -48,7 +49,7 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
     while True:
         over = [message_id for message_id, spent in spent_s.items() if spent > seconds_per_message]
         _let_time_pass(tasks, over)
-        promoted = dispatch.promote_heads()
+        promoted = queries.promote_heads()
         _put_off_others(tasks)
         queues = (
             OutboxMessage.objects.filter(status="pending").order_by("id").values_list("queue", flat=True)[:1]
@@ -64,7 +65,7 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
                 + _described(left)
             )
             return runs
-        for message in dispatch.mark(queues[0], 1):
+        for message in queries.mark(queues[0], 1):
             runs += 1
             assert runs <= MAX_RUNS, f"{message.task} and others did not end in {MAX_RUNS} runs"
             began = time.monotonic()
@@ -106,7 +107,7 @@ def run_here(
 ) -> Any:
     """Deliver one copy in this process, as a worker would; returns the task's result, None if it failed.
 
-    For a copy that is not to run it returns `outbox.execution.SKIPPED`.
+    For a copy that is not to run it returns `outbox.delivery.SKIPPED`.
     """
     row = OutboxMessage.objects.get(message_id=uuid.UUID(str(message_id)))
     instance = current_app.tasks[task]
@@ -123,7 +124,7 @@ def run_here(
     except Retry:
         return None
     except Ignore:
-        return execution.SKIPPED
+        return delivery.SKIPPED
     except Exception:
         # The journal has it: the row is dead, and the dead letter says why.
         if OutboxMessage.objects.filter(message_id=message_id, status="dead").exists():

@@ -16,12 +16,13 @@ from django.db import transaction
 from django.db.models import Q
 
 from orders import selectors as orders
-from orders.claims import announce
-from payments import answers, clock, findings
-from payments.answers import DisputeAnswer
-from payments.calls import call, pages, read
-from payments.errors import InvalidRequest
+from orders.lifecycle import announce
+from payments import clock, findings
 from payments.findings import Difference
+from payments.gateway import answers
+from payments.gateway.answers import DisputeAnswer
+from payments.gateway.calls import call, pages, read
+from payments.gateway.errors import InvalidRequest
 from payments.models import REFUNDABLE, Dispute, Finding, Refund
 from payments.money import money
 

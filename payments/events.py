@@ -15,8 +15,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from orders import selectors as orders
-from orders.claims import announce
-from payments import answers, disputes
+from orders.lifecycle import announce
+from payments import disputes
+from payments.gateway import answers
 from payments.models import REFUNDABLE, Refund
 from webhooks.selectors import get_incoming_event
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 import outbox
-from orders.claims import announce, correlation_id
+from orders.lifecycle import announce, correlation_id
 from payments.models import Finding
 
 #: Those that are not for a person, nor wait for somebody else.

@@ -5,7 +5,7 @@ A currency has none, two or three decimals: 1000 are 10.00 dollars, 1,000 yen or
 
 from __future__ import annotations
 
-from payments.currencies import CURRENCIES, Currency
+from payments.gateway.currencies import CURRENCIES, Currency
 
 
 class NotChargeable(ValueError):

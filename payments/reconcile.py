@@ -24,9 +24,9 @@ from django.db.models import Q
 
 from orders import selectors as orders
 from payments import clock, disputes, findings
-from payments.errors import InvalidRequest
 from payments.findings import Difference
-from payments.gateway import Intent, PaymentGateway, Refunded
+from payments.gateway.client import Intent, PaymentGateway, Refunded
+from payments.gateway.errors import InvalidRequest
 from payments.models import REFUNDABLE, Finding, Refund
 from payments.refunds import settle
 
@@ -85,7 +85,7 @@ def reconcile(
 ) -> Reconciliation:
     """Compare, record the findings and, with `heal`, start what mends them, at most once in `mend_again`.
 
-    Raises `payments.errors.GatewayUnavailable` or `circuitbreaker.CircuitBreakerError` when the gateway
+    Raises `payments.gateway.errors.GatewayUnavailable` or `circuitbreaker.CircuitBreakerError` when the gateway
     cannot be read; nothing is then concluded from what was not seen.
     """
     now = clock.now()

@@ -12,8 +12,8 @@ from django.db.models.functions import Now
 
 from orders import selectors as orders
 from payments import disputes
-from payments.errors import GatewayError, RequestRefused
-from payments.gateway import PaymentGateway, Refunded
+from payments.gateway.client import PaymentGateway, Refunded
+from payments.gateway.errors import GatewayError, RequestRefused
 from payments.models import REFUNDABLE, Refund
 
 #: The gateway's codes for a payment that the customer's bank has taken back.
@@ -37,7 +37,7 @@ def refund_order(order_id: int) -> Refund:
     `succeeded` or `voided`; `pending` while the bank is at it, which an event or reconciliation will settle; `disputed`
     where the customer's bank has taken the money back already.
 
-    Raises RefundRefused, RefundFailed, `payments.errors.GatewayUnavailable` (ask again) or `InvalidRequest`.
+    Raises RefundRefused, RefundFailed, `payments.gateway.errors.GatewayUnavailable` (ask again) or `InvalidRequest`.
     """
     order = orders.get_order(order_id)
     if order.status not in REFUNDABLE:

@@ -15,7 +15,7 @@ import outbox
 from orders import selectors as orders
 from payments import billing, events, invoices, refunds
 from payments import reconcile as reconciliation
-from payments.errors import GatewayBusy, GatewayUnavailable, InvalidRequest
+from payments.gateway.errors import GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience import breaker
 from resilience.locks import LockHeld
 

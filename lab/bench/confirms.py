@@ -11,8 +11,8 @@ from lab.bench.figures import Figure, ratio, take_turns
 from lab.bench.relay import app, measure
 from lab.bench.world import World
 from lab.stack.rabbitmq import RabbitMQ
-from outbox.rabbitmq import AmqpPublisher
-from outbox.wire import Outgoing
+from outbox.broker.envelope import Outgoing
+from outbox.broker.rabbitmq import AmqpPublisher
 
 ROWS = 1_500
 REPETITIONS = 5

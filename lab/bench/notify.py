@@ -67,12 +67,12 @@ def commit() -> None:
     from django.db import transaction
 
     from lab.bench.tasks import noop
-    from outbox import intake
+    from outbox import rows
 
     wakes = {
-        "waking": intake.WAKE,
+        "waking": rows.WAKE,
         "never waking": "SELECT 1 WHERE false",
-        "each time": f"SELECT pg_notify('{intake.CHANNEL}', '')",
+        "each time": f"SELECT pg_notify('{rows.CHANNEL}', '')",
     }
     commits = dict.fromkeys(wakes, 0)
     noop.delay(0)
@@ -81,7 +81,7 @@ def commit() -> None:
     time.sleep(max(0.0, begin - time.time()))
     while (now := time.time() - begin) < WARM_UP_S + SECONDS:
         side = list(wakes)[int(now / SLICE_S) % len(wakes)]
-        intake.WAKE = wakes[side]
+        rows.WAKE = wakes[side]
         with transaction.atomic():
             noop.delay(0)
         if now >= WARM_UP_S:

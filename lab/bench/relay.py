@@ -13,9 +13,9 @@ from celery.app import app_or_default
 from lab.bench import cpu
 from lab.bench.figures import Figure, ratio, take_turns
 from lab.bench.world import World, one_core, stage
-from outbox.relay import Relay
-from outbox.transport import Publisher, RedisPublisher
-from outbox.wire import Outgoing
+from outbox.broker.envelope import Outgoing
+from outbox.broker.publisher import Publisher, RedisPublisher
+from outbox.relay.loop import Relay
 
 app = app_or_default()
 

@@ -113,7 +113,7 @@ def serve(rows: dict[str, int]) -> None:
 def relay_pass(messages: int) -> float:
     """CPU microseconds of one message in passes of a relay that publishes to nowhere."""
     from lab.bench.relay import BATCH, Nowhere, app
-    from outbox.relay import Relay
+    from outbox.relay.loop import Relay
 
     relay = Relay(app, publisher=Nowhere(app), batch=BATCH)
     began, published = cpu.with_session_us(), 0
@@ -124,16 +124,17 @@ def relay_pass(messages: int) -> float:
 
 def claim_and_settle(messages: int) -> float:
     """CPU microseconds of one message that a worker claims with a lease and settles."""
-    from outbox import dispatch, journal
+    from outbox import transitions
+    from outbox.relay import queries
 
-    batch = dispatch.mark("default", messages)
+    batch = queries.mark("default", messages)
     began = cpu.with_session_us()
     for message in batch:
-        claimed = journal.claim(
+        claimed = transitions.claim(
             uuid.UUID(message.message_id), message.generation, lease_s=60, worker="", max_deliveries=5
         )
-        assert isinstance(claimed, journal.Claimed)
-        assert journal.settle(claimed)
+        assert isinstance(claimed, transitions.Claimed)
+        assert transitions.settle(claimed)
     return (cpu.with_session_us() - began) / len(batch)
 
 

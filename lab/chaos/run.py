@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.books import Sandbox
 from lab.chaos import started
 from lab.chaos.brokers import Broker, RedisBroker
 from lab.chaos.clients import Clients
@@ -23,6 +22,7 @@ from lab.chaos.schedule import draw
 from lab.chaos.subject import Subject, let_go_of_the_database, subject
 from lab.chaos.system import AWAY, Database, System
 from lab.chaos.watch import Watch
+from lab.collect import Sandbox
 from lab.fleet import Fleet, files
 from lab.invariants import Finding
 from lab.stack import Stack, StackError

@@ -101,7 +101,7 @@ class Holdfast:
         configure(stack.environment)
         from django.core.management import call_command
 
-        from lab.books import shelves_at_start
+        from lab.collect import shelves_at_start
         from orders.models import ApiKey
         from orders.seed import seed_demo as seed_orders
         from webhooks.seed import seed_demo as seed_webhooks
@@ -150,7 +150,7 @@ class Holdfast:
         return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
 
     def judge(self, system: System, samples: list[Sample]) -> tuple[list[Finding], dict[str, int]]:
-        from lab.chaos.books import outcomes, read_chaos_books
+        from lab.chaos.invariants import outcomes, read_chaos_books
         from lab.invariants import check_chaos
 
         books = read_chaos_books(

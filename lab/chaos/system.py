@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import psycopg2
 import redis
 
-from lab.books import Sandbox
 from lab.chaos.brokers import Broker, RedisBroker
 from lab.chaos.clients import Clients
 from lab.chaos.proxy import FaultProxy, Route
+from lab.collect import Sandbox
 from lab.fleet import Fleet
 from lab.stack.pgbouncer import PgBouncer
 

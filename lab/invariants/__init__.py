@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lab.invariants import effects, messages, money, orders, stock
-from lab.invariants.books import (
+from lab.invariants.finding import Finding
+from lab.invariants.records import (
     Books,
     ClientRequest,
     LetterLine,
@@ -16,7 +17,6 @@ from lab.invariants.books import (
     Sample,
     Shelf,
 )
-from lab.invariants.finding import Finding
 
 __all__ = [
     "Books",

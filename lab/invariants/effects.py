@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lab.invariants.books import Books
 from lab.invariants.finding import Finding, none, same
+from lab.invariants.records import Books
 
 
 def one_receipt_per_completed_order(books: Books) -> Finding:

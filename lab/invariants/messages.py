@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 
-from lab.invariants.books import ENDED, OPEN, Books, LetterLine, MessageLine
 from lab.invariants.finding import Finding, none
+from lab.invariants.records import ENDED, OPEN, Books, LetterLine, MessageLine
 
 #: What the transaction that accepted an order wrote, and what the one that completed it wrote: once each.
 PROCESS = "orders.tasks.process_order"

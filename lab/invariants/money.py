@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lab.invariants.books import Books
 from lab.invariants.finding import Finding, none, same
+from lab.invariants.records import Books
 
 
 def at_most_one_capture_per_order(books: Books) -> Finding:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from lab.invariants.books import Books, OrderLine
 from lab.invariants.finding import Finding, none, same
+from lab.invariants.records import Books, OrderLine
 
 FINAL = ("completed", "failed", "cancelled")
 #: Every step that an order may make; a claim may be taken over any number of times.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lab.invariants.books import Books
 from lab.invariants.finding import Finding, none
+from lab.invariants.records import Books
 
 
 def no_unit_is_lost(books: Books) -> Finding:

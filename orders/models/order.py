@@ -14,7 +14,7 @@ class Order(models.Model):
 
     Amounts are integers in minor units (cents) of `currency`; they are derived once, when the order is
     placed, and never added to in place, so that a second run cannot make an order dearer. Who may work on the
-    order is decided by the lease (`lease_owner`, `lease_until`) and `fence`, which only `orders.claims`
+    order is decided by the lease (`lease_owner`, `lease_until`) and `fence`, which only `orders.lifecycle`
     writes.
     """
 

@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from orders import claims, stock
+from orders import lifecycle, stock
 from orders.clock import ClockTimestamp
 from orders.models import Order
 
@@ -31,16 +31,16 @@ def cancel_order(*, order_id: int, reason: str = "") -> Order:
         return order
     if before == Status.FAILED:
         raise CannotCancel(order)
-    being_charged = before == Status.PROCESSING and claims.lease_left_s(order_id) > 0
+    being_charged = before == Status.PROCESSING and lifecycle.lease_left_s(order_id) > 0
     Order.objects.filter(pk=order_id).update(
         status=Status.CANCELLED, cancelled_at=ClockTimestamp(), lease_until=None, fence=order.fence + 1
     )
     if order.stock_shipped_at is None:
         stock.release(order)
-    claims.log_transition(order_id, before, Status.CANCELLED, note=reason)
-    claims.announce("order.cancelled", order_id, customer_id=order.customer_id)
+    lifecycle.log_transition(order_id, before, Status.CANCELLED, note=reason)
+    lifecycle.announce("order.cancelled", order_id, customer_id=order.customer_id)
     if (order.payment_id or order.payment_intent_id) and not being_charged:
         # Somebody who is still charging asks for the refund itself, once it knows what there is to refund.
-        claims.request_refund(order_id=order_id)
+        lifecycle.request_refund(order_id=order_id)
     order.refresh_from_db()
     return order

@@ -9,7 +9,7 @@ from django.db.models import EmailField
 
 import outbox
 from orders import stock
-from orders.claims import correlation_id, log_transition
+from orders.lifecycle import correlation_id, log_transition
 from orders.models import Customer, Order, OrderItem, Price, Product
 from orders.pricing import MAX_QUANTITY, tax_cents
 from payments.money import NotChargeable, check_chargeable

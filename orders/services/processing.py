@@ -6,9 +6,9 @@ from typing import TypedDict
 from uuid import uuid4
 
 import outbox
-from orders import claims
+from orders import lifecycle
 from orders.models import Order
-from payments.gateway import CardDeclined, ChargeRefused, PaymentGateway
+from payments.gateway.client import CardDeclined, ChargeRefused, PaymentGateway
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class OrderService:
         """
         message = outbox.current()
         owner = str(message.message_id) if message else f"call-{uuid4()}"
-        order = claims.claim(order_id=order_id, owner=owner)
+        order = lifecycle.claim(order_id=order_id, owner=owner)
         if order is None:
             return _standing(order_id)
         try:
@@ -50,22 +50,22 @@ class OrderService:
                 # One key for the life of the order: whoever charges it again gets the first charge back.
                 idempotency_key=f"order-{order.pk}",
                 payment_intent_id=order.payment_intent_id,
-                on_created=partial(claims.keep_intent, order),
+                on_created=partial(lifecycle.keep_intent, order),
             )
         except CardDeclined as error:
-            if claims.fail(order, reason=_reason(order_id, error)):
+            if lifecycle.fail(order, reason=_reason(order_id, error)):
                 return Outcome(status="failed", order_id=order_id)
             return _standing(order_id)
         except Exception:
-            if claims.release(order):
+            if lifecycle.release(order):
                 raise
             # Cancelled or taken over meanwhile: what the charge said is no longer ours to report.
             logger.warning("order %s was taken away during its charge", order_id, exc_info=True)
             return _standing(order_id)
-        if claims.complete(order, payment_id=payment.id):
+        if lifecycle.complete(order, payment_id=payment.id):
             return Outcome(status="completed", order_id=order_id)
         # Charged, but the order is no longer ours. If nobody will deliver it, the money goes back.
-        claims.request_refund(order_id=order_id, payment_id=payment.id)
+        lifecycle.request_refund(order_id=order_id, payment_id=payment.id)
         return _standing(order_id)
 
 
@@ -84,7 +84,7 @@ def _standing(order_id: int) -> Outcome:
     if order.status == Status.CANCELLED:
         if order.payment_intent_id and not order.payment_id:
             # Whoever held it when it was cancelled may have charged and died before it could say so.
-            claims.request_refund(order_id=order_id)
+            lifecycle.request_refund(order_id=order_id)
         return Outcome(status="cancelled", order_id=order_id)
     done = order.status in (Status.COMPLETED, Status.FAILED)
     return Outcome(status="already_processed" if done else "in_progress", order_id=order_id)

@@ -11,10 +11,10 @@ from django.test import Client
 from django.urls import reverse
 from pytest_mock import MockerFixture
 
-from dlq import capture
+from dlq import record
+from dlq.message import RawMessage
 from dlq.models import DeadLetter, Happened, State
 from dlq.queue import DeadLetterQueue
-from dlq.rawmessage import RawMessage
 from tests.dlq.test_capture import die, receive
 
 pytestmark = pytest.mark.django_db
@@ -204,7 +204,7 @@ def test_groups_count_problems_and_not_messages(operator: Client) -> None:
     for number in range(3):
         die(f"a-{number}", error=f"order {number} not found")
     die("b", exception=KeyError("x"), error="other")
-    capture.on_resolved("a-0")
+    record.on_resolved("a-0")
     page = operator.get(reverse("admin:dlq_deadletter_groups")).content.decode()
     assert page.count('<th scope="row">') == 2
     assert "ValueError: order 1 not found" in page or "ValueError: order 2 not found" in page

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from dlq import capture
+from dlq import record
+from dlq.message import RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
-from dlq.rawmessage import RawMessage
 from tests.dlq.concurrency import at_once
 
 
@@ -29,7 +29,7 @@ def die(message_id: str = "m-1", **changes: Any) -> DeadLetter:
         "worker": "w@host",
         **changes,
     }
-    return capture.on_dead(message_id=message_id, **values)
+    return record.on_dead(message_id=message_id, **values)
 
 
 def receive(key: str = "m-1", body: bytes = b"[[1], {}, null]", **changes: Any) -> DeadLetter:
@@ -43,7 +43,7 @@ def receive(key: str = "m-1", body: bytes = b"[[1], {}, null]", **changes: Any) 
         "kwargs": {},
         **changes,
     }
-    return capture.record_raw(message_key=key, raw=raw, **values)
+    return record.record_raw(message_key=key, raw=raw, **values)
 
 
 def happened() -> list[str]:
@@ -130,9 +130,9 @@ def test_a_late_copy_of_the_original_does_not_end_the_replay_and_the_replays_cop
 @pytest.mark.django_db
 def test_success_resolves_the_letter_and_a_second_report_changes_nothing() -> None:
     die()
-    assert capture.on_resolved("m-1")
-    assert not capture.on_resolved("m-1")
-    assert not capture.on_resolved("never-seen")
+    assert record.on_resolved("m-1")
+    assert not record.on_resolved("m-1")
+    assert not record.on_resolved("never-seen")
     letter = DeadLetter.objects.get()
     assert letter.state == State.RESOLVED
     assert letter.closed_at is not None
@@ -195,7 +195,7 @@ def test_a_huge_error_is_cut_in_the_letter_and_in_its_story() -> None:
     assert letter.error == note
     assert letter.error.startswith("begin xxx")
     assert letter.error.endswith("(cut: 200006 characters)")
-    assert len(letter.error) < capture.MAX_ERROR + 50
+    assert len(letter.error) < record.MAX_ERROR + 50
 
 
 @pytest.mark.django_db

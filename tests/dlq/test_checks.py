@@ -123,7 +123,10 @@ def test_a_header_that_the_other_side_does_not_write_is_an_error(
 
 @pytest.mark.parametrize(
     ("owner", "name", "missing"),
-    [(app.conf, "worker_consumer", "dlq.consumer:Consumer"), (app.Task, "Request", "dlq.request:Request")],
+    [
+        (app.conf, "worker_consumer", "dlq.worker.consumer:Consumer"),
+        (app.Task, "Request", "dlq.worker.request:Request"),
+    ],
     ids=["consumer", "request"],
 )
 def test_one_of_the_two_classes_that_see_a_message_end_is_not_enough(

@@ -9,12 +9,12 @@ import pytest
 from django.db import IntegrityError, connection
 from kombu.asynchronous.timer import Timer
 
-from dlq import ending as ending_module
 from dlq import replay
-from dlq.ending import MAX_REFUSALS, Ending
+from dlq.message import RawMessage
 from dlq.models import Cause, DeadLetter, LetterEvent, State
-from dlq.rawmessage import RawMessage
-from dlq.shelf import Shelf
+from dlq.worker import failure as ending_module
+from dlq.worker.failure import MAX_REFUSALS, Ending
+from dlq.worker.pending_acks import Shelf
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -110,7 +110,7 @@ def test_each_item_that_is_no_envelope_is_a_dead_letter_with_its_bytes_and_the_n
             assert letter.message is not None
             assert letter.message.body == item
             assert (letter.cause, letter.queue) == (Cause.MALFORMED, "default")
-            assert letter.exception == "dlq.transport.NoEnvelope"
+            assert letter.exception == "dlq.worker.transport.NoEnvelope"
         assert_healthy(process)
     assert DeadLetter.objects.count() == len(GARBAGE)
     with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:

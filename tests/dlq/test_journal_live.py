@@ -114,7 +114,7 @@ def test_a_revoked_message_is_a_letter_that_says_so(live: Process) -> None:
     await_(lambda: app.control.ping(timeout=0.5), "the worker knows of the revocation")
     tasks.note.apply_async(("revoked",), task_id=message_id)
     letter = the_letter(message_id)
-    assert (letter.cause, letter.exception) == ("revoked", "dlq.request.Revoked")
+    assert (letter.cause, letter.exception) == ("revoked", "dlq.worker.request.Revoked")
 
 
 def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no_secret(

@@ -8,10 +8,11 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from pytest_mock import MockerFixture
 
-from dlq import selectors, shelf
+from dlq import stats
 from dlq.models import DeadLetter
 from dlq.queue import DeadLetterQueue
-from dlq.shelf import impatient_connection
+from dlq.worker import pending_acks
+from dlq.worker.pending_acks import impatient_connection
 from lab.stack.pgbouncer import PgBouncer
 from tests.support.pooler_fixture import through
 
@@ -19,12 +20,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_rows_that_are_read_a_few_at_a_time_are_all_read(pooler: PgBouncer, mocker: MockerFixture) -> None:
-    mocker.patch.object(selectors, "EXPORT_PAGE", 2)
+    mocker.patch.object(stats, "EXPORT_PAGE", 2)
     with through(pooler):
         for n in range(5):
             DeadLetterQueue.add(f"job-{n}", "orders", {"n": n}, "it failed")
         expected = [f"job-{n}" for n in reversed(range(5))]
-        assert [letter["message_id"] for letter in selectors.exported(DeadLetter.objects.all())] == expected
+        assert [letter["message_id"] for letter in stats.exported(DeadLetter.objects.all())] == expected
         assert [letter["job_id"] for letter in DeadLetterQueue.all()] == expected
         # As Django's own forms do for the choices of a foreign key.
         assert [letter.message_id for letter in DeadLetter.objects.iterator(chunk_size=1)] == expected
@@ -32,8 +33,8 @@ def test_rows_that_are_read_a_few_at_a_time_are_all_read(pooler: PgBouncer, mock
 
 def test_a_record_that_the_pooler_holds_up_is_given_up(pooler: PgBouncer, mocker: MockerFixture) -> None:
     """The pooler drops the timeout of the statement; the deadline of the connection is left."""
-    mocker.patch.object(shelf, "DEADLINE_S", 0.5)
-    mocker.patch.object(shelf, "STATEMENT_TIMEOUT_MS", 50)
+    mocker.patch.object(pending_acks, "DEADLINE_S", 0.5)
+    mocker.patch.object(pending_acks, "STATEMENT_TIMEOUT_MS", 50)
     with through(pooler):
         began = time.monotonic()
         with pytest.raises((OperationalError, InterfaceError)), impatient_connection():

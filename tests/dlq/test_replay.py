@@ -9,10 +9,10 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 from pytest_mock import MockerFixture
 
-from dlq import capture, replay
+from dlq import record, replay
+from dlq.message import REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue
-from dlq.rawmessage import REPLAY_HEADER, RawMessage
 from dlq.replay import NotDiscardable, NotReplayable
 from tests.dlq.concurrency import at_once
 from tests.dlq.test_capture import die, receive
@@ -115,7 +115,7 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
     """RabbitMQ's count would go on where it ended: a limit reached once would be reached at every replay."""
     old = {"id": "m-1", "x-delivery-count": 20, "redelivered": True, "expires": "2020-01-01T00:00:00+00:00"}
     raw = RawMessage(b"[[1], {}, null]", "application/json", "utf-8", {**old, "tenant": "a"}, {}, {})
-    letter = capture.record_raw(
+    letter = record.record_raw(
         message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task="tests.support.tasks.note"
     )
     sent_again = replay._renewed(raw.headers, letter, 3)

@@ -10,9 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from config.celery import app
-from dlq import capture, replay
+from dlq import record, replay
+from dlq.message import REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
-from dlq.rawmessage import REPLAY_HEADER, RawMessage
 from dlq.replay import NotReplayable
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -162,7 +162,7 @@ def test_a_message_whose_journal_has_forgotten_it_runs_when_it_is_sent_again(liv
     raw = RawMessage(
         b'[["forgotten"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "default"}
     )
-    letter = capture.record_raw(
+    letter = record.record_raw(
         message_key=headers["id"], raw=raw, cause=Cause.FAILED, error="no", task=f"{TASKS}note"
     )
     replay.replay(letter.pk)

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from django.core.management import CommandError, call_command
 
-from dlq import replay, selectors
+from dlq import replay, stats
+from dlq.message import REPLAY_HEADER
 from dlq.models import DeadLetter, Happened, LetterEvent, State
-from dlq.rawmessage import REPLAY_HEADER
 from dlq.replay import NotReplayable
 from tests.dlq.test_capture import receive
 from tests.support import rawpublish
@@ -57,7 +57,7 @@ def test_a_replay_whose_confirmation_is_lost_is_published_once_and_stays_replayi
 def test_a_replay_that_the_broker_cannot_have_taken_leaves_the_letter_open_and_as_it_was(
     broker: str, proxy: Proxy, letter: DeadLetter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = DeadLetter.objects.values().get(), selectors.stats()["dead_lettered"]
+    before = DeadLetter.objects.values().get(), stats.stats()["dead_lettered"]
     proxy.refuse()
     with using(through(broker, proxy)):
         with pytest.raises(NotReplayable, match=r"did not take it: .* Its letter is open as before"):
@@ -66,8 +66,8 @@ def test_a_replay_that_the_broker_cannot_have_taken_leaves_the_letter_open_and_a
             call_command("dlq", "replay", letter.message_id)
     assert "could not be published, the broker did not take it" in capsys.readouterr().err
     DeadLetter.objects.update(replayed_at=None)
-    assert (DeadLetter.objects.values().get(), selectors.stats()["dead_lettered"]) == before
+    assert (DeadLetter.objects.values().get(), stats.stats()["dead_lettered"]) == before
     events = LetterEvent.objects.values_list("what", flat=True)
     assert list(events) == [Happened.FAILED, *2 * [Happened.REPLAYED, Happened.RETURNED]]
     assert "the broker did not take it" in LetterEvent.objects.latest("id").note
-    assert selectors.stats()["replays"] == {"sent": 2, "succeeded": 0, "failed": 0, "returned": 2}
+    assert stats.stats()["replays"] == {"sent": 2, "succeeded": 0, "failed": 0, "returned": 2}

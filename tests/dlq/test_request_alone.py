@@ -11,9 +11,9 @@ from celery.exceptions import Terminated, WorkerLostError
 from kombu.message import Message
 
 from config.celery import app
-from dlq.capture import count_lost_run
 from dlq.models import DeadLetter, LostRun
-from dlq.request import Request
+from dlq.record import count_lost_run
+from dlq.worker.request import Request
 from tests.support import tasks
 from tests.support.rawpublish import task_headers
 

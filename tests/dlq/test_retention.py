@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from dlq import capture, replay, retention, selectors
+from dlq import record, replay, retention, stats
 from dlq.models import DeadLetter, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.test_capture import die
@@ -26,9 +26,9 @@ def close_long_ago() -> None:
 
 
 def totals() -> tuple[dict[tuple[str, str, str], int], dict[str, int]]:
-    stats = selectors.stats()
-    died = {(row["queue"], row["task"], row["exception"]): row["count"] for row in stats["dead_lettered"]}
-    return died, stats["replays"]
+    found = stats.stats()
+    died = {(row["queue"], row["task"], row["exception"]): row["count"] for row in found["dead_lettered"]}
+    return died, found["replays"]
 
 
 def died() -> dict[tuple[str, str, str], int]:
@@ -104,7 +104,7 @@ def test_what_was_counted_before_events_had_labels_is_counted_on() -> None:
 def test_what_is_unresolved_or_was_closed_lately_stays() -> None:
     for message_id in ("open", "lately", "resolved"):
         die(message_id)
-    capture.on_resolved("resolved")
+    record.on_resolved("resolved")
     replay.discard(DeadLetter.objects.get(message_id="lately").pk, reason="r", actor="")
     assert retention.delete_closed(older_than=A_YEAR / 2) == 0
     assert DeadLetter.objects.count() == 3

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from dlq import capture, selectors
+from dlq import record, stats
 from dlq.models import DeadLetter, State
 from tests.dlq.test_capture import die, receive
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_without_letters_every_figure_is_there_and_zero() -> None:
-    assert selectors.stats() == {
+    assert stats.stats() == {
         "open": 0,
         "replaying": 0,
         "grown_last_hour": 0,
@@ -28,7 +28,7 @@ def test_without_letters_every_figure_is_there_and_zero() -> None:
 
 def test_the_union_over_all_that_happened_is_in_no_order() -> None:
     """Django 6.1 refuses the model's own order here, by a column that the union does not have; 5.2 leaves it out."""
-    assert not selectors.happened().ordered
+    assert not stats.happened().ordered
 
 
 def test_open_letters_are_counted_by_queue_and_task_and_closed_ones_are_not() -> None:
@@ -36,22 +36,22 @@ def test_open_letters_are_counted_by_queue_and_task_and_closed_ones_are_not() ->
     die("b")
     die("c", queue="low", task="t")
     die("d")
-    capture.on_resolved("d")
-    stats = selectors.stats()
-    assert stats["open"] == 3
-    assert stats["by_queue"] == [
+    record.on_resolved("d")
+    found = stats.stats()
+    assert found["open"] == 3
+    assert found["by_queue"] == [
         {"queue": "critical", "task": "orders.tasks.process_order", "state": "open", "count": 2},
         {"queue": "low", "task": "t", "state": "open", "count": 1},
     ]
-    assert sum(row["count"] for row in stats["dead_lettered"]) == 4
+    assert sum(row["count"] for row in found["dead_lettered"]) == 4
 
 
 def test_names_that_a_producer_invents_are_no_labels_of_the_metrics() -> None:
     for number in range(3):
         receive(f"m-{number}", task=f"invented-{number}")
-    stats = selectors.stats()
-    assert [(row["task"], row["count"]) for row in stats["by_queue"]] == [("unknown", 3)]
-    assert [(row["task"], row["count"]) for row in stats["dead_lettered"]] == [("unknown", 3)]
+    found = stats.stats()
+    assert [(row["task"], row["count"]) for row in found["by_queue"]] == [("unknown", 3)]
+    assert [(row["task"], row["count"]) for row in found["dead_lettered"]] == [("unknown", 3)]
 
 
 def test_the_oldest_age_is_that_of_an_open_letter() -> None:
@@ -62,23 +62,23 @@ def test_the_oldest_age_is_that_of_an_open_letter() -> None:
     DeadLetter.objects.exclude(message_id="open").update(
         state=State.REPLAYING, replayed_at=now, failed_first_at=now - timedelta(days=1)
     )
-    assert selectors.stats()["oldest_age_s"] == pytest.approx(600, abs=5)
-    assert selectors.stats()["replaying"] == 1
+    assert stats.stats()["oldest_age_s"] == pytest.approx(600, abs=5)
+    assert stats.stats()["replaying"] == 1
 
 
 def test_the_open_letters_have_grown_by_the_new_ones_less_the_old_ones_that_were_closed() -> None:
     long_ago = timezone.now() - timedelta(days=1)
     for name in ("old", "closed now", "closed long ago"):
         die(name)
-    capture.on_resolved("closed now")
-    capture.on_resolved("closed long ago")
+    record.on_resolved("closed now")
+    record.on_resolved("closed long ago")
     DeadLetter.objects.update(failed_first_at=long_ago)
     DeadLetter.objects.filter(message_id="closed long ago").update(closed_at=long_ago)
-    assert selectors.stats()["grown_last_hour"] == -1
+    assert stats.stats()["grown_last_hour"] == -1
     for name in ("a", "b", "c"):
         die(name)
-    capture.on_resolved("c")
-    assert selectors.stats()["grown_last_hour"] == 1
+    record.on_resolved("c")
+    assert stats.stats()["grown_last_hour"] == 1
 
 
 def test_a_group_has_its_count_its_span_and_its_trend() -> None:
@@ -86,7 +86,7 @@ def test_a_group_has_its_count_its_span_and_its_trend() -> None:
         die(f"a-{number}")
     DeadLetter.objects.filter(message_id="a-0").update(failed_at=timezone.now() - timedelta(days=2))
     DeadLetter.objects.filter(message_id="a-1").update(failed_at=timezone.now() - timedelta(hours=2))
-    (group,) = selectors.groups()
+    (group,) = stats.groups()
     assert group.title == "ValueError: ValueError: no"
     assert (group.count, group.last_hour, group.last_day, group.last_week) == (3, 1, 2, 3)
     assert group.last_replay_at is None

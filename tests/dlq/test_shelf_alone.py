@@ -11,8 +11,8 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from kombu.asynchronous.timer import Timer
 
-from dlq import shelf as shelf_module
-from dlq.shelf import CONNECT_TIMEOUT_S, FIRST_DELAY_S, MAX_DELAY_S, Shelf, impatient_connection
+from dlq.worker import pending_acks as shelf_module
+from dlq.worker.pending_acks import CONNECT_TIMEOUT_S, FIRST_DELAY_S, MAX_DELAY_S, Shelf, impatient_connection
 from tests.support.proxy import proxied
 
 pytestmark = pytest.mark.django_db(transaction=True)

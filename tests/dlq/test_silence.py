@@ -10,10 +10,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.settings import CELERY_BEAT_SCHEDULE
-from dlq import capture, replay, selectors, silence
+from dlq import record, replay, stats, unanswered
+from dlq.message import RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue
-from dlq.rawmessage import RawMessage
 from monitoring import alerts
 from monitoring.snapshot import QueueMonitor
 from tests.dlq.concurrency import at_once
@@ -38,18 +38,18 @@ def test_a_replay_that_its_broker_lost_is_an_open_letter_again(capsys: pytest.Ca
     brokers.empty()
     DeadLetter.objects.update(failed_first_at=timezone.now() - timedelta(days=6))
     be_silent(over=timedelta(days=5))
-    assert silence.reopen() == 1
+    assert unanswered.reopen() == 1
     assert happened() == [Happened.FAILED, Happened.REPLAYED, Happened.RETURNED]
     assert "was not heard of for 1:00:00" in LetterEvent.objects.latest("id").note
-    stats = selectors.stats()
-    assert (stats["open"], stats["replaying"], stats["replays"]["returned"]) == (1, 0, 1)
-    assert stats["dead_lettered"][0]["count"] == 1, "it did not die once more"
+    found = stats.stats()
+    assert (found["open"], found["replaying"], found["replays"]["returned"]) == (1, 0, 1)
+    assert found["dead_lettered"][0]["count"] == 1, "it did not die once more"
     assert "dead_letter_age" in {alert.name for alert in alerts.evaluate(QueueMonitor().snapshot())}
     call_command("dlq", "list")
     assert "m-1" in capsys.readouterr().out
     call_command("dlq", "replay", "--all")
     be_silent()
-    silence.reopen()
+    unanswered.reopen()
     replay.discard(letter.pk, reason="paid by hand")
 
 
@@ -63,11 +63,11 @@ def test_a_replay_that_runs_after_it_was_given_up_resolves_its_letter() -> None:
         properties={},
         delivery_info={"routing_key": rawpublish.QUEUE},
     )
-    letter = capture.record_raw(message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task=NOTE)
+    letter = record.record_raw(message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task=NOTE)
     rawpublish.depth()  # declares the queue, without which RabbitMQ takes nothing
     replay.replay(letter.pk)
     be_silent()
-    assert silence.reopen() == 1
+    assert unanswered.reopen() == 1
     with worker():
         await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
     assert effects.count("late") == 1
@@ -77,7 +77,7 @@ def test_a_replay_that_runs_after_it_was_given_up_resolves_its_letter() -> None:
 def test_a_replay_that_fails_after_it_was_given_up_is_recorded_once() -> None:
     receive()
     be_silent()
-    silence.reopen()
+    unanswered.reopen()
     for _ in range(2):  # Two hooks may report one ending.
         receive(replayed=True, exception=KeyError("late"), error="late")
     letter = DeadLetter.objects.get()
@@ -88,20 +88,20 @@ def test_a_replay_that_fails_after_it_was_given_up_is_recorded_once() -> None:
 def test_only_a_replay_that_may_be_lost_and_only_after_its_time_is_given_up() -> None:
     receive()
     be_silent(over=replay.SILENT_AFTER - timedelta(minutes=1))
-    assert silence.reopen() == 0
+    assert unanswered.reopen() == 0
     DeadLetter.objects.all().delete()
     die()
     be_silent(over=timedelta(days=9))
-    assert silence.reopen() == 0, "a journal loses nothing"
+    assert unanswered.reopen() == 0, "a journal loses nothing"
 
 
 def test_of_several_at_once_each_letter_is_opened_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "BATCH", 3)
+    monkeypatch.setattr(unanswered, "BATCH", 3)
     for number in range(40):
         receive(f"m-{number}")
     be_silent()
-    opened = at_once(4, silence.reopen)
-    assert silence.reopen() + sum(int(str(count)) for count in opened) == 40
+    opened = at_once(4, unanswered.reopen)
+    assert unanswered.reopen() + sum(int(str(count)) for count in opened) == 40
     assert LetterEvent.objects.filter(what=Happened.RETURNED).count() == 40
     assert not DeadLetter.objects.exclude(state=State.OPEN).exists()
 
@@ -115,12 +115,12 @@ def test_what_happens_to_a_letter_at_that_moment_is_what_counts(again: bool) -> 
         if again:
             replay._claim(DeadLetter.objects.get().pk, actor="alice")
         else:
-            capture.on_resolved("m-1")
-        assert at_once(1, silence.reopen) == [0]
-    assert silence.reopen() == 0
+            record.on_resolved("m-1")
+        assert at_once(1, unanswered.reopen) == [0]
+    assert unanswered.reopen() == 0
     assert DeadLetter.objects.get().state == (State.REPLAYING if again else State.RESOLVED)
     assert happened() == [Happened.FAILED, Happened.REPLAYED if again else Happened.RESOLVED]
 
 
 def test_beat_asks_for_it() -> None:
-    assert silence.reopen.name in {entry["task"] for entry in CELERY_BEAT_SCHEDULE.values()}
+    assert unanswered.reopen.name in {entry["task"] for entry in CELERY_BEAT_SCHEDULE.values()}

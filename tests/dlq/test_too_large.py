@@ -17,11 +17,11 @@ import redis
 from django.conf import settings
 
 from config.queues import is_rabbitmq
-from dlq import conf, selectors
+from dlq import conf, stats
+from dlq.message import PREFIX_BYTES
 from dlq.models import Cause, DeadLetter
-from dlq.rawmessage import PREFIX_BYTES
 from dlq.replay import NotReplayable, obstacle, replay
-from outbox.producer import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from outbox.enqueue import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from tests.dlq.corpus import TASK
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_both_brokers
@@ -124,7 +124,7 @@ def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_b
         assert "database is away" not in process.output()
     letter = DeadLetter.objects.get()
     assert letter.cause == Cause.UNDECODABLE
-    assert letter.exception == "dlq.inflate.TooLarge"
+    assert letter.exception == "dlq.worker.inflate.TooLarge"
     assert letter.message is not None
     assert len(letter.message.body) == PREFIX_BYTES
     assert len(letter.raw or b"") < 3 * PREFIX_BYTES
@@ -136,7 +136,7 @@ def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_b
         with pytest.raises(NotReplayable, match="its body is not here, it was too large"):
             replay(letter.pk, force=force)
     assert "its body is not here" in obstacle(letter)
-    assert selectors.detail(letter)["raw_bytes"] == PREFIX_BYTES
+    assert stats.detail(letter)["raw_bytes"] == PREFIX_BYTES
     assert rawpublish.depth() == 0
 
 

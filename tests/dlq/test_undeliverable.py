@@ -13,7 +13,7 @@ from config.queues import DELIVERY_LIMIT, UNDELIVERABLE
 from dlq.models import DeadLetter
 from dlq.undeliverable import collect
 from outbox.models import OutboxMessage
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from tests.support import rawpublish, tasks
 from tests.support.brokers import on_rabbitmq
 from tests.support.processes import await_

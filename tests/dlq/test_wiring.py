@@ -16,12 +16,12 @@ from pytest_django.fixtures import Settings
 
 import outbox
 from config.celery import app
-from dlq import capture, replay
+from dlq import record, replay
+from dlq.message import REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, State
 from dlq.queue import DeadLetterQueue
-from dlq.rawmessage import REPLAY_HEADER, RawMessage
 from dlq.replay import NotReplayable
-from outbox import journal
+from outbox import transitions
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.support import effects, tasks
@@ -78,7 +78,7 @@ def test_a_copy_that_the_journal_skips_resolves_no_letter_however_the_desk_is_wi
         delattr(settings, unset)
     headers = {"id": message_id, "outbox": {"generation": 1}}
     raw = RawMessage(b'[["a"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "low"})
-    letter = capture.record_raw(
+    letter = record.record_raw(
         message_key=message_id, raw=raw, cause=Cause.FAILED, error="no", task=tasks.note.name
     )
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
@@ -114,7 +114,7 @@ def test_a_discard_after_a_replay_is_told_once_and_with_its_own_reason() -> None
 
 def test_a_message_that_was_never_replayed_is_cancelled_without_a_letter() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
-    assert journal.cancel(message_id, reason="not wanted")
+    assert transitions.cancel(message_id, reason="not wanted")
     assert not DeadLetter.objects.exists()
 
 

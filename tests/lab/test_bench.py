@@ -21,7 +21,7 @@ from lab.bench.world import open_messages, stage
 from lab.stack.leftovers import leftovers
 from lab.stack.processes import OWNER
 from lab.stack.stack import ROOT
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from tests.lab.test_up import INHERITED
 from tests.support.processes import await_
 

@@ -10,18 +10,18 @@ import pytest
 import requests
 from django.db import connection, transaction
 
-from lab.crashpoints import coverage, scenarios
-from lab.crashpoints.boundaries import Point, Watch, cut, install, watching
-from lab.crashpoints.bugs import BUGS
-from lab.crashpoints.world import World
+from lab.faultpoints import coverage, scenarios
+from lab.faultpoints.boundaries import Point, Watch, cut, install, watching
+from lab.faultpoints.environment import World
+from lab.faultpoints.mutations import BUGS
 from lab.stack.stack import ROOT
-from orders import overload
+from orders.api import limits
 from tests.lab.sandbox_fixture import RunningSandbox
 
 
 @pytest.mark.django_db
 def test_every_task_and_endpoint_has_a_scenario() -> None:
-    assert coverage.missing() == [], "add a scenario to lab/crashpoints/scenarios.py"
+    assert coverage.missing() == [], "add a scenario to lab/faultpoints/scenarios.py"
 
 
 @pytest.mark.django_db
@@ -153,17 +153,17 @@ def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(worl
 def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_release(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.crashpoints.world.CHILD_TIMEOUT_S", 10.0)
+    monkeypatch.setattr("lab.faultpoints.environment.CHILD_TIMEOUT_S", 10.0)
     reports = []
 
     def while_it_counts(limit: int) -> int:
-        monkeypatch.setattr(overload, "backlog", lambda limit: 0)
-        reports.append(world.child(overload.check_backlog))
+        monkeypatch.setattr(limits, "backlog", lambda limit: 0)
+        reports.append(world.child(limits.check_backlog))
         return 0
 
-    overload._admission.cache_clear()
-    monkeypatch.setattr(overload, "backlog", while_it_counts)
-    overload.check_backlog()
+    limits._admission.cache_clear()
+    monkeypatch.setattr(limits, "backlog", while_it_counts)
+    limits.check_backlog()
     assert [report.error for report in reports] == [""]
 
 
@@ -171,7 +171,9 @@ def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_relea
 def test_a_seeded_bug_fits_the_source_as_it_is(name: str) -> None:
     for patch in BUGS[name].patches:
         source = ROOT / f"{patch.module.replace('.', '/')}.py"
-        assert source.read_text().count(patch.old) == 1, f"adapt it in lab/crashpoints/bugs.py: {patch.old!r}"
+        assert source.read_text().count(patch.old) == 1, (
+            f"adapt it in lab/faultpoints/mutations.py: {patch.old!r}"
+        )
     assert BUGS[name].scenario in scenarios.SCENARIOS
 
 

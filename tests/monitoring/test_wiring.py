@@ -15,8 +15,9 @@ from dlq import replay
 from dlq.models import DeadLetter
 from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
-from outbox import dispatch, selectors, tally
+from outbox import stats, totals
 from outbox.models import OutboxMessage, Worker
+from outbox.relay import queries
 from outbox.testing import drain, run_here
 from payments.models import Finding
 from tests.support.tasks import deferred_until, note, permanently_wrong
@@ -63,8 +64,8 @@ def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_ba
     outbox.enqueue(note.s("never run, and due in a week"), queue="low", delay=7 * 86_400)
     age_all(hours=1, minutes=1)
     assert "repeated_age" not in alert_names(), "it was not run yet"
-    dispatch.promote_heads()
-    (message,) = dispatch.mark("critical", 1)
+    queries.promote_heads()
+    (message,) = queries.mark("critical", 1)
     run_here(message.message_id, wire=message.identity(), task=message.task, queue=message.queue)
     snapshot = QueueMonitor().snapshot()
     assert snapshot.oldest_pending_age_s == 0
@@ -81,9 +82,9 @@ def test_what_was_not_due_before_has_not_waited() -> None:
     outbox.enqueue_many([note.s("head"), note.s("behind it")], queue="default", ordering_key="g")
     age_all(hours=3)
     replay.replay(DeadLetter.objects.get(message_id=failed).pk)
-    assert dispatch.promote_due(1) == dispatch.promote_heads() == 1
+    assert queries.promote_due(1) == queries.promote_heads() == 1
     assert oldest_of(waiting=4) < 60
-    (head,) = dispatch.mark("default", 1)
+    (head,) = queries.mark("default", 1)
     run_here(head.message_id, wire=head.identity(), task=head.task, queue=head.queue)
     assert oldest_of(waiting=3) < 60
     age_all(hours=1)
@@ -106,10 +107,10 @@ def test_the_figures_cost_nothing_for_rows_that_are_done() -> None:
             " FROM generate_series(1, 20000)"
         )
         cursor.execute("ANALYZE outbox_outboxmessage")
-    tally.count_once()
+    totals.count_once()
     with CaptureQueriesContext(connection) as captured:
-        selectors.stats()
-        selectors.backlog(1000)
+        stats.stats()
+        stats.backlog(1000)
     asked = [query["sql"] for query in captured if "outbox_outboxmessage" in query["sql"]]
     with connection.cursor() as cursor:
         for sql in asked:
@@ -130,7 +131,7 @@ def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or
     worker(began=86_400, last_seen=0)
     worker(began=86_400, last_seen=60)
     worker(began=57, last_seen=0)  # its replacement
-    dispatch.forget_processes(worker_timeout_s=configured.OUTBOX_WORKER_TIMEOUT)
+    queries.forget_processes(worker_timeout_s=configured.OUTBOX_WORKER_TIMEOUT)
     snapshot = QueueMonitor().snapshot()
     assert (snapshot.workers, snapshot.workers_lately) == (2, 2)
     assert alert_names() == []

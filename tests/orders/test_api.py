@@ -12,7 +12,7 @@ from orders.models import ApiKey, Customer, IdempotencyRecord, Order
 from orders.services import OrderService
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
-from payments.gateway import CardDeclined
+from payments.gateway.client import CardDeclined
 from tests.orders.conftest import Caller, body, place, quiet
 
 
@@ -263,7 +263,7 @@ def test_reference_names_every_header_that_an_answer_has_for_its_client(
     settings.ORDERS_PER_SECOND = 0.001
     answers += [api.post(body()), api.post(body())]
     settings.ORDERS_PER_SECOND = 1_000
-    mocker.patch("orders.idempotency._only_one_in_flight", return_value=False)
+    mocker.patch("orders.api.idempotency._only_one_in_flight", return_value=False)
     answers.append(api.post(body(), key="key-2"))
     sent: dict[str, set[str]] = {}
     for answer in answers:

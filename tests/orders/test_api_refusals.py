@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from orders.api.parsing import MAX_BODY_BYTES
 from orders.models import IdempotencyRecord, Order, Price, Product
-from orders.parsing import MAX_BODY_BYTES
 from outbox.models import OutboxMessage
 from tests.orders.conftest import Caller, body, place, units
 from tests.orders.test_api import problem

@@ -11,8 +11,8 @@ import requests
 import stripe
 from django.test import Client
 
+from orders.api.parsing import MAX_BODY_BYTES
 from orders.models import ApiKey, Order
-from orders.parsing import MAX_BODY_BYTES
 from tests.orders.conftest import body, place
 from tests.orders.test_api import problem
 from tests.support.processes import web

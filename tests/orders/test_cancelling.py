@@ -7,11 +7,11 @@ import pytest
 from django.db import connection, transaction
 from pytest_mock import MockerFixture
 
-from orders import claims, effects
+from orders import effects, lifecycle
 from orders.models import Order, OrderTransition
 from orders.services import CannotCancel, OrderService, cancel_order
 from outbox.testing import clear, drain, staged
-from payments.gateway import CardDeclined, Refunded
+from payments.gateway.client import CardDeclined, Refunded
 from tests.orders.conftest import place, quiet, run_all, units
 from tests.support.locks import wait_until_blocked
 
@@ -74,10 +74,10 @@ def test_failed_order_cannot_be_cancelled(shop: None, charge: MagicMock) -> None
 def test_order_whose_worker_died_in_the_charge_is_refunded_by_the_cancellation(shop: None) -> None:
     order = place()
     clear()
-    held = claims.claim(order_id=order.id, owner="dead")
+    held = lifecycle.claim(order_id=order.id, owner="dead")
     assert held is not None
-    claims.keep_intent(held, "pi_1")
-    claims.release(held)
+    lifecycle.keep_intent(held, "pi_1")
+    lifecycle.release(held)
     cancel_order(order_id=order.id)
     assert len(staged("payments.tasks.refund_order")) == 1
 
@@ -121,14 +121,14 @@ def test_cancellation_waits_for_a_completion_that_is_being_committed(busy_shop: 
     """Both change one row: what read the order before the other's commit would undo it."""
     order = place()
     clear()
-    held = claims.claim(order_id=order.id, owner="a")
+    held = lifecycle.claim(order_id=order.id, owner="a")
     assert held is not None
     completed = threading.Event()
 
     def complete() -> None:
         try:
             with transaction.atomic():
-                assert claims.complete(held, payment_id="pi_1")
+                assert lifecycle.complete(held, payment_id="pi_1")
                 completed.set()
                 wait_until_blocked(1)
         finally:

@@ -13,7 +13,7 @@ from pytest_mock import MockerFixture
 from orders import warehouse
 from orders.outbound import RateLimited, Refused
 from orders.warehouse import call_external_api
-from payments.gateway import PaymentGateway
+from payments.gateway.client import PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import Call
 
@@ -87,7 +87,7 @@ def test_probe_that_the_time_limit_interrupts_does_not_close_an_open_circuit(
 ) -> None:
     breaker = CircuitBreakerMonitor.get(circuit)
     mocker.patch("requests.post", side_effect=SoftTimeLimitExceeded)
-    mocker.patch("payments.transport.BoundedTransport.request", side_effect=SoftTimeLimitExceeded)
+    mocker.patch("payments.gateway.transport.BoundedTransport.request", side_effect=SoftTimeLimitExceeded)
     arguments: Any = ({},) if circuit == "warehouse" else (1, 500)
     for _ in range(5):
         with pytest.raises(SoftTimeLimitExceeded):

@@ -8,7 +8,7 @@ import pytest
 from django.db.models.functions import Now
 from pytest_mock import MockerFixture
 
-from orders import claims
+from orders import lifecycle
 from orders.models import Order, OrderTransition
 from orders.services import cancel_order
 from orders.tasks import process_order
@@ -19,47 +19,47 @@ from tests.orders.conftest import place, quiet, units
 
 class TestClaim:
     def test_live_lease_shuts_everybody_else_out(self, pending_order: Order) -> None:
-        assert claims.claim(order_id=pending_order.id, owner="a") is not None
-        assert claims.claim(order_id=pending_order.id, owner="b") is None
-        assert 50 < claims.lease_left_s(pending_order.id) <= claims.LEASE_S
+        assert lifecycle.claim(order_id=pending_order.id, owner="a") is not None
+        assert lifecycle.claim(order_id=pending_order.id, owner="b") is None
+        assert 50 < lifecycle.lease_left_s(pending_order.id) <= lifecycle.LEASE_S
 
     def test_lease_that_ran_out_lets_the_next_one_in(self, pending_order: Order) -> None:
-        claims.claim(order_id=pending_order.id, owner="a")
+        lifecycle.claim(order_id=pending_order.id, owner="a")
         Order.objects.filter(pk=pending_order.id).update(lease_until=Now() - timedelta(seconds=1))
-        taken = claims.claim(order_id=pending_order.id, owner="b")
+        taken = lifecycle.claim(order_id=pending_order.id, owner="b")
         assert taken is not None
         assert taken.fence == 2
 
     def test_rerun_of_the_same_message_need_not_wait_for_its_dead_predecessor(
         self, pending_order: Order
     ) -> None:
-        claims.claim(order_id=pending_order.id, owner="message-1")
-        again = claims.claim(order_id=pending_order.id, owner="message-1")
+        lifecycle.claim(order_id=pending_order.id, owner="message-1")
+        again = lifecycle.claim(order_id=pending_order.id, owner="message-1")
         assert again is not None
         assert again.fence == 2
 
     def test_zombie_can_neither_complete_nor_fail_nor_release_nor_keep_an_intent(
         self, pending_order: Order
     ) -> None:
-        zombie = claims.claim(order_id=pending_order.id, owner="message-1")
-        successor = claims.claim(order_id=pending_order.id, owner="message-1")
+        zombie = lifecycle.claim(order_id=pending_order.id, owner="message-1")
+        successor = lifecycle.claim(order_id=pending_order.id, owner="message-1")
         assert zombie is not None
         assert successor is not None
-        assert not claims.complete(zombie, payment_id="pi_zombie")
-        assert not claims.fail(zombie, reason="late")
-        assert not claims.release(zombie)
-        with pytest.raises(claims.ClaimLost):
-            claims.keep_intent(zombie, "pi_zombie")
-        assert claims.complete(successor, payment_id="pi_1")
+        assert not lifecycle.complete(zombie, payment_id="pi_zombie")
+        assert not lifecycle.fail(zombie, reason="late")
+        assert not lifecycle.release(zombie)
+        with pytest.raises(lifecycle.ClaimLost):
+            lifecycle.keep_intent(zombie, "pi_zombie")
+        assert lifecycle.complete(successor, payment_id="pi_1")
         pending_order.refresh_from_db()
         assert (pending_order.status, pending_order.payment_id) == ("completed", "pi_1")
 
     def test_committed_intent_is_never_replaced(self, pending_order: Order) -> None:
-        held = claims.claim(order_id=pending_order.id, owner="a")
+        held = lifecycle.claim(order_id=pending_order.id, owner="a")
         assert held is not None
-        claims.keep_intent(held, "pi_1")
-        with pytest.raises(claims.ClaimLost):
-            claims.keep_intent(held, "pi_2")
+        lifecycle.keep_intent(held, "pi_1")
+        with pytest.raises(lifecycle.ClaimLost):
+            lifecycle.keep_intent(held, "pi_2")
 
     def test_every_change_of_status_is_logged_with_the_message_that_made_it(
         self, shop: None, charge: MagicMock, mocker: MockerFixture
@@ -138,11 +138,11 @@ class TestCancelledWhileCharging:
     def test_charge_found_after_a_refund_of_nothing_asks_again(self, shop: None) -> None:
         order = place()
         clear()
-        held = claims.claim(order_id=order.id, owner="frozen")
+        held = lifecycle.claim(order_id=order.id, owner="frozen")
         assert held is not None
-        claims.keep_intent(held, "pi_1")
+        lifecycle.keep_intent(held, "pi_1")
         cancel_order(order_id=order.id)
-        assert claims.request_refund(order_id=order.id)
-        assert claims.request_refund(order_id=order.id, payment_id="pi_1")
-        assert not claims.request_refund(order_id=order.id, payment_id="pi_1")
-        assert not claims.request_refund(order_id=order.id)
+        assert lifecycle.request_refund(order_id=order.id)
+        assert lifecycle.request_refund(order_id=order.id, payment_id="pi_1")
+        assert not lifecycle.request_refund(order_id=order.id, payment_id="pi_1")
+        assert not lifecycle.request_refund(order_id=order.id)

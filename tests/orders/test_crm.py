@@ -16,8 +16,8 @@ from dlq.models import DeadLetter
 from orders import crm
 from orders.models import Order, SyncErrorLog
 from orders.tasks import CRM_PATIENCE, notify_warehouse, sync_to_crm
-from outbox.dispatch import offer_abandoned
 from outbox.models import OutboxMessage
+from outbox.relay.queries import offer_abandoned
 from outbox.testing import drain
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import settle
@@ -93,7 +93,7 @@ class TestSyncingToTheCrm:
     ) -> None:
         mocker.patch("orders.crm.SyncService.sync", side_effect=crm.InvalidDataError("Missing name"))
         message_id = outbox.enqueue(sync_to_crm.s(completed.id))
-        killed = mocker.patch("outbox.journal.settle", side_effect=KeyboardInterrupt)
+        killed = mocker.patch("outbox.transitions.settle", side_effect=KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             drain()
         assert SyncErrorLog.objects.count() == 1

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from orders import idempotency
+from orders.api import idempotency
+from orders.api.problems import Problem
+from orders.api.schemas import OrderIn
 from orders.models import ApiKey, IdempotencyRecord, Order
-from orders.problems import Problem
-from orders.schemas import OrderIn
 from orders.services import place_order
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place, units

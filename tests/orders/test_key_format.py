@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orders import parsing
+from orders.api import parsing
 from orders.models import ApiKey, IdempotencyRecord, Order
 from tests.orders.conftest import Caller, body
 from tests.orders.test_api import problem

@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from orders import idempotency
+from orders.api import idempotency
+from orders.api.schemas import OrderIn
 from orders.models import ApiKey, Customer, IdempotencyRecord, Order
-from orders.schemas import OrderIn
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place
 from tests.orders.test_api import problem

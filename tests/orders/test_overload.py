@@ -7,9 +7,9 @@ from django.db import OperationalError
 from pytest_mock import MockerFixture
 from redis.exceptions import ConnectionError as RedisAway
 
-from orders import overload
+from orders.api import limits
+from orders.api.problems import busy
 from orders.models import ApiKey, Order
-from orders.problems import busy
 from outbox.testing import clear
 from tests.orders.conftest import Caller, body
 from tests.orders.test_api import problem
@@ -17,7 +17,7 @@ from tests.orders.test_api import problem
 
 @pytest.fixture(autouse=True)
 def _fresh_count() -> None:
-    overload._admission.cache_clear()
+    limits._admission.cache_clear()
 
 
 def test_key_that_places_too_fast_is_a_429_and_others_are_served(api: Caller, settings: Any) -> None:
@@ -45,7 +45,7 @@ def test_orders_are_taken_while_redis_is_away(api: Caller, mocker: MockerFixture
 def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, settings: Any) -> None:
     settings.ORDERS_MAX_BACKLOG = 2
     assert api.post(body()).status_code == 202
-    overload._admission.cache_clear()
+    limits._admission.cache_clear()
     refused = api.post(body(), key="key-2")
     assert problem(refused, 503)["code"] == "overloaded"
     assert int(refused["Retry-After"]) >= 1
@@ -53,7 +53,7 @@ def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, setti
     assert api.post(body()).status_code == 202, "what was accepted before is answered whatever the load"
     assert api.get().status_code == 200
     clear()
-    overload._admission.cache_clear()
+    limits._admission.cache_clear()
     assert api.post(body(), key="key-2").status_code == 202
 
 
@@ -65,5 +65,5 @@ def test_database_away_is_a_503_that_asks_for_the_same_key_again(api: Caller, mo
 
 
 def test_database_away_before_the_key_is_checked_is_a_503_too(api: Caller, mocker: MockerFixture) -> None:
-    mocker.patch("orders.auth.ApiKey.objects.filter", side_effect=OperationalError("no connection"))
+    mocker.patch("orders.api.auth.ApiKey.objects.filter", side_effect=OperationalError("no connection"))
     problem(api.get(), 503)

@@ -10,13 +10,13 @@ from circuitbreaker import CircuitBreakerError
 from django.db import connection
 from pytest_mock import MockerFixture
 
-from orders import claims
+from orders import lifecycle
 from orders.models import Order
 from orders.services import OrderService
 from orders.tasks import process_order
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
-from payments.gateway import CardDeclined, GatewayBusy, GatewayUnavailable, InvalidRequest
+from payments.gateway.client import CardDeclined, GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience.breaker import Breaker
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import place, quiet, units
@@ -218,11 +218,11 @@ def test_message_that_finds_the_order_held_waits_until_it_is_finished(
 ) -> None:
     quiet(mocker)
     order = place()
-    held = claims.claim(order_id=order.id, owner="somebody else")
+    held = lifecycle.claim(order_id=order.id, owner="somebody else")
     assert held is not None
 
     def finish(_order_id: int) -> float:
-        claims.complete(held, payment_id="pi_1")
+        lifecycle.complete(held, payment_id="pi_1")
         return 5.0
 
     waited = mocker.patch("orders.tasks.lease_left_s", side_effect=finish)

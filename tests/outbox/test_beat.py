@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
-import outbox.beat
-from outbox.beat import MAX_CATCH_UP, Scheduler, next_slot
+import outbox.scheduler
 from outbox.models import OutboxMessage, Schedule
+from outbox.scheduler import MAX_CATCH_UP, Scheduler, next_slot
 from outbox.testing import staged
 from tests.support import effects
 from tests.support.processes import await_, relay, started, worker
@@ -37,7 +37,7 @@ def beat(every: Any = schedule(60.0), **others: Any) -> Scheduler:  # noqa: B008
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """What beat logs. Importing the tasks sets up Django's logging anew, and drops pytest's handler from the root."""
-    log = logging.getLogger("outbox.beat")
+    log = logging.getLogger("outbox.scheduler")
     log.addHandler(caplog.handler)
     log.propagate = False
     yield caplog
@@ -91,7 +91,7 @@ def test_a_cursor_of_years_ago_is_made_up_for_without_a_walk_over_every_slot(
 ) -> None:
     scheduler = beat(every)
     scheduler.run_once(START - timedelta(days=3000))
-    steps = mocker.spy(outbox.beat, "next_slot")
+    steps = mocker.spy(outbox.scheduler, "next_slot")
     assert scheduler.run_once(START) == MAX_CATCH_UP
     assert steps.call_count < 200
     after = next_slot(every, START)

@@ -9,9 +9,9 @@ import pytest
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
 
 from config.celery import app
-from outbox.beat import Scheduler
 from outbox.database import is_not_now, patiently
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
+from outbox.scheduler import Scheduler
 
 
 def caused(error: Exception, cause: Exception | None) -> Exception:

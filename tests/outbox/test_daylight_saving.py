@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from celery.schedules import crontab
 
-from outbox.beat import next_slot
+from outbox.scheduler import next_slot
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 

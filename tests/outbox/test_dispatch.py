@@ -15,12 +15,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 import outbox
-from outbox import dispatch, execution, journal, sweeper
-from outbox.faults import Faults
+from outbox import delivery, transitions
 from outbox.models import OutboxMessage, RelayProcess
-from outbox.relay import Relay
+from outbox.relay import queries, rescuer
+from outbox.relay.loop import Relay
+from outbox.relay.queue_faults import Faults
 from outbox.retention import prune_once
-from outbox.selectors import stats
+from outbox.stats import stats
 from outbox.testing import run_here
 from tests.outbox.test_interleavings import claim, elsewhere, published, row
 from tests.outbox.test_relay import Broker
@@ -37,7 +38,9 @@ def running(message_id: uuid.UUID) -> Iterator[None]:
 
     def run() -> None:
         with transaction.atomic():
-            assert isinstance(journal.lock(message_id, 1, frozen_s=60, max_deliveries=5), journal.Claimed)
+            assert isinstance(
+                transitions.lock(message_id, 1, frozen_s=60, max_deliveries=5), transitions.Claimed
+            )
             held.set()
             assert done.wait(20)
             transaction.set_rollback(True)
@@ -58,16 +61,16 @@ def running(message_id: uuid.UUID) -> Iterator[None]:
 def test_the_sweeper_does_not_wait_for_a_run_that_holds_its_row() -> None:
     message_id, lost = published(tasks.note_once.s("a")), published(tasks.note_once.s("b"))
     with running(message_id):
-        assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
-        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
+        assert queries.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
+        assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
     assert (row(message_id).status, row(lost).status) == ("published", "pending")
 
 
 def test_a_revert_does_not_wait_for_a_run_that_holds_its_row() -> None:
     outbox.enqueue_many([tasks.note_once.s("a"), tasks.note_once.s("b")])
-    batch = dispatch.mark("default", 10)
+    batch = queries.mark("default", 10)
     with running(uuid.UUID(batch[0].message_id)):
-        assert dispatch.revert(batch) == 1
+        assert queries.revert(batch) == 1
 
 
 def durability() -> str:
@@ -80,9 +83,9 @@ def test_a_mark_does_not_wait_for_the_disk_and_what_follows_it_does() -> None:
     before = durability()
     for pending in (1, 0):
         with transaction.atomic():
-            assert len(dispatch.mark("default", 10)) == 0
+            assert len(queries.mark("default", 10)) == 0
             outbox.enqueue_many([tasks.note.s("a")] * pending)
-            assert len(dispatch.mark("default", 10)) == pending
+            assert len(queries.mark("default", 10)) == pending
             assert durability() == "off"
         assert durability() == before == "on"
 
@@ -90,10 +93,10 @@ def test_a_mark_does_not_wait_for_the_disk_and_what_follows_it_does() -> None:
 def test_a_redelivered_copy_does_not_wait_for_the_run_and_jump_its_back_off() -> None:
     message_id = published(tasks.note_once.s("a"))
     with running(message_id):
-        assert claim(message_id, worker="w2") == journal.Refused("leased")
+        assert claim(message_id, worker="w2") == transitions.Refused("leased")
         redelivered = {"generation": 1, "publish": 2}
         name = "tests.support.tasks.note_once"
-        assert run_here(str(message_id), wire=redelivered, task=name, queue="default") == execution.SKIPPED
+        assert run_here(str(message_id), wire=redelivered, task=name, queue="default") == delivery.SKIPPED
     assert row(message_id).attempts == 0
 
 
@@ -110,14 +113,14 @@ def test_a_message_that_commits_late_does_not_pass_a_dead_one_of_its_group() -> 
     with elsewhere(late):
         assert begun.wait(20)
         first = outbox.enqueue(tasks.note.s("first"), ordering_key="g")
-        assert dispatch.promote_heads() == 1
-        dispatch.mark("default", 10)
-        assert journal.bury(first, 1, guard="lease_token IS NULL", error="a bug")
+        assert queries.promote_heads() == 1
+        queries.mark("default", 10)
+        assert transitions.bury(first, 1, guard="lease_token IS NULL", error="a bug")
         commit.set()
-    assert dispatch.promote_heads() == 0
+    assert queries.promote_heads() == 0
     assert row(ids[0]).status == "blocked"
-    assert journal.rearm(first)
-    assert dispatch.promote_heads() == 1
+    assert transitions.rearm(first)
+    assert queries.promote_heads() == 1
 
 
 def test_no_pass_reads_the_whole_table() -> None:
@@ -126,11 +129,11 @@ def test_no_pass_reads_the_whole_table() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE outbox_outboxmessage")
     with transaction.atomic(), connection.cursor() as cursor:
-        dispatch.work(["default"])
-        assert dispatch.promote_due(500) == 0
+        queries.work(["default"])
+        assert queries.promote_due(500) == 0
         assert prune_once(older_than_s=60) == 0
-        dispatch.unstarted_queues(5)
-        dispatch.offer_unstarted("default", seen_empty=True, margin_s=5)
+        queries.unstarted_queues(5)
+        queries.offer_unstarted("default", seen_empty=True, margin_s=5)
         cursor.execute(
             "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox_outboxmessage'"
         )
@@ -174,10 +177,10 @@ def test_a_relay_that_stood_still_calls_no_worker_dead(
 ) -> None:
     settings.OUTBOX_WORKER_TIMEOUT = 0
     clock = [1_000.0]
-    monkeypatch.setattr(sweeper.time, "monotonic", lambda: clock[0])
-    sweeping = sweeper.Sweeper(Broker(), Faults())
+    monkeypatch.setattr(rescuer.time, "monotonic", lambda: clock[0])
+    sweeping = rescuer.Sweeper(Broker(), Faults())
     message_id = published()
-    assert isinstance(claim(message_id), journal.Claimed)
+    assert isinstance(claim(message_id), transitions.Claimed)
     settings.OUTBOX_WORKER_TIMEOUT = 6
     with connection.cursor() as cursor:
         cursor.execute("UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 minute'")

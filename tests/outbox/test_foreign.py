@@ -10,8 +10,8 @@ import pytest
 import outbox
 from dlq import replay
 from dlq.models import DeadLetter, State
-from outbox import dispatch
 from outbox.models import OutboxMessage, Skipped
+from outbox.relay import queries
 from outbox.testing import wait_until_settled
 from tests.support import effects, rawpublish, tasks
 from tests.support.brokers import on_both_brokers
@@ -30,7 +30,7 @@ def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
     """Its id and generation can be read in the broker; its task and arguments are the writer's."""
     ours = [outbox.enqueue(task.s("ours")) for task in (tasks.note, tasks.note_once)]
     other = outbox.enqueue(tasks.note.s("other"))
-    for message in dispatch.mark("default", 10):
+    for message in queries.mark("default", 10):
         # The relay has marked them, and the forged copy is the first to arrive.
         assert message.publish_count == 1
     with worker(concurrency=1, env={"OUTBOX_MARGIN": "1"}):

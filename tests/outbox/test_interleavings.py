@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from outbox import dispatch, execution, journal, selectors
+from outbox import delivery, stats, transitions
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import run_here
 from tests.support import effects, tasks
 from tests.support.messages import asked_for, claim, elsewhere, published, row
@@ -24,8 +25,8 @@ NOTE = "tests.support.tasks.note"
 
 def test_a_second_copy_finds_the_first_ones_lease_and_does_nothing() -> None:
     message_id = published()
-    assert isinstance(claim(message_id), journal.Claimed)
-    assert claim(message_id, worker="w2") == journal.Refused("leased")
+    assert isinstance(claim(message_id), transitions.Claimed)
+    assert claim(message_id, worker="w2") == transitions.Refused("leased")
 
 
 def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not_wait() -> None:
@@ -34,12 +35,12 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
 
     def first() -> None:
         with transaction.atomic():
-            claimed = journal.lock(message_id, 1, frozen_s=60, max_deliveries=5)
-            assert isinstance(claimed, journal.Claimed)
+            claimed = transitions.lock(message_id, 1, frozen_s=60, max_deliveries=5)
+            assert isinstance(claimed, transitions.Claimed)
             held.set()
             assert done.wait(20)
             effects.add("a")
-            assert journal.settle(claimed)
+            assert transitions.settle(claimed)
 
     with elsewhere(first):
         assert held.wait(20)
@@ -47,13 +48,13 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
             run_here(
                 str(message_id), wire={"generation": 1}, task="tests.support.tasks.note_once", queue="default"
             )
-            == execution.SKIPPED
+            == delivery.SKIPPED
         )
         done.set()
     assert effects.names() == ["a"]
     assert row(message_id).status == "done"
     # The row was held, so that nothing could be written on it.
-    assert selectors.stats()["skipped"] == {
+    assert stats.stats()["skipped"] == {
         "duplicate": 0,
         "leased": 1,
         "missing": 0,
@@ -66,16 +67,16 @@ def test_a_run_frozen_past_its_lease_can_neither_settle_nor_leave_children() -> 
     message_id = published()
     frozen = claim(message_id, lease_s=0)
     successor = claim(message_id, worker="w2")
-    assert isinstance(successor, journal.Claimed)
+    assert isinstance(successor, transitions.Claimed)
     child = {**_child_row(), "message_id": uuid.uuid4()}
-    assert journal.settle(frozen, [child]) is False
-    assert journal.retry(frozen, delay_s=0, error="late") is False
+    assert transitions.settle(frozen, [child]) is False
+    assert transitions.retry(frozen, delay_s=0, error="late") is False
     assert not OutboxMessage.objects.filter(message_id=child["message_id"]).exists()
-    assert journal.settle(successor) is True
+    assert transitions.settle(successor) is True
 
 
 def _child_row() -> dict[str, Any]:
-    from outbox.producer import _row
+    from outbox.enqueue import _row
 
     return _row(tasks.note.s("child"), {})
 
@@ -88,19 +89,19 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
     def frozen() -> None:
         try:
             with transaction.atomic():
-                claimed = journal.lock(message_id, 1, frozen_s=0.3, max_deliveries=5)
-                assert isinstance(claimed, journal.Claimed)
+                claimed = transitions.lock(message_id, 1, frozen_s=0.3, max_deliveries=5)
+                assert isinstance(claimed, transitions.Claimed)
                 effects.add("a")
                 held.set()
                 assert go.wait(20)
-                journal.settle(claimed)
+                transitions.settle(claimed)
         except Exception as error:
             outcome.append(error)
 
     with elsewhere(frozen):
         assert held.wait(20)
         # The second copy was published again, so that it claims in a transaction of its own.
-        await_(lambda: isinstance(claim(message_id), journal.Claimed), "the frozen holder's lock is gone")
+        await_(lambda: isinstance(claim(message_id), transitions.Claimed), "the frozen holder's lock is gone")
         go.set()
     assert outcome, "the frozen holder committed"
     assert effects.names() == []
@@ -110,8 +111,8 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     message_id = published()
     claim(message_id, lease_s=0, worker="w1")
     successor = claim(message_id, worker="w2")
-    assert journal.lost(message_id, 1, worker="w1", error="WorkerLost") is False
-    assert journal.settle(successor)
+    assert transitions.lost(message_id, 1, worker="w1", error="WorkerLost") is False
+    assert transitions.settle(successor)
 
 
 def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max_deliveries() -> None:
@@ -120,8 +121,8 @@ def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max
     wire = {"generation": 1, "publish": 1}
     for _ in range(tasks.note_once.max_deliveries):
         assert row(message_id).status == "published"
-        assert journal.lost(message_id, 1, worker=None, error="DatabaseAway", delay_s=0)
-        assert dispatch.promote_due(1) == len(dispatch.mark("default", 1)) == 1
+        assert transitions.lost(message_id, 1, worker=None, error="DatabaseAway", delay_s=0)
+        assert queries.promote_due(1) == len(queries.mark("default", 1)) == 1
     run_here(str(message_id), wire=wire, task="tests.support.tasks.note_once", queue="default")
     assert row(message_id).status == "dead"
     assert "PoisonMessage" in row(message_id).errors[-1]["error"]
@@ -133,51 +134,51 @@ def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the
     ending: dict[str, bool],
 ) -> None:
     from config.wiring import worker_failure
-    from outbox import worker
+    from outbox import heartbeat
 
     message_id = published()
     told = {"exception": None, "error": "WorkerLost", "traceback": "", **ending}
-    worker._born()
+    heartbeat._born()
     try:
-        sibling = claim(message_id, worker=worker.identity(pid=101))
+        sibling = claim(message_id, worker=heartbeat.identity(pid=101))
         for pid in (102, None):
             assert worker_failure(message_id=str(message_id), generation=1, pid=pid, **told) == "settled"
-        assert journal.settle(sibling), "the sibling's run was taken from it"
+        assert transitions.settle(sibling), "the sibling's run was taken from it"
         own = published()
-        claim(own, worker=worker.identity(pid=102))
+        claim(own, worker=heartbeat.identity(pid=102))
         assert worker_failure(message_id=str(own), generation=1, pid=102, **told) == (
             "rearmed" if ending["lost"] else "dead"
         )
     finally:
-        worker._incarnation = None
+        heartbeat._incarnation = None
 
 
 def test_a_run_that_fails_after_another_has_taken_the_message_buries_nothing_and_reports_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     message_id = published(tasks.transactional_wrong.s("a"))
-    bury, successors = journal.bury, []
+    bury, successors = transitions.bury, []
 
     def taken_over_before(*args: Any, **kwargs: Any) -> bool:
         # The failed run's transaction is rolled back, and with it the lock that was its claim.
         successors.append(claim(message_id, worker="w2"))
         return bury(*args, **kwargs)
 
-    monkeypatch.setattr(journal, "bury", taken_over_before)
+    monkeypatch.setattr(transitions, "bury", taken_over_before)
     outcome = run_here(
         str(message_id),
         wire={"generation": 1, "publish": 1},
         task="tests.support.tasks.transactional_wrong",
         queue="default",
     )
-    assert outcome == execution.SKIPPED
+    assert outcome == delivery.SKIPPED
     assert row(message_id).status == "published"
-    assert journal.settle(successors[0])
+    assert transitions.settle(successors[0])
 
 
 def test_an_error_that_postgresql_cannot_store_as_it_is_is_a_retry_all_the_same() -> None:
     message_id = published()
-    assert journal.retry(claim(message_id), delay_s=0, error="\x00 and \ud800")
+    assert transitions.retry(claim(message_id), delay_s=0, error="\x00 and \ud800")
     assert [error["error"] for error in row(message_id).errors] == ["\\0 and \\ud800"]
 
 
@@ -186,9 +187,9 @@ def test_a_copy_whose_row_is_gone_is_skipped_and_counted() -> None:
     OutboxMessage.objects.all().delete()
     for _ in range(2):
         with asked_for(tasks.note, id=str(message_id), delivery_info={}):
-            assert execution.deliver(tasks.note, {"generation": 1}) == execution.SKIPPED
+            assert delivery.deliver(tasks.note, {"generation": 1}) == delivery.SKIPPED
     assert effects.names() == []
-    assert selectors.stats()["skipped"] == {
+    assert stats.stats()["skipped"] == {
         "duplicate": 0,
         "leased": 0,
         "missing": 2,

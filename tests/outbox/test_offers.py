@@ -9,8 +9,9 @@ import pytest
 from django.db import transaction
 
 import outbox
-from outbox import dispatch, execution, journal
+from outbox import delivery, transitions
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
 from tests.support import effects, tasks
 from tests.support.messages import claim, elsewhere, published, row
@@ -23,8 +24,8 @@ NOTE = "tests.support.tasks.note"
 
 def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_nothing() -> None:
     message_id = published()
-    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
-    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
+    assert queries.offer_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
+    assert queries.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
     drain()
     assert effects.names() == ["a"]
     assert row(message_id).status == "done"
@@ -32,27 +33,27 @@ def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_no
 
 def test_a_revert_leaves_alone_what_a_worker_has_begun() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
-    batch = dispatch.mark("default", 10)
+    batch = queries.mark("default", 10)
     claimed = claim(message_id)
-    assert dispatch.revert(batch) == 0
-    assert journal.settle(claimed)
+    assert queries.revert(batch) == 0
+    assert transitions.settle(claimed)
 
 
 def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_published_again() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
-    batch = dispatch.mark("default", 10)
-    assert dispatch.revert(batch) == 1
+    batch = queries.mark("default", 10)
+    assert queries.revert(batch) == 1
     claimed = claim(message_id)
-    assert isinstance(claimed, journal.Claimed)
-    assert dispatch.mark("default", 10) == [], "a relay took what is running"
-    assert journal.settle(claimed)
+    assert isinstance(claimed, transitions.Claimed)
+    assert queries.mark("default", 10) == [], "a relay took what is running"
+    assert transitions.settle(claimed)
 
 
 def test_a_settled_message_is_not_offered_again_by_a_sweep_that_judged_it_lost() -> None:
     message_id = published()
-    assert journal.settle(claim(message_id))
-    assert dispatch.offer_unstarted("default", seen_empty=True, margin_s=0) == 0
-    assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
+    assert transitions.settle(claim(message_id))
+    assert queries.offer_unstarted("default", seen_empty=True, margin_s=0) == 0
+    assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
 
 
 def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> None:
@@ -60,41 +61,41 @@ def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> No
     wire = {"generation": 1, "publish": 1}
     run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
     assert row(message_id).status == "dead"
-    assert journal.rearm(message_id)
-    assert not journal.rearm(message_id), "two operators replayed one message"
+    assert transitions.rearm(message_id)
+    assert not transitions.rearm(message_id), "two operators replayed one message"
     run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
     assert effects.names() == ["a"], "the original's second copy ran beside the replay"
 
 
 def test_a_dead_workers_message_is_offered_again_only_once_its_heartbeat_is_missing() -> None:
-    from outbox import worker
+    from outbox import heartbeat
 
     message_id = published()
-    worker._born()
+    heartbeat._born()
     try:
-        worker.write_heartbeat(concurrency=1, active=1)
-        claim(message_id, worker=worker.identity())
-        assert dispatch.offer_abandoned(worker_timeout_s=30, judge_workers=True) == 0
-        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=False) == 0
-        assert dispatch.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 1
+        heartbeat.write_heartbeat(concurrency=1, active=1)
+        claim(message_id, worker=heartbeat.identity())
+        assert queries.offer_abandoned(worker_timeout_s=30, judge_workers=True) == 0
+        assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=False) == 0
+        assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 1
     finally:
-        worker._incarnation = None
+        heartbeat._incarnation = None
     assert row(message_id).status == "pending"
 
 
 def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> None:
-    from outbox import worker
+    from outbox import heartbeat
 
     lost, waiting = published(), published(tasks.note.s("b"))
     OutboxMessage.objects.filter(message_id=lost).update(published_at="2026-01-01T00:00:00Z")
-    worker._born()
+    heartbeat._born()
     try:
-        worker._received["default"] = row(waiting).published_at.timestamp()
-        worker.write_heartbeat(concurrency=1, active=1)
+        heartbeat._received["default"] = row(waiting).published_at.timestamp()
+        heartbeat.write_heartbeat(concurrency=1, active=1)
     finally:
-        worker._incarnation = None
-        worker._received.clear()
-    assert dispatch.offer_unstarted("default", seen_empty=False, margin_s=0.0) == 1
+        heartbeat._incarnation = None
+        heartbeat._received.clear()
+    assert queries.offer_unstarted("default", seen_empty=False, margin_s=0.0) == 1
     assert (row(lost).status, row(waiting).status) == ("pending", "published")
 
 
@@ -110,9 +111,9 @@ def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() ->
     with elsewhere(early_but_slow):
         assert inserted.wait(20)
         outbox.enqueue(tasks.ordered.s("first-committed"), ordering_key="g")
-        assert dispatch.promote_heads() == 1
+        assert queries.promote_heads() == 1
         commit.set()
-    assert dispatch.promote_heads() == 0, "a second head beside the first"
+    assert queries.promote_heads() == 0, "a second head beside the first"
     assert [m.status for m in staged()] == ["blocked", "pending"]
     drain()
     assert effects.names() == ["first-committed", "first-inserted"]
@@ -125,13 +126,13 @@ def test_two_relays_mark_each_message_for_one_of_them() -> None:
 
     def other_relay() -> None:
         with transaction.atomic():
-            theirs.extend(dispatch.mark("default", 20))
+            theirs.extend(queries.mark("default", 20))
             locked.set()
             assert go.wait(20)
 
     with elsewhere(other_relay):
         assert locked.wait(20)
-        ours = dispatch.mark("default", 50)
+        ours = queries.mark("default", 50)
         go.set()
     assert (len(theirs), len(ours)) == (20, 30)
     assert not {m.id for m in theirs} & {m.id for m in ours}
@@ -139,8 +140,8 @@ def test_two_relays_mark_each_message_for_one_of_them() -> None:
 
 def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
     message_id = published()
-    assert journal.cancel(message_id, reason="not wanted")
-    assert run_here(str(message_id), wire={"generation": 1}, task=NOTE, queue="default") == execution.SKIPPED
+    assert transitions.cancel(message_id, reason="not wanted")
+    assert run_here(str(message_id), wire={"generation": 1}, task=NOTE, queue="default") == delivery.SKIPPED
     assert effects.names() == []
 
 
@@ -150,15 +151,15 @@ def test_what_runs_in_a_transaction_can_not_be_cancelled_and_nobody_waits_for_it
 
     def running() -> None:
         with transaction.atomic():
-            claimed = journal.lock(message_id, 1, frozen_s=60, max_deliveries=5)
+            claimed = transitions.lock(message_id, 1, frozen_s=60, max_deliveries=5)
             held.set()
             assert done.wait(20)
-            assert isinstance(claimed, journal.Claimed)
-            assert journal.settle(claimed)
+            assert isinstance(claimed, transitions.Claimed)
+            assert transitions.settle(claimed)
 
     with elsewhere(running):
         assert held.wait(20)
-        assert not journal.cancel(message_id, reason="too late")
+        assert not transitions.cancel(message_id, reason="too late")
         assert not done.is_set()
         done.set()
     assert row(message_id).status == "done"
@@ -167,5 +168,5 @@ def test_what_runs_in_a_transaction_can_not_be_cancelled_and_nobody_waits_for_it
 def test_what_runs_can_not_be_cancelled() -> None:
     message_id = published()
     claimed = claim(message_id)
-    assert not journal.cancel(message_id, reason="too late")
-    assert journal.settle(claimed)
+    assert not transitions.cancel(message_id, reason="too late")
+    assert transitions.settle(claimed)

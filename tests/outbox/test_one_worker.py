@@ -23,10 +23,10 @@ from pytest_django.fixtures import Settings
 import outbox
 from config.celery import app
 from lab.stack.redis import Redis
+from outbox.broker.publisher import BrokerAway
 from outbox.models import OutboxMessage
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from outbox.testing import wait_until_settled
-from outbox.transport import BrokerAway
 from tests.outbox.test_redis import relaying
 from tests.support import effects, tasks
 from tests.support.brokers import private_redis, using

@@ -14,8 +14,9 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 import outbox
-from outbox import dispatch, selectors
+from outbox import stats
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import run_here, wait_until_settled
 from tests.outbox.test_redis import relaying
 from tests.support import effects, tasks
@@ -56,12 +57,12 @@ def test_a_publish_mark_that_a_crash_forgets_is_published_again_and_one_of_the_c
         kill_postgres()
         start_postgres()
         connection.close()
-        (first,) = dispatch.mark("default", 10)
+        (first,) = queries.mark("default", 10)
         kill_postgres()
         start_postgres()
         connection.close()
         assert OutboxMessage.objects.get(message_id=message_id).status == "pending"
-        (second,) = dispatch.mark("default", 10)
+        (second,) = queries.mark("default", 10)
         assert second.identity()["publish"] == first.identity()["publish"] == 1
         for copy in (first, second):
             run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
@@ -70,7 +71,7 @@ def test_a_publish_mark_that_a_crash_forgets_is_published_again_and_one_of_the_c
             cursor.execute("ALTER SYSTEM RESET wal_writer_delay")
             cursor.execute("SELECT pg_reload_conf()")
     assert effects.names() == ["a"]
-    assert selectors.stats()["skipped"]["duplicate"] == 1
+    assert stats.stats()["skipped"]["duplicate"] == 1
 
 
 def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes_on_after_it() -> None:

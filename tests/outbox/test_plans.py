@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from outbox import dispatch, journal, retention, selectors, tally
+from outbox import retention, stats, totals, transitions
+from outbox.relay import queries
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +38,7 @@ FROM (VALUES ('done', 30000, false), ('pending', 8000, false), ('blocked', 2000,
 def table() -> None:
     with connection.cursor() as cursor:
         cursor.execute(FILL, {"queues": QUEUES, "groups": GROUPS})
-        tally.count_once()
+        totals.count_once()
         cursor.execute("ANALYZE outbox_outboxmessage")
 
 
@@ -78,25 +79,25 @@ def _read(node: dict[str, Any]) -> int:
 @pytest.mark.parametrize(
     ("step", "most"),
     [
-        pytest.param(lambda: dispatch.work(QUEUES), 10, id="is there work"),
+        pytest.param(lambda: queries.work(QUEUES), 10, id="is there work"),
         # Each row is found in its index, and then updated by its id.
-        pytest.param(lambda: dispatch.mark("low", 100), 200, id="mark a batch"),
-        pytest.param(lambda: dispatch.promote_due(100), 200, id="promote what is due"),
+        pytest.param(lambda: queries.mark("low", 100), 200, id="mark a batch"),
+        pytest.param(lambda: queries.promote_due(100), 200, id="promote what is due"),
         # For each group: the key of the next one, its head, and the head's update.
-        pytest.param(dispatch.promote_heads, 4 * GROUPS, id="promote heads"),
-        pytest.param(lambda: journal._promote_next("group-1"), 4, id="promote the next"),
-        pytest.param(lambda: dispatch.unstarted_queues(15), 250, id="where something waits"),
+        pytest.param(queries.promote_heads, 4 * GROUPS, id="promote heads"),
+        pytest.param(lambda: transitions._promote_next("group-1"), 4, id="promote the next"),
+        pytest.param(lambda: queries.unstarted_queues(15), 250, id="where something waits"),
         pytest.param(
-            lambda: dispatch.offer_unstarted("low", seen_empty=True, margin_s=15),
+            lambda: queries.offer_unstarted("low", seen_empty=True, margin_s=15),
             150,
             id="offer the unstarted",
         ),
         pytest.param(
-            lambda: dispatch.offer_abandoned(worker_timeout_s=15, judge_workers=True),
+            lambda: queries.offer_abandoned(worker_timeout_s=15, judge_workers=True),
             250,
             id="offer the abandoned",
         ),
-        pytest.param(lambda: selectors.backlog(1000), 5 * 1000, id="is the backlog too long"),
+        pytest.param(lambda: stats.backlog(1000), 5 * 1000, id="is the backlog too long"),
         pytest.param(retention.prune, 250, id="prune"),
     ],
 )

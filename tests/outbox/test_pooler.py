@@ -14,7 +14,7 @@ from pytest_django import Settings
 import outbox
 from dlq.models import DeadLetter
 from lab.stack.pgbouncer import PgBouncer
-from outbox import journal
+from outbox import transitions
 from outbox.checks import check_connections, serious
 from outbox.database import is_not_now
 from outbox.models import OutboxMessage, RelayProcess
@@ -118,7 +118,7 @@ def test_a_process_that_could_not_ask_at_its_start_runs_nothing_before_the_timeo
     with through(unprepared_pooler):
         for _ in range(2):
             with pytest.raises(OperationalError, match="lock_timeout and idle_in_transaction") as refused:
-                journal.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
+                transitions.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
             assert is_not_now(refused.value), "the worker waits, and the message is not at fault"
     assert OutboxMessage.objects.get().deliveries == 0
 
@@ -130,7 +130,7 @@ def test_a_session_that_ends_under_a_message_is_not_its_fault(pooler: PgBouncer,
 
     @transaction.atomic
     def run() -> None:
-        journal.lock(message_id, 0, frozen_s=9, max_deliveries=5)
+        transitions.lock(message_id, 0, frozen_s=9, max_deliveries=5)
         {"server": lose_connection, "pooler": pooler.kill}[struck]()
         effects.add("m")
 
@@ -153,7 +153,7 @@ def test_a_message_that_waits_for_a_free_session_in_vain_is_not_at_fault() -> No
             with pytest.raises(
                 (OperationalError, InterfaceError), match=r"query_wait_timeout|closed the connection"
             ) as ended:
-                journal.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
+                transitions.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
         assert is_not_now(ended.value)
     assert OutboxMessage.objects.get().deliveries == 0
 

@@ -13,10 +13,10 @@ from kombu.message import Message
 from pytest_mock import MockerFixture
 
 import outbox
-from dlq import validation
-from outbox import dispatch
+from dlq.worker import validation
 from outbox.context import Run, running
 from outbox.errors import EnqueueError
+from outbox.relay import queries
 from outbox.testing import staged
 from tests.support import tasks
 
@@ -32,7 +32,7 @@ def nested(levels: int, make: Any = lambda inner: [inner]) -> Any:
 
 def received() -> Message:
     """The one message that is due, as a worker receives it."""
-    (sent,) = dispatch.mark("default", 10)
+    (sent,) = queries.mark("default", 10)
     return Message(
         body=sent.body(), headers=sent.wire_headers(), accept=["application/json"], **sent.amqp_properties()
     )
@@ -58,7 +58,7 @@ def test_the_deepest_that_is_enqueued_is_taken_by_a_worker_and_deeper_is_refused
 
 
 def test_the_limit_of_depth_is_no_stricter_than_a_workers(mocker: MockerFixture) -> None:
-    mocker.patch("outbox.producer._depth", return_value=0)
+    mocker.patch("outbox.enqueue._depth", return_value=0)
     for _, make in DEEPEST:
         outbox.enqueue(make(1))
         with pytest.raises(validation.Malformed, match="nested deeper"):

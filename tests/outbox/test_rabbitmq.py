@@ -12,11 +12,11 @@ import pytest
 import outbox
 from config.celery import app
 from lab.stack.rabbitmq import RabbitMQ
+from outbox.broker.publisher import BrokerAway
+from outbox.broker.rabbitmq import AmqpPublisher
 from outbox.models import OutboxMessage
-from outbox.rabbitmq import AmqpPublisher
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from outbox.testing import wait_until_settled
-from outbox.transport import BrokerAway
 from tests.support import effects, tasks
 from tests.support.brokers import on_rabbitmq
 from tests.support.processes import await_, relay, worker

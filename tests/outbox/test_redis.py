@@ -13,10 +13,10 @@ from django.db import connection
 
 import outbox
 from config.celery import app
+from outbox.broker.publisher import publisher_for
 from outbox.models import OutboxMessage
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from outbox.testing import wait_until_settled
-from outbox.transport import publisher_for
 from tests.outbox.test_transport import batch, received
 from tests.support import effects, tasks
 from tests.support.brokers import private_redis, using

@@ -14,11 +14,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 import outbox
+from outbox.broker.envelope import Outgoing
+from outbox.broker.publisher import BrokerAway, Publisher
 from outbox.models import OutboxMessage, RelayProcess
-from outbox.relay import MAX_REFUSALS, Relay
+from outbox.relay.loop import MAX_REFUSALS, Relay
 from outbox.retention import prune_once
-from outbox.transport import BrokerAway, Publisher
-from outbox.wire import Outgoing
 from tests.support import tasks
 from tests.support.processes import await_
 
@@ -219,7 +219,7 @@ def test_the_pass_after_the_declaration_looks_for_heads_however_lately_one_has_l
 
 
 def test_a_relay_is_not_idle_between_messages_that_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.relay.LINGER_S", 10.0)
+    monkeypatch.setattr("outbox.relay.loop.LINGER_S", 10.0)
     broker, stop, declared = Broker(), threading.Event(), []
     relaying = relay(broker)
     declare = relaying._declare

@@ -15,8 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 import outbox
-from outbox import dispatch
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
 from tests.support import effects, tasks
 from tests.support.messages import row
@@ -48,7 +48,7 @@ def test_a_deferral_spends_no_attempt() -> None:
 def test_retry_rearms_the_same_row_with_the_given_countdown() -> None:
     message_id = outbox.enqueue(tasks.retries_itself.s("a"))
     (message,) = staged()
-    dispatch.mark("default", 10)
+    queries.mark("default", 10)
     run_here(message_id, wire={"generation": 1, "publish": 1}, task=message.task, queue="default")  # type: ignore[arg-type]
     again = row(message_id)
     assert (again.status, again.generation, again.attempts) == ("scheduled", 2, 1)
@@ -59,7 +59,7 @@ def test_retry_rearms_the_same_row_with_the_given_countdown() -> None:
 
 def run_once(message_id: uuid.UUID) -> OutboxMessage:
     """One run of a pending message, without the time that `drain` lets pass."""
-    (message,) = dispatch.mark("default", 10)
+    (message,) = queries.mark("default", 10)
     run_here(message.message_id, wire=message.identity(), task=message.task, queue="default")
     return row(message_id)
 

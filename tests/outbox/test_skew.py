@@ -10,8 +10,9 @@ from django.utils import timezone
 
 import outbox
 from dlq.models import DeadLetter
-from outbox import dispatch, execution
+from outbox import delivery
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import run_here, wait_until_settled
 from tests.support import effects, tasks
 from tests.support.brokers import on_both_brokers
@@ -76,7 +77,7 @@ def test_refusals_grow_apart_and_are_a_dead_letter_after_the_grace_period() -> N
     assert 295 < refuse() <= 300
     assert (row(message_id).status, row(message_id).attempts) == ("scheduled", 0)
     assert "unexpected keyword argument 'unknown'" in row(message_id).errors[-1]["error"]
-    since(timedelta(seconds=execution.skew_grace_s()))
+    since(timedelta(seconds=delivery.skew_grace_s()))
     refuse()
     assert row(message_id).status == "dead"
     assert "unexpected keyword" in DeadLetter.objects.get().error
@@ -86,6 +87,6 @@ def test_refusals_grow_apart_and_are_a_dead_letter_after_the_grace_period() -> N
 @pytest.mark.django_db
 def test_a_type_error_of_the_body_is_no_skew() -> None:
     message_id = outbox.enqueue(tasks.wrong_type.s("a"))
-    (copy,) = dispatch.mark("default", 1)
+    (copy,) = queries.mark("default", 1)
     run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
     assert row(message_id).status == "dead"

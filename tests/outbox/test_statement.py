@@ -11,9 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from pytest_mock import MockerFixture
 
 from lab.stack.pgbouncer import PgBouncer
-from outbox import statement
+from outbox import prepared
 from outbox.database import is_not_now
-from outbox.statement import Prepared
+from outbox.prepared import Prepared
 from tests.support.pooler_fixture import through
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def clock(mocker: MockerFixture) -> Any:
-    return mocker.patch("outbox.statement.time.monotonic", return_value=1000.0)
+    return mocker.patch("outbox.prepared.time.monotonic", return_value=1000.0)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_another_session_has_a_plan_of_its_own(half: Prepared, clock: Any) -> No
 def test_a_plan_is_given_up_for_another_after_its_time(half: Prepared, clock: Any) -> None:
     half.one(by=1, text="")
     [(before, _)] = plans()
-    clock.return_value += statement.PLAN_LASTS_S
+    clock.return_value += prepared.PLAN_LASTS_S
     half.one(by=2, text="")
     [(after, times)] = plans()
     assert (after != before, times) == (True, 1)
@@ -79,7 +79,7 @@ def test_an_execution_that_fails_is_not_in_the_way_of_the_next(
 ) -> None:
     if planned_before:
         half.one(by=1, text="")
-    for wait_s in (0, 0, statement.PLAN_LASTS_S, 0):
+    for wait_s in (0, 0, prepared.PLAN_LASTS_S, 0):
         clock.return_value += wait_s
         with pytest.raises(Exception, match="division by zero"):
             half.one(by=0, text="")
@@ -99,7 +99,7 @@ def test_a_signal_between_the_answer_and_its_note_is_not_in_the_way(
 ) -> None:
     """A soft time limit may ring anywhere: also when the database knows a name and this process does not yet."""
     half.one(by=1, text="")
-    clock.return_value += statement.PLAN_LASTS_S
+    clock.return_value += prepared.PLAN_LASTS_S
     noted = mocker.patch.object(half, "_plans", wraps=half._plans)
     noted.__setitem__ = mocker.Mock(side_effect=TimeoutError)
     with pytest.raises(TimeoutError):
@@ -123,7 +123,7 @@ def test_whether_sessions_are_shared_is_asked_once_for_each_connection(half: Pre
         half.one(by=1, text="")
     assert ["pg_backend_pid" in query["sql"] for query in first] == [True, False]
     with CaptureQueriesContext(connection) as later:
-        clock.return_value += statement.PLAN_LASTS_S
+        clock.return_value += prepared.PLAN_LASTS_S
         half.one(by=1, text="")
         half.one(by=1, text="")
     assert len(later) == 2

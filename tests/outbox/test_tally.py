@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 import outbox
-from outbox import selectors, tally, worker
+from outbox import heartbeat, stats, totals
 from outbox.models import OutboxMessage
 from outbox.retention import prune
 from outbox.testing import drain, staged
@@ -19,31 +19,31 @@ from tests.support.processes import await_
 from tests.support.tasks import note, permanently_wrong
 
 
-def totals(queue: str) -> tuple[int, int]:
-    found: dict[str, Any] = selectors.stats()["totals"][queue]
+def counted(queue: str) -> tuple[int, int]:
+    found: dict[str, Any] = stats.stats()["totals"][queue]
     return found["enqueued"], found["done"]
 
 
 @pytest.mark.django_db
 def test_totals_count_each_message_once_whether_it_waits_has_ended_or_is_pruned(settings: Any) -> None:
-    assert totals("low") == (0, 0)
+    assert counted("low") == (0, 0)
     outbox.enqueue_many([note.s("a"), note.s("b")], queue="low")
     outbox.enqueue(permanently_wrong.s("c"), queue="low")
-    assert totals("low") == (3, 0)
+    assert counted("low") == (3, 0)
     drain()
-    assert totals("low") == (3, 2)
+    assert counted("low") == (3, 2)
     for _ in range(2):
-        tally.count_once()
-        assert totals("low") == (3, 2)
+        totals.count_once()
+        assert counted("low") == (3, 2)
     settings.OUTBOX_RETENTION = 0
     assert prune() == 2
-    assert totals("low") == (3, 2)
+    assert counted("low") == (3, 2)
     outbox.enqueue(note.s("d"), queue="low")
     drain()
-    assert totals("low") == (4, 3)
+    assert counted("low") == (4, 3)
     assert prune() == 1, "it is counted before it goes"
-    assert totals("low") == (4, 3)
-    assert totals("high") == (0, 0)
+    assert counted("low") == (4, 3)
+    assert counted("high") == (0, 0)
 
 
 @pytest.mark.django_db
@@ -58,8 +58,8 @@ def test_the_distribution_of_latencies_is_cumulative_and_kept() -> None:
                 "UPDATE outbox_outboxmessage SET created_at = done_at - %s * interval '1 second' WHERE id = %s",
                 [seconds, newest.pk],
             )
-        tally.count_once()
-    found = selectors.stats()["totals"]["low"]
+        totals.count_once()
+    found = stats.stats()["totals"]["low"]
     assert found["latency_s"] == pytest.approx(100_003.3, abs=0.1)
     buckets = found["buckets"]
     assert [buckets[bound] for bound in (0.25, 0.5, 2.5, 5.0, 86_400.0)] == [0, 1, 1, 2, 2]
@@ -83,13 +83,13 @@ def test_a_message_that_has_ended_but_is_not_committed_is_counted_when_it_is() -
     thread.start()
     assert ended.wait(30)
     end(fast)
-    tally.count_once()
-    assert totals("low") == (2, 1)
+    totals.count_once()
+    assert counted("low") == (2, 1)
     go_on.set()
     thread.join(30)
-    assert totals("low") == (2, 2)
-    tally.count_once()
-    assert totals("low") == (2, 2)
+    assert counted("low") == (2, 2)
+    totals.count_once()
+    assert counted("low") == (2, 2)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -121,11 +121,11 @@ def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> N
     thread = threading.Thread(target=end_meanwhile)
     thread.start()
     assert there.wait(30)
-    tally.count_once()
+    totals.count_once()
     assert ended.is_set(), "it ended after the count"
     go_on.set()
     thread.join(30)
-    assert totals("low") == (2, 2)
+    assert counted("low") == (2, 2)
     connection.close()
 
 
@@ -146,4 +146,4 @@ def end(message: OutboxMessage) -> None:
 
 
 def test_a_worker_knows_what_memory_it_holds() -> None:
-    assert worker._memory_bytes(None) > 10_000_000
+    assert heartbeat._memory_bytes(None) > 10_000_000

@@ -7,9 +7,10 @@ from celery import chain, chord, group
 from django.db import transaction
 
 import outbox
-from outbox import dispatch, journal
+from outbox import transitions
 from outbox.errors import EnqueueError, UnknownQueue
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import clear, drain, run_here, staged
 from tests.support import effects, tasks
 from tests.support.messages import row
@@ -49,7 +50,7 @@ def test_drain_runs_what_is_staged_and_settles_it() -> None:
 
 def test_drain_names_what_was_published_before_and_is_not_run_here() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
-    dispatch.mark("default", 10)
+    queries.mark("default", 10)
     with pytest.raises(AssertionError, match=rf"tests\.support\.tasks\.note {message_id} published"):
         drain()
 
@@ -101,7 +102,7 @@ def test_a_dead_head_holds_its_group_until_it_is_replayed() -> None:
     drain()
     assert effects.names() == ["0"]
     OutboxMessage.objects.filter(message_id=head).update(args=["0-mended"], kwargs={})
-    assert journal.rearm(head)
+    assert transitions.rearm(head)
     drain()
     assert effects.names() == ["0", "0-mended", "1"]
 
@@ -110,7 +111,7 @@ def test_a_cancelled_dead_head_lets_its_group_go_on() -> None:
     head = outbox.enqueue(tasks.ordered.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered.s("1"), ordering_key="g")
     drain()
-    assert journal.cancel(head, reason="given up")
+    assert transitions.cancel(head, reason="given up")
     drain()
     assert effects.names() == ["0", "1"]
 
@@ -175,7 +176,7 @@ def test_the_text_of_an_escaped_nul_is_not_a_nul() -> None:
 
 def test_a_late_copy_of_an_older_generation_is_skipped_and_counted() -> None:
     message_id = outbox.enqueue(tasks.always_unavailable.s("a"))
-    dispatch.mark("default", 10)
+    queries.mark("default", 10)
     wire = {"generation": 1, "publish": 1}
     run_here(str(message_id), wire=wire, task="tests.support.tasks.always_unavailable", queue="default")
     run_here(str(message_id), wire=wire, task="tests.support.tasks.always_unavailable", queue="default")

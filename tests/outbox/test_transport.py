@@ -14,9 +14,9 @@ import pytest
 from kombu import Consumer
 
 from config.celery import app
-from outbox.producer import MAX_HEADERS_BYTES
-from outbox.transport import BrokerAway, Publisher, QueueUnusable, publisher_for
-from outbox.wire import Outgoing
+from outbox.broker.envelope import Outgoing
+from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
+from outbox.enqueue import MAX_HEADERS_BYTES
 from tests.support import brokers
 from tests.support.brokers import on_both_brokers, on_rabbitmq, using
 from tests.support.proxy import proxied
@@ -205,7 +205,7 @@ def test_a_queue_that_is_full_is_unusable_and_says_what_it_took(publisher: Publi
 def test_a_broker_that_falls_silent_in_the_middle_of_a_frame_is_given_up(
     broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.rabbitmq.CONFIRM_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("outbox.broker.rabbitmq.CONFIRM_TIMEOUT_S", 1.0)
     address = urlsplit(broker)
     with (
         proxied("127.0.0.1", address.port or 0) as proxy,
@@ -235,7 +235,7 @@ def test_heartbeats_keep_an_idle_connection_and_without_them_the_broker_cuts_it(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(app.conf, "broker_heartbeat", 1)
-    monkeypatch.setattr("outbox.transport.TEND_EVERY_S", 0.1)
+    monkeypatch.setattr("outbox.broker.publisher.TEND_EVERY_S", 0.1)
     publisher.publish(batch(1))
     channel = publisher._channel
     until = time.monotonic() + 4  # RabbitMQ gives up after two silent intervals

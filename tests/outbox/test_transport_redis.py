@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from config.celery import app
-from outbox.transport import BrokerAway, publisher_for
+from outbox.broker.publisher import BrokerAway, publisher_for
 from tests.outbox.test_transport import batch, received
 from tests.support.brokers import private_redis
 

@@ -19,7 +19,7 @@ from config.queues import QUORUM, UNDELIVERABLE, is_rabbitmq
 from monitoring.alerts import Alert, evaluate
 from monitoring.snapshot import QueueMonitor
 from outbox.models import OutboxMessage, UnusableQueue
-from outbox.relay import Relay
+from outbox.relay.loop import Relay
 from outbox.testing import wait_until_settled
 from tests.support import effects, tasks
 from tests.support.brokers import on_both_brokers, on_rabbitmq

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orders.models import Customer, Order
-from payments import calls
-from payments.gateway import PaymentGateway
+from payments.gateway import calls
+from payments.gateway.client import PaymentGateway
 from payments.reconcile import Reconciliation, reconcile
 from tests.lab.sandbox_fixture import RunningSandbox
 

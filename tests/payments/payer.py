@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from payments import calls
-from payments.errors import GatewayUnavailable
-from payments.gateway import Charge, PaymentGateway
+from payments.gateway import calls
+from payments.gateway.client import Charge, PaymentGateway
+from payments.gateway.errors import GatewayUnavailable
 from tests.lab.sandbox_fixture import RunningSandbox
 
 DECLINED_CARD = "pm_card_visa_chargeDeclinedInsufficientFunds"

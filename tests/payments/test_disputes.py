@@ -18,14 +18,15 @@ from pytest_django.live_server_helper import LiveServer
 from pytest_mock import MockerFixture
 
 from dlq.models import DeadLetter
-from orders.journey import journey_of
+from orders.api.journey import journey_of
 from orders.models import Order
 from orders.services import cancel_order
 from outbox.models import OutboxMessage
 from outbox.testing import drain
-from payments import disputes, transport
-from payments.errors import GatewayMisconfigured
+from payments import disputes
 from payments.events import apply_event
+from payments.gateway import transport
+from payments.gateway.errors import GatewayMisconfigured
 from payments.models import Dispute, Finding, Refund
 from payments.selectors import stats
 from payments.tasks import refund_order

@@ -1,4 +1,4 @@
-"""payments/errors.py: what leaves the gateway module is bounded and carries no secret."""
+"""payments/gateway/errors.py: what leaves the gateway module is bounded and carries no secret."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from payments.errors import CardDeclined, GatewayBusy, redact, retry_after_seconds
+from payments.gateway.errors import CardDeclined, GatewayBusy, redact, retry_after_seconds
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pytest_mock import MockerFixture
 from dlq.models import DeadLetter
 from orders.models import Order
 from outbox.testing import drain, staged
-from payments import transport
 from payments.events import apply_event
-from payments.gateway import PaymentGateway, Refunded
+from payments.gateway import transport
+from payments.gateway.client import PaymentGateway, Refunded
 from payments.models import Refund
 from payments.refunds import RefundFailed, refund_order
 from payments.tasks import apply_gateway_event

@@ -1,4 +1,4 @@
-"""payments/gateway.py against the sandbox, with the official client: one capture, whatever happens."""
+"""payments/gateway/client.py against the sandbox, with the official client: one capture, whatever happens."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from payments.errors import (
+from payments.gateway.client import PaymentGateway
+from payments.gateway.errors import (
     CardDeclined,
     GatewayBusy,
     GatewayUnavailable,
 )
-from payments.gateway import PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox, run_sandbox
 from tests.payments.payer import ClaimLost, Payer, captures, commit_then
 

@@ -1,4 +1,4 @@
-"""payments/gateway.py: each answer of the gateway becomes one of the three kinds that callers tell apart."""
+"""payments/gateway/client.py: each answer of the gateway becomes one of the three kinds that callers tell apart."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from circuitbreaker import CircuitBreakerError
 
-from payments import calls
-from payments.errors import (
+from payments.gateway import calls
+from payments.gateway.client import READ_TRIES, PaymentGateway
+from payments.gateway.errors import (
     CardDeclined,
     GatewayBusy,
     GatewayMisconfigured,
     GatewayUnavailable,
     InvalidRequest,
 )
-from payments.gateway import READ_TRIES, PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.payer import DECLINED_CARD, Payer, captures, commit_then
 

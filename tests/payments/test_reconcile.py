@@ -10,8 +10,8 @@ from pytest_mock import MockerFixture
 
 from orders.models import Order
 from outbox.testing import clear, drain, staged
-from payments.errors import GatewayUnavailable
-from payments.gateway import PaymentGateway
+from payments.gateway.client import PaymentGateway
+from payments.gateway.errors import GatewayUnavailable
 from payments.models import Finding, Refund
 from payments.reconcile import reconcile
 from payments.tasks import reconcile as reconcile_task

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orders.models import Order
-from payments import transport
-from payments.errors import GatewayUnavailable
-from payments.gateway import PaymentGateway
+from payments.gateway import transport
+from payments.gateway.client import PaymentGateway
+from payments.gateway.errors import GatewayUnavailable
 from payments.models import Finding, Refund
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.conftest import MakeOrder, capture, compare, kinds

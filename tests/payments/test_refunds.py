@@ -11,9 +11,9 @@ from pytest_mock import MockerFixture
 from dlq.models import DeadLetter
 from orders.models import Order
 from outbox.testing import drain
-from payments import transport
-from payments.errors import GatewayUnavailable
-from payments.gateway import PaymentGateway
+from payments.gateway import transport
+from payments.gateway.client import PaymentGateway
+from payments.gateway.errors import GatewayUnavailable
 from payments.models import Refund
 from payments.refunds import RefundRefused, refund_order
 from payments.tasks import refund_order as refund_task

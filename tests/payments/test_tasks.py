@@ -10,8 +10,8 @@ import outbox
 from orders.models import Order
 from orders.services import OrderService, cancel_order
 from outbox.testing import drain
-from payments.errors import GatewayUnavailable
-from payments.gateway import PaymentGateway
+from payments.gateway.client import PaymentGateway
+from payments.gateway.errors import GatewayUnavailable
 from payments.models import Invoice, Refund
 from payments.tasks import reconcile, refund_order
 from tests.lab.sandbox_fixture import RunningSandbox

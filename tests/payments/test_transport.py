@@ -1,4 +1,4 @@
-"""payments/transport.py: every wait has an end, and nothing is followed or shared that must not be."""
+"""payments/gateway/transport.py: every wait has an end, and nothing is followed or shared that must not be."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from urllib3.connectionpool import HTTPConnectionPool
 
-from payments import transport
-from payments.errors import GatewayUnavailable
-from payments.gateway import PaymentGateway
+from payments.gateway import transport
+from payments.gateway.client import PaymentGateway
+from payments.gateway.errors import GatewayUnavailable
 from tests.lab.sandbox_fixture import RunningSandbox
 
 

@@ -15,10 +15,10 @@ from config.celery import app
 from config.queues import TIERS
 from dlq import replay
 from dlq.models import DeadLetter, LetterEvent
-from lab.crashpoints import floor
-from lab.crashpoints.laws import violations
-from lab.crashpoints.scenario import FAN_OUT
-from lab.crashpoints.world import STOCK, World
+from lab.faultpoints import in_process
+from lab.faultpoints.environment import STOCK, World
+from lab.faultpoints.invariants import violations
+from lab.faultpoints.scenario import FAN_OUT
 from orders.models import DailyTotals, Order, Product
 from orders.services import CannotCancel, cancel_order
 from outbox.models import OPEN, OutboxMessage
@@ -115,7 +115,7 @@ class Shop(RuleBasedStateMachine):
                 self.done["runs"] += 1
 
     def new_day(self) -> None:
-        floor.an_hour_passes()
+        in_process.an_hour_passes()
         self.world.floor.restore()
         self.world.floor.sweeper.run_once()
         self.publish()
@@ -127,7 +127,7 @@ class Shop(RuleBasedStateMachine):
     def lose_what_is_published(self) -> None:
         self.world.floor.forget_everything()
         self.done["broker losses"] += 1
-        floor.an_hour_passes()
+        in_process.an_hour_passes()
 
     def a_letter(self, pick: int, *, lost_cause: bool) -> DeadLetter | None:
         """An open letter, of a lost cause if that is asked for; if there is none, the next messages may become one."""
@@ -175,7 +175,7 @@ class Shop(RuleBasedStateMachine):
 
     @invariant()
     def a_group_has_one_head(self) -> None:
-        assert not floor.groups_with_two_heads()
+        assert not in_process.groups_with_two_heads()
 
     @invariant()
     def each_failure_is_in_one_place(self) -> None:
@@ -243,7 +243,7 @@ class Shop(RuleBasedStateMachine):
         rehearse("discarding", lambda: self.resolve(second, give_up=True))
         self.publish()
         self.world.floor.forget_everything()
-        floor.an_hour_passes()
+        in_process.an_hour_passes()
         rehearse("sweeping", self.world.floor.sweeper.run_once)
         work_all_day()
 

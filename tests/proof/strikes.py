@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lab.crashpoints.boundaries import SIDES, Point, Watch, kill, watching
-from lab.crashpoints.world import World
+from lab.faultpoints.boundaries import SIDES, Point, Watch, kill, watching
+from lab.faultpoints.environment import World
 
 #: Parts of an act: a kill at part 500 comes in its middle.
 PARTS = 1_000

@@ -35,14 +35,14 @@ def run(module: str, report: Path, *arguments: str) -> tuple[int, Any, str]:
 def test_a_crash_at_any_io_boundary_of_anything_breaks_no_promise(
     tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    status, report, output = run("lab.crashpoints", tmp_path / "report.json")
+    status, report, output = run("lab.faultpoints", tmp_path / "report.json")
     points = report["points"]
     figure(
         f"{report['scenarios']} scenarios; {points['kill']} kills, {points['cut']} cut connections,"
         f" {points['rival']} rivals, {points['frozen']} frozen, {points['pair']} pairs of kills;"
         f" {len(report['failures'])} violations, in {report['seconds']:.0f} s"
     )
-    assert not report["missing"], "tasks or endpoints without a scenario in lab/crashpoints/scenarios.py"
+    assert not report["missing"], "tasks or endpoints without a scenario in lab/faultpoints/scenarios.py"
     assert not report["failures"], output[-8000:]
     assert report["complete"]
     assert points["pair"] >= 1_000  # both crashes of each happened
@@ -54,7 +54,7 @@ def test_a_crash_at_any_io_boundary_of_anything_breaks_no_promise(
 def test_each_seeded_bug_is_caught_by_the_check_that_it_names(
     tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    _, report, output = run("lab.crashpoints.teeth", tmp_path / "teeth.json")
+    _, report, output = run("lab.faultpoints.check_mutations", tmp_path / "teeth.json")
     caught = [name for name, (_, where) in report.items() if where]
     figure(f"{len(caught)} of {len(report)} seeded bugs caught")
     figure(output)

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from lab.crashpoints import floor
-from lab.crashpoints.boundaries import install
+from lab.faultpoints import in_process
+from lab.faultpoints.boundaries import install
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.proof.shop import LOST_CAUSES, PASSED_OVER, Shop, Wish, picked
 from tests.proof.strikes import Moment, moments
@@ -182,7 +182,7 @@ class Anything(Shop):
 
     @may_happen()
     def an_hour_passes(self) -> None:
-        floor.an_hour_passes()
+        in_process.an_hour_passes()
         self.world.floor.restore()
 
     @may_happen()

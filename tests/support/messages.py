@@ -11,8 +11,9 @@ from typing import Any
 from django.db import connection
 
 import outbox
-from outbox import dispatch, journal
+from outbox import transitions
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from tests.support import tasks
 
 
@@ -22,12 +23,12 @@ def row(message_id: uuid.UUID) -> OutboxMessage:
 
 def published(task: Any = None, **options: Any) -> uuid.UUID:
     message_id = outbox.enqueue(task or tasks.note.s("a"), **options)
-    dispatch.mark("default", 100)
+    queries.mark("default", 100)
     return message_id
 
 
 def claim(message_id: uuid.UUID, *, generation: int = 1, lease_s: float = 60, worker: str = "w1") -> Any:
-    return journal.claim(message_id, generation, lease_s=lease_s, worker=worker, max_deliveries=5)
+    return transitions.claim(message_id, generation, lease_s=lease_s, worker=worker, max_deliveries=5)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from django.utils import timezone
 
 import outbox
 from dlq.models import DeadLetter
-from orders import claims
+from orders import lifecycle
 from orders.models import Customer, Order
 from orders.services import cancel_order
-from outbox import dispatch
 from outbox.models import OutboxMessage
+from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
 from tests.lab.sandbox_fixture import RunningSandbox
 from webhooks import tasks
@@ -90,9 +90,9 @@ def test_the_payload_is_a_snapshot_without_private_data(order, subscription, moc
 
 
 def complete_and_cancel(order: Order) -> None:
-    claimed = claims.claim(order_id=order.pk, owner="test")
+    claimed = lifecycle.claim(order_id=order.pk, owner="test")
     assert claimed
-    assert claims.complete(claimed, payment_id="pi_1")
+    assert lifecycle.complete(claimed, payment_id="pi_1")
     cancel_order(order_id=order.pk)
     OutboxMessage.objects.exclude(task="webhooks.tasks.publish_event").delete()
 
@@ -104,11 +104,11 @@ def test_a_customers_events_are_delivered_in_the_order_in_which_they_happened_al
     complete_and_cancel(order)
     # The first run loses the database's connection; what could run beside it would run before it.
     read = mocker.patch("webhooks.tasks.order_payload", side_effect=OperationalError("connection is lost"))
-    dispatch.promote_heads()
-    (head,) = dispatch.mark("default", 10)
+    queries.promote_heads()
+    (head,) = queries.mark("default", 10)
     run_here(head.message_id, wire=head.identity(), task=head.task, queue=head.queue)
     read.side_effect = order_payload
-    assert dispatch.mark("default", 10) == [], "the second event waits for the first"
+    assert queries.mark("default", 10) == [], "the second event waits for the first"
 
     drain()
 
@@ -128,9 +128,9 @@ def test_a_payload_says_what_its_event_says_although_the_order_has_moved_on(orde
 
 
 def test_only_what_tells_the_customer_waits_for_its_turn(order):
-    claimed = claims.claim(order_id=order.pk, owner="test")
+    claimed = lifecycle.claim(order_id=order.pk, owner="test")
     assert claimed
-    claims.complete(claimed, payment_id="pi_1")
+    lifecycle.complete(claimed, payment_id="pi_1")
     assert {message.task: message.ordering_key for message in staged() if message.ordering_key} == {
         "webhooks.tasks.publish_event": f"customer-{order.customer_id}"
     }

@@ -14,11 +14,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from dlq import replay, retention, selectors
+from dlq import replay, retention, stats
 from dlq.masking import masked_text
+from dlq.message import text
 from dlq.models import LARGE, Cause, DeadLetter, State
 from dlq.queue import DeadLetterQueue
-from dlq.rawmessage import text
 from dlq.refusals import Refusals
 
 #: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
@@ -77,7 +77,7 @@ class Command(BaseCommand):
         letter = DeadLetter.objects.filter(message_id=options["message_id"]).first()
         if letter is None:
             raise CommandError(f"there is no letter {options['message_id']}")
-        self.stdout.write(json.dumps(selectors.detail(letter), indent=2, ensure_ascii=False))
+        self.stdout.write(json.dumps(stats.detail(letter), indent=2, ensure_ascii=False))
 
     def _replay(self, options: dict[str, Any]) -> None:
         actor = _user()
@@ -100,7 +100,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{deleted} letters deleted")
 
     def _export(self, options: dict[str, Any]) -> None:
-        for letter in selectors.exported(_filtered(options)):
+        for letter in stats.exported(_filtered(options)):
             self.stdout.write(json.dumps(letter, ensure_ascii=False))
 
     def _each(self, options: dict[str, Any], act: Callable[[int], Any], done: str) -> None:

@@ -8,10 +8,10 @@ from celery.app import app_or_default
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
+from outbox.broker.publisher import BrokerAway
 from outbox.checks import serious
 from outbox.database import may_pass
-from outbox.relay import Relay, describe
-from outbox.transport import BrokerAway
+from outbox.relay.loop import Relay, describe
 
 #: Far more than one transaction should mark; what is much larger is no number to PostgreSQL.
 MAX_BATCH = 1_000_000

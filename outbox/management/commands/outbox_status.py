@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from outbox.selectors import stats
+from outbox.stats import stats
 
 
 class Command(BaseCommand):

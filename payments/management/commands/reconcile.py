@@ -13,7 +13,7 @@ from typing import Any
 from circuitbreaker import CircuitBreakerError
 from django.core.management.base import BaseCommand, CommandError
 
-from payments.errors import GatewayError
+from payments.gateway.errors import GatewayError
 from payments.reconcile import GRACE, reconcile
 
 

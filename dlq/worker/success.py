@@ -1,0 +1,24 @@
+"""A message that was sent again from its letter, and has no journal to say so, reports its success itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from dlq import conf
+from dlq.message import REPLAY_HEADER
+from dlq.record import on_resolved
+
+
+def connect() -> None:
+    """Called once per process, when the app is ready."""
+    signals.task_success.connect(_resolve, dispatch_uid="dlq.worker.success")
+
+
+def _resolve(sender: Any = None, **_: Any) -> None:
+    fields = vars(sender.request)
+    key = fields.get(REPLAY_HEADER)
+    # What became a row on its way is resolved in the transaction that settles the row.
+    if key and conf.generation(fields) is None:
+        on_resolved(key)

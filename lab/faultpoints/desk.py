@@ -1,0 +1,134 @@
+"""The dead-letter desk: what an operator does there."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+import outbox
+from lab.faultpoints.environment import World, model
+from lab.faultpoints.scenario import (
+    Scenario,
+    State,
+    drop_fan_out,
+    message,
+    place,
+    processed,
+    run,
+    staged,
+    waived_without,
+)
+
+
+def _dead(message_id: UUID) -> int:
+    """Bury a message; returns the id of its letter."""
+    from outbox import transitions
+
+    assert transitions.bury(message_id, 1, guard="true", error="seeded", exception=RuntimeError("seeded"))
+    return int(model("dlq.DeadLetter").objects.get(message_id=str(message_id)).pk)
+
+
+def _dead_order(world: World) -> State:
+    place()
+    return {"letter": _dead(staged("orders.tasks.process_order"))}
+
+
+def _dead_head(world: World) -> State:
+    """A dead head of an ordered group, and one that waits behind it."""
+    for _ in range(2):
+        processed(world)
+    for _ in range(2):
+        run(world, "webhooks.tasks.publish_event")
+    drop_fan_out()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE outbox_outboxmessage SET passes_over_dead = false")
+    return {"letter": _dead(staged("webhooks.tasks.deliver"))}
+
+
+def _replay(world: World, state: State) -> None:
+    from dlq import replay
+
+    replay.replay(state["letter"], actor="operator")
+
+
+def _replay_unless_done(world: World, state: State) -> None:
+    from dlq import replay
+
+    # The operator looks first, and the desk refuses a letter that is not open.
+    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
+        replay.replay(state["letter"], actor="operator")
+
+
+def _replay_as_a_second_operator(world: World, state: State) -> None:
+    from dlq import replay
+
+    try:
+        replay.replay(state["letter"], actor="another operator")
+    except replay.NotReplayable:
+        state["refused"] = True
+
+
+def _is_resolved(world: World, state: State) -> str:
+    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
+    replays = letter.events.filter(what="replayed").count()
+    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
+    holds = letter.state == "resolved" and replays == row.replays == 1
+    return (
+        "" if holds else f"letter {letter.state}, replayed {replays} times, its message {row.replays} times"
+    )
+
+
+def _discard(world: World, state: State) -> None:
+    from dlq import replay
+
+    replay.discard(state["letter"], reason="of no use any more", actor="operator")
+
+
+def _discard_unless_done(world: World, state: State) -> None:
+    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
+        _discard(world, state)
+
+
+def _is_discarded(world: World, state: State) -> str:
+    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
+    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
+    return (
+        ""
+        if letter.state == "discarded" and row.status == "cancelled"
+        else f"letter {letter.state}, message {row.status}"
+    )
+
+
+def _silent(world: World) -> Any:
+    """A letter that was sent again long ago, and the message that asks for such."""
+    from dlq.queue import DeadLetterQueue
+    from dlq.unanswered import reopen
+
+    DeadLetterQueue.add("lost", "orders", {}, "seeded")
+    model("dlq.DeadLetter").objects.update(state="replaying", replayed_at="2001-01-01T00:00:00Z")
+    return outbox.enqueue(reopen.s()), {}
+
+
+def _is_open_and_says_so_once(world: World, state: State) -> str:
+    letter = model("dlq.DeadLetter").objects.get(message_id="lost")
+    said = letter.events.filter(what="returned").count()
+    return "" if (letter.state, said) == ("open", 1) else f"letter {letter.state}, and said {said} times"
+
+
+_DISCARDED: dict[str, Any] = {
+    **waived_without(),
+    "no delivery is open": "its message was discarded by an operator",
+    "webhooks arrive in order": "the discarded one never arrives",
+    "one webhook per (event, merchant), signature valid": "the discarded one is in neither book",
+}
+
+DESK: tuple[Scenario, ...] = (
+    Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
+             proves=_is_resolved, refusals=("NotReplayable",)),
+    Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
+             waived=_DISCARDED, refusals=("NotDiscardable",)),
+    message("reopen_silent", "dlq.unanswered.reopen", _silent, proves=_is_open_and_says_so_once,
+            waived={"no dead letter": "it is what there is to be"}),
+)  # fmt: skip

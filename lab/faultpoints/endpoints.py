@@ -1,0 +1,154 @@
+"""Requests that are cut off: by a killed web process, or a lost connection. The client, who got no answer, repeats."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import stripe
+from django.conf import settings
+
+from lab.faultpoints.environment import World, model
+from lab.faultpoints.scenario import Scenario, State, drop_fan_out, place, processed, waived_without
+
+_BODY = {
+    "customer_id": 1,
+    "currency": "usd",
+    "payment_method": "pm_card_visa",
+    "items": [{"sku": "WIDGET", "quantity": 2}],
+    "receipt_email": "ada@example.com",
+}
+_EVENT = {
+    "id": "evt_posted",
+    "type": "payment_intent.created",
+    "data": {"object": {"id": "pi_of_somebody_else"}},
+}
+
+
+def _no_state(world: World) -> State:
+    return {}
+
+
+def _post(world: World, path: str, body: Any, **headers: str) -> Any:
+    return world.client().post(path, data=body, content_type="application/json", headers=headers)
+
+
+def _place(world: World, state: State, body: Any = _BODY) -> None:
+    answer = _post(world, "/api/orders", body, **{"Idempotency-Key": "the-clients"})
+    if answer.status_code == 202:
+        state.setdefault("told", []).append(answer.json()["id"])
+        state["accepted"] = sorted(set(state["told"]))
+
+
+def _place_until_answered(world: World, state: State) -> None:
+    for _ in range(2):  # Once more than needed: an answer may be lost, too.
+        _place(world, state)
+
+
+def _one_order(world: World, state: State) -> str:
+    ids = list(model("orders.Order").objects.values_list("id", flat=True))
+    # The last two are the client's repetitions; both are told of the one order that there is.
+    told = state.get("told", [])[-2:]
+    return "" if told == ids * 2 else f"orders {ids}, the client was told of {told}"
+
+
+#: For the stock of two at once; what follows from an order that is paid is explored with the one.
+_DECLINED = _BODY | {"payment_method": "pm_card_visa_chargeDeclined"}
+
+
+def _place_one(world: World, state: State) -> None:
+    _place(world, state, _DECLINED)
+
+
+def _place_another(world: World, state: State) -> None:
+    answer = _post(world, "/api/orders", _DECLINED, **{"Idempotency-Key": "another-clients"})
+    assert answer.status_code == 202, answer.content
+    state["accepted"] = [answer.json()["id"]]
+
+
+def _cancel(world: World, state: State) -> None:
+    state["answer"] = _post(
+        world, f"/api/orders/{state['order_id']}/cancel", {"reason": "changed my mind"}
+    ).status_code
+
+
+def _is_cancelled(world: World, state: State) -> str:
+    order = model("orders.Order").objects.get()
+    # Without a cancellation that came through, the order may end as it likes.
+    return (
+        "" if order.status == "cancelled" and state["answer"] == 200 else f"{order}, answer {state['answer']}"
+    )
+
+
+def _event(world: World, state: State) -> None:
+    body = json.dumps(_EVENT)
+    signature = stripe.WebhookSignature.generate_signature_header(
+        body, settings.STRIPE_WEBHOOK_SECRET, int(time.time())
+    )
+    state["answer"] = _post(world, "/webhooks/gateway", body, **{"Stripe-Signature": signature}).status_code
+
+
+def _is_stored(world: World, state: State) -> str:
+    stored = model("webhooks.IncomingEvent").objects.filter(event_id=_EVENT["id"]).count()
+    return "" if stored == 1 and state["answer"] == 200 else f"{stored} rows, answer {state['answer']}"
+
+
+def _placed(world: World) -> State:
+    return {"order_id": place().pk}
+
+
+def _completed(world: World) -> State:
+    order = processed(world)
+    drop_fan_out()
+    return {"order_id": order.pk}
+
+
+def _settled(world: World) -> State:
+    """An order of which all is done: a reading request has nothing to do with what would still follow."""
+    order_id = place().pk
+    world.floor.until_quiet(copies=1)
+    return {"order_id": order_id}
+
+
+def _read(path: str) -> Callable[[World, State], None]:
+    def get(world: World, state: State) -> None:
+        state["answer"] = world.client().get(path.format(**state)).status_code
+
+    return get
+
+
+def _is_answered(world: World, state: State) -> str:
+    return "" if state["answer"] == 200 else f"answer {state['answer']}"
+
+
+def _reading(name: str, pattern: str, path: str) -> Scenario:
+    """A reading request: cut off, it leaves nothing behind, and the next one is answered."""
+    get = _read(path)
+    return Scenario(name, f"GET {pattern}", _settled, get, again=get, rival=get, proves=_is_answered)
+
+
+_CANCEL_PATH = "POST /api/orders/<int:order_id>/cancel"
+
+ENDPOINTS: tuple[Scenario, ...] = (
+    Scenario(
+        "post_order", "POST /api/orders", _no_state, _place, again=_place_until_answered, rival=_place, proves=_one_order
+    ),
+    # Another client places another order of the same goods at the same moment.
+    Scenario(
+        "post_two_orders", "POST /api/orders", _no_state, _place_one, again=_place_one, rival=_place_another
+    ),
+    Scenario("cancel_pending", _CANCEL_PATH, _placed, _cancel, again=_cancel, rival=_cancel, proves=_is_cancelled),
+    Scenario("cancel_completed", _CANCEL_PATH, _completed, _cancel, again=_cancel, rival=_cancel, proves=_is_cancelled,
+             waived=waived_without()),
+    Scenario(
+        "post_event", "POST /webhooks/gateway", _no_state, _event, again=_event, rival=_event, proves=_is_stored
+    ),
+    _reading("get_orders", "/api/orders", "/api/orders"),
+    _reading("get_order", "/api/orders/<int:order_id>", "/api/orders/{order_id}"),
+    _reading("get_journey", "/api/orders/<int:order_id>/journey", "/api/orders/{order_id}/journey"),
+    _reading("get_healthz", "/healthz", "/healthz"),
+    _reading("get_readyz", "/readyz", "/readyz"),
+    _reading("get_metrics", "/metrics", "/metrics"),
+)  # fmt: skip

@@ -1,0 +1,145 @@
+"""Seeded bugs: for each guard of the product, the product without it, and the check that must then fail.
+
+A bug that no check catches means that a check is missing, not that the guard is superfluous.
+"""
+
+from __future__ import annotations
+
+from lab.faultpoints.mutating import Bug, Patch
+
+_NO_TRANSACTION = "with __import__('contextlib').nullcontext():"
+_MONEY = "one capture per completed order"
+_STUCK = "nothing is stuck"
+_FINAL = "every order is final"
+_PLACE = "every failure has one place"
+
+
+def _bug(name: str, scenario: str, strike: str, caught_by: str, *patches: tuple[str, str, str], without: tuple[tuple[str, str], ...] = ()) -> Bug:  # fmt: skip
+    return Bug(name, tuple(Patch(*patch) for patch in patches), scenario, strike, caught_by, without)
+
+
+_OUTBOX = (
+    _bug("a leased message is claimed again", "witness_runs", "rival", "witness_runs",
+         ("outbox.transitions", "          AND (lease_token IS NULL OR lease_until < clock_timestamp())\n        FOR UPDATE", "        FOR UPDATE")),
+    _bug("the row lock of a transactional claim is not taken", "witness_once", "rival", "witness_once",
+         ("outbox.transitions", "WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
+         ("outbox.delivery", "    if not settled:", "    if False:")),
+    _bug("a late copy's generation is not checked", "witness_flaky", "kill", "witness_flaky",
+         ("outbox.transitions", '_MINE = "message_id = %(id)s AND generation = %(generation)s AND status', '_MINE = "message_id = %(id)s AND status')),
+    _bug("a retry keeps its generation", "witness_flaky", "kill", "each run has its generation",
+         ("outbox.transitions", "SET status = 'scheduled', generation = generation + 1, {ended}", "SET status = 'scheduled', {ended}")),
+    _bug("a deferral counts as an attempt", "witness_deferred", "kill", "witness_deferred",
+         ("outbox.transitions", 'error=reason, ended="deliveries = 0,")', 'error=reason, ended="attempts = attempts + 1, deliveries = 0,")')),
+    _bug("settled before the effect", "process_order", "kill", _FINAL,
+         ("outbox.delivery", "            result = task.run(*claimed.args, **claimed.kwargs)", "            transitions.settle(claimed)\n            result = task.run(*claimed.args, **claimed.kwargs)")),
+    _bug("never settled", "witness_runs", "kill", "witness_runs",
+         ("outbox.delivery", "settled = patiently(lambda: transitions.settle(claimed, children))", "settled = True")),
+    _bug("children are written outside of the settlement", "witness_parent", "kill", "witness_parent",
+         ("outbox.enqueue", "if run is not None and not _in_own_transaction():", "if False:")),
+    _bug("children are written after the settlement", "witness_parent", "kill", "witness_parent",
+         ("outbox.delivery", "settled = patiently(lambda: transitions.settle(claimed, children))", "settled = transitions.settle(claimed)\n        __import__('outbox.rows').intake.insert(children)")),
+    _bug("published at once, before the commit", "post_order", "kill", _FINAL,
+         ("outbox.enqueue", "        rows.insert(rows)\n    return", "        for row in rows:\n            current_app.send_task(row['task'], json.loads(row['args']), json.loads(row['kwargs']), queue=row['queue'])\n    return")),
+    _bug("a transactional task is not", "import_row", "kill", "import_row",
+         ("orders.tasks", '    queue="low",\n    transactional=True,\n    autoretry_for=(SoftTimeLimitExceeded,),\n    permanent_errors', '    queue="low",\n    autoretry_for=(SoftTimeLimitExceeded,),\n    permanent_errors'),
+         ("orders.importer", "if row.status != ImportRow.Status.PENDING:", "if False:")),
+    _bug("the sweeper never offers what the broker lost", "relay", "kill", _STUCK,
+         ("outbox.relay.rescuer", "        if queues:", "        if False:")),
+    _bug("the sweeper ignores leases that ran out", "process_order", "kill", _STUCK,
+         ("outbox.relay.queries", "                lease_until < clock_timestamp()\n                OR", "                false\n                OR")),
+    _bug("the valve is removed", "relay", "kill", "relay",
+         ("outbox.relay.loop", "min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue])", "self._batch")),
+    _bug("two heads of a group are promoted", "deliver", "kill", "a group has one head",
+         ("outbox.relay.queries", "a.status IN ('scheduled', 'pending', 'published') LIMIT 1", "a.status IN ('nothing') LIMIT 1"),
+         without=(("DROP INDEX outbox_one_head_per_group", "CREATE UNIQUE INDEX outbox_one_head_per_group ON outbox_outboxmessage (ordering_key) WHERE status IN ('scheduled', 'pending', 'published') AND NOT ordering_key = ''"),)),
+    _bug("the messages of a group do not wait for each other", "deliver_in_order", "rival", "webhooks arrive in order",
+         ("webhooks.tasks", 'ordering_key=f"webhook-{subscription.pk}"', 'ordering_key=""')),
+    _bug("a customer's events are published side by side", "publish_in_order", "rival", "webhooks arrive in order",
+         ("orders.lifecycle", 'f"customer-{customer_id}"', '""')),
+    _bug("scheduled messages are never promoted", "relay", "kill", _STUCK,
+         ("outbox.relay.loop", "moved = queries.promote_due(self._batch) if work.due else 0", "moved = 0")),
+    _bug("a slot is enqueued outside of its cursor's transaction", "beat", "kill", "beat",
+         ("outbox.scheduler", "        with transaction.atomic(), connection.cursor() as cursor:\n            cursor.execute(\"SELECT clock", "        with connection.cursor() as cursor:\n            cursor.execute(\"SELECT clock"),
+         ("outbox.scheduler", 'dedup_key=f"beat:{name}:{moment.isoformat()}"', 'dedup_key=""')),
+)  # fmt: skip
+
+_LETTERS = (
+    _bug("buried without a letter", "witness_wrong", "kill", _PLACE,
+         ("outbox.transitions", '        _hook(\n            "OUTBOX_ON_DEAD",', '        (lambda *args, **kwargs: None)(\n            "OUTBOX_ON_DEAD",')),
+    _bug("buried and recorded in two transactions", "witness_wrong", "kill", _PLACE,
+         ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = 'dead'", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = 'dead'")),
+    _bug("a letter is replayed without a claim", "replay", "rival", "replay",
+         ("dlq.replay", "    if not claimed:", "    if False:"),
+         ("dlq.replay", "            if new_id is None:", "            new_id = new_id or letter.message_id\n            if new_id is None:")),
+    _bug("a letter is claimed and its message armed in two transactions", "replay", "kill", _FINAL,
+         ("dlq.replay", "    with transaction.atomic():\n        letter = _claim(", f"    {_NO_TRANSACTION}\n        letter = _claim(")),
+    _bug("a replay that succeeds does not close its letter", "replay", "kill", _PLACE,
+         ("outbox.transitions", "        if claimed.replays:", "        if False:")),
+    _bug("a discarded message keeps its group waiting", "discard", "kill", _STUCK,
+         ("config.wiring", '    if message_id is None or transitions.cancel(message_id, reason="dead letter discarded"):\n        return\n', "    return\n")),
+)  # fmt: skip
+
+_ORDERS = (
+    _bug("an order is claimed without compare-and-swap", "process_order", "frozen", "every completed order was completed once",
+         ("orders.lifecycle", "if Order.objects.filter(pk=order_id, status=Status.PENDING).update(**lease):", "if Order.objects.filter(pk=order_id).update(**lease):")),
+    _bug("a zombie's completion is not fenced off", "process_order", "frozen", "every completed order was completed once",
+         ("orders.lifecycle", "return Order.objects.filter(pk=order.pk, status=Status.PROCESSING, fence=order.fence)", "return Order.objects.filter(pk=order.pk)")),
+    _bug("completed and announced in two transactions", "process_order", "kill", "one receipt",
+         ("orders.lifecycle", "    with transaction.atomic():\n        won = _held(order).update(\n            status=Status.COMPLETED", f"    {_NO_TRANSACTION}\n        won = _held(order).update(\n            status=Status.COMPLETED")),
+    _bug("failed without freeing the stock", "process_order_declined", "kill", "units shipped, none still reserved",
+         ("orders.lifecycle", "            stock.release(order)\n", "")),
+    _bug("placed without its messages", "post_order", "kill", _FINAL,
+         ("orders.services.placing", "    _enqueue_first_messages(order.pk)\n", "")),
+    _bug("stock is read, computed and written back", "post_two_orders", "rival", "stock + reserved + shipped",
+         ("orders.stock", 'filter(pk=product.pk, stock__gte=quantity).update(\n            stock=F("stock") - quantity, reserved=F("reserved") + quantity', 'filter(pk=product.pk).update(\n            stock=product.stock - quantity, reserved=F("reserved") + quantity')),
+    _bug("an Idempotency-Key is not looked up", "post_order", "kill", "post_order",
+         ("orders.api", "answer = idempotency.earlier_answer(asked)", "answer = None"),
+         ("orders.api.idempotency", "if earlier := earlier_answer(asked):", "if earlier := None:"),
+         ("orders.api.idempotency", "        IdempotencyRecord.objects.create(**vars(asked), order=order, answer=body)", "        pass")),
+    _bug("a cancelled order is cancelled again", "cancel_pending", "kill", "cancel_pending",
+         ("orders.services.cancelling", "    if before == Status.CANCELLED:", "    if False:")),
+    _bug("a charge of a cancelled order is kept", "cancel_completed", "kill", _MONEY,
+         ("orders.services.cancelling", "        lifecycle.request_refund(order_id=order_id)", "        pass")),
+    _bug("a completion that loses to a cancellation keeps the money", "process_while_cancelled", "rival", _MONEY,
+         ("orders.services.processing", "        lifecycle.request_refund(order_id=order_id, payment_id=payment.id)", "        pass"),
+         ("orders.services.processing", "            lifecycle.request_refund(order_id=order_id)\n", "            pass\n")),
+    _bug("an import's cursor moves before its rows exist", "process_large_file", "kill", "process_large_file",
+         ("orders.importer", "@transaction.atomic\ndef _stage(", "def _stage(")),
+    _bug("stock is shipped without a mark", "update_inventory", "kill", "no dead letter",
+         ("orders.effects", "status=Order.Status.COMPLETED, stock_shipped_at__isnull=True\n", "status=Order.Status.COMPLETED\n"),
+         ("orders.tasks", '    queue="default",\n    transactional=True,\n', '    queue="default",\n')),
+    _bug("analytics counts without a mark", "track_analytics", "kill", "totals never count twice",
+         ("orders.effects", "completed.filter(counted_at__isnull=True).update(", "completed.update(")),
+    _bug("a shipment has no idempotency key", "notify_warehouse", "kill", "one shipment per completed order",
+         ("orders.tasks", 'idempotency_key=f"shipment-order-{order_id}"', 'idempotency_key=""')),
+)  # fmt: skip
+
+_MONEY_AND_MAIL = (
+    _bug("a refund that a dispute stopped is not asked for again", "apply_gateway_event_dispute_won", "kill", _MONEY,
+         ("payments.disputes", "    if waiting.update(status=Refund.Status.PENDING):", "    if False:")),
+    _bug("an intent is confirmed before its id is committed", "process_order", "kill", "only the committed intent is captured",
+         ("payments.gateway", "        if not payment_intent_id and on_created is not None:", "        if False:")),
+    _bug("neither a committed intent nor an idempotency key", "process_order", "kill", _MONEY,
+         ("payments.gateway", "        if not payment_intent_id and on_created is not None:", "        if False:"),
+         ("payments.gateway", "            key, lambda client, options: answers.intent(client.v1.payment_intents.create(params, options))", "            f'{key}-{uuid.uuid4()}', lambda client, options: answers.intent(client.v1.payment_intents.create(params, options))")),
+    _bug("a refund does not look at what was given back", "refund_order", "kill", _STUCK,
+         ("payments.gateway", "        refunds = cls._refunds_of(intent_id)", "        refunds = []"),
+         ("payments.gateway", 'key = f"{idempotency_key}-{left_cents}-after-{failed}"', "key = str(uuid.uuid4())")),
+    _bug("an invoice is made without a look or a constraint", "bill_customer", "kill", "one invoice per completed order",
+         ("payments.invoices", "    if existing is not None:", "    if False:"),
+         without=(("ALTER TABLE payments_invoice DROP CONSTRAINT payments_invoice_one_per_period", "ALTER TABLE payments_invoice ADD CONSTRAINT payments_invoice_one_per_period UNIQUE (order_id, billing_period)"),)),
+    _bug("a bill is made without a look or a constraint", "bill_customer", "kill", "bill_customer",
+         ("payments.billing", "    if not created:\n        return bill\n", ""),
+         ("payments.billing", "    bill, created = CustomerBill.objects.get_or_create(", "    bill = CustomerBill.objects.create("),
+         without=(("ALTER TABLE payments_customerbill DROP CONSTRAINT payments_bill_one_per_period", "ALTER TABLE payments_customerbill ADD CONSTRAINT payments_bill_one_per_period UNIQUE (customer_id, billing_period)"),)),
+    _bug("an event of the gateway is not deduplicated", "post_event", "kill", "post_event",
+         ("webhooks.views", '                provider="gateway",', '                provider=f"gateway-{__import__(\'time\').time()}",')),
+    _bug("a webhook is posted without looking whether it was", "deliver", "kill", "nothing is sent without a claim",
+         ("webhooks.delivery", "    if delivery.status == Delivery.Status.SENT:", "    if False:")),
+    _bug("an event is published in pieces", "publish_event", "kill", "no delivery is open",
+         ("webhooks.tasks", '    transactional=True,\n', '')),
+    _bug("a mail is sent without looking whether it was", "send_receipt", "kill", "nothing is sent without a claim",
+         ("notifications.mailer", "    if log.status == EmailLog.Status.SENT:", "    if False:")),
+)  # fmt: skip
+
+BUGS: dict[str, Bug] = {bug.name: bug for bug in (*_OUTBOX, *_LETTERS, *_ORDERS, *_MONEY_AND_MAIL)}

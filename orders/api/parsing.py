@@ -1,0 +1,98 @@
+"""Reading a request strictly: a body of JSON that means one thing, of a bounded size, and an Idempotency-Key that is one."""
+
+import json
+import re
+from typing import Any, NoReturn
+
+from django.http import HttpRequest
+from ninja.parser import Parser
+
+from orders.api.problems import Problem
+
+#: A hundred lines of the longest SKUs take 12 KB. What is larger is no order.
+MAX_BODY_BYTES = 64 * 1024
+#: Besides JSON's own what a client says of which nobody asked it: nothing, or what curl and browsers put in its place.
+_JSON_OR_UNSAID = ("application/json", "", "application/x-www-form-urlencoded", "text/plain")
+
+#: An Idempotency-Key: a string of RFC 8941 (printable ASCII in quotation marks, with a backslash before each quotation mark
+#: and backslash inside it), or the same bare. None begins with a quotation mark of its own: it would be stored as an earlier
+#: release stored the quoted form of another key.
+KEY_PATTERN = r'^(?:[!#-+\--~][ -+\--~]*|"(?:[ !#-\[\]-~]|\\\\)(?:[ !#-\[\]-~]|\\["\\])*")$'
+#: Its length as it is sent.
+MAX_KEY = 255
+
+
+class StrictParser(Parser):
+    """Refuses with a 400 what Python's parser would let by: duplicate keys, of which the last would win, NaN, and
+    encodings other than UTF-8, at which it would guess.
+    """
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        """The decoded body; raises a 413, 415 or 400 problem."""
+        if len(request.body) > MAX_BODY_BYTES:
+            raise too_large()
+        _check_type(request)
+        try:
+            # Not by `loads`, which takes UTF-16 as well.
+            text = request.body.decode("utf-8")
+            return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            # ValueError is also bytes that are no UTF-8, and integers of thousands of digits.
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+            raise Problem(
+                400,
+                "malformed_json",
+                f"The body is not valid JSON: {reason}",
+                errors=[{"field": "body", "message": "is not valid JSON"}],
+            ) from error
+
+
+def too_large() -> Problem:
+    """The problem of a body over the limit."""
+    return Problem(
+        413,
+        "body_too_large",
+        f"The body may have {MAX_BODY_BYTES} bytes.",
+        errors=[{"field": "body", "message": f"is larger than {MAX_BODY_BYTES} bytes"}],
+    )
+
+
+def _check_type(request: HttpRequest) -> None:
+    """Raises a 415 problem for a body that says that it is something else than JSON in UTF-8."""
+    charset = (request.content_params or {}).get("charset", "utf-8")
+    if request.content_type in _JSON_OR_UNSAID and charset.lower() in ("utf-8", "utf8"):
+        return
+    raise Problem(
+        415,
+        "unsupported_media_type",
+        "Send JSON in UTF-8, as `Content-Type: application/json`.",
+        errors=[{"field": "Content-Type", "message": "is not application/json in UTF-8"}],
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def idempotency_key(header: str) -> str:
+    """The key in the value of an `Idempotency-Key` header: `"abc"` and `abc` are the same one.
+
+    Raises ValueError with the reason. Two fields come as one value with a comma, and so does a bare key that has a comma: of
+    neither it can be known which key is meant.
+    """
+    if not header.isascii() or not header.isprintable() or len(header) > MAX_KEY:
+        raise ValueError(f"must be printable ASCII of at most {MAX_KEY} characters")
+    if re.fullmatch(KEY_PATTERN, header):
+        return re.sub(r"\\(.)", r"\1", header[1:-1]) if header[0] == '"' else header
+    if "," in re.sub(r'"(?:[^"\\]|\\.)*"', "", header):
+        raise ValueError("must be sent once; a key that contains a comma is sent in quotation marks")
+    raise ValueError(
+        'must be a quoted string such as "a key", with \\ before " and \\ inside it, or the bare key'
+    )

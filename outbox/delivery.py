@@ -1,0 +1,264 @@
+"""One delivery of one message: claim, run, settle; or the transition that the failure calls for.
+
+The order is what matters. A claim comes before the body, so that a second copy finds it taken. The settlement
+comes with the effect (a transactional task) or right after it, guarded by the claim's token. Only then does the
+worker acknowledge. Whatever is killed in between leaves a row that the sweeper finds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import traceback
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from outbox import heartbeat, refusal, report, transitions
+from outbox.context import Run, running
+from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
+from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
+
+if TYPE_CHECKING:
+    from outbox.task import OutboxTask
+
+log = logging.getLogger(__name__)
+
+#: A lease outlives the hard time limit by this much: the parent needs a moment to kill the child and say so.
+LEASE_MARGIN_S = 15.0
+#: Wait before a run that lost its database, or a deadlock, is run again.
+INTERRUPTED_S = 1.0
+#: Longest wait before a run that met a server which cannot do it now is run again. Nothing counts these runs, so that
+#: they must not come often: each may make its calls to others again.
+UNABLE_S = 15.0
+#: The claim was lost: nothing is to be done but to acknowledge this copy.
+SKIPPED = object()
+
+
+def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
+    """Run one delivered copy. Returns the body's result, or SKIPPED; raises what the worker shall report.
+
+    `wire`: the message's identity as it travelled: generation, publish (count of this generation). Its arguments are
+    the row's and not the copy's, which anybody may have written who can write to the broker.
+    """
+    request = task.request
+    message_id, generation = uuid.UUID(request.id), int(wire["generation"])
+    # A copy that was delivered before may have killed its process: claim it in a transaction of its own, which
+    # counts the delivery. The first copy of a transactional task needs no claim but a row lock.
+    again = wire.get("publish", 1) != 1 or bool((request.delivery_info or {}).get("redelivered"))
+    if task.transactional and not again:
+        return _run_locked(task, message_id, generation)
+    claimed = patiently(
+        lambda: transitions.claim(
+            message_id,
+            generation,
+            lease_s=task.lease_s(),
+            worker=heartbeat.identity(),
+            max_deliveries=task.max_deliveries,
+            task=task.name,
+        )
+    )
+    if isinstance(claimed, refusal.Refused):
+        return _skip(task, message_id, generation, claimed)
+    return _run_claimed(task, claimed)
+
+
+def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any:
+    """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
+
+    claimed: transitions.Claimed | refusal.Refused | None = None
+    ended: Exception | None = None
+
+    def whole() -> Any:
+        nonlocal claimed, ended
+        claimed = None
+        try:
+            with transaction.atomic():
+                claimed = transitions.lock(
+                    message_id,
+                    generation,
+                    frozen_s=task.lease_s(),
+                    max_deliveries=task.max_deliveries,
+                    task=task.name,
+                )
+                if isinstance(claimed, refusal.Refused):
+                    return SKIPPED
+                return _body(task, claimed)
+        except (SoftTimeLimitExceeded, DatabaseError) as error:
+            # It rang in the body: the work took too long, not the database. And a body that cannot be run now is put
+            # off, instead of being run again and again in here: a server that cannot do this may well do the next.
+            if claimed is None or (isinstance(error, DatabaseError) and about(error) is not About.SERVER):
+                raise
+            ended = error
+            return None
+
+    try:
+        # Running it again is right even when the COMMIT's answer was lost: then the lock finds the row done.
+        result = patiently(whole)
+    except ClaimLost:
+        return SKIPPED
+    except DatabaseAway:
+        raise
+    except Exception as error:
+        if not isinstance(claimed, transitions.Claimed):
+            raise
+        return _failed(task, claimed, error)
+    if isinstance(claimed, refusal.Refused):
+        return _skip(task, message_id, generation, claimed)
+    if ended is not None and claimed is not None:
+        return _failed(task, claimed, ended)
+    return result
+
+
+def _run_claimed(task: OutboxTask, claimed: transitions.Claimed) -> Any:
+    try:
+        if task.transactional:
+            with transaction.atomic():
+                return _body(task, claimed)
+        return _body(task, claimed)
+    except ClaimLost:
+        log.warning("%s %s: the claim was lost to another run; not settled", task.name, claimed.message_id)
+        return SKIPPED
+    except DatabaseAway:
+        raise
+    except Exception as error:
+        return _failed(task, claimed, error)
+
+
+def _body(task: OutboxTask, claimed: transitions.Claimed) -> Any:
+    task.request.retries = claimed.attempts
+    task.request.replay_retries = claimed.retries
+    run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
+    with running(run):
+        try:
+            result = task.run(*claimed.args, **claimed.kwargs)
+        except Ignore:
+            result = None
+        except TypeError as error:
+            if _takes(task, claimed):
+                raise
+            # The call itself was refused, so that nothing of the body has run.
+            raise VersionSkew(f"{task.name} does not take these arguments here: {error}") from error
+    if run.retry is not None:
+        raise run.retry
+    children = list(run.children.values())
+    if transaction.get_connection().in_atomic_block:
+        settled = transitions.settle(claimed, children)
+    else:
+        settled = patiently(lambda: transitions.settle(claimed, children))
+    if not settled:
+        raise ClaimLost(f"{claimed.message_id} generation {claimed.generation}")
+    return result
+
+
+def _takes(task: OutboxTask, claimed: transitions.Claimed) -> bool:
+    """Whether this version of the task can be called with the message's arguments."""
+    try:
+        inspect.signature(task.run).bind(*claimed.args, **claimed.kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def skew_grace_s() -> float:
+    """`OUTBOX_SKEW_GRACE`: seconds for which workers may refuse a message's task or arguments before it is dead (3600)."""
+    return float(getattr(settings, "OUTBOX_SKEW_GRACE", 3600.0))
+
+
+def _failed(task: OutboxTask, claimed: transitions.Claimed, error: Exception) -> Any:
+    """Record the failure. Returns for what the journal will run again; raises for what is dead."""
+    text = f"{type(error).__name__}: {error}"
+    leave_server(error)
+    kind = about(error)
+    if kind is About.SERVER:
+        delay_s = random.uniform(UNABLE_S / 2, UNABLE_S)
+        report.ended(task, claimed, error=text, outcome=f"put off for {delay_s:.1f} s")
+        return _record(lambda: transitions.defer(claimed, delay_s=delay_s, reason=text), Retry(text))
+    if kind is About.CONNECTION:
+        report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
+        return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
+    if isinstance(error, Defer):
+        outcome = f"put off for {error.seconds:g} s"
+        report.ended(task, claimed, error=error.reason, outcome=outcome, level=logging.INFO)
+        return _record(
+            lambda: transitions.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
+        )
+    if isinstance(error, VersionSkew) and patiently(
+        lambda: transitions.defer_skewed(
+            claimed.message_id, claimed.generation, token=claimed.token, error=text, grace_s=skew_grace_s()
+        )
+    ):
+        report.ended(task, claimed, error=text, outcome="put off")
+        raise Retry(text)
+    if isinstance(error, Retry):
+        cause = error.exc
+        if not task.spent(error, claimed.attempts):
+            text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
+            delay_s = task.delay_of(error, claimed.attempts)
+            report.ended(task, claimed, error=text, outcome=f"failed, again in {delay_s:.1f} s")
+            return _record(lambda: transitions.retry(claimed, delay_s=delay_s, error=text), error)
+        error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
+        text = f"{type(error).__name__}: {error}"
+    if isinstance(error, Reject) and error.requeue:
+        report.ended(task, claimed, error=text, outcome=f"put off for {INTERRUPTED_S:g} s")
+        return _record(lambda: transitions.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
+    if not isinstance(error, VersionSkew) and task.may_retry(error, claimed.attempts):
+        delay_s = task.retry_delay_s(claimed.attempts)
+        report.ended(task, claimed, error=text, outcome=f"failed, again in {delay_s:.1f} s")
+        return _record(
+            lambda: transitions.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error)
+        )
+    if may_pass(error):
+        report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
+        return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
+    trace = "".join(traceback.format_exception(error))
+    buried = patiently(
+        lambda: transitions.bury(
+            claimed.message_id,
+            claimed.generation,
+            guard="lease_token IS NOT DISTINCT FROM %(token)s",
+            token=claimed.token,
+            error=text,
+            exception=error,
+            traceback=trace,
+        )
+    )
+    if not buried:
+        # Another run has taken the message over, and its end is the one that counts.
+        report.ended(task, claimed, error=text, outcome="failed, and another run has the message")
+        return SKIPPED
+    report.ended(task, claimed, error=text, outcome="failed for good", level=logging.ERROR)
+    raise error
+
+
+def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
+    # Retry tells Celery to acknowledge and to report a retry; it publishes nothing, the row is the retry.
+    if patiently(transition):
+        raise outcome
+    return SKIPPED
+
+
+def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: refusal.Refused) -> Any:
+    """Acknowledge and count a copy that is not to run; a poison message is buried by the copy that shows it."""
+    if refused.reason == "poison":
+        error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")
+        buried = patiently(
+            lambda: transitions.bury(
+                message_id,
+                generation,
+                guard="deliveries >= %(max)s AND (lease_token IS NULL OR lease_until < clock_timestamp())",
+                max=task.max_deliveries,
+                error=f"PoisonMessage: {error}",
+                exception=error,
+            )
+        )
+        if buried:
+            raise error
+    patiently(lambda: refusal.count_skipped(message_id, refused.reason))
+    log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
+    return SKIPPED

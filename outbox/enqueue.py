@@ -1,0 +1,178 @@
+"""Enqueueing: a message is a row of the caller's transaction, so it exists if and only if its cause does.
+
+Idea: transactional outbox (Richardson, microservices.io); one statement a call, whatever the number of messages.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from celery import Task, current_app
+from celery.canvas import Signature
+from django.conf import settings
+from django.db import connection
+
+from outbox import context, payload, rows
+from outbox.errors import EnqueueError, UnknownQueue
+from outbox.rows import NewMessage
+
+#: What a signature may carry besides its arguments. Everything else would be silently lost.
+_OPTIONS = frozenset(
+    {"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"}
+)
+
+_importing = threading.Lock()
+
+
+def enqueue(
+    signature: Signature,
+    *,
+    queue: str | None = None,
+    ordering_key: str = "",
+    delay: float = 0.0,
+    correlation_id: str | None = None,
+    dedup_key: str = "",
+) -> uuid.UUID:
+    """Write one message into the caller's transaction and return its id, which is also the Celery task id.
+
+    `delay` is in seconds. Messages with one `ordering_key` run one at a time, in commit order. While a message
+    with the same `dedup_key` is open, no second one is written; the id returned then belongs to none.
+    Inside a running message and outside `atomic`, it is written together with that message's settlement.
+
+    Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON, too large or
+    too deeply nested.
+    """
+    (message_id,) = enqueue_many(
+        [signature],
+        queue=queue,
+        ordering_key=ordering_key,
+        delay=delay,
+        correlation_id=correlation_id,
+        dedup_key=dedup_key,
+    )
+    return message_id
+
+
+def enqueue_many(
+    signatures: Iterable[Signature],
+    *,
+    queue: str | None = None,
+    ordering_key: str = "",
+    delay: float = 0.0,
+    correlation_id: str | None = None,
+    dedup_key: str = "",
+) -> list[uuid.UUID]:
+    """`enqueue` for many messages in one statement; the options are those of every message."""
+    overrides = {
+        "queue": queue,
+        "ordering_key": None if ordering_key == "" else ordering_key,
+        "countdown": None if delay == 0 else delay,
+        "correlation_id": correlation_id,
+        "dedup_key": None if dedup_key == "" else dedup_key,
+    }
+    given = {name: value for name, value in overrides.items() if value is not None}
+    new = [new_message(signature, given) for signature in signatures]
+    ids = [row.message_id for row in new]
+    run = context.current()
+    if run is not None:
+        new = rows.unwritten(new, run.children, now=_in_own_transaction())
+    if run is not None and not _in_own_transaction():
+        run.children.update((row.message_id, row) for row in new)
+    else:
+        rows.insert(new)
+    return ids
+
+
+def emit(
+    event: str, /, *, ordering_key: str = "", correlation_id: str | None = None, **kwargs: Any
+) -> list[uuid.UUID]:
+    """Enqueue one message for each task that `OUTBOX_EVENTS` names for this event, with these arguments.
+
+    `ordering_key` is for those of the tasks that are `ordered`: the others of the event run side by side.
+
+    Raises EnqueueError when the setting does not know the event, so that a misspelt one is not lost.
+    """
+    try:
+        names: Sequence[str] = settings.OUTBOX_EVENTS[event]
+    except KeyError:
+        raise EnqueueError(f"event {event!r} is not in OUTBOX_EVENTS") from None
+    signatures = []
+    for name in names:
+        task = registered(name)
+        given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key != "" and task.ordered else {}
+        signatures.append(task.signature(kwargs=kwargs, **given))
+    return enqueue_many(signatures, correlation_id=correlation_id)
+
+
+def _in_own_transaction() -> bool:
+    """Whether the caller has opened `atomic`; the one that wraps a Django TestCase does not count."""
+    return connection.in_atomic_block and not connection.atomic_blocks[-1]._from_testcase
+
+
+def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
+    """The row of this call, checked. `overrides`: options that win over those of the signature. Raises EnqueueError."""
+    if not isinstance(signature, Signature):
+        raise EnqueueError(
+            f"enqueue takes a task signature such as task.s(1), not {type(signature).__name__}"
+        )
+    if signature.subtask_type:
+        raise EnqueueError(
+            f"a {signature.subtask_type} cannot be enqueued: enqueue the next step from the task before it, "
+            "in the transaction that has its effect"
+        )
+    options = {name: value for name, value in signature.options.items() if value is not None} | overrides
+    lost = sorted(set(options) - _OPTIONS)
+    if lost:
+        raise EnqueueError(f"{signature.task}: the outbox does not know {', '.join(lost)}")
+    task = registered(str(signature.task))
+    try:
+        # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter at night.
+        task.__header__(*signature.args, **signature.kwargs)
+    except TypeError as error:
+        raise EnqueueError(f"{task.name}: {error}") from None
+    name = options.get("queue") or task.queue or settings.CELERY_TASK_DEFAULT_QUEUE
+    if name not in settings.OUTBOX_QUEUES:
+        raise UnknownQueue(name, settings.OUTBOX_QUEUES)
+    run = context.current()
+    correlation = options.get("correlation_id")
+    if correlation is None:
+        correlation = run.correlation_id if run else ""
+    headers = options.get("headers") or {}
+    if not isinstance(headers, Mapping):
+        raise EnqueueError(f"{task.name}: headers must be a mapping, not {type(headers).__name__}")
+    if run:
+        headers = {**headers, "causation_id": str(run.message_id)}
+    return NewMessage(
+        message_id=payload.message_id(task.name, options["task_id"])
+        if "task_id" in options
+        else uuid.uuid4(),
+        task=task.name,
+        args=payload.encoded(task.name, "args", list(signature.args)),
+        kwargs=payload.encoded(task.name, "kwargs", dict(signature.kwargs)),
+        headers=payload.encoded(task.name, "headers", headers, payload.MAX_HEADERS_BYTES, payload.MAX_DEPTH),
+        correlation_id=payload.key(task.name, "correlation_id", correlation),
+        queue=name,
+        ordering_key=payload.key(task.name, "ordering_key", options.get("ordering_key", "")),
+        passes_over_dead=bool(task.passes_over_dead),
+        dedup_key=payload.key(task.name, "dedup_key", options.get("dedup_key", "")),
+        delay_s=payload.seconds(task.name, options.get("countdown", 0.0)),
+        replays=0,
+        id_given="task_id" in options,
+    )
+
+
+def registered(name: str) -> Task:
+    """The task of this name. Raises EnqueueError if this deployment has none."""
+    task = current_app.tasks.get(name)
+    if task is None:
+        # Only workers import all tasks at their start. A web process or a command may name one that it never saw.
+        # Celery imports them once; a thread that asks meanwhile is told that it is done, and would find no task.
+        with _importing:
+            current_app.loader.import_default_modules()
+        task = current_app.tasks.get(name)
+    if task is None:
+        raise EnqueueError(f"task {name!r} is not registered")
+    return task

@@ -1,0 +1,143 @@
+"""What a worker tells the journal about itself: that it lives, and how far it has read each queue.
+
+One thread in the worker's parent writes one row a second. The sweeper reads from it which started messages
+have lost their worker, and which published ones were overtaken in their queue and so must be lost.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+from django.db import Error, connection
+
+from outbox import transitions
+from outbox.database import first_line
+
+log = logging.getLogger(__name__)
+
+BEAT_EVERY_S = 1.0
+#: No message was published later than that; the year 5138.
+MAX_EPOCH_S = 1e11
+
+_incarnation: uuid.UUID | None = None
+_received: dict[str, float] = {}
+_stop = threading.Event()
+_thread: threading.Thread | None = None
+
+
+def identity(pid: int | None = None) -> str:
+    """Who claims: the worker incarnation and the process of its pool, this one by default; '' outside of a worker.
+
+    Children inherit the incarnation. The pid is what the parent knows of a child that died: with it, it takes back
+    that child's lease, and not one that a sibling holds on another copy of the same message.
+    """
+    return f"{_incarnation}:{pid or os.getpid()}" if _incarnation else ""
+
+
+@signals.worker_init.connect
+def _born(**_: Any) -> None:
+    global _incarnation
+    # Not the host name and pid: those come back after a restart, and the dead one's leases with them.
+    _incarnation = uuid.uuid4()
+
+
+@signals.worker_ready.connect
+def _start(sender: Any = None, **_: Any) -> None:
+    global _thread
+    _stop.clear()
+    pool = getattr(sender, "pool", None)
+    _thread = threading.Thread(target=_beat, args=(pool,), name="outbox-heartbeat", daemon=True)
+    _thread.start()
+    # After a cold shutdown Celery sends no `worker_shutdown`.
+    atexit.register(_end)
+
+
+def is_stopping() -> bool:
+    """Whether this worker was told to stop: then its processes may have been told, too, by who signals all of them."""
+    from celery.worker import state
+
+    # None or False while it was not told, else the exit status, which is 0 most often.
+    told: list[Any] = [state.should_stop, state.should_terminate]
+    return any(status is not None and status is not False for status in told)
+
+
+@signals.worker_shutdown.connect
+def _end(**_: Any) -> None:
+    _stop.set()
+    if _thread is not None:
+        _thread.join(timeout=5)
+
+
+@signals.task_received.connect
+def _note(request: Any = None, **_: Any) -> None:
+    wire = request.request_dict.get("outbox")
+    if isinstance(wire, dict):
+        queue, at = request.delivery_info.get("routing_key"), wire.get("published_at")
+        # Bounded: with infinity in it, which anybody may write who can write to the broker, the heartbeat is no JSON.
+        if queue and isinstance(at, (int, float)) and _received.get(queue, 0.0) < at < MAX_EPOCH_S:
+            _received[queue] = at
+
+
+def _beat(pool: Any) -> None:
+    from celery.worker import state
+
+    concurrency = getattr(pool, "num_processes", 0) or 0
+    try:
+        while not _stop.wait(BEAT_EVERY_S):
+            try:
+                write_heartbeat(
+                    concurrency=concurrency,
+                    active=len(state.active_requests),
+                    memory_bytes=_memory_bytes(pool),
+                )
+            except Error as error:
+                log.warning("No heartbeat: %s", first_line(error))
+                connection.close()
+        # A worker that ends in order leaves no row, and no lease to wait for: its pool has ended before this.
+        if _incarnation is not None and (given_back := transitions.give_back(_incarnation)):
+            log.warning("%d messages were running at the end of this worker: they run elsewhere", given_back)
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [_incarnation])
+    except Error:
+        log.warning("The heartbeat row stays until the sweeper removes it")
+    finally:
+        connection.close()
+
+
+def _memory_bytes(pool: Any) -> int:
+    """Resident memory of this process and its children, shared pages counted in each; 0 where no /proc tells."""
+    children = getattr(getattr(pool, "_pool", None), "_pool", None) or ()
+    pages = 0
+    for pid in (os.getpid(), *(child.pid for child in list(children))):
+        # A child may have ended since.
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def write_heartbeat(*, concurrency: int, active: int, memory_bytes: int = 0) -> None:
+    """Write this incarnation's row, in the database's time."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO outbox_worker (incarnation, hostname, pid, received, concurrency, active, memory_bytes)
+            VALUES (%(i)s, %(host)s, %(pid)s, %(received)s, %(concurrency)s, %(active)s, %(memory)s)
+            ON CONFLICT (incarnation) DO UPDATE SET beat_at = clock_timestamp(), received = excluded.received,
+                concurrency = excluded.concurrency, active = excluded.active,
+                memory_bytes = excluded.memory_bytes
+            """,
+            {
+                "i": _incarnation, "host": socket.gethostname(), "pid": os.getpid(),
+                "received": json.dumps(_received), "concurrency": concurrency, "active": active, "memory": memory_bytes,
+            },
+        )  # fmt: skip

@@ -1,0 +1,91 @@
+"""What a message may carry: JSON that PostgreSQL stores and every worker reads, of a bounded size and depth."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from itertools import accumulate
+from typing import Any
+
+from outbox.errors import EnqueueError, is_delay
+from outbox.prepared import storable
+
+#: A message carries ids, not objects; what is larger belongs into a table.
+MAX_PAYLOAD_BYTES = 64 * 1024
+#: RabbitMQ takes all headers in one frame of 128 KB, in an encoding that can be 2.5 times as long as JSON. More
+#: would cut the relay's connection, again and again.
+MAX_HEADERS_BYTES = 32 * 1024
+MAX_KEY_CHARS = 255
+#: Levels of lists and mappings in the headers, and in the body, which is a list of args and kwargs. A consumer refuses
+#: more as malformed: PostgreSQL's jsonb and Python's pickle recurse, the latter in the worker's event loop.
+MAX_DEPTH = 64
+#: In JSON a bracket, and what may hold one that is none.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
+#: An escaped NUL, but not the text of such an escape.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def key(task: str, field: str, value: Any) -> str:
+    """The value of a key, as the database has it. Raises EnqueueError for what is no text of at most 255 characters."""
+    if not isinstance(value, str) or len(value) > MAX_KEY_CHARS or storable(value) != value:
+        raise EnqueueError(
+            f"{task}: {field} must be text of at most {MAX_KEY_CHARS} characters, without NUL and lone "
+            f"surrogates, not {ascii(value)[:100]}"
+        )
+    return value
+
+
+def message_id(task: str, value: Any) -> uuid.UUID:
+    """The id that the caller gives the message. Raises EnqueueError if it is no UUID."""
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        raise EnqueueError(f"{task}: task_id must be a UUID, not {value!r}") from None
+
+
+def seconds(task: str, value: Any) -> float:
+    """A delay in seconds. Raises EnqueueError for what is no number from 0 to ten years."""
+    if not is_delay(value):
+        raise EnqueueError(f"{task}: delay must be a number of seconds from 0 to ten years, not {value!r}")
+    return float(value)
+
+
+def is_json(value: Any) -> bool:
+    """Whether the value can be encoded at all."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def encoded(
+    task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES, depth: int = MAX_DEPTH - 1
+) -> str:
+    """The value as JSON. Raises EnqueueError if it is none, or larger than `limit` bytes, or nested deeper than `depth`."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EnqueueError(
+            f"{task}: {field} must be JSON ({error}); pass ids, and read fresh data in the task"
+        ) from None
+    if _NUL.search(text):
+        raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
+    if size > limit:
+        raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {limit}. Pass ids")
+    if '"__type__"' in text and '"__value__"' in text:
+        # A worker would take the mapping for the dump of an object, and receive something else or nothing.
+        raise EnqueueError(
+            f"{task}: {field} holds the keys __type__ and __value__, which kombu keeps for itself"
+        )
+    # Most texts have fewer brackets than that, and need not be read.
+    if text.count("[") + text.count("{") > depth and _depth(text) > depth:
+        raise EnqueueError(f"{task}: {field} is nested deeper than {depth} levels. Pass ids")
+    return text
+
+
+def _depth(text: str) -> int:
+    steps = ((found in "[{") - (found in "]}") for found in _BRACKETS.findall(text))
+    return max(accumulate(steps))

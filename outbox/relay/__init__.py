@@ -1,0 +1,1 @@
+"""The relay: publishes committed messages, and publishes again what the broker or a worker lost."""

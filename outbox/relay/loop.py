@@ -1,0 +1,251 @@
+"""The relay: moves committed messages to the broker, in batches, up to each queue's depth limit.
+
+Its claim is the publish mark: one short transaction marks a batch as published, then the batch is sent with no
+transaction open. A relay that dies in between leaves rows marked and not sent; the sweeper offers them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import threading
+import time
+import uuid
+from collections import Counter
+
+from celery import Celery
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+
+from outbox import rows
+from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
+from outbox.database import first_line, may_pass
+from outbox.relay import queries
+from outbox.relay.queue_faults import Faults
+from outbox.relay.rescuer import Sweeper
+from outbox.session import is_shared
+
+log = logging.getLogger(__name__)
+
+#: Longest sleep of an idle relay: a message whose NOTIFY was missed waits this long at the most.
+POLL_S = 1.0
+#: Behind a pooler no NOTIFY can wake it: a message waits this long at the most.
+POOLED_POLL_S = 0.2
+SWEEP_EVERY_S = 1.0
+#: How often a relay whose valve is closed looks for room in the broker.
+ROOM_POLL_S = 0.1
+#: A full queue is filled up when a tenth of a batch fits in. One message for each that a worker takes would be a pass for
+#: each: the relays, and their sessions in the database, would need more of the machine than the work.
+ROOM_SHARE = 10
+#: After a batch that is smaller than a tenth a relay waits this long, and after the last one it goes on looking for that
+#: long before it is idle. Else it would make a pass for each message, and a declaration and a NOTIFY between two of them:
+#: where messages come one by one, commits would be a tenth slower for it.
+PAUSE_S = 0.005
+LINGER_S = 0.05
+#: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
+DECLARE_EVERY_S = 20.0
+MAX_BACKOFF_S = 15.0
+#: Tries of one message that cannot be sent, while others can, before it is buried. An outage counts none, nor does an
+#: unusable queue.
+MAX_REFUSALS = 5
+#: A broker that answers for every queue and fails, this often in a row, in taking one queue's batch: it is that queue.
+MAX_STRIKES = 2
+
+
+class Relay:
+    """Publishes what is due. Several may run; each message is marked by one of them."""
+
+    def __init__(self, app: Celery, *, publisher: Publisher | None = None, batch: int | None = None) -> None:
+        self._publisher = publisher or publisher_for(app)
+        self._batch = batch or settings.OUTBOX_BATCH
+        self._incarnation = uuid.uuid4()
+        self._faults = Faults()
+        #: Queue -> failures of the broker in taking its batches since it last took one.
+        self._strikes: Counter[str] = Counter()
+        self._sweeper = Sweeper(self._publisher, self._faults)
+        self._idle_until = 0.0
+        self._busy_until = 0.0
+        #: What our row says; None: nobody knows, as after an error.
+        self._declared_idle: bool | None = None
+        self._waits_for_room = False
+        self._heads_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until `stop` is set; waits out the loss of database or broker with capped, jittered backoff."""
+        backoff_s, sweep_at, begun = 0.0, 0.0, False
+        while not stop.is_set():
+            try:
+                if not begun:
+                    self._faults.begin(settings.OUTBOX_QUEUES)
+                    begun = True
+                if time.monotonic() >= sweep_at:
+                    sweep_at = time.monotonic() + SWEEP_EVERY_S
+                    self._sweeper.run_once()
+                self._publisher.keep_alive()
+                published = self.run_once()
+                if published:
+                    self._busy()
+                    self._busy_until = time.monotonic() + LINGER_S
+                    if published < self._batch // ROOM_SHARE:
+                        stop.wait(PAUSE_S)
+                elif self._waits_for_room:
+                    # A NOTIFY makes no room, and would cost every committer while the backlog grows.
+                    self._busy()
+                    stop.wait(ROOM_POLL_S)
+                elif time.monotonic() < self._busy_until:
+                    stop.wait(PAUSE_S)
+                else:
+                    self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
+                backoff_s = 0.0
+            except (BrokerAway, DatabaseError, InterfaceError) as error:
+                if not isinstance(error, BrokerAway) and not may_pass(error):
+                    raise
+                # Spends nothing: what was marked is reverted, or is the sweeper's.
+                backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
+                log.warning("Pausing %.1f s: %s", backoff_s, describe(error))
+                connection.close()
+                self._idle_until, self._declared_idle = 0.0, None
+                self._sweeper.blinded()
+                stop.wait(backoff_s * random.uniform(0.5, 1.0))
+        self._leave()
+
+    def run_once(self) -> int:
+        """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
+        # What the sweeper has met.
+        self._note_unusable()
+        work = self._work()
+        if work.due or work.blocked:
+            moved = queries.promote_due(self._batch) if work.due else 0
+            moved += self._promote_heads() if work.blocked else 0
+            if moved:
+                work = self._work()
+        self._waits_for_room = False
+        queues = list(dict.fromkeys([*work.queues, *self._faults.due()]))
+        if not queues:
+            return 0
+        try:
+            depths = self._publisher.depths(queues)
+        finally:
+            self._note_unusable()
+        # The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk.
+        rooms = {
+            queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue])
+            for queue in work.queues
+            if queue in depths
+        }
+        worth = max(1, min(self._batch, settings.OUTBOX_DEPTH_LIMIT) // ROOM_SHARE)
+        self._waits_for_room = bool(rooms) and max(rooms.values()) < worth
+        # Of the others it is publishing that shows whether they take messages again.
+        self._faults.mended(queue for queue in depths if rooms.get(queue, 0) < worth)
+        return sum(self._publish(queue, room) for queue, room in rooms.items() if room >= worth)
+
+    def _work(self) -> queries.Work:
+        return queries.work([queue for queue in settings.OUTBOX_QUEUES if not self._faults.waits(queue)])
+
+    def _note_unusable(self) -> None:
+        found = self._publisher.unusable
+        while found:
+            self._faults.note(*found.popitem())
+
+    def _promote_heads(self) -> int:
+        """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours."""
+        began = time.monotonic()
+        if began < self._heads_at:
+            return 0
+        promoted = queries.promote_heads()
+        if not promoted:
+            now = time.monotonic()
+            self._heads_at = now + 9 * (now - began)
+        return promoted
+
+    def _publish(self, queue: str, limit: int) -> int:
+        batch = queries.mark(queue, limit)
+        if not batch:
+            return 0
+        began = time.monotonic()
+        try:
+            refused = self._publisher.publish(batch)
+        except (BrokerAway, QueueUnusable) as error:
+            queries.revert([message for message in batch if message.id not in error.confirmed])
+            self._strikes[queue] += 1
+            if isinstance(error, BrokerAway) and self._strikes[queue] < MAX_STRIKES:
+                raise
+            reason = error.reason if isinstance(error, QueueUnusable) else str(error)
+            took_s = time.monotonic() - began
+            self._faults.note(queue, reason, took_s=took_s, progress=bool(error.confirmed))
+            return len(error.confirmed)
+        del self._strikes[queue]
+        self._faults.mended([queue])
+        for message in batch:
+            if message.id in refused:
+                log.error("%s %s not published: %s", message.task, message.message_id, refused[message.id])
+                queries.refuse(message, refused[message.id], max_refusals=MAX_REFUSALS)
+        return len(batch) - len(refused)
+
+    def _sleep(self, timeout_s: float) -> None:
+        """Wait for a NOTIFY or the next poll; behind a pooler for the next poll.
+
+        A relay declares itself idle first and then makes one more pass: what was committed between its last
+        pass and the declaration, and so sent no NOTIFY, is found by that pass.
+        """
+        if is_shared():
+            # LISTEN would be another client's with the next transaction: it only says that it lives, and polls.
+            if time.monotonic() > self._idle_until:
+                self._declare(idle=False)
+                self._idle_until = time.monotonic() + DECLARE_EVERY_S
+            time.sleep(min(timeout_s, POOLED_POLL_S))
+        elif time.monotonic() > self._idle_until:
+            self._declare(idle=True)
+            self._idle_until = time.monotonic() + DECLARE_EVERY_S
+            # That pass looks for heads of groups, too, however lately one has looked.
+            self._heads_at = 0.0
+        elif _notified(timeout_s):
+            self._heads_at = 0.0
+
+    def _busy(self) -> None:
+        """Committers need not wake us while we work; said after the first batch and not before, since that one waits."""
+        if self._declared_idle is not False:
+            self._declare(idle=False)
+            self._idle_until = 0.0
+
+    def _declare(self, *, idle: bool) -> None:
+        with connection.cursor() as cursor:
+            if idle:
+                cursor.execute(f"LISTEN {rows.CHANNEL}")
+            cursor.execute(
+                "INSERT INTO outbox_relayprocess (incarnation, idle) VALUES (%s, %s)"
+                " ON CONFLICT (incarnation) DO UPDATE SET idle = excluded.idle, seen_at = clock_timestamp()",
+                [self._incarnation, idle],
+            )
+        self._declared_idle = idle
+
+    def _leave(self) -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("DELETE FROM outbox_relayprocess WHERE incarnation = %s", [self._incarnation])
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("The relay's row stays until a sweeper removes it: %s", describe(error))
+        self._publisher.close()
+        connection.close()
+
+
+def _notified(timeout_s: float) -> bool:
+    """Wait for a NOTIFY on this thread's connection, which has executed LISTEN. Raises Django's OperationalError."""
+    raw = connection.connection
+    if raw is None:
+        raise OperationalError("the connection that listened is closed")
+    if not raw.notifies:
+        # The driver's own errors are not Django's: a server that crashed while we listen would end the relay.
+        with connection.wrap_database_errors:
+            select.select([raw], [], [], timeout_s)
+            raw.poll()
+    heard = bool(raw.notifies)
+    raw.notifies.clear()
+    return heard
+
+
+def describe(error: Exception) -> str:
+    """One line for the log: which server is away, and what its client says."""
+    server = "broker" if isinstance(error, BrokerAway) else "database"
+    return f"{server} away ({first_line(error)})"

@@ -1,0 +1,254 @@
+"""The transitions of relay and sweeper: promote, mark as published, revert, offer again.
+
+Like those of `outbox.transitions` each is one guarded statement; these work on batches. None of them waits for a lock: a
+row that is locked is running, and a relay that waited for one run would stand still for every queue. Where the time
+decides, `clock_timestamp()` stands in a sub-select: bare it is volatile, and no index would be used for it.
+
+Which index is used must not be a guess: where many messages are pending, the planner thinks to find some soon by walking
+another index, or the table, and then reads past everything that is done first. So each of these asks for an order that the
+partial index alone has. That is why a queue is a range and not an equation, after which `ORDER BY queue` would say nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+
+from outbox import transitions
+from outbox.broker.envelope import Outgoing
+
+#: For this long the row of a worker that is gone without a word is kept: how monitoring knows that one is missing.
+REMEMBERED_S = 600.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do for a relay; found by five probes of partial indexes, whatever the table's size."""
+
+    due: bool
+    blocked: bool
+    queues: list[str]
+
+
+def work(queues: Sequence[str]) -> Work:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = 'scheduled')
+                            <= clock_timestamp(), false),
+                   (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = 'blocked') IS NOT NULL,
+                   ARRAY(SELECT q FROM unnest(%s::text[]) q WHERE (
+                       SELECT id FROM outbox_outboxmessage WHERE status = 'pending' AND queue >= q AND queue <= q
+                       ORDER BY queue, id LIMIT 1) IS NOT NULL)
+            """,
+            [list(queues)],
+        )
+        return Work(*cursor.fetchone())
+
+
+def promote_due(limit: int) -> int:
+    """Scheduled messages whose time has come become pending, earliest first."""
+    return _execute(
+        """
+        UPDATE outbox_outboxmessage SET status = 'pending' WHERE status = 'scheduled' AND id = ANY(ARRAY(
+            SELECT id FROM outbox_outboxmessage WHERE status = 'scheduled' AND deliver_at <= (SELECT clock_timestamp())
+            ORDER BY deliver_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+        """,
+        limit=limit,
+    )
+
+
+def promote_heads() -> int:
+    """The oldest blocked message of each group without a head becomes its head; a dead head may hold its group.
+
+    Walks the groups by an index skip scan: the cost is that of the groups that wait, not of their messages. The
+    scalar sub-selects and the array keep the planner to that, also where its statistics are old.
+    """
+    try:
+        return _promote_heads()
+    except IntegrityError:
+        # A cancellation has made another message the head meanwhile; the next pass sees it.
+        return 0
+
+
+def _promote_heads() -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        # One promoter at a time: two with different snapshots could choose two heads for one group.
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.promote_heads'))")
+        if not cursor.fetchone()[0]:
+            return 0
+        cursor.execute(
+            """
+            WITH RECURSIVE groups AS (
+                SELECT min(ordering_key) AS key FROM outbox_outboxmessage WHERE status = 'blocked'
+                UNION ALL
+                SELECT (SELECT min(ordering_key) FROM outbox_outboxmessage
+                        WHERE status = 'blocked' AND ordering_key > key)
+                FROM groups WHERE key IS NOT NULL
+            ), heads AS (
+                SELECT head.id FROM groups CROSS JOIN LATERAL (
+                    SELECT id, replays FROM outbox_outboxmessage b
+                    WHERE b.status = 'blocked' AND b.ordering_key >= key AND b.ordering_key <= key
+                    ORDER BY b.ordering_key, id LIMIT 1) head
+                WHERE key IS NOT NULL
+                  AND (SELECT true FROM outbox_outboxmessage a WHERE a.ordering_key = key AND a.ordering_key <> ''
+                       AND a.status IN ('scheduled', 'pending', 'published') LIMIT 1) IS NULL
+                  AND (SELECT true FROM outbox_outboxmessage d WHERE d.ordering_key = key AND d.status = 'dead'
+                       AND NOT d.passes_over_dead AND (head.replays = 0 OR d.id < head.id) LIMIT 1) IS NULL
+            )
+            UPDATE outbox_outboxmessage
+            SET status = CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END,
+                deliver_at = greatest(deliver_at, clock_timestamp())
+            WHERE status = 'blocked' AND id = ANY(ARRAY(SELECT id FROM heads))
+            """
+        )
+        return cursor.rowcount
+
+
+def mark(queue: str, limit: int) -> list[Outgoing]:
+    """Claim up to `limit` pending messages of a queue for one publisher, oldest first, past what others hold.
+
+    The mark does not wait for the disk. A server that crashes may forget it, and then the message is published again;
+    but never once a worker has committed anything about it, for what commits later is flushed with all before it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE outbox_outboxmessage
+            SET status = 'published', published_at = clock_timestamp(), publish_count = publish_count + 1,
+                started_at = NULL
+            WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = 'pending' AND id = ANY(ARRAY(
+                SELECT id FROM outbox_outboxmessage
+                WHERE status = 'pending' AND queue >= %(queue)s AND queue <= %(queue)s
+                ORDER BY queue, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+            RETURNING id, message_id::text, generation, publish_count,
+                      extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
+                      correlation_id, queue
+            """,
+            {"queue": queue, "limit": limit},
+        )
+        batch = [Outgoing(*row) for row in cursor.fetchall()]
+    batch.sort(key=lambda message: message.id)
+    return batch
+
+
+def revert(batch: Sequence[Outgoing]) -> int:
+    """The batch was not published, or nobody knows: pending again, except what a worker has begun or ended."""
+    return _execute(
+        """
+        UPDATE outbox_outboxmessage m SET status = 'pending', publish_count = m.publish_count - 1
+        FROM unnest(%(ids)s::bigint[], %(generations)s::int[], %(counts)s::int[]) AS sent(id, generation, count)
+        WHERE m.id = sent.id AND m.status = 'published' AND m.generation = sent.generation
+          AND m.publish_count = sent.count AND m.started_at IS NULL
+          AND m.id = ANY(ARRAY(SELECT id FROM outbox_outboxmessage WHERE id = ANY(%(ids)s::bigint[])
+                               FOR UPDATE SKIP LOCKED))
+        """,
+        ids=[message.id for message in batch],
+        generations=[message.generation for message in batch],
+        counts=[message.publish_count for message in batch],
+    )
+
+
+def refuse(message: Outgoing, reason: str, *, max_refusals: int) -> None:
+    """A healthy broker refused this message: pending again, until it has refused often enough to bury it.
+
+    Its publishes of this generation are the count, so that an outage of the broker spends none.
+    """
+    if message.publish_count < max_refusals:
+        _execute(
+            """
+            UPDATE outbox_outboxmessage SET status = 'pending'
+            WHERE id = %(id)s AND status = 'published' AND generation = %(generation)s
+              AND publish_count = %(count)s AND started_at IS NULL
+            """,
+            id=message.id,
+            generation=message.generation,
+            count=message.publish_count,
+        )
+        return
+    transitions.bury(
+        uuid.UUID(message.message_id),
+        message.generation,
+        guard="started_at IS NULL AND publish_count = %(count)s",
+        count=message.publish_count,
+        error=f"Unpublishable: {reason}",
+    )
+
+
+def unstarted_queues(margin_s: float) -> list[str]:
+    """Queues with a message that was published more than the margin ago and that no run has begun."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT queue FROM outbox_outboxmessage WHERE status = 'published' AND started_at IS NULL
+              AND published_at < (SELECT clock_timestamp()) - %s * interval '1 second'
+            """,
+            [margin_s],
+        )
+        return [queue for (queue,) in cursor.fetchall()]
+
+
+def offer_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:
+    """Offer again what this queue must have lost: published, unstarted, and overtaken or the queue is empty.
+
+    Overtaken: some worker received a message that was published to the queue later by more than the margin.
+    At most once per margin, since each publish sets the time anew; a wrong guess costs one skipped copy.
+    """
+    return _execute(
+        """
+        UPDATE outbox_outboxmessage SET status = 'pending'
+        WHERE status = 'published' AND started_at IS NULL AND id = ANY(ARRAY(
+            SELECT id FROM outbox_outboxmessage
+            WHERE status = 'published' AND started_at IS NULL AND queue = %(queue)s
+              AND published_at < (SELECT clock_timestamp()) - %(margin)s * interval '1 second'
+              AND (%(empty)s OR extract(epoch FROM published_at) + %(margin)s < (
+                  SELECT max((received ->> %(queue)s)::float8) FROM outbox_worker))
+            FOR UPDATE SKIP LOCKED))
+        """,
+        queue=queue,
+        empty=seen_empty,
+        margin=margin_s,
+    )
+
+
+def offer_abandoned(*, worker_timeout_s: float, judge_workers: bool) -> int:
+    """Offer again what a run began and will not end: its lease ran out, or its worker's heartbeat is missing.
+
+    `judge_workers`: False while nobody could have written heartbeats, such as right after the database was away.
+    """
+    return _execute(
+        """
+        UPDATE outbox_outboxmessage
+        SET status = 'pending', started_at = NULL, lease_token = NULL, lease_until = NULL
+        WHERE id = ANY(ARRAY(
+            SELECT id FROM outbox_outboxmessage m
+            WHERE status = 'published' AND started_at IS NOT NULL AND (
+                lease_until < clock_timestamp()
+                OR (%(judge)s AND worker <> ''
+                    AND started_at < clock_timestamp() - %(timeout)s * interval '1 second'
+                    AND NOT EXISTS (SELECT FROM outbox_worker w WHERE w.incarnation::text = split_part(m.worker, ':', 1)
+                                    AND w.beat_at > clock_timestamp() - %(timeout)s * interval '1 second')))
+            FOR UPDATE OF m SKIP LOCKED))
+        """,
+        judge=judge_workers,
+        timeout=worker_timeout_s,
+    )
+
+
+def forget_processes(*, worker_timeout_s: float) -> None:
+    """Remove the rows of workers and relays that are long gone."""
+    _execute(
+        "DELETE FROM outbox_worker WHERE beat_at < clock_timestamp() - %(old)s * interval '1 second'",
+        old=max(worker_timeout_s * 10, REMEMBERED_S),
+    )
+    _execute("DELETE FROM outbox_relayprocess WHERE seen_at < clock_timestamp() - interval '60 seconds'")
+
+
+def _execute(sql: str, **parameters: Any) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.rowcount

@@ -1,0 +1,67 @@
+"""The sweeper: offers again what the broker lost and what a dead worker began.
+
+One rule for all of it (FLUSHALL, a purged queue, a lost disk, a killed relay or worker, a message lost between
+BRPOP and the unacked hash): the row is open, and there is evidence that no copy of it is coming. The same
+generation is published again, so that a wrong guess costs one skipped copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from django.conf import settings
+
+from outbox import totals
+from outbox.broker.publisher import BrokerAway, Publisher
+from outbox.relay import queries
+from outbox.relay.queue_faults import Faults
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Runs inside every relay; several at once do no harm, since every offer is one guarded statement."""
+
+    def __init__(self, publisher: Publisher, faults: Faults) -> None:
+        self._publisher = publisher
+        self._faults = faults
+        self._seeing_since = self._passed_at = time.monotonic()
+
+    def blinded(self) -> None:
+        """The database was away: heartbeats could not be written, so their absence proves nothing for a while."""
+        self._seeing_since = time.monotonic()
+
+    def run_once(self) -> int:
+        """One pass; returns how many messages were offered again. A broker that is away is no evidence of loss."""
+        timeout_s, margin_s = settings.OUTBOX_WORKER_TIMEOUT, settings.OUTBOX_MARGIN
+        if time.monotonic() - self._passed_at > timeout_s / 2:
+            # This process stood still, or the database did: whatever it was may have kept the workers from writing, too.
+            self.blinded()
+        offered = queries.offer_abandoned(
+            worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
+        )
+        queues = []
+        for queue in queries.unstarted_queues(margin_s):
+            if queue in settings.OUTBOX_QUEUES:
+                # What an unusable queue holds cannot be known: no evidence of loss, until it answers again.
+                if not self._faults.waits(queue):
+                    queues.append(queue)
+            else:
+                log.error(
+                    "Published messages wait in %r, which OUTBOX_QUEUES does not name (any more)", queue
+                )
+        if queues:
+            try:
+                depths = self._publisher.depths(queues)
+            except BrokerAway:
+                depths = {}
+            for queue, depth in depths.items():
+                offered += queries.offer_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
+        self._faults.adopt()
+        queries.forget_processes(worker_timeout_s=timeout_s)
+        totals.count_once()
+        self._passed_at = time.monotonic()
+        if offered:
+            log.warning("Offered %d messages again: the broker lost them, or their worker died", offered)
+        return offered

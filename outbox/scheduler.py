@@ -1,0 +1,211 @@
+"""Beat: a cursor row per schedule and one message per slot, so that two beats do a slot once and none is skipped.
+
+Celery's own beat advances its entry before it publishes (an outage loses ticks) and knows no second beat (every
+message twice). Here the cursor moves in the transaction that writes the message.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from celery.beat import Scheduler as CelerySchedulerBase
+from celery.schedules import BaseSchedule, crontab, schedule
+from django.db import DatabaseError, InterfaceError, connection, transaction
+
+from outbox.database import first_line, may_pass
+from outbox.enqueue import enqueue
+
+log = logging.getLogger(__name__)
+
+#: Slots of one schedule that are made up for at once. A long outage must not flood the queue; what is older
+#: is passed over, with a line in the log.
+MAX_CATCH_UP = 10
+#: Longest sleep between two looks at the schedules.
+MAX_SLEEP_S = 1.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
+#: A crontab without a slot in this time has none: 29 February falls on each weekday at least every 40 years.
+_HORIZON = timedelta(days=41 * 366)
+
+
+class Scheduler(CelerySchedulerBase):
+    """For `celery beat`: enqueues a message, unique on (schedule, slot), for every slot that has come."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Entry -> what was last logged about it, so that an entry that stays wrong is one line and not one a second.
+        self._refused: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def install_default_entries(self, data: Any) -> None:
+        """None: Celery's one entry cleans up results, and none are kept."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """One pass; returns seconds until the next. Waits out the loss of the database."""
+        try:
+            self.run_once()
+        except (DatabaseError, InterfaceError) as error:
+            if not may_pass(error):
+                raise
+            log.warning("Database away (%s)", first_line(error))
+            connection.close()
+        return MAX_SLEEP_S
+
+    def run_once(self, at: datetime | None = None) -> int:
+        """Enqueue every slot up to now (or `at`); returns how many.
+
+        An entry that cannot be enqueued is logged and left where it is; the others go on. Once it is mended, its
+        slots are made up for.
+        """
+        count = 0
+        for name, entry in self.schedule.items():
+            try:
+                count += self._advance(name, entry, at)
+                self._refused.pop(name, None)
+            except Exception as error:
+                if may_pass(error):
+                    raise
+                text = f"{type(error).__name__}: {error}"
+                if self._refused.get(name) != text:
+                    self._refused[name] = text
+                    log.error("%s: nothing is enqueued for this schedule: %s", name, text)
+        return count
+
+    def _advance(self, name: str, entry: Any, at: datetime | None) -> int:
+        spec = repr(entry.schedule)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            now: datetime = at or cursor.fetchone()[0]
+            cursor.execute(
+                "INSERT INTO outbox_schedule (name, next_at, spec) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                [name, next_slot(entry.schedule, now), spec],
+            )
+            # SKIP LOCKED: another beat is at it, and will do what is due.
+            cursor.execute(
+                "SELECT next_at, spec FROM outbox_schedule WHERE name = %s FOR UPDATE SKIP LOCKED", [name]
+            )
+            row = cursor.fetchone()
+            if row is None:
+                return 0
+            slot, known_spec = row
+            if known_spec != spec:
+                # Never later than the slot that was promised: while two beats of different versions run side by side,
+                # each finds the other's cursor, and one that began anew every time would never come due.
+                slot = min(slot, next_slot(entry.schedule, now))
+                log.warning("%s: the schedule changed (%s, was %s); next at %s", name, spec, known_spec, slot)
+            due, slot, passed_over = _due(entry.schedule, slot, now)
+            for moment in due:
+                # With all of its options: what the outbox cannot keep, it refuses.
+                signature = self.app.signature(
+                    entry.task, args=entry.args, kwargs=entry.kwargs, options=entry.options
+                )
+                enqueue(signature, dedup_key=f"beat:{name}:{moment.isoformat()}")
+            if due or known_spec != spec:
+                cursor.execute(
+                    "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [slot, spec, name]
+                )
+        if passed_over:
+            log.warning("%s: slots older than the last %d were passed over", name, MAX_CATCH_UP)
+        return len(due)
+
+
+def _due(when: BaseSchedule, since: datetime, now: datetime) -> tuple[list[datetime], datetime, bool]:
+    """The last MAX_CATCH_UP slots from `since`, which is one, to `now`; the first one after; whether older ones are left out.
+
+    Looks back only as far as it has to: from a cursor of last year, slot by slot, the database would end the transaction
+    first, and the next tick would begin anew.
+    """
+    reach = timedelta(minutes=1)
+    while True:
+        first = since if since >= now - reach else next_slot(when, now - reach)
+        due, slot = [], first
+        while slot <= now:
+            due.append(slot)
+            slot = next_slot(when, slot)
+        if first == since or len(due) > MAX_CATCH_UP:
+            return due[-MAX_CATCH_UP:], slot, first != since or len(due) > MAX_CATCH_UP
+        reach *= 2
+
+
+def next_slot(when: BaseSchedule, after: datetime) -> datetime:
+    """The first slot after a moment: multiples of an interval since the epoch, or what the crontab says.
+
+    A slot depends on the schedule alone, not on when a beat was started: two beats agree on it.
+    """
+    if isinstance(when, schedule) and type(when) is schedule:
+        # In whole microseconds: with seconds as floats the next slot after a slot could round to that slot itself.
+        every_us = max(when.run_every // _US, 1_000_000)
+        return _EPOCH + ((after - _EPOCH) // _US // every_us + 1) * every_us * _US
+    if isinstance(when, crontab):
+        return _next_of_crontab(when, after)
+    last, delta, _ = when.remaining_delta(after)
+    slot = (last + delta).astimezone(UTC)
+    return slot if slot > after else slot + _MINUTE
+
+
+def _next_of_crontab(when: crontab, after: datetime) -> datetime:
+    """The first minute after a moment that a crontab names on the clock of its zone, also where that clock is changed.
+
+    - A clock put back (01:30 comes twice): a fixed time runs at the first 01:30 only; an hour that stands between two
+      others of its hour field (`*`, `0-5`) runs both times, as the real hours that they are.
+    - A clock put forward (02:30 never comes): a fixed time runs at the moment of the change; of consecutive hours the
+      missing one is not made up, since the next follows at once.
+
+    Celery's own `remaining_delta` counts on the wall clock and cannot name the second 01:30. So this steps through
+    real time, over months, days and hours that do not match at once, and minute by minute where the clock is changed.
+    """
+    at = after.astimezone(UTC).replace(second=0, microsecond=0)
+    zone: tzinfo = when.tz  # type: ignore[assignment]  # its stub says str
+    local = at.astimezone(zone)
+    fields = (when.minute, when.hour, when.day_of_week, when.day_of_month, when.month_of_year)
+    end = at + _HORIZON if all(fields) else at
+    while at < end:
+        for step in _steps(when, local):
+            following = (at + step).astimezone(zone)
+            if _wall(following) - _wall(local) == step:
+                break  # The wall clock moved as far as real time did: this steps over no change.
+        missing = _wall(local) + _MINUTE
+        at, local = at + step, following
+        if _names(when, _wall(local)) and (not local.fold or _is_among_consecutive(when, local.hour)):
+            return at
+        while step == _MINUTE and missing < _wall(local):
+            if _names(when, missing) and not _is_among_consecutive(when, missing.hour):
+                return at
+            missing += _MINUTE
+    raise ValueError(f"{when!r} names no time of the next {_HORIZON.days // 366} years")
+
+
+def _steps(when: crontab, local: datetime) -> list[timedelta]:
+    """How far the next match is at least, longest first; the last is one minute."""
+    wall = _wall(local)
+    day = wall.replace(hour=0, minute=0)
+    steps = [wall.replace(minute=0) + timedelta(hours=1) - wall, _MINUTE]
+    if not _names_day(when, wall):
+        steps.insert(0, day + timedelta(days=1) - wall)
+        if wall.month not in when.month_of_year:
+            steps.insert(0, (day.replace(day=1) + timedelta(days=32)).replace(day=1) - wall)
+    elif wall.hour in when.hour:
+        steps = [_MINUTE]
+    return steps
+
+
+def _wall(local: datetime) -> datetime:
+    return local.replace(tzinfo=None, fold=0)
+
+
+def _names_day(when: crontab, wall: datetime) -> bool:
+    return (
+        wall.month in when.month_of_year
+        and wall.day in when.day_of_month
+        and wall.isoweekday() % 7 in when.day_of_week
+    )
+
+
+def _names(when: crontab, wall: datetime) -> bool:
+    return wall.minute in when.minute and wall.hour in when.hour and _names_day(when, wall)
+
+
+def _is_among_consecutive(when: crontab, hour: int) -> bool:
+    return {(hour - 1) % 24, hour, (hour + 1) % 24} <= when.hour

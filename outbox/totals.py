@@ -1,0 +1,99 @@
+"""What has ended, counted once for ever: totals that stay when the rows are pruned.
+
+The sweeper counts what has ended since the last count, in rows of a few numbers; a reader adds what has ended since then.
+So a scrape costs what happened lately, and no message pays anything: nothing is written with it, and no row of a counter
+is what settlements wait for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection, transaction
+
+from outbox.models import OPEN_BY_INDEX
+
+#: Upper bounds, in seconds, of the time from enqueueing to completion: an answer, a retry, a back-off, a day.
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
+
+_ENDED = """
+    SELECT queue, status, count(*) AS count, sum(extract(epoch FROM done_at - created_at))::float8 AS latency_s,
+           array_length(%(buckets)s, 1) - width_bucket(extract(epoch FROM done_at - created_at)::float8, %(buckets)s)
+               AS bounds_kept
+    FROM outbox_outboxmessage
+    -- The constant tells the planner how few rows that is; the query is right when one was counted in between.
+    WHERE done_at >= %(since)s::timestamptz AND {until}
+      AND done_at >= coalesce((SELECT max(counted_until) FROM outbox_tally), '-infinity')
+      AND status IN ('done', 'cancelled')
+    GROUP BY queue, status, bounds_kept
+"""
+
+
+def count_once() -> None:
+    """Count what has ended, up to where nobody can add to it any more. One at a time; a second one does nothing."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.totals'))")
+        if not cursor.fetchone()[0]:
+            return
+        # (Of transactions of another role the start is hidden, unless ours has pg_read_all_stats: use one role.)
+        # A row may say that it ended before this moment and not be committed yet; then its transaction is open, and
+        # began before it said so. What ended before the oldest open transaction began is therefore all there is.
+        # The clock is read before they are looked at: one that begins after the look must not end before `until`.
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
+        cursor.execute(
+            "SELECT least(%s, min(xact_start)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            [now],
+        )
+        (until,) = cursor.fetchone()
+        cursor.execute(
+            f"""
+            INSERT INTO outbox_tally (queue, status, bounds_kept, count, latency_s, counted_until)
+            SELECT queue, status, bounds_kept, count, latency_s, %(until)s FROM ({_ENDED.format(until="done_at < %(until)s")}) e
+            ON CONFLICT (queue, status, bounds_kept) DO UPDATE SET count = outbox_tally.count + excluded.count,
+                latency_s = outbox_tally.latency_s + excluded.latency_s, counted_until = excluded.counted_until
+            """,
+            {"buckets": list(BUCKETS), "since": _since(cursor), "until": until},
+        )
+
+
+def totals() -> dict[str, dict[str, Any]]:
+    """Per queue, ever: how many messages were `enqueued`, how many of them are `done`, and of these `latency_s` (the sum)
+    and `buckets`: how many took at most each of `BUCKETS`. None of them ever falls.
+    """
+    unended = " UNION ALL ".join(
+        f"SELECT queue, 'not ended', 0, count(*), 0 FROM outbox_outboxmessage WHERE {condition} GROUP BY queue"
+        for condition in (*OPEN_BY_INDEX.values(), "status = 'dead'")
+    )
+    found: dict[str, dict[str, Any]] = {}
+    with connection.cursor() as cursor:
+        # But for the hint to the planner one statement, so that what ends or is counted just now is in one of the
+        # parts, and not in none or two.
+        cursor.execute(
+            "SELECT queue, status, bounds_kept, sum(count), sum(latency_s) FROM ("
+            " SELECT queue, status, bounds_kept, count, latency_s FROM outbox_tally"
+            f" UNION ALL SELECT queue, status, bounds_kept, count, latency_s FROM ({_ENDED.format(until='true')}) e"
+            f" UNION ALL {unended}"
+            ") counted GROUP BY 1, 2, 3",
+            {"buckets": list(BUCKETS), "since": _since(cursor)},
+        )
+        for queue, status, bounds_kept, count, latency_s in cursor.fetchall():
+            total = found.setdefault(queue, nothing())
+            total["enqueued"] += int(count)
+            if status == "done":
+                total["done"] += int(count)
+                total["latency_s"] += latency_s
+                for bound in BUCKETS[len(BUCKETS) - bounds_kept :]:
+                    total["buckets"][bound] += int(count)
+    return found
+
+
+def _since(cursor: Any) -> str:
+    cursor.execute("SELECT coalesce(max(counted_until), '-infinity')::text FROM outbox_tally")
+    return str(cursor.fetchone()[0])
+
+
+def nothing() -> dict[str, Any]:
+    """The totals of a queue that nothing was ever put into."""
+    return {"enqueued": 0, "done": 0, "latency_s": 0.0, "buckets": dict.fromkeys(BUCKETS, 0)}
