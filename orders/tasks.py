@@ -23,7 +23,7 @@ from orders.outbound import NotConfigured, RateLimited, Refused
 from orders.selectors import completed_within, get_order
 from orders.services import OrderService
 from orders.services.processing import Outcome
-from payments.gateway.client import GatewayBusy, GatewayUnavailable, InvalidRequest
+from payments.gateway import GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience.breaker import retry_after
 
 #: Wait when a neighbour says "later" without saying when.

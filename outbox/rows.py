@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
@@ -59,7 +60,7 @@ def insert(rows: Sequence[NewMessage]) -> None:
     """
     if not rows:
         return
-    parameters: list[object] = []
+    parameters: list[Any] = []
     for row in rows:
         parameters += [getattr(row, name) for name in _COLUMNS]
         parameters += [row.ordering_key, row.delay_s, row.delay_s]

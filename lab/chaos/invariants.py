@@ -69,7 +69,7 @@ def _reprocessed() -> frozenset[int]:
 
 
 def _messages() -> list[MessageLine]:
-    from dlq.rawmessage import REPLAY_HEADER
+    from dlq.message import REPLAY_HEADER
     from outbox.models import OutboxMessage
 
     columns = (

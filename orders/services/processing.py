@@ -8,7 +8,7 @@ from uuid import uuid4
 import outbox
 from orders import lifecycle
 from orders.models import Order
-from payments.gateway.client import CardDeclined, ChargeRefused, PaymentGateway
+from payments.gateway import CardDeclined, ChargeRefused, PaymentGateway
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from tests.dlq.test_capture import die
+from tests.dlq.test_record import die
 from webhooks.models import Subscription
 
 pytestmark = pytest.mark.django_db

@@ -15,7 +15,7 @@ from dlq import record
 from dlq.message import RawMessage
 from dlq.models import DeadLetter, Happened, State
 from dlq.queue import DeadLetterQueue
-from tests.dlq.test_capture import die, receive
+from tests.dlq.test_record import die, receive
 
 pytestmark = pytest.mark.django_db
 LIST = "admin:dlq_deadletter_changelist"

@@ -28,7 +28,7 @@ from dlq.queue import DeadLetterQueue
 from outbox.models import OutboxMessage
 from outbox.task import OutboxTask
 from outbox.testing import drain
-from tests.dlq.test_capture import die, receive
+from tests.dlq.test_record import die, receive
 from tests.support import tasks
 
 IS_REFUSED = tasks.is_refused.name

@@ -17,7 +17,7 @@ from pytest_mock import MockerFixture
 from dlq.models import DeadLetter, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.concurrency import at_once
-from tests.dlq.test_capture import die
+from tests.dlq.test_record import die
 from tests.support.locks import wait_until_blocked
 
 pytestmark = pytest.mark.django_db

@@ -14,8 +14,8 @@ from django.conf import settings
 from dlq.models import Cause, DeadLetter
 from dlq.replay import NotReplayable, replay
 from tests.dlq.corpus import GOOD_BODY, TASK
-from tests.dlq.test_shelf import database_url
-from tests.dlq.test_shelf import proxy as proxy  # the fixture
+from tests.dlq.test_pending_acks import database_url
+from tests.dlq.test_pending_acks import proxy as proxy  # the fixture
 from tests.support import effects, rawpublish
 from tests.support.pool import assert_every_process_works
 from tests.support.processes import Process, await_, worker

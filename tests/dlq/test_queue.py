@@ -16,7 +16,7 @@ from dlq.queue import DeadLetterQueue, DeadLetterQueueFull, NoSuchLetter
 from dlq.replay import NotDiscardable, NotReplayable
 from orders.models import Customer, Order
 from tests.dlq.concurrency import at_once
-from tests.dlq.test_capture import die, receive
+from tests.dlq.test_record import die, receive
 
 pytestmark = pytest.mark.django_db
 PROCESS = "orders.services.OrderService.process"

@@ -15,7 +15,7 @@ from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from dlq.replay import NotDiscardable, NotReplayable
 from tests.dlq.concurrency import at_once
-from tests.dlq.test_capture import die, receive
+from tests.dlq.test_record import die, receive
 
 sent: list[str] = []
 released: list[str] = []

@@ -12,7 +12,7 @@ from dlq import replay, stats
 from dlq.message import REPLAY_HEADER
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from dlq.replay import NotReplayable
-from tests.dlq.test_capture import receive
+from tests.dlq.test_record import receive
 from tests.support import rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof, using
 from tests.support.proxy import Proxy, proxied

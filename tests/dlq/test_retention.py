@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 from dlq import record, replay, retention, stats
 from dlq.models import DeadLetter, LetterEvent, State
 from dlq.queue import DeadLetterQueue
-from tests.dlq.test_capture import die
+from tests.dlq.test_record import die
 
 pytestmark = pytest.mark.django_db
 

@@ -21,7 +21,7 @@ from dlq import conf, stats
 from dlq.message import PREFIX_BYTES
 from dlq.models import Cause, DeadLetter
 from dlq.replay import NotReplayable, obstacle, replay
-from outbox.enqueue import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
+from outbox.payload import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from tests.dlq.corpus import TASK
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_both_brokers

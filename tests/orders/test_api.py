@@ -12,7 +12,7 @@ from orders.models import ApiKey, Customer, IdempotencyRecord, Order
 from orders.services import OrderService
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
-from payments.gateway.client import CardDeclined
+from payments.gateway import CardDeclined
 from tests.orders.conftest import Caller, body, place, quiet
 
 

@@ -11,7 +11,7 @@ from orders import effects, lifecycle
 from orders.models import Order, OrderTransition
 from orders.services import CannotCancel, OrderService, cancel_order
 from outbox.testing import clear, drain, staged
-from payments.gateway.client import CardDeclined, Refunded
+from payments.gateway import CardDeclined, Refunded
 from tests.orders.conftest import place, quiet, run_all, units
 from tests.support.locks import wait_until_blocked
 

@@ -13,7 +13,7 @@ import outbox
 from orders.models import Order
 from orders.tasks import process_order
 from outbox.testing import drain
-from payments.gateway.client import GatewayUnavailable
+from payments.gateway import GatewayUnavailable
 from tests.orders.conftest import place, quiet, units
 
 

@@ -12,7 +12,7 @@ from orders.services import PlacementError
 from orders.tasks import process_order
 from outbox.models import OutboxMessage
 from outbox.testing import drain
-from payments.gateway.client import InvalidRequest, PaymentGateway
+from payments.gateway import InvalidRequest, PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import Caller, body, place, quiet, units
 from tests.orders.test_api import problem

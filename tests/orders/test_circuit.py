@@ -13,7 +13,7 @@ from pytest_mock import MockerFixture
 from orders import warehouse
 from orders.outbound import RateLimited, Refused
 from orders.warehouse import call_external_api
-from payments.gateway.client import PaymentGateway
+from payments.gateway import PaymentGateway
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import Call
 

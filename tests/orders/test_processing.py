@@ -16,7 +16,7 @@ from orders.services import OrderService
 from orders.tasks import process_order
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
-from payments.gateway.client import CardDeclined, GatewayBusy, GatewayUnavailable, InvalidRequest
+from payments.gateway import CardDeclined, GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience.breaker import Breaker
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import place, quiet, units

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from django.db import transaction
 from outbox import delivery, stats, transitions
 from outbox.models import OutboxMessage
 from outbox.relay import queries
+from outbox.rows import NewMessage
 from outbox.testing import run_here
 from tests.support import effects, tasks
 from tests.support.messages import asked_for, claim, elsewhere, published, row
@@ -68,17 +68,17 @@ def test_a_run_frozen_past_its_lease_can_neither_settle_nor_leave_children() -> 
     frozen = claim(message_id, lease_s=0)
     successor = claim(message_id, worker="w2")
     assert isinstance(successor, transitions.Claimed)
-    child = {**_child_row(), "message_id": uuid.uuid4()}
+    child = _child_row()
     assert transitions.settle(frozen, [child]) is False
     assert transitions.retry(frozen, delay_s=0, error="late") is False
-    assert not OutboxMessage.objects.filter(message_id=child["message_id"]).exists()
+    assert not OutboxMessage.objects.filter(message_id=child.message_id).exists()
     assert transitions.settle(successor) is True
 
 
-def _child_row() -> dict[str, Any]:
-    from outbox.enqueue import _row
+def _child_row() -> NewMessage:
+    from outbox.enqueue import new_message
 
-    return _row(tasks.note.s("child"), {})
+    return new_message(tasks.note.s("child"), {})
 
 
 def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> None:

@@ -17,7 +17,7 @@ from outbox.broker.publisher import publisher_for
 from outbox.models import OutboxMessage
 from outbox.relay.loop import Relay
 from outbox.testing import wait_until_settled
-from tests.outbox.test_transport import batch, received
+from tests.outbox.test_publisher import batch, received
 from tests.support import effects, tasks
 from tests.support.brokers import private_redis, using
 from tests.support.pool import assert_every_process_works

@@ -13,7 +13,7 @@ import redis
 
 from config.celery import app
 from outbox.broker.publisher import BrokerAway, publisher_for
-from tests.outbox.test_transport import batch, received
+from tests.outbox.test_publisher import batch, received
 from tests.support.brokers import private_redis
 
 

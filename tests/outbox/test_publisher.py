@@ -16,7 +16,7 @@ from kombu import Consumer
 from config.celery import app
 from outbox.broker.envelope import Outgoing
 from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
-from outbox.enqueue import MAX_HEADERS_BYTES
+from outbox.payload import MAX_HEADERS_BYTES
 from tests.support import brokers
 from tests.support.brokers import on_both_brokers, on_rabbitmq, using
 from tests.support.proxy import proxied

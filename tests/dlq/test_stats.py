@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from dlq import record, stats
 from dlq.models import DeadLetter, State
-from tests.dlq.test_capture import die, receive
+from tests.dlq.test_record import die, receive
 
 pytestmark = pytest.mark.django_db
 

@@ -58,7 +58,7 @@ def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, setti
 
 
 def test_database_away_is_a_503_that_asks_for_the_same_key_again(api: Caller, mocker: MockerFixture) -> None:
-    mocker.patch("orders.api.place_order", side_effect=OperationalError("server closed the connection"))
+    mocker.patch("orders.api.views.place_order", side_effect=OperationalError("server closed the connection"))
     answer = api.post(body())
     assert "repeat it with its Idempotency-Key" in problem(answer, 503)["detail"]
     assert int(answer["Retry-After"]) >= 1

@@ -17,7 +17,7 @@ from dlq.queue import DeadLetterQueue
 from monitoring import alerts
 from monitoring.snapshot import QueueMonitor
 from tests.dlq.concurrency import at_once
-from tests.dlq.test_capture import die, happened, receive
+from tests.dlq.test_record import die, happened, receive
 from tests.support import brokers, effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.processes import await_, worker

@@ -58,7 +58,7 @@ def test_the_deepest_that_is_enqueued_is_taken_by_a_worker_and_deeper_is_refused
 
 
 def test_the_limit_of_depth_is_no_stricter_than_a_workers(mocker: MockerFixture) -> None:
-    mocker.patch("outbox.enqueue._depth", return_value=0)
+    mocker.patch("outbox.payload._depth", return_value=0)
     for _, make in DEEPEST:
         outbox.enqueue(make(1))
         with pytest.raises(validation.Malformed, match="nested deeper"):
