@@ -134,7 +134,7 @@ def test_one_of_the_two_classes_that_see_a_message_end_is_not_enough(
 ) -> None:
     ours = getattr(owner, name)
     # Not monkeypatch, which cannot put Celery's settings back.
-    setattr(owner, name, f"celery.worker.{missing.removeprefix('dlq.')}")
+    setattr(owner, name, f"celery.{missing.removeprefix('dlq.')}")
     try:
         (line,) = checks.serious(runs_tasks=True)
     finally:

@@ -21,7 +21,7 @@ def test_the_place_is_the_innermost_own_function() -> None:
 
 def test_frames_of_packages_and_of_the_standard_library_are_not_own() -> None:
     trace = (
-        'Traceback (most recent call last):\n  File "/srv/app/payments/gateway/client.py", line 10, in charge\n'
+        'Traceback (most recent call last):\n  File "/srv/app/payments/gateway.py", line 10, in charge\n'
         '  File "/srv/.venv/lib/python3.11/site-packages/stripe/_api.py", line 5, in request\n'
         '  File "/usr/lib/python3.11/socket.py", line 3, in create_connection\n'
         '  File "<frozen importlib._bootstrap>", line 1, in _find\nOSError: away\n'

@@ -70,7 +70,7 @@ def test_one_connection_serves_many_calls(sandbox_settings: RunningSandbox, mock
 _FORKS = """
 import os, django
 django.setup()
-from payments import transport
+from payments.gateway import transport
 ours = transport.client()
 assert transport.client() is ours
 if os.fork() == 0:
