@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 import outbox
 from dlq.replay import NotDiscardable, NotReplayable
-from outbox import delivery, foreign, heartbeat, transitions
+from outbox import conf, foreign, heartbeat, transitions
 from outbox.database import About, about, may_pass
 from outbox.errors import EnqueueError, PoisonMessage
 from outbox.models import OutboxMessage
@@ -99,7 +99,7 @@ def worker_failure(
             # Not what the journal sent, whose own copy will come.
             log.warning("A copy of %s names the task %s, its row %s", known, exception, row["task"])
             return "settled"
-        grace_s = delivery.skew_grace_s()
+        grace_s = conf.skew_grace_s()
         if transitions.defer_skewed(known, generation, token=None, error=error, grace_s=grace_s):
             return "rearmed"
     child = heartbeat.identity(pid) if pid else None

@@ -5,14 +5,13 @@ from functools import cached_property
 from typing import Any
 
 from celery import current_app
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from outbox import report, transitions
+from outbox import conf, report, transitions
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
 
 #: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
@@ -55,7 +54,7 @@ class QueueFilter(KnownValues):
     title = parameter_name = "queue"
 
     def known(self) -> list[str]:
-        return list(settings.OUTBOX_QUEUES)
+        return list(conf.queues())
 
 
 class TaskFilter(KnownValues):

@@ -9,27 +9,60 @@ from celery import current_app, signals
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils.module_loading import import_string
 
-from outbox import session
+from outbox import conf, session
 
 log = logging.getLogger(__name__)
 
 
+#: What Celery must be set to, and what goes wrong otherwise. `outbox.Celery` has these values as defaults.
+_PROMISED = {
+    "task_acks_late": (True, "a killed worker would lose work"),
+    "task_acks_on_failure_or_timeout": (True, "a message that failed would be dropped by the broker"),
+    "worker_cancel_long_running_tasks_on_connection_loss": (
+        False,
+        "what runs while the connection to Redis is lost would be acknowledged, and not have ended",
+    ),
+}
+_JSON = {"json", "application/json"}
+
+
 @register(Tags.compatibility)
 def check_settings(**_: Any) -> list[CheckMessage]:
+    """The outbox's own settings have values that it can use, and Celery's break no promise."""
     problems: list[CheckMessage] = []
-    if settings.OUTBOX_DEPTH_LIMIT < 1 or settings.OUTBOX_BATCH < 1:
-        problems.append(Error("OUTBOX_DEPTH_LIMIT and OUTBOX_BATCH must be at least 1", id="outbox.E001"))
-    problems += _overrunning("CELERY_TASK_TIME_LIMIT", settings.CELERY_TASK_TIME_LIMIT)
-    if not settings.CELERY_TASK_ACKS_LATE:
+    for read in conf.ALL:
+        try:
+            read()
+        except ImproperlyConfigured as error:
+            problems.append(Error(str(error), id="outbox.E001"))
+    if problems:
+        return problems
+    problems += _overrunning(conf.name_of("task_time_limit"), conf.time_limit_s())
+    given = current_app.conf
+    for name, (needed, consequence) in _PROMISED.items():
+        if bool(given[name]) is not needed:
+            text = f"{conf.name_of(name)} must be {'on' if needed else 'off'}: {consequence}"
+            problems.append(Error(text, id="outbox.E003"))
+    formats = {given.task_serializer, *given.accept_content}
+    if not formats <= _JSON:
         problems.append(
-            Error("CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work", id="outbox.E003")
+            Error(
+                f"{conf.name_of('task_serializer')} and {conf.name_of('accept_content')} must be json, not"
+                f" {', '.join(sorted(map(str, formats - _JSON)))}: the outbox sends JSON, and reading pickle runs whatever"
+                " code somebody wrote into the broker",
+                id="outbox.E003",
+            )
         )
-    if current_app.conf.task_routes:
+    if given.task_routes:
         problems.append(
-            Error("CELERY_TASK_ROUTES is ignored: a task says its queue, as `queue=`", id="outbox.E005")
+            Error(
+                f"{conf.name_of('task_routes')} is ignored: a task says its queue, as `queue=`",
+                id="outbox.E005",
+            )
         )
     return problems
 
@@ -139,22 +172,24 @@ def _refuse_to_start(**_: Any) -> None:
 
 
 def _overrunning(what: str, time_limit_s: float) -> list[CheckMessage]:
-    """Errors if a run of `time_limit_s` outlasts the broker's patience with an unacknowledged message."""
-    if settings.CELERY_BROKER_URL.startswith(("amqp", "pyamqp")):
-        # RabbitMQ tells nobody what it is set to. It closes the channel, and everything on it runs again.
-        variable, patience_s = "BROKER_CONSUMER_TIMEOUT", settings.OUTBOX_CONSUMER_TIMEOUT
+    """Errors if a run of `time_limit_s` outlasts the time for which the broker waits for an acknowledgement."""
+    if conf.is_rabbitmq():
+        # RabbitMQ does not tell what it is set to. It closes the channel, and everything on it runs again.
+        setting, patience_s = "OUTBOX_CONSUMER_TIMEOUT", conf.consumer_timeout_s()
         consequence = "RabbitMQ (consumer_timeout) would cut off a worker that is still running"
     else:
-        variable = "VISIBILITY_TIMEOUT"
-        patience_s = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+        setting = f"{conf.name_of('broker_transport_options')}['visibility_timeout']"
+        patience_s = conf.visibility_timeout_s()
         consequence = "Redis would hand out messages that are still running"
-    # A message waits in the worker for the runs before it, and is unacknowledged meanwhile.
-    prefetch = settings.CELERY_WORKER_PREFETCH_MULTIPLIER
+    # A message waits in the worker for the runs before it, and is unacknowledged meanwhile. 0 is no limit for Celery.
+    prefetch = current_app.conf.worker_prefetch_multiplier or float("inf")
     if prefetch * time_limit_s < patience_s:
         return []
-    text = f"{variable} ({patience_s:g} s) must be longer than the hard time limit of {what} ({time_limit_s:g} s)"
+    text = (
+        f"{setting} ({patience_s:g} s) must be longer than the hard time limit of {what} ({time_limit_s:g} s)"
+    )
     if prefetch > 1:
-        text += f" times WORKER_PREFETCH ({prefetch})"
+        text += f" times {conf.name_of('worker_prefetch_multiplier')} ({prefetch:g})"
     return [Error(f"{text}: {consequence}", id="outbox.E002")]
 
 
@@ -178,14 +213,14 @@ def check_connections(**_: Any) -> list[CheckMessage]:
     problems: list[CheckMessage] = []
     if found.missing:
         problems.append(Error(found.missing, id="outbox.E006"))
-    needed = settings.DATABASE_CONNECTIONS
+    needed = conf.database_connections()
     # Clients of a pooler are more than the sessions that it opens: that is what it is for.
-    if needed > limit - reserved and not found.shared:
+    if needed is not None and needed > limit - reserved and not found.shared:
         problems.append(
             Error(
                 f"The processes may need {needed} database connections, and PostgreSQL gives"
                 f" {limit - reserved} (max_connections {limit} less {reserved} reserved). Raise max_connections,"
-                " or run fewer worker processes or web threads (docs/environment.md: DATABASE_CONNECTIONS)",
+                " or run fewer worker processes or web threads (the number is DATABASE_CONNECTIONS)",
                 id="outbox.E004",
             )
         )

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from outbox import heartbeat, refusal, report, transitions
+from outbox import conf, heartbeat, refusal, report, transitions
 from outbox.context import Run, running
 from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
@@ -165,11 +164,6 @@ def _takes(task: OutboxTask, claimed: transitions.Claimed) -> bool:
     return True
 
 
-def skew_grace_s() -> float:
-    """`OUTBOX_SKEW_GRACE`: seconds for which workers may refuse a message's task or arguments before it is dead (3600)."""
-    return float(getattr(settings, "OUTBOX_SKEW_GRACE", 3600.0))
-
-
 def _failed(task: OutboxTask, claimed: transitions.Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
     text = f"{type(error).__name__}: {error}"
@@ -190,7 +184,11 @@ def _failed(task: OutboxTask, claimed: transitions.Claimed, error: Exception) ->
         )
     if isinstance(error, VersionSkew) and patiently(
         lambda: transitions.defer_skewed(
-            claimed.message_id, claimed.generation, token=claimed.token, error=text, grace_s=skew_grace_s()
+            claimed.message_id,
+            claimed.generation,
+            token=claimed.token,
+            error=text,
+            grace_s=conf.skew_grace_s(),
         )
     ):
         report.ended(task, claimed, error=text, outcome="put off")

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Task, current_app
 from celery.canvas import Signature
-from django.conf import settings
 from django.db import connection
 
-from outbox import context, payload, rows
+from outbox import conf, context, payload, rows
 from outbox.errors import EnqueueError, UnknownQueue
 from outbox.rows import NewMessage
 
@@ -96,7 +95,7 @@ def emit(
     Raises EnqueueError when the setting does not know the event, so that a misspelt one is not lost.
     """
     try:
-        names: Sequence[str] = settings.OUTBOX_EVENTS[event]
+        names = conf.events()[event]
     except KeyError:
         raise EnqueueError(f"event {event!r} is not in OUTBOX_EVENTS") from None
     signatures = []
@@ -133,9 +132,9 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
         task.__header__(*signature.args, **signature.kwargs)
     except TypeError as error:
         raise EnqueueError(f"{task.name}: {error}") from None
-    name = options.get("queue") or task.queue or settings.CELERY_TASK_DEFAULT_QUEUE
-    if name not in settings.OUTBOX_QUEUES:
-        raise UnknownQueue(name, settings.OUTBOX_QUEUES)
+    name = options.get("queue") or task.queue or conf.default_queue()
+    if name not in (known := conf.queues()):
+        raise UnknownQueue(name, known)
     run = context.current()
     correlation = options.get("correlation_id")
     if correlation is None:

@@ -6,10 +6,9 @@ import logging
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
 from django.db import connection
 
-from outbox import totals
+from outbox import conf, totals
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def prune_once(*, older_than_s: float, batch: int = BATCH) -> int:
         return cursor.rowcount
 
 
-@shared_task(queue="low", time_limit=600, soft_time_limit=570)
+@shared_task(time_limit=600, soft_time_limit=570)
 def prune() -> int:
     """Delete what is older than `OUTBOX_RETENTION`, batch by batch; returns how many messages went.
 
@@ -45,7 +44,7 @@ def prune() -> int:
     totals.count_once()
     total = 0
     try:
-        while count := prune_once(older_than_s=settings.OUTBOX_RETENTION):
+        while count := prune_once(older_than_s=conf.retention_s()):
             total += count
             log.info("Pruned %d settled messages", total)
     except SoftTimeLimitExceeded:

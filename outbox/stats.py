@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 
-from outbox import totals
+from outbox import conf, totals
 from outbox.models import INDEX_ORDER, OPEN_BY_INDEX, OutboxMessage, Skipped
 from outbox.refusal import REASONS
 from outbox.relay.queries import REMEMBERED_S
@@ -32,14 +31,15 @@ def backlog(limit: int) -> int:
 
 def stats() -> dict[str, Any]:
     """The figures of the monitoring: per queue what is open, and what the last minute did."""
+    known = conf.queues()
     queues: dict[str, dict[str, Any]] = {
         name: dict.fromkeys(("pending", "scheduled", "blocked", "published", "running"), 0)
         | {"oldest_pending_age_s": 0.0, "oldest_repeated_age_s": 0.0, "unusable": "", "unusable_for_s": 0.0}
-        for name in settings.OUTBOX_QUEUES
+        for name in known
     }
-    done = dict.fromkeys(settings.OUTBOX_QUEUES, 0)
-    failed = dict.fromkeys(settings.OUTBOX_QUEUES, 0)
-    latency: dict[str, float] = dict.fromkeys(settings.OUTBOX_QUEUES, 0.0)
+    done = dict.fromkeys(known, 0)
+    failed = dict.fromkeys(known, 0)
+    latency: dict[str, float] = dict.fromkeys(known, 0.0)
     with connection.cursor() as cursor:
         rows = " UNION ALL ".join(
             f"SELECT queue, '{state}' AS state, created_at, deliver_at, generation FROM outbox_outboxmessage WHERE {condition}"
@@ -85,7 +85,7 @@ def stats() -> dict[str, Any]:
             "SELECT coalesce(sum(concurrency), 0), coalesce(sum(active), 0), count(*), coalesce(sum(memory_bytes), 0)"
             " FROM outbox_worker"
             " WHERE beat_at > clock_timestamp() - %s * interval '1 second'",
-            [settings.OUTBOX_WORKER_TIMEOUT],
+            [conf.worker_timeout_s()],
         )
         concurrency, active, workers, memory_bytes = cursor.fetchone()
         # The most that lived at one moment: a moment worth looking at is the first one, or one at which one began. Who
@@ -103,7 +103,7 @@ def stats() -> dict[str, Any]:
         )
         (lately,) = cursor.fetchone()
     return {
-        "totals": {queue: totals.nothing() for queue in settings.OUTBOX_QUEUES} | totals.totals(),
+        "totals": {queue: totals.nothing() for queue in known} | totals.totals(),
         "queues": queues,
         "done_last_minute": done,
         "failed_last_minute": failed,

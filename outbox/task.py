@@ -17,11 +17,10 @@ from typing import Any, ClassVar, NoReturn
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.time import maybe_iso8601, maybe_make_aware
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
 
-from outbox import context, delivery
+from outbox import conf, context, delivery
 from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
 from outbox.deadline import within_hard_limit
 from outbox.enqueue import enqueue
@@ -73,7 +72,7 @@ class OutboxTask(Task):
         if self.retry_schedule is not None:
             self.max_retries = len(self.retry_schedule)
         if self.max_retries:
-            self.max_retries = max(self.max_retries, getattr(settings, "RETRY_MINIMUM", 0))
+            self.max_retries = max(self.max_retries, conf.retry_minimum())
         # Tells Celery that `run` is wrapped already: its own automatic retry would compute the delay itself
         # and know neither schedules nor permanent errors.
         self._orig_run = self.run
@@ -180,7 +179,7 @@ class OutboxTask(Task):
 
     def _refuse_foreign(self) -> None:
         """Who can write to the broker could else run any task with any arguments."""
-        if self.name in getattr(settings, "OUTBOX_FOREIGN_TASKS", ()):
+        if self.name in conf.foreign_tasks():
             return
         self._drop_canvas()
         raise ForeignMessage(
@@ -301,7 +300,7 @@ class OutboxTask(Task):
         Full jitter (Brooker, AWS Architecture Blog): anywhere between 0 and the ceiling, so that many messages
         that failed together do not come back together.
         """
-        scale = float(getattr(settings, "RETRY_SCALE", 1.0))
+        scale = conf.retry_scale()
         if self.retry_schedule:
             return self.retry_schedule[min(retries, len(self.retry_schedule) - 1)] * scale
         fixed = self.retry_kwargs.get("countdown", self.default_retry_delay)
@@ -316,7 +315,7 @@ class OutboxTask(Task):
 
     def hard_limit_s(self) -> float:
         """Seconds after which the pool kills the process of a run."""
-        return float(self.time_limit or settings.CELERY_TASK_TIME_LIMIT)
+        return float(self.time_limit or conf.time_limit_s())
 
 
 class EnqueuedResult:

@@ -15,10 +15,9 @@ import uuid
 from collections import Counter
 
 from celery import Celery
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from outbox import rows
+from outbox import conf, rows
 from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
@@ -58,7 +57,7 @@ class Relay:
 
     def __init__(self, app: Celery, *, publisher: Publisher | None = None, batch: int | None = None) -> None:
         self._publisher = publisher or publisher_for(app)
-        self._batch = batch or settings.OUTBOX_BATCH
+        self._batch = batch or conf.batch()
         self._incarnation = uuid.uuid4()
         self._faults = Faults()
         #: Queue -> failures of the broker in taking its batches since it last took one.
@@ -77,7 +76,7 @@ class Relay:
         while not stop.is_set():
             try:
                 if not begun:
-                    self._faults.begin(settings.OUTBOX_QUEUES)
+                    self._faults.begin(conf.queues())
                     begun = True
                 if time.monotonic() >= sweep_at:
                     sweep_at = time.monotonic() + SWEEP_EVERY_S
@@ -128,20 +127,17 @@ class Relay:
             depths = self._publisher.depths(queues)
         finally:
             self._note_unusable()
+        limit = conf.depth_limit()
         # The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk.
-        rooms = {
-            queue: min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue])
-            for queue in work.queues
-            if queue in depths
-        }
-        worth = max(1, min(self._batch, settings.OUTBOX_DEPTH_LIMIT) // ROOM_SHARE)
+        rooms = {queue: min(self._batch, limit - depths[queue]) for queue in work.queues if queue in depths}
+        worth = max(1, min(self._batch, limit) // ROOM_SHARE)
         self._waits_for_room = bool(rooms) and max(rooms.values()) < worth
         # Of the others it is publishing that shows whether they take messages again.
         self._faults.mended(queue for queue in depths if rooms.get(queue, 0) < worth)
         return sum(self._publish(queue, room) for queue, room in rooms.items() if room >= worth)
 
     def _work(self) -> queries.Work:
-        return queries.work([queue for queue in settings.OUTBOX_QUEUES if not self._faults.waits(queue)])
+        return queries.work([queue for queue in conf.queues() if not self._faults.waits(queue)])
 
     def _note_unusable(self) -> None:
         found = self._publisher.unusable

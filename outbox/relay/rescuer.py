@@ -10,9 +10,7 @@ from __future__ import annotations
 import logging
 import time
 
-from django.conf import settings
-
-from outbox import totals
+from outbox import conf, totals
 from outbox.broker.publisher import BrokerAway, Publisher
 from outbox.relay import queries
 from outbox.relay.queue_faults import Faults
@@ -34,16 +32,16 @@ class Sweeper:
 
     def run_once(self) -> int:
         """One pass; returns how many messages were offered again. A broker that is away is no evidence of loss."""
-        timeout_s, margin_s = settings.OUTBOX_WORKER_TIMEOUT, settings.OUTBOX_MARGIN
+        timeout_s, margin_s = conf.worker_timeout_s(), conf.margin_s()
         if time.monotonic() - self._passed_at > timeout_s / 2:
             # This process stood still, or the database did: whatever it was may have kept the workers from writing, too.
             self.blinded()
         offered = queries.offer_abandoned(
             worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
         )
-        queues = []
+        queues, known = [], conf.queues()
         for queue in queries.unstarted_queues(margin_s):
-            if queue in settings.OUTBOX_QUEUES:
+            if queue in known:
                 # What an unusable queue holds cannot be known: no evidence of loss, until it answers again.
                 if not self._faults.waits(queue):
                     queues.append(queue)

@@ -29,7 +29,8 @@ def test_the_settings_as_they_are_pass_on_both_brokers(settings: Settings) -> No
 def test_on_redis_the_visibility_timeout_must_outlast_every_task(settings: Settings) -> None:
     settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 360}
     assert texts(check_settings()) == [
-        "VISIBILITY_TIMEOUT (360 s) must be longer than the hard time limit of CELERY_TASK_TIME_LIMIT (360 s):"
+        "CELERY_BROKER_TRANSPORT_OPTIONS['visibility_timeout'] (360 s) must be longer"
+        " than the hard time limit of CELERY_TASK_TIME_LIMIT (360 s):"
         " Redis would hand out messages that are still running"
     ]
     assert any("outbox.retention.prune (600 s)" in text for text in texts(check_time_limits()))
@@ -39,7 +40,7 @@ def test_on_rabbitmq_the_consumer_timeout_must_outlast_every_task(settings: Sett
     settings.CELERY_BROKER_URL = "amqp://127.0.0.1//"
     settings.OUTBOX_CONSUMER_TIMEOUT = 300
     assert texts(check_settings()) == [
-        "BROKER_CONSUMER_TIMEOUT (300 s) must be longer than the hard time limit of CELERY_TASK_TIME_LIMIT (360 s):"
+        "OUTBOX_CONSUMER_TIMEOUT (300 s) must be longer than the hard time limit of CELERY_TASK_TIME_LIMIT (360 s):"
         " RabbitMQ (consumer_timeout) would cut off a worker that is still running"
     ]
     assert any("outbox.retention.prune (600 s)" in text for text in texts(check_time_limits()))
@@ -84,8 +85,12 @@ WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
 @pytest.mark.parametrize(
     ("arguments", "env", "says"),
     [
-        (WORKER, {"VISIBILITY_TIMEOUT": "600"}, "outbox.E002: VISIBILITY_TIMEOUT (600 s) must be longer"),
-        (WORKER, {"WORKER_PREFETCH": "3"}, "CELERY_TASK_TIME_LIMIT (360 s) times WORKER_PREFETCH (3): Redis"),
+        (WORKER, {"VISIBILITY_TIMEOUT": "600"}, "['visibility_timeout'] (600 s) must be longer"),
+        (
+            WORKER,
+            {"WORKER_PREFETCH": "3"},
+            "CELERY_TASK_TIME_LIMIT (360 s) times CELERY_WORKER_PREFETCH_MULTIPLIER (3): Redis",
+        ),
         (WORKER, {"OUTBOX_BATCH": "0"}, "OUTBOX_BATCH must be a number of at least 1"),
         (WORKER, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
         (RELAY, {"LOW_CONCURRENCY": "400"}, "outbox.E004: The processes may need 426 database connections"),
