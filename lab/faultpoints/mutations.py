@@ -48,7 +48,7 @@ _OUTBOX = (
     _bug("the sweeper ignores leases that ran out", "process_order", "kill", _STUCK,
          ("outbox.relay.queries", "                lease_until < clock_timestamp()\n                OR", "                false\n                OR")),
     _bug("the valve is removed", "relay", "kill", "relay",
-         ("outbox.relay.loop", "min(self._batch, settings.OUTBOX_DEPTH_LIMIT - depths[queue])", "self._batch")),
+         ("outbox.relay.loop", "min(self._batch, limit - depths[queue])", "self._batch")),
     _bug("two heads of a group are promoted", "deliver", "kill", "a group has one head",
          ("outbox.relay.queries", "a.status IN ('scheduled', 'pending', 'published') LIMIT 1", "a.status IN ('nothing') LIMIT 1"),
          without=(("DROP INDEX outbox_one_head_per_group", "CREATE UNIQUE INDEX outbox_one_head_per_group ON outbox_outboxmessage (ordering_key) WHERE status IN ('scheduled', 'pending', 'published') AND NOT ordering_key = ''"),)),
