@@ -98,11 +98,18 @@ def started(
     arguments: Sequence[str], *, env: Mapping[str, str] | None = None, ready: str
 ) -> Iterator[Process]:
     """Run `python arguments…` until the block ends; its whole process group is gone afterwards."""
+    with running([sys.executable, *arguments], cwd=ROOT, env=environment(env), ready=ready) as process:
+        yield process
+
+
+@contextmanager
+def running(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], ready: str) -> Iterator[Process]:
+    """Run a command in exactly this environment until the block ends; its whole process group is gone afterwards."""
     with tempfile.NamedTemporaryFile(prefix="holdfast-process-", suffix=".log", delete=False) as log:
         popen = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=environment(env),
+            command,
+            cwd=cwd,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -113,7 +120,7 @@ def started(
         process.wait_for_output(ready)
         yield process
     except BaseException:
-        sys.stderr.write(f"--- output of {' '.join(arguments)} ---\n{process.output()[-8000:]}\n")
+        sys.stderr.write(f"--- output of {' '.join(command)} ---\n{process.output()[-8000:]}\n")
         raise
     finally:
         if process.alive():
