@@ -32,7 +32,7 @@ def republish(letter: Any, *, retries: int | None = None) -> str | None:
         return None
     try:
         with transaction.atomic():
-            return str(message_id) if transitions.rearm(message_id, retries=retries) else None
+            return str(message_id) if transitions.replay(message_id, retries=retries) else None
     except IntegrityError:
         raise NotReplayable(
             f"{message_id}: another message with its dedup key is open; replay it when that one has ended"
@@ -81,7 +81,7 @@ def worker_failure(
 ) -> str | None:
     """What the worker's parent saw end badly, told to the journal. Raises when the database is away.
 
-    Returns 'settled' (the child had recorded the end), 'rearmed' (a lost child: it runs again), 'dead', or
+    Returns 'settled' (the child had recorded the end), 'scheduled' (a lost child: it runs again), 'dead', or
     None when there is no such message here, and the dead-letter desk is to record it alone. `pid`: the child that
     took it, None when none did; a lease that is not that child's is nobody's to take.
     """
@@ -101,42 +101,29 @@ def worker_failure(
             return "settled"
         grace_s = conf.skew_grace_s()
         if transitions.defer_skewed(known, generation, token=None, error=error, grace_s=grace_s):
-            return "rearmed"
+            return "scheduled"
     child = heartbeat.identity(pid) if pid else None
-    mine = "(lease_token IS NULL OR worker = %(worker)s)"
     if lost and heartbeat.is_stopping():
         # A supervisor that signals every process of the worker, and not only the first, ends the children itself.
         error = f"{error} (its worker was stopped)"
         again = transitions.lost(known, generation, worker=child, error=error, delay_s=0, counted=False)
-        return "rearmed" if again else "settled"
+        return "scheduled" if again else "settled"
     if about(exception) is About.SERVER:
         again = transitions.lost(known, generation, worker=child, error=error, counted=False)
-        return "rearmed" if again else "settled"
+        return "scheduled" if again else "settled"
     if lost or may_pass(exception):
         limit = _max_deliveries(row["task"])
-        poison = transitions.bury(
-            known,
-            generation,
-            guard=f"{mine} AND deliveries + (lease_token IS NULL)::int >= %(max)s",
-            worker=child,
-            max=limit,
-            error=f"PoisonMessage: {limit} runs began and their process was lost each time ({error})",
-            exception=PoisonMessage(error),
-            traceback=traceback,
+        poison = transitions.Failure(
+            f"PoisonMessage: {limit} runs began and their process was lost each time ({error})",
+            PoisonMessage(error),
+            traceback,
         )
-        if poison:
+        if transitions.dead_letter_lost(known, generation, poison, worker=child, max_deliveries=limit):
             return "dead"
-        return "rearmed" if transitions.lost(known, generation, worker=child, error=error) else "settled"
-    buried = transitions.bury(
-        known,
-        generation,
-        guard=mine,
-        worker=child,
-        error=error,
-        exception=exception,
-        traceback=traceback,
-    )
-    return "dead" if buried else "settled"
+        return "scheduled" if transitions.lost(known, generation, worker=child, error=error) else "settled"
+    failure = transitions.Failure(error, exception, traceback)
+    dead = transitions.dead_letter_worker_failure(known, generation, failure, worker=child)
+    return "dead" if dead else "settled"
 
 
 def enqueue_unique(signature: Any, *, dedup_key: str, **options: Any) -> uuid.UUID | None:

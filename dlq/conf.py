@@ -1,7 +1,7 @@
 """The settings that dlq/ reads: all it needs from outside itself, as dotted paths. All are optional.
 
 `DLQ_JOURNAL`: f(*, message_id, generation, exception, error, traceback, lost, pid), asked first when a message ends badly
-    in a worker's parent; `pid` is the child that had it, or None. Returns "settled", "rearmed" or "dead" when a journal
+    in a worker's parent; `pid` is the child that had it, or None. Returns "settled", "scheduled" or "dead" when a journal
     has dealt with it, None when it has no such message.
 `DLQ_GENERATION_HEADER`: the message header that tells the runs of one journalled message apart ("generation"); "a.b" is
     key b of header a. A message without it has no journal.

@@ -44,7 +44,7 @@ def on_dead(
 ) -> DeadLetter:
     """A journalled message is dead: open its letter, or reopen it after a replay that failed.
 
-    Called by the journal in the transaction that buries the message. The same generation reported twice
+    Called by the journal in the transaction in which the message becomes dead. The same generation reported twice
     changes nothing. Its cause is that it failed, or was lost where the exception says so (`lost = True`); what the
     worker's parent alone knows of the end is added by `complete`.
     """

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import DatabaseError, transaction
 
-from outbox import conf, heartbeat, refusal, report, transitions
+from outbox import claims, conf, heartbeat, report, transitions
+from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
 from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
@@ -53,7 +54,7 @@ def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
     if task.transactional and not again:
         return _run_locked(task, message_id, generation)
     claimed = patiently(
-        lambda: transitions.claim(
+        lambda: claims.claim(
             message_id,
             generation,
             lease_s=task.lease_s(),
@@ -62,7 +63,7 @@ def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
             task=task.name,
         )
     )
-    if isinstance(claimed, refusal.Refused):
+    if isinstance(claimed, Refused):
         return _skip(task, message_id, generation, claimed)
     return _run_claimed(task, claimed)
 
@@ -70,7 +71,7 @@ def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
 def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any:
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
-    claimed: transitions.Claimed | refusal.Refused | None = None
+    claimed: Claimed | Refused | None = None
     ended: Exception | None = None
 
     def whole() -> Any:
@@ -78,14 +79,14 @@ def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any
         claimed = None
         try:
             with transaction.atomic():
-                claimed = transitions.lock(
+                claimed = claims.lock(
                     message_id,
                     generation,
                     frozen_s=task.lease_s(),
                     max_deliveries=task.max_deliveries,
                     task=task.name,
                 )
-                if isinstance(claimed, refusal.Refused):
+                if isinstance(claimed, Refused):
                     return SKIPPED
                 return _body(task, claimed)
         except (SoftTimeLimitExceeded, DatabaseError) as error:
@@ -104,17 +105,17 @@ def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any
     except DatabaseAway:
         raise
     except Exception as error:
-        if not isinstance(claimed, transitions.Claimed):
+        if not isinstance(claimed, Claimed):
             raise
         return _failed(task, claimed, error)
-    if isinstance(claimed, refusal.Refused):
+    if isinstance(claimed, Refused):
         return _skip(task, message_id, generation, claimed)
     if ended is not None and claimed is not None:
         return _failed(task, claimed, ended)
     return result
 
 
-def _run_claimed(task: OutboxTask, claimed: transitions.Claimed) -> Any:
+def _run_claimed(task: OutboxTask, claimed: Claimed) -> Any:
     try:
         if task.transactional:
             with transaction.atomic():
@@ -129,7 +130,7 @@ def _run_claimed(task: OutboxTask, claimed: transitions.Claimed) -> Any:
         return _failed(task, claimed, error)
 
 
-def _body(task: OutboxTask, claimed: transitions.Claimed) -> Any:
+def _body(task: OutboxTask, claimed: Claimed) -> Any:
     task.request.retries = claimed.attempts
     task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
@@ -155,7 +156,7 @@ def _body(task: OutboxTask, claimed: transitions.Claimed) -> Any:
     return result
 
 
-def _takes(task: OutboxTask, claimed: transitions.Claimed) -> bool:
+def _takes(task: OutboxTask, claimed: Claimed) -> bool:
     """Whether this version of the task can be called with the message's arguments."""
     try:
         inspect.signature(task.run).bind(*claimed.args, **claimed.kwargs)
@@ -164,7 +165,7 @@ def _takes(task: OutboxTask, claimed: transitions.Claimed) -> bool:
     return True
 
 
-def _failed(task: OutboxTask, claimed: transitions.Claimed, error: Exception) -> Any:
+def _failed(task: OutboxTask, claimed: Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
     text = f"{type(error).__name__}: {error}"
     leave_server(error)
@@ -214,19 +215,8 @@ def _failed(task: OutboxTask, claimed: transitions.Claimed, error: Exception) ->
     if may_pass(error):
         report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
         return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
-    trace = "".join(traceback.format_exception(error))
-    buried = patiently(
-        lambda: transitions.bury(
-            claimed.message_id,
-            claimed.generation,
-            guard="lease_token IS NOT DISTINCT FROM %(token)s",
-            token=claimed.token,
-            error=text,
-            exception=error,
-            traceback=trace,
-        )
-    )
-    if not buried:
+    failure = transitions.Failure(text, error, "".join(traceback.format_exception(error)))
+    if not patiently(lambda: transitions.dead_letter_failed(claimed, failure)):
         # Another run has taken the message over, and its end is the one that counts.
         report.ended(task, claimed, error=text, outcome="failed, and another run has the message")
         return SKIPPED
@@ -241,22 +231,17 @@ def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
     return SKIPPED
 
 
-def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: refusal.Refused) -> Any:
-    """Acknowledge and count a copy that is not to run; a poison message is buried by the copy that shows it."""
+def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: Refused) -> Any:
+    """Acknowledge and count a copy that is not to run; the copy that shows a poison message makes it a dead letter."""
     if refused.reason == "poison":
         error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")
-        buried = patiently(
-            lambda: transitions.bury(
-                message_id,
-                generation,
-                guard="deliveries >= %(max)s AND (lease_token IS NULL OR lease_until < clock_timestamp())",
-                max=task.max_deliveries,
-                error=f"PoisonMessage: {error}",
-                exception=error,
+        failure = transitions.Failure(f"PoisonMessage: {error}", error)
+        if patiently(
+            lambda: transitions.dead_letter_poison(
+                message_id, generation, failure, max_deliveries=task.max_deliveries
             )
-        )
-        if buried:
+        ):
             raise error
-    patiently(lambda: refusal.count_skipped(message_id, refused.reason))
+    patiently(lambda: claims.count_skipped(message_id, refused.reason))
     log.info("%s %s: copy skipped (%s)", task.name, message_id, refused.reason)
     return SKIPPED

@@ -1,6 +1,7 @@
 """One table is outbox, inbox and journal at once: one row is one message for its whole life.
 
-Nothing but `outbox.transitions` changes these rows; the models exist for migrations, the admin and queries.
+Every change of a row's state is a function of `outbox.claims`, `outbox.transitions`, `outbox.groups` or
+`outbox.relay.queries`; the models exist for migrations, the admin and queries.
 """
 
 from __future__ import annotations
@@ -10,44 +11,14 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
+from outbox.status import ACTIVE, OPEN, Status
+
 
 class ClockTimestamp(models.Func):
     """The database's time *now*; `now()` would stand still inside a long transaction."""
 
     function = "clock_timestamp"
     output_field = models.DateTimeField()
-
-
-class Status(models.TextChoices):
-    SCHEDULED = "scheduled", "scheduled: its time has not come"
-    BLOCKED = "blocked", "blocked: not the head of its group"
-    PENDING = "pending", "pending: waits for the relay"
-    PUBLISHED = "published", "published: handed to the broker, or running"
-    DONE = "done", "done"
-    DEAD = "dead", "dead: see the dead letters"
-    CANCELLED = "cancelled", "cancelled"
-
-
-OPEN = (Status.SCHEDULED, Status.BLOCKED, Status.PENDING, Status.PUBLISHED)
-#: The open messages, one condition for each partial index. Asked for in one condition the planner would use none of
-#: them, and read every row that is done.
-OPEN_BY_INDEX = {
-    "scheduled": "status = 'scheduled'",
-    "blocked": "status = 'blocked'",
-    "pending": "status = 'pending'",
-    "published": "status = 'published' AND started_at IS NULL",
-    "running": "status = 'published' AND started_at IS NOT NULL",
-}
-#: The order that each of these indexes has, and no other: who asks for some of its rows in that order reads no others.
-INDEX_ORDER = {
-    "scheduled": "deliver_at",
-    "blocked": "ordering_key, id",
-    "pending": "queue, id",
-    "published": "queue, published_at",
-    "running": "lease_until",
-}
-#: A message in one of these is its group's head; the others of the group wait as blocked.
-ACTIVE = (Status.SCHEDULED, Status.PENDING, Status.PUBLISHED)
 
 
 class OutboxMessage(models.Model):

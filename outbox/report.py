@@ -14,8 +14,8 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 if TYPE_CHECKING:
+    from outbox.claims import Claimed
     from outbox.task import OutboxTask
-    from outbox.transitions import Claimed
 
 log = logging.getLogger(__name__)
 

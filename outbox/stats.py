@@ -7,9 +7,10 @@ from typing import Any
 from django.db import connection
 
 from outbox import conf, totals
-from outbox.models import INDEX_ORDER, OPEN_BY_INDEX, OutboxMessage, Skipped
-from outbox.refusal import REASONS
+from outbox.claims import REASONS
+from outbox.models import OutboxMessage, Skipped
 from outbox.relay.queries import REMEMBERED_S
+from outbox.sql import INDEX_ORDER, OPEN_BY_INDEX
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:

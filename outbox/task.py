@@ -225,7 +225,7 @@ class OutboxTask(Task):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Run this message again later: the row is re-armed, nothing is published.
+        """Run this message again later: the same row, scheduled again; nothing is published.
 
         With `throw=False` the body goes on to its end, and then the run is recorded as one to retry.
 

@@ -9,9 +9,10 @@ from typing import Any
 from celery import current_app
 from celery.exceptions import Ignore, Retry
 
-from outbox import delivery
-from outbox.models import OPEN, ClockTimestamp, OutboxMessage
+from outbox import delivery, groups
+from outbox.models import ClockTimestamp, OutboxMessage
 from outbox.relay import queries
+from outbox.status import OPEN
 
 #: Runs after which `drain` gives up: a task that enqueues another message at every run is a bug of the test or the task.
 MAX_RUNS = 20_000
@@ -49,7 +50,7 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
     while True:
         over = [message_id for message_id, spent in spent_s.items() if spent > seconds_per_message]
         _let_time_pass(tasks, over)
-        promoted = queries.promote_heads()
+        promoted = groups.promote_heads()
         _put_off_others(tasks)
         queues = (
             OutboxMessage.objects.filter(status="pending").order_by("id").values_list("queue", flat=True)[:1]

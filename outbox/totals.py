@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from outbox.models import OPEN_BY_INDEX
+from outbox.sql import OPEN_BY_INDEX
 
 #: Upper bounds, in seconds, of the time from enqueueing to completion: an answer, a retry, a back-off, a day.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)

@@ -8,7 +8,6 @@ still inside a long transaction.
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -18,20 +17,18 @@ from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from outbox.broker.envelope import RETRIES_HEADER
+from outbox.claims import Claimed
+from outbox.groups import promote_next
 from outbox.prepared import Prepared, decoded, one, storable
-from outbox.refusal import Refused, refusal
 from outbox.rows import WAKE, NewMessage, insert
+from outbox.sql import BLOCKED, CANCELLED, DEAD, DONE, LIVE, OPEN, PENDING, PUBLISHED, SCHEDULED
 
 #: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
 MAX_ERRORS = 10
 
-_RESET = (
-    """publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"""
-)
-_DUE = "CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END"
-#: Columns of a dead message that its letter has as they are.
+_RESET = "publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"
+#: Columns of a dead message that its dead letter has as they are.
 _TOLD = ("task", "queue", "attempts", "worker")
-_MINE = "message_id = %(id)s AND generation = %(generation)s AND status IN ('pending', 'published')"
 
 
 def _with_error(more: str = "") -> str:
@@ -47,44 +44,19 @@ _ERROR = _with_error()
 #: When workers began to refuse this call, each of them: it is carried from one refusal to the next.
 _SKEWED_SINCE = "coalesce((errors -> -1 ->> 'skewed_since')::timestamptz, clock_timestamp())"
 
-#: A copy that names another task than the row is none of ours, whatever id and generation it carries.
-_NAMED = "task = coalesce(%(task)s, task)"
+#: This run's claim, and no other's.
+_HELD = "lease_token IS NOT DISTINCT FROM %(token)s"
+#: Not claimed by another process than `worker`: what that one sees end badly says nothing about another's run.
+_OF_WORKER = "(lease_token IS NULL OR worker = %(worker)s)"
 
-#: What a run is told by its claim.
-_CLAIMED = f"attempts, correlation_id, ordering_key, replays, headers ->> '{RETRIES_HEADER}', args, kwargs"
-
-# What every message costs, so these are prepared; all others are for messages in trouble.
-_CLAIM = Prepared(
-    f"""
-    UPDATE outbox_outboxmessage
-    SET status = 'published', published_at = coalesce(published_at, clock_timestamp()),
-        started_at = clock_timestamp(), lease_token = %(token)s, worker = %(worker)s,
-        lease_until = clock_timestamp() + %(lease)s * interval '1 second', deliveries = deliveries + 1
-    WHERE id = (
-        SELECT id FROM outbox_outboxmessage WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s
-          AND (lease_token IS NULL OR lease_until < clock_timestamp())
-        FOR UPDATE SKIP LOCKED
-    )
-    RETURNING {_CLAIMED}
-    """,
-    id="uuid", generation="int", task="text", token="uuid", worker="text", lease="float8", max="int",
-)  # fmt: skip
-_LOCK = Prepared(
-    f"""
-    SELECT {_CLAIMED},
-           set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
-    FROM outbox_outboxmessage
-    WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED
-    """,
-    id="uuid", generation="int", task="text", max="int", frozen="text",
-)  # fmt: skip
+# What every message costs, so it is prepared; all others are for messages in trouble.
 _DONE = Prepared(
     f"""
     UPDATE outbox_outboxmessage
-    SET status = 'done', done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
+    SET status = {DONE}, done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
         published_at = coalesce(published_at, clock_timestamp()),
         started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
-    WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+    WHERE {LIVE} AND {_HELD}
     RETURNING id
     """,
     id="uuid", generation="int", token="uuid",
@@ -92,91 +64,12 @@ _DONE = Prepared(
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock.
+class Failure:
+    """Why a message is dead: one line of text, and what the dead-letter desk can show besides."""
 
-    `retries`: how many its replay may have, None where the task says. `args` and `kwargs` are the row's: what the copy
-    carries is whatever somebody wrote into the broker.
-    """
-
-    message_id: uuid.UUID
-    generation: int
-    attempts: int
-    correlation_id: str
-    ordering_key: str
-    replays: int
-    retries: int | None
-    args: list[Any]
-    kwargs: dict[str, Any]
-    token: uuid.UUID | None
-
-
-def claim(
-    message_id: uuid.UUID,
-    generation: int,
-    *,
-    lease_s: float,
-    worker: str,
-    max_deliveries: int,
-    task: str | None = None,
-) -> Claimed | Refused:
-    """Take the message for this run, for `lease_s` seconds; counts a delivery before the body runs.
-
-    `task`: the task that the copy names, which must be the row's.
-
-    The count is what ends a poison message: a run that kills its process never comes to write anything. A row that is
-    locked is running: to wait for it would jump the back-off of the run that fails meanwhile, and hide its failure.
-    """
-    token = uuid.uuid4()
-    row = _CLAIM.one(
-        id=message_id,
-        generation=generation,
-        task=task,
-        token=token,
-        worker=worker,
-        lease=lease_s,
-        max=max_deliveries,
-    )
-    if row is None:
-        return refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
-    return _claimed(message_id, generation, row, token)
-
-
-def lock(
-    message_id: uuid.UUID,
-    generation: int,
-    *,
-    frozen_s: float,
-    max_deliveries: int,
-    task: str | None = None,
-) -> Claimed | Refused:
-    """Claim by row lock, inside the caller's transaction, which runs the body and settles before it commits.
-
-    `frozen_s`: seconds of silence after which the database ends the transaction of a frozen holder. Deliveries are not
-    counted here, where a count would be rolled back with the run; but those that others counted are at an end, too.
-    """
-    row = _LOCK.one(
-        id=message_id,
-        generation=generation,
-        task=task,
-        max=max_deliveries,
-        frozen=f"{int(frozen_s * 1000)}",
-    )
-    if row is None:
-        return refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
-    return _claimed(message_id, generation, row[:7], None)
-
-
-def _claimed(
-    message_id: uuid.UUID, generation: int, row: tuple[Any, ...], token: uuid.UUID | None
-) -> Claimed:
-    attempts, correlation_id, ordering_key, replays, retries, args, kwargs = row
-    # A producer may have written a header of that name.
-    allowed = int(retries) if retries and re.fullmatch("[0-9]{1,6}", retries) else None
-    content = allowed, decoded(args), decoded(kwargs)
-    return Claimed(
-        message_id, generation, attempts, correlation_id, ordering_key, replays, *content, token=token
-    )
+    error: str
+    exception: BaseException | None = None
+    traceback: str = ""
 
 
 def settle(claimed: Claimed, children: list[NewMessage] | None = None) -> bool:
@@ -189,7 +82,7 @@ def settle(claimed: Claimed, children: list[NewMessage] | None = None) -> bool:
         if not _done(claimed):
             return False
         if claimed.ordering_key:
-            _promote_next(claimed.ordering_key)
+            promote_next(claimed.ordering_key)
         if children:
             insert(children)
         if claimed.replays:
@@ -228,11 +121,11 @@ def defer_skewed(
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = 'scheduled', generation = generation + 1, deliveries = 0, {_RESET},
+        SET status = {SCHEDULED}, generation = generation + 1, deliveries = 0, {_RESET},
             errors = {_with_error(f", 'skewed_since', {_SKEWED_SINCE}")},
             deliver_at = clock_timestamp() + greatest(interval '1 second',
                                                       least(interval '5 minutes', clock_timestamp() - {_SKEWED_SINCE}))
-        WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+        WHERE {LIVE} AND {_HELD}
           AND clock_timestamp() < {_SKEWED_SINCE} + %(grace)s * interval '1 second'
         RETURNING id
         """,
@@ -246,9 +139,9 @@ def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = 'scheduled', generation = generation + 1, {ended} {_RESET}, errors = {_ERROR},
+        SET status = {SCHEDULED}, generation = generation + 1, {ended} {_RESET}, errors = {_ERROR},
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second'
-        WHERE {_MINE} AND lease_token IS NOT DISTINCT FROM %(token)s
+        WHERE {LIVE} AND {_HELD}
         RETURNING id
         """,
         id=claimed.message_id, generation=claimed.generation, token=claimed.token,
@@ -257,39 +150,72 @@ def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
     return row is not None
 
 
-def bury(
-    message_id: uuid.UUID,
-    generation: int,
-    *,
-    guard: str,
-    error: str,
-    exception: BaseException | None = None,
-    traceback: str = "",
-    **values: Any,
-) -> bool:
-    """The message is dead, and the dead-letter desk has it, in one transaction. False when the guard did not hold.
+def dead_letter_failed(claimed: Claimed, failure: Failure) -> bool:
+    """The run failed for good. False when another run has taken the message over: its end is the one that counts."""
+    return _dead_letter(claimed.message_id, claimed.generation, failure, guard=_HELD, token=claimed.token)
 
-    `guard` is SQL over the row, with `values`: what must still be true for the caller to say so.
+
+def dead_letter_poison(
+    message_id: uuid.UUID, generation: int, failure: Failure, *, max_deliveries: int
+) -> bool:
+    """`max_deliveries` runs have begun and none has ended. False when there were fewer, or one is running now."""
+    guard = "deliveries >= %(max)s AND (lease_token IS NULL OR lease_until < clock_timestamp())"
+    return _dead_letter(message_id, generation, failure, guard=guard, max=max_deliveries)
+
+
+def dead_letter_lost(
+    message_id: uuid.UUID, generation: int, failure: Failure, *, worker: str | None, max_deliveries: int
+) -> bool:
+    """The run of the process `worker` was lost, and was the last of `max_deliveries`. False when there were fewer.
+
+    A lost run without a claim was not counted when it began, and counts here.
     """
+    guard = f"{_OF_WORKER} AND deliveries + (lease_token IS NULL)::int >= %(max)s"
+    return _dead_letter(message_id, generation, failure, guard=guard, worker=worker, max=max_deliveries)
+
+
+def dead_letter_worker_failure(
+    message_id: uuid.UUID, generation: int, failure: Failure, *, worker: str | None
+) -> bool:
+    """The worker's parent saw the run of its process `worker` fail for good, such as at the hard time limit.
+
+    `worker`: None for a message that no process took. False when another process has claimed the message.
+    """
+    return _dead_letter(message_id, generation, failure, guard=_OF_WORKER, worker=worker)
+
+
+def dead_letter_unpublishable(
+    message_id: uuid.UUID, generation: int, failure: Failure, *, publish_count: int
+) -> bool:
+    """A healthy broker has refused the message once too often. False when a run began, or it was published since."""
+    guard = "started_at IS NULL AND publish_count = %(count)s"
+    return _dead_letter(message_id, generation, failure, guard=guard, count=publish_count)
+
+
+def _dead_letter(
+    message_id: uuid.UUID, generation: int, failure: Failure, *, guard: str, **values: Any
+) -> bool:
+    """Dead, and recorded by the dead-letter desk, in one transaction; only while `guard` holds for the row."""
     with transaction.atomic():
         row = one(
             f"""
             UPDATE outbox_outboxmessage
-            SET status = 'dead', done_at = clock_timestamp(), attempts = attempts + 1, errors = {_ERROR},
+            SET status = {DEAD}, done_at = clock_timestamp(), attempts = attempts + 1, errors = {_ERROR},
                 published_at = coalesce(published_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
-            WHERE {_MINE} AND {guard}
+            WHERE {LIVE} AND {guard}
             RETURNING ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, {", ".join(_TOLD)}
             """,
-            id=message_id, generation=generation, error=storable(error), **values,
+            id=message_id, generation=generation, error=storable(failure.error), **values,
         )  # fmt: skip
         if row is None:
             return False
         ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, *told = row
         if ordering_key and passes_over_dead:
-            _promote_next(ordering_key)
+            promote_next(ordering_key)
         _hook(
             "OUTBOX_ON_DEAD",
-            message_id=message_id, generation=generation, exception=exception, error=error, traceback=traceback,
+            message_id=message_id, generation=generation,
+            exception=failure.exception, error=failure.error, traceback=failure.traceback,
             args=decoded(args), kwargs=decoded(kwargs), headers=decoded(headers) | {"correlation_id": correlation_id},
             **dict(zip(_TOLD, told, strict=True)),
         )  # fmt: skip
@@ -314,10 +240,10 @@ def lost(
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = 'scheduled', errors = {_ERROR},
+        SET status = {SCHEDULED}, errors = {_ERROR},
             deliveries = greatest(deliveries + (lease_token IS NULL)::int - %(given_back)s, 0),
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second', {_RESET}
-        WHERE {_MINE} AND (lease_token IS NULL OR worker = %(worker)s)
+        WHERE {LIVE} AND {_OF_WORKER}
         RETURNING id
         """,
         id=message_id, generation=generation, worker=worker, error=storable(error), delay=delay_s,
@@ -336,9 +262,9 @@ def give_back(incarnation: uuid.UUID) -> int:
         cursor.execute(
             f"""
             UPDATE outbox_outboxmessage
-            SET status = 'pending', deliveries = greatest(deliveries - 1, 0), errors = {_ERROR},
+            SET status = {PENDING}, deliveries = greatest(deliveries - 1, 0), errors = {_ERROR},
                 started_at = NULL, lease_token = NULL, lease_until = NULL
-            WHERE status = 'published' AND started_at IS NOT NULL AND lease_token IS NOT NULL
+            WHERE status = {PUBLISHED} AND started_at IS NOT NULL AND lease_token IS NOT NULL
               AND split_part(worker, ':', 1) = %(incarnation)s::text
             """,
             {"incarnation": str(incarnation), "error": "its worker was stopped before the run ended"},
@@ -355,10 +281,10 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
         row = one(
             f"""
             UPDATE outbox_outboxmessage
-            SET status = 'cancelled', done_at = clock_timestamp(), errors = {_ERROR}
+            SET status = {CANCELLED}, done_at = clock_timestamp(), errors = {_ERROR}
             WHERE id = (
                 SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s AND lease_token IS NULL
-                  AND status IN ('scheduled', 'blocked', 'pending', 'published', 'dead')
+                  AND (status IN {OPEN} OR status = {DEAD})
                 FOR UPDATE SKIP LOCKED
             )
             RETURNING ordering_key, replays, headers
@@ -369,13 +295,13 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
             return False
         ordering_key, replays, headers = row
         if ordering_key:
-            _promote_next(ordering_key)
+            promote_next(ordering_key)
         if replays:
             _hook("OUTBOX_ON_CANCELLED", message_id=message_id, headers=decoded(headers), reason=reason)
     return True
 
 
-def rearm(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
+def replay(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
     """Replay a dead message: the same row as a new generation, with all its attempts again. False if not dead.
 
     `retries`: how many this replay may have, whatever its task says.
@@ -386,11 +312,11 @@ def rearm(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
         f"""
         WITH again AS (
             UPDATE outbox_outboxmessage
-            SET status = CASE WHEN ordering_key = '' THEN 'pending' ELSE 'blocked' END, generation = generation + 1,
+            SET status = CASE WHEN ordering_key = '' THEN {PENDING} ELSE {BLOCKED} END, generation = generation + 1,
                 attempts = 0, deliveries = 0, replays = replays + 1, done_at = NULL,
                 headers = (headers - %(name)s::text) || %(given)s::jsonb,
                 deliver_at = clock_timestamp(), {_RESET}
-            WHERE message_id = %(id)s AND status = 'dead'
+            WHERE message_id = %(id)s AND status = {DEAD}
             RETURNING id
         ), woken AS ({WAKE})
         SELECT id, (SELECT count(*) FROM woken) FROM again
@@ -398,32 +324,6 @@ def rearm(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
         id=message_id, name=RETRIES_HEADER, given=json.dumps({} if retries is None else {RETRIES_HEADER: retries}),
     )  # fmt: skip
     return row is not None
-
-
-def _promote_next(ordering_key: str) -> None:
-    """Make the next message of the group its head, unless the group has one or a dead head holds it.
-
-    Under concurrency the partial unique index decides; the relay's own pass heals what this one could not see.
-    """
-    one(
-        f"""
-        WITH next AS (
-            UPDATE outbox_outboxmessage SET status = {_DUE}, deliver_at = greatest(deliver_at, clock_timestamp())
-            WHERE status = 'blocked' AND id = (
-                SELECT id FROM outbox_outboxmessage b
-                WHERE b.status = 'blocked' AND b.ordering_key >= %(key)s AND b.ordering_key <= %(key)s
-                ORDER BY b.ordering_key, id LIMIT 1
-            ) AND NOT EXISTS (
-                SELECT 1 FROM outbox_outboxmessage a
-                WHERE a.ordering_key = %(key)s AND (a.status IN ('scheduled', 'pending', 'published')
-                      OR (a.status = 'dead' AND NOT a.passes_over_dead))
-            )
-            RETURNING id
-        ), woken AS ({WAKE})
-        SELECT id, (SELECT count(*) FROM woken) FROM next
-        """,
-        key=ordering_key,
-    )
 
 
 def _headers(message_id: uuid.UUID) -> Any:

@@ -124,16 +124,16 @@ def relay_pass(messages: int) -> float:
 
 def claim_and_settle(messages: int) -> float:
     """CPU microseconds of one message that a worker claims with a lease and settles."""
-    from outbox import transitions
+    from outbox import claims, transitions
     from outbox.relay import queries
 
     batch = queries.mark("default", messages)
     began = cpu.with_session_us()
     for message in batch:
-        claimed = transitions.claim(
+        claimed = claims.claim(
             uuid.UUID(message.message_id), message.generation, lease_s=60, worker="", max_deliveries=5
         )
-        assert isinstance(claimed, transitions.Claimed)
+        assert isinstance(claimed, claims.Claimed)
         assert transitions.settle(claimed)
     return (cpu.with_session_us() - began) / len(batch)
 

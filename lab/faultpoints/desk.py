@@ -23,10 +23,11 @@ from lab.faultpoints.scenario import (
 
 
 def _dead(message_id: UUID) -> int:
-    """Bury a message; returns the id of its letter."""
+    """Make the message a dead letter; returns its id."""
     from outbox import transitions
 
-    assert transitions.bury(message_id, 1, guard="true", error="seeded", exception=RuntimeError("seeded"))
+    failure = transitions.Failure("seeded", RuntimeError("seeded"))
+    assert transitions.dead_letter_worker_failure(message_id, 1, failure, worker=None)
     return int(model("dlq.DeadLetter").objects.get(message_id=str(message_id)).pk)
 
 

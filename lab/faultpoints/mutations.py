@@ -20,14 +20,14 @@ def _bug(name: str, scenario: str, strike: str, caught_by: str, *patches: tuple[
 
 _OUTBOX = (
     _bug("a leased message is claimed again", "witness_runs", "rival", "witness_runs",
-         ("outbox.transitions", "          AND (lease_token IS NULL OR lease_until < clock_timestamp())\n        FOR UPDATE", "        FOR UPDATE")),
+         ("outbox.claims", "          AND (lease_token IS NULL OR lease_until < clock_timestamp())\n        FOR UPDATE", "        FOR UPDATE")),
     _bug("the row lock of a transactional claim is not taken", "witness_once", "rival", "witness_once",
-         ("outbox.transitions", "WHERE {_MINE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
+         ("outbox.claims", "WHERE {LIVE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED", "WHERE message_id = %(id)s"),
          ("outbox.delivery", "    if not settled:", "    if False:")),
     _bug("a late copy's generation is not checked", "witness_flaky", "kill", "witness_flaky",
-         ("outbox.transitions", '_MINE = "message_id = %(id)s AND generation = %(generation)s AND status', '_MINE = "message_id = %(id)s AND status')),
+         ("outbox.sql", 'LIVE = f"message_id = %(id)s AND generation = %(generation)s AND status', 'LIVE = f"message_id = %(id)s AND status')),
     _bug("a retry keeps its generation", "witness_flaky", "kill", "each run has its generation",
-         ("outbox.transitions", "SET status = 'scheduled', generation = generation + 1, {ended}", "SET status = 'scheduled', {ended}")),
+         ("outbox.transitions", "SET status = {SCHEDULED}, generation = generation + 1, {ended}", "SET status = {SCHEDULED}, {ended}")),
     _bug("a deferral counts as an attempt", "witness_deferred", "kill", "witness_deferred",
          ("outbox.transitions", 'error=reason, ended="deliveries = 0,")', 'error=reason, ended="attempts = attempts + 1, deliveries = 0,")')),
     _bug("settled before the effect", "process_order", "kill", _FINAL,
@@ -50,7 +50,7 @@ _OUTBOX = (
     _bug("the valve is removed", "relay", "kill", "relay",
          ("outbox.relay.loop", "min(self._batch, limit - depths[queue])", "self._batch")),
     _bug("two heads of a group are promoted", "deliver", "kill", "a group has one head",
-         ("outbox.relay.queries", "a.status IN ('scheduled', 'pending', 'published') LIMIT 1", "a.status IN ('nothing') LIMIT 1"),
+         ("outbox.groups", "a.status IN {ACTIVE} LIMIT 1", "a.status IN ('nothing') LIMIT 1"),
          without=(("DROP INDEX outbox_one_head_per_group", "CREATE UNIQUE INDEX outbox_one_head_per_group ON outbox_outboxmessage (ordering_key) WHERE status IN ('scheduled', 'pending', 'published') AND NOT ordering_key = ''"),)),
     _bug("the messages of a group do not wait for each other", "deliver_in_order", "rival", "webhooks arrive in order",
          ("webhooks.tasks", 'ordering_key=f"webhook-{subscription.pk}"', 'ordering_key=""')),
@@ -64,10 +64,10 @@ _OUTBOX = (
 )  # fmt: skip
 
 _LETTERS = (
-    _bug("buried without a letter", "witness_wrong", "kill", _PLACE,
+    _bug("dead without a dead letter", "witness_wrong", "kill", _PLACE,
          ("outbox.transitions", '        _hook(\n            "OUTBOX_ON_DEAD",', '        (lambda *args, **kwargs: None)(\n            "OUTBOX_ON_DEAD",')),
-    _bug("buried and recorded in two transactions", "witness_wrong", "kill", _PLACE,
-         ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = 'dead'", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = 'dead'")),
+    _bug("dead and recorded in two transactions", "witness_wrong", "kill", _PLACE,
+         ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {DEAD}", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {{DEAD}}")),
     _bug("a letter is replayed without a claim", "replay", "rival", "replay",
          ("dlq.replay", "    if not claimed:", "    if False:"),
          ("dlq.replay", "            if new_id is None:", "            new_id = new_id or letter.message_id\n            if new_id is None:")),

@@ -17,7 +17,7 @@ from collections import Counter
 from celery import Celery
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from outbox import conf, rows
+from outbox import conf, groups, rows
 from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
@@ -45,7 +45,7 @@ LINGER_S = 0.05
 #: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
 MAX_BACKOFF_S = 15.0
-#: Tries of one message that cannot be sent, while others can, before it is buried. An outage counts none, nor does an
+#: Tries of one message that cannot be sent, while others can, before it is dead-lettered. An outage counts none, nor does an
 #: unusable queue.
 MAX_REFUSALS = 5
 #: A broker that answers for every queue and fails, this often in a row, in taking one queue's batch: it is that queue.
@@ -149,7 +149,7 @@ class Relay:
         began = time.monotonic()
         if began < self._heads_at:
             return 0
-        promoted = queries.promote_heads()
+        promoted = groups.promote_heads()
         if not promoted:
             now = time.monotonic()
             self._heads_at = now + 9 * (now - began)

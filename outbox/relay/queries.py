@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import connection
 
 from outbox import transitions
 from outbox.broker.envelope import Outgoing
@@ -60,53 +60,6 @@ def promote_due(limit: int) -> int:
         """,
         limit=limit,
     )
-
-
-def promote_heads() -> int:
-    """The oldest blocked message of each group without a head becomes its head; a dead head may hold its group.
-
-    Walks the groups by an index skip scan: the cost is that of the groups that wait, not of their messages. The
-    scalar sub-selects and the array keep the planner to that, also where its statistics are old.
-    """
-    try:
-        return _promote_heads()
-    except IntegrityError:
-        # A cancellation has made another message the head meanwhile; the next pass sees it.
-        return 0
-
-
-def _promote_heads() -> int:
-    with transaction.atomic(), connection.cursor() as cursor:
-        # One promoter at a time: two with different snapshots could choose two heads for one group.
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.promote_heads'))")
-        if not cursor.fetchone()[0]:
-            return 0
-        cursor.execute(
-            """
-            WITH RECURSIVE groups AS (
-                SELECT min(ordering_key) AS key FROM outbox_outboxmessage WHERE status = 'blocked'
-                UNION ALL
-                SELECT (SELECT min(ordering_key) FROM outbox_outboxmessage
-                        WHERE status = 'blocked' AND ordering_key > key)
-                FROM groups WHERE key IS NOT NULL
-            ), heads AS (
-                SELECT head.id FROM groups CROSS JOIN LATERAL (
-                    SELECT id, replays FROM outbox_outboxmessage b
-                    WHERE b.status = 'blocked' AND b.ordering_key >= key AND b.ordering_key <= key
-                    ORDER BY b.ordering_key, id LIMIT 1) head
-                WHERE key IS NOT NULL
-                  AND (SELECT true FROM outbox_outboxmessage a WHERE a.ordering_key = key AND a.ordering_key <> ''
-                       AND a.status IN ('scheduled', 'pending', 'published') LIMIT 1) IS NULL
-                  AND (SELECT true FROM outbox_outboxmessage d WHERE d.ordering_key = key AND d.status = 'dead'
-                       AND NOT d.passes_over_dead AND (head.replays = 0 OR d.id < head.id) LIMIT 1) IS NULL
-            )
-            UPDATE outbox_outboxmessage
-            SET status = CASE WHEN deliver_at > clock_timestamp() THEN 'scheduled' ELSE 'pending' END,
-                deliver_at = greatest(deliver_at, clock_timestamp())
-            WHERE status = 'blocked' AND id = ANY(ARRAY(SELECT id FROM heads))
-            """
-        )
-        return cursor.rowcount
 
 
 def mark(queue: str, limit: int) -> list[Outgoing]:
@@ -154,7 +107,7 @@ def revert(batch: Sequence[Outgoing]) -> int:
 
 
 def refuse(message: Outgoing, reason: str, *, max_refusals: int) -> None:
-    """A healthy broker refused this message: pending again, until it has refused often enough to bury it.
+    """A healthy broker refused this message: pending again, or, when it has refused often enough, a dead letter.
 
     Its publishes of this generation are the count, so that an outage of the broker spends none.
     """
@@ -170,12 +123,11 @@ def refuse(message: Outgoing, reason: str, *, max_refusals: int) -> None:
             count=message.publish_count,
         )
         return
-    transitions.bury(
+    transitions.dead_letter_unpublishable(
         uuid.UUID(message.message_id),
         message.generation,
-        guard="started_at IS NULL AND publish_count = %(count)s",
-        count=message.publish_count,
-        error=f"Unpublishable: {reason}",
+        transitions.Failure(f"Unpublishable: {reason}"),
+        publish_count=message.publish_count,
     )
 
 

@@ -15,7 +15,7 @@ from dlq import replay
 from dlq.models import DeadLetter
 from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
-from outbox import stats, totals
+from outbox import groups, stats, totals
 from outbox.models import OutboxMessage, Worker
 from outbox.relay import queries
 from outbox.testing import drain, run_here
@@ -64,7 +64,7 @@ def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_ba
     outbox.enqueue(note.s("never run, and due in a week"), queue="low", delay=7 * 86_400)
     age_all(hours=1, minutes=1)
     assert "repeated_age" not in alert_names(), "it was not run yet"
-    queries.promote_heads()
+    groups.promote_heads()
     (message,) = queries.mark("critical", 1)
     run_here(message.message_id, wire=message.identity(), task=message.task, queue=message.queue)
     snapshot = QueueMonitor().snapshot()
@@ -82,7 +82,7 @@ def test_what_was_not_due_before_has_not_waited() -> None:
     outbox.enqueue_many([note.s("head"), note.s("behind it")], queue="default", ordering_key="g")
     age_all(hours=3)
     replay.replay(DeadLetter.objects.get(message_id=failed).pk)
-    assert queries.promote_due(1) == queries.promote_heads() == 1
+    assert queries.promote_due(1) == groups.promote_heads() == 1
     assert oldest_of(waiting=4) < 60
     (head,) = queries.mark("default", 1)
     run_here(head.message_id, wire=head.identity(), task=head.task, queue=head.queue)

@@ -1,4 +1,4 @@
-"""Which database errors say nothing about the work, so that the work is run again instead of buried."""
+"""Which database errors say nothing about the work, so that the work is run again instead of dead-lettered."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ STOPS: list[Callable[[Process], None]] = [terminate_all, interrupt_all, terminat
 
 
 @on_rabbitmq_in_proof
-def test_a_worker_stopped_with_all_its_processes_more_often_than_a_message_may_be_delivered_buries_nothing() -> (
+def test_a_worker_stopped_with_all_its_processes_more_often_than_a_message_may_be_delivered_dead_letters_nothing() -> (
     None
 ):
     messages = [tasks.until_told_twice_delivered.s("leased"), tasks.until_told_once.s("locked")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from outbox import delivery, stats, transitions
+from outbox import claims, delivery, stats, transitions
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.rows import NewMessage
@@ -25,8 +25,8 @@ NOTE = "tests.support.tasks.note"
 
 def test_a_second_copy_finds_the_first_ones_lease_and_does_nothing() -> None:
     message_id = published()
-    assert isinstance(claim(message_id), transitions.Claimed)
-    assert claim(message_id, worker="w2") == transitions.Refused("leased")
+    assert isinstance(claim(message_id), claims.Claimed)
+    assert claim(message_id, worker="w2") == claims.Refused("leased")
 
 
 def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not_wait() -> None:
@@ -35,8 +35,8 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
 
     def first() -> None:
         with transaction.atomic():
-            claimed = transitions.lock(message_id, 1, frozen_s=60, max_deliveries=5)
-            assert isinstance(claimed, transitions.Claimed)
+            claimed = claims.lock(message_id, 1, frozen_s=60, max_deliveries=5)
+            assert isinstance(claimed, claims.Claimed)
             held.set()
             assert done.wait(20)
             effects.add("a")
@@ -67,7 +67,7 @@ def test_a_run_frozen_past_its_lease_can_neither_settle_nor_leave_children() -> 
     message_id = published()
     frozen = claim(message_id, lease_s=0)
     successor = claim(message_id, worker="w2")
-    assert isinstance(successor, transitions.Claimed)
+    assert isinstance(successor, claims.Claimed)
     child = _child_row()
     assert transitions.settle(frozen, [child]) is False
     assert transitions.retry(frozen, delay_s=0, error="late") is False
@@ -89,8 +89,8 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
     def frozen() -> None:
         try:
             with transaction.atomic():
-                claimed = transitions.lock(message_id, 1, frozen_s=0.3, max_deliveries=5)
-                assert isinstance(claimed, transitions.Claimed)
+                claimed = claims.lock(message_id, 1, frozen_s=0.3, max_deliveries=5)
+                assert isinstance(claimed, claims.Claimed)
                 effects.add("a")
                 held.set()
                 assert go.wait(20)
@@ -101,7 +101,7 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
     with elsewhere(frozen):
         assert held.wait(20)
         # The second copy was published again, so that it claims in a transaction of its own.
-        await_(lambda: isinstance(claim(message_id), transitions.Claimed), "the frozen holder's lock is gone")
+        await_(lambda: isinstance(claim(message_id), claims.Claimed), "the frozen holder's lock is gone")
         go.set()
     assert outcome, "the frozen holder committed"
     assert effects.names() == []
@@ -147,24 +147,24 @@ def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the
         own = published()
         claim(own, worker=heartbeat.identity(pid=102))
         assert worker_failure(message_id=str(own), generation=1, pid=102, **told) == (
-            "rearmed" if ending["lost"] else "dead"
+            "scheduled" if ending["lost"] else "dead"
         )
     finally:
         heartbeat._incarnation = None
 
 
-def test_a_run_that_fails_after_another_has_taken_the_message_buries_nothing_and_reports_nothing(
+def test_a_run_that_fails_after_another_has_taken_the_message_dead_letters_nothing_and_reports_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     message_id = published(tasks.transactional_wrong.s("a"))
-    bury, successors = transitions.bury, []
+    dead_letter_failed, successors = transitions.dead_letter_failed, []
 
     def taken_over_before(*args: Any, **kwargs: Any) -> bool:
         # The failed run's transaction is rolled back, and with it the lock that was its claim.
         successors.append(claim(message_id, worker="w2"))
-        return bury(*args, **kwargs)
+        return dead_letter_failed(*args, **kwargs)
 
-    monkeypatch.setattr(transitions, "bury", taken_over_before)
+    monkeypatch.setattr(transitions, "dead_letter_failed", taken_over_before)
     outcome = run_here(
         str(message_id),
         wire={"generation": 1, "publish": 1},

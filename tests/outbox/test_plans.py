@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from outbox import retention, stats, totals, transitions
+from outbox import groups, retention, stats, totals
 from outbox.relay import queries
 
 pytestmark = pytest.mark.django_db
@@ -84,8 +84,8 @@ def _read(node: dict[str, Any]) -> int:
         pytest.param(lambda: queries.mark("low", 100), 200, id="mark a batch"),
         pytest.param(lambda: queries.promote_due(100), 200, id="promote what is due"),
         # For each group: the key of the next one, its head, and the head's update.
-        pytest.param(queries.promote_heads, 4 * GROUPS, id="promote heads"),
-        pytest.param(lambda: transitions._promote_next("group-1"), 4, id="promote the next"),
+        pytest.param(groups.promote_heads, 4 * GROUPS, id="promote heads"),
+        pytest.param(lambda: groups.promote_next("group-1"), 4, id="promote the next"),
         pytest.param(lambda: queries.unstarted_queues(15), 250, id="where something waits"),
         pytest.param(
             lambda: queries.offer_unstarted("low", seen_empty=True, margin_s=15),

@@ -14,7 +14,7 @@ from pytest_django import Settings
 import outbox
 from dlq.models import DeadLetter
 from lab.stack.pgbouncer import PgBouncer
-from outbox import transitions
+from outbox import claims
 from outbox.checks import check_connections, serious
 from outbox.database import is_not_now
 from outbox.models import OutboxMessage, RelayProcess
@@ -34,7 +34,9 @@ TIMEOUTS_ARE_OFF = (
 )
 
 
-def test_processes_that_share_three_sessions_lose_bury_and_double_no_message(pooler: PgBouncer) -> None:
+def test_processes_that_share_three_sessions_lose_double_and_dead_letter_no_message(
+    pooler: PgBouncer,
+) -> None:
     env = {"DATABASE_URL": pooler.url(), "HOLDFAST_TEST_TICK": "1"}
     names = [f"m{n}" for n in range(300)]
     wrong = [f"w{n}" for n in range(10)]
@@ -118,7 +120,7 @@ def test_a_process_that_could_not_ask_at_its_start_runs_nothing_before_the_timeo
     with through(unprepared_pooler):
         for _ in range(2):
             with pytest.raises(OperationalError, match="lock_timeout and idle_in_transaction") as refused:
-                transitions.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
+                claims.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
             assert is_not_now(refused.value), "the worker waits, and the message is not at fault"
     assert OutboxMessage.objects.get().deliveries == 0
 
@@ -130,7 +132,7 @@ def test_a_session_that_ends_under_a_message_is_not_its_fault(pooler: PgBouncer,
 
     @transaction.atomic
     def run() -> None:
-        transitions.lock(message_id, 0, frozen_s=9, max_deliveries=5)
+        claims.lock(message_id, 0, frozen_s=9, max_deliveries=5)
         {"server": lose_connection, "pooler": pooler.kill}[struck]()
         effects.add("m")
 
@@ -153,7 +155,7 @@ def test_a_message_that_waits_for_a_free_session_in_vain_is_not_at_fault() -> No
             with pytest.raises(
                 (OperationalError, InterfaceError), match=r"query_wait_timeout|closed the connection"
             ) as ended:
-                transitions.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
+                claims.claim(message_id, 0, lease_s=9, worker="", max_deliveries=5)
         assert is_not_now(ended.value)
     assert OutboxMessage.objects.get().deliveries == 0
 

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 import outbox
-from outbox import delivery, transitions
+from outbox import claims, delivery, groups, transitions
 from outbox.models import OutboxMessage, RelayProcess
 from outbox.relay import queries, rescuer
 from outbox.relay.loop import Relay
@@ -38,9 +38,7 @@ def running(message_id: uuid.UUID) -> Iterator[None]:
 
     def run() -> None:
         with transaction.atomic():
-            assert isinstance(
-                transitions.lock(message_id, 1, frozen_s=60, max_deliveries=5), transitions.Claimed
-            )
+            assert isinstance(claims.lock(message_id, 1, frozen_s=60, max_deliveries=5), claims.Claimed)
             held.set()
             assert done.wait(20)
             transaction.set_rollback(True)
@@ -93,7 +91,7 @@ def test_a_mark_does_not_wait_for_the_disk_and_what_follows_it_does() -> None:
 def test_a_redelivered_copy_does_not_wait_for_the_run_and_jump_its_back_off() -> None:
     message_id = published(tasks.note_once.s("a"))
     with running(message_id):
-        assert claim(message_id, worker="w2") == transitions.Refused("leased")
+        assert claim(message_id, worker="w2") == claims.Refused("leased")
         redelivered = {"generation": 1, "publish": 2}
         name = "tests.support.tasks.note_once"
         assert run_here(str(message_id), wire=redelivered, task=name, queue="default") == delivery.SKIPPED
@@ -113,14 +111,14 @@ def test_a_message_that_commits_late_does_not_pass_a_dead_one_of_its_group() -> 
     with elsewhere(late):
         assert begun.wait(20)
         first = outbox.enqueue(tasks.note.s("first"), ordering_key="g")
-        assert queries.promote_heads() == 1
+        assert groups.promote_heads() == 1
         queries.mark("default", 10)
-        assert transitions.bury(first, 1, guard="lease_token IS NULL", error="a bug")
+        assert transitions.dead_letter_worker_failure(first, 1, transitions.Failure("a bug"), worker=None)
         commit.set()
-    assert queries.promote_heads() == 0
+    assert groups.promote_heads() == 0
     assert row(ids[0]).status == "blocked"
-    assert transitions.rearm(first)
-    assert queries.promote_heads() == 1
+    assert transitions.replay(first)
+    assert groups.promote_heads() == 1
 
 
 def test_no_pass_reads_the_whole_table() -> None:
@@ -180,7 +178,7 @@ def test_a_relay_that_stood_still_calls_no_worker_dead(
     monkeypatch.setattr(rescuer.time, "monotonic", lambda: clock[0])
     sweeping = rescuer.Sweeper(Broker(), Faults())
     message_id = published()
-    assert isinstance(claim(message_id), transitions.Claimed)
+    assert isinstance(claim(message_id), claims.Claimed)
     settings.OUTBOX_WORKER_TIMEOUT = 6
     with connection.cursor() as cursor:
         cursor.execute("UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 minute'")

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 import outbox
-from outbox import delivery, transitions
+from outbox import claims, delivery, groups, transitions
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
@@ -44,7 +44,7 @@ def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_publish
     batch = queries.mark("default", 10)
     assert queries.revert(batch) == 1
     claimed = claim(message_id)
-    assert isinstance(claimed, transitions.Claimed)
+    assert isinstance(claimed, claims.Claimed)
     assert queries.mark("default", 10) == [], "a relay took what is running"
     assert transitions.settle(claimed)
 
@@ -61,8 +61,8 @@ def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> No
     wire = {"generation": 1, "publish": 1}
     run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
     assert row(message_id).status == "dead"
-    assert transitions.rearm(message_id)
-    assert not transitions.rearm(message_id), "two operators replayed one message"
+    assert transitions.replay(message_id)
+    assert not transitions.replay(message_id), "two operators replayed one message"
     run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
     assert effects.names() == ["a"], "the original's second copy ran beside the replay"
 
@@ -111,9 +111,9 @@ def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() ->
     with elsewhere(early_but_slow):
         assert inserted.wait(20)
         outbox.enqueue(tasks.ordered.s("first-committed"), ordering_key="g")
-        assert queries.promote_heads() == 1
+        assert groups.promote_heads() == 1
         commit.set()
-    assert queries.promote_heads() == 0, "a second head beside the first"
+    assert groups.promote_heads() == 0, "a second head beside the first"
     assert [m.status for m in staged()] == ["blocked", "pending"]
     drain()
     assert effects.names() == ["first-committed", "first-inserted"]
@@ -151,10 +151,10 @@ def test_what_runs_in_a_transaction_can_not_be_cancelled_and_nobody_waits_for_it
 
     def running() -> None:
         with transaction.atomic():
-            claimed = transitions.lock(message_id, 1, frozen_s=60, max_deliveries=5)
+            claimed = claims.lock(message_id, 1, frozen_s=60, max_deliveries=5)
             held.set()
             assert done.wait(20)
-            assert isinstance(claimed, transitions.Claimed)
+            assert isinstance(claimed, claims.Claimed)
             assert transitions.settle(claimed)
 
     with elsewhere(running):

@@ -1,4 +1,4 @@
-"""A message from enqueueing to its end, in one process: claim, run, retry, defer, settle, bury."""
+"""A message from enqueueing to its end, in one process: claim, run, retry, defer, settle, dead-letter."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_dead_head_holds_its_group_until_it_is_replayed() -> None:
     drain()
     assert effects.names() == ["0"]
     OutboxMessage.objects.filter(message_id=head).update(args=["0-mended"], kwargs={})
-    assert transitions.rearm(head)
+    assert transitions.replay(head)
     drain()
     assert effects.names() == ["0", "0-mended", "1"]
 

@@ -21,7 +21,8 @@ from lab.faultpoints.invariants import violations
 from lab.faultpoints.scenario import FAN_OUT
 from orders.models import DailyTotals, Order, Product
 from orders.services import CannotCancel, cancel_order
-from outbox.models import OPEN, OutboxMessage
+from outbox.models import OutboxMessage
+from outbox.status import OPEN
 from tests.proof.strikes import Strikes
 
 #: What an operator may give up, and what is then not promised any more. Anything else is owed to somebody.

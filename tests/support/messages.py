@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 import outbox
-from outbox import transitions
+from outbox import claims
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from tests.support import tasks
@@ -28,7 +28,7 @@ def published(task: Any = None, **options: Any) -> uuid.UUID:
 
 
 def claim(message_id: uuid.UUID, *, generation: int = 1, lease_s: float = 60, worker: str = "w1") -> Any:
-    return transitions.claim(message_id, generation, lease_s=lease_s, worker=worker, max_deliveries=5)
+    return claims.claim(message_id, generation, lease_s=lease_s, worker=worker, max_deliveries=5)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dlq.models import DeadLetter
 from orders import lifecycle
 from orders.models import Customer, Order
 from orders.services import cancel_order
+from outbox import groups
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
@@ -104,7 +105,7 @@ def test_a_customers_events_are_delivered_in_the_order_in_which_they_happened_al
     complete_and_cancel(order)
     # The first run loses the database's connection; what could run beside it would run before it.
     read = mocker.patch("webhooks.tasks.order_payload", side_effect=OperationalError("connection is lost"))
-    queries.promote_heads()
+    groups.promote_heads()
     (head,) = queries.mark("default", 10)
     run_here(head.message_id, wire=head.identity(), task=head.task, queue=head.queue)
     read.side_effect = order_payload

@@ -1,0 +1,82 @@
+"""Ordered groups: which of the messages that wait for their group may become its head.
+
+One message of an ordering key is active at a time, its head; the others are blocked. After a head's end its successor
+follows in the same transaction (`promote_next`), so that a group does not wait for the relay; the relay's pass
+(`promote_heads`) finds the first message of a group, and whatever the other could not see.
+"""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, connection, transaction
+
+from outbox.prepared import one
+from outbox.rows import WAKE
+from outbox.sql import ACTIVE, BLOCKED, DEAD, DUE
+
+
+def _next_head(key: str) -> str:
+    """SQL for the id of the blocked message that may become the head of the group `key` now; no row if none may.
+
+    The oldest blocked one, unless the group has a head, or holds behind a dead message. That one holds all that are
+    younger, and a replayed message does not wait for what was enqueued after it.
+    Sub-selects of one row each, and a range for an equation, keep the planner to the partial indexes, also where
+    its statistics are old.
+    """
+    return f"""
+        SELECT head.id FROM (
+            SELECT id, replays FROM outbox_outboxmessage b
+            WHERE b.status = {BLOCKED} AND b.ordering_key >= {key} AND b.ordering_key <= {key}
+            ORDER BY b.ordering_key, id LIMIT 1) head
+        WHERE (SELECT true FROM outbox_outboxmessage a WHERE a.ordering_key = {key} AND a.ordering_key <> ''
+               AND a.status IN {ACTIVE} LIMIT 1) IS NULL
+          AND (SELECT true FROM outbox_outboxmessage d WHERE d.ordering_key = {key} AND d.status = {DEAD}
+               AND NOT d.passes_over_dead AND (head.replays = 0 OR d.id < head.id) LIMIT 1) IS NULL
+    """
+
+
+def _promote(heads: str) -> str:
+    return f"""
+        UPDATE outbox_outboxmessage SET status = {DUE}, deliver_at = greatest(deliver_at, clock_timestamp())
+        WHERE status = {BLOCKED} AND id = ANY(ARRAY({heads}))
+    """
+
+
+_PROMOTE_NEXT = f"""
+    WITH next AS ({_promote(_next_head("%(key)s"))} RETURNING id), woken AS ({WAKE})
+    SELECT id, (SELECT count(*) FROM woken) FROM next
+"""
+# Walks the groups by an index skip scan: the cost is that of the groups that wait, not of their messages.
+_PROMOTE_HEADS = f"""
+    WITH RECURSIVE groups AS (
+        SELECT min(ordering_key) AS key FROM outbox_outboxmessage WHERE status = {BLOCKED}
+        UNION ALL
+        SELECT (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED} AND ordering_key > key)
+        FROM groups WHERE key IS NOT NULL
+    ), heads AS (
+        SELECT head.id FROM groups CROSS JOIN LATERAL ({_next_head("key")}) head WHERE key IS NOT NULL
+    )
+    {_promote("SELECT id FROM heads")}
+"""
+
+
+def promote_next(ordering_key: str) -> None:
+    """Make the next message of the group its head, if one may be; in the transaction that ends the head before it.
+
+    Under concurrency the partial unique index decides; the relay's own pass heals what this one could not see.
+    """
+    one(_PROMOTE_NEXT, key=ordering_key)
+
+
+def promote_heads() -> int:
+    """Make the next message of every group its head where one may be; returns of how many groups."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            # One promoter at a time: two with different snapshots could choose two heads for one group.
+            cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.promote_heads'))")
+            if not cursor.fetchone()[0]:
+                return 0
+            cursor.execute(_PROMOTE_HEADS)
+            return cursor.rowcount
+    except IntegrityError:
+        # A cancellation has made another message the head meanwhile; the next pass sees it.
+        return 0

@@ -1,0 +1,46 @@
+"""A message's states as SQL literals, so that each state and each set of states is written once.
+
+The planner uses a partial index only where a query repeats the index's own condition: these are spelled as
+`outbox.models` spells them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from outbox import status
+from outbox.status import Status
+
+
+def _any_of(states: Iterable[Status]) -> str:
+    return "(" + ", ".join(f"'{state}'" for state in states) + ")"
+
+
+SCHEDULED, BLOCKED, PENDING, PUBLISHED, DONE, DEAD, CANCELLED = (f"'{state}'" for state in Status)
+#: Will still run.
+OPEN = _any_of(status.OPEN)
+#: Is the head of its group.
+ACTIVE = _any_of(status.ACTIVE)
+#: Can be claimed: the relay may have published a message although its mark was lost in a crash, or reverted.
+CLAIMABLE = _any_of((Status.PENDING, Status.PUBLISHED))
+#: The row of one copy, `id` and `generation`, while that copy may still run or be running.
+LIVE = f"message_id = %(id)s AND generation = %(generation)s AND status IN {CLAIMABLE}"
+#: The state of a message that waits for nothing but its time.
+DUE = f"CASE WHEN deliver_at > clock_timestamp() THEN {SCHEDULED} ELSE {PENDING} END"
+#: The open messages, one condition for each partial index. Asked for in one condition the planner would use none of
+#: them, and read every row that is done.
+OPEN_BY_INDEX = {
+    "scheduled": f"status = {SCHEDULED}",
+    "blocked": f"status = {BLOCKED}",
+    "pending": f"status = {PENDING}",
+    "published": f"status = {PUBLISHED} AND started_at IS NULL",
+    "running": f"status = {PUBLISHED} AND started_at IS NOT NULL",
+}
+#: The order that each of these indexes has, and no other: who asks for some of its rows in that order reads no others.
+INDEX_ORDER = {
+    "scheduled": "deliver_at",
+    "blocked": "ordering_key, id",
+    "pending": "queue, id",
+    "published": "queue, published_at",
+    "running": "lease_until",
+}
