@@ -10,7 +10,7 @@ from django.utils import timezone
 
 import outbox
 from dlq.models import DeadLetter
-from outbox import delivery
+from outbox import conf
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import run_here, wait_until_settled
@@ -77,7 +77,7 @@ def test_refusals_grow_apart_and_are_a_dead_letter_after_the_grace_period() -> N
     assert 295 < refuse() <= 300
     assert (row(message_id).status, row(message_id).attempts) == ("scheduled", 0)
     assert "unexpected keyword argument 'unknown'" in row(message_id).errors[-1]["error"]
-    since(timedelta(seconds=delivery.skew_grace_s()))
+    since(timedelta(seconds=conf.skew_grace_s()))
     refuse()
     assert row(message_id).status == "dead"
     assert "unexpected keyword" in DeadLetter.objects.get().error
