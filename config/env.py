@@ -111,6 +111,9 @@ VARIABLES: dict[str, Variable] = {
     "RETRY_MINIMUM": Variable("0", "least number of retries of every task that retries; the demo raises it"),
     "ORDERS_MAX_BACKLOG": Variable("100000", "open messages above which new orders are answered 503"),
     "ORDERS_PER_SECOND": Variable("1000", "orders a second that one API key may place; above it 429"),
+    "WAREHOUSE_PER_SECOND": Variable(
+        "50", "calls a second to the warehouse, of all workers together; above it they wait"
+    ),
     "OUTBOX_DEPTH_LIMIT": Variable("2000", "messages the relay keeps in one broker queue at the most"),
     "OUTBOX_BATCH": Variable("500", "messages the relay marks and publishes at once"),
     "OUTBOX_RETENTION": Variable("604800", "seconds that settled messages are kept before pruning"),

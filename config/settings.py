@@ -205,6 +205,7 @@ RETRY_SCALE = env.number("RETRY_SCALE", most=1_000)
 RETRY_MINIMUM = env.integer("RETRY_MINIMUM", least=0)
 ORDERS_MAX_BACKLOG = env.integer("ORDERS_MAX_BACKLOG", least=0, most=1_000_000_000)
 ORDERS_PER_SECOND = env.number("ORDERS_PER_SECOND")
+WAREHOUSE_PER_SECOND = env.number("WAREHOUSE_PER_SECOND")
 WEB_THREADS = env.integer("WEB_THREADS")
 # One a worker process and one a web thread, two a worker's parent (its heartbeat, and what it records), and those of
 # the relay and beat.
@@ -255,7 +256,6 @@ DLQ_NOT_NOW = "outbox.database.is_not_now"
 DLQ_GENERATION_HEADER = "outbox.generation"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
-RESILIENCE_ENQUEUE = "config.wiring.enqueue_unique"
 # More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,
 # minutes in `low`, whose large files are put off once every five minutes. `default` has the webhooks.
 MONITORING_THRESHOLDS = {

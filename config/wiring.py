@@ -10,7 +10,6 @@ from celery.exceptions import NotRegistered
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-import outbox
 from dlq.replay import NotDiscardable, NotReplayable
 from outbox import conf, foreign, heartbeat, transitions
 from outbox.database import About, about, may_pass
@@ -124,15 +123,6 @@ def worker_failure(
     failure = transitions.Failure(error, exception, traceback)
     dead = transitions.dead_letter_worker_failure(known, generation, failure, worker=child)
     return "dead" if dead else "settled"
-
-
-def enqueue_unique(signature: Any, *, dedup_key: str, **options: Any) -> uuid.UUID | None:
-    """Enqueue in the caller's transaction; None when a message with this key is open already."""
-    # Without a transaction of its own it would, inside a running task, be written only when that task settles,
-    # and nobody could say now whether it is a duplicate.
-    with transaction.atomic():
-        message_id = outbox.enqueue(signature, dedup_key=dedup_key, **options)
-        return message_id if OutboxMessage.objects.filter(message_id=message_id).exists() else None
 
 
 def _max_deliveries(task: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import requests
 from django.conf import settings
 
-from resilience.retry import parse_retry_after
+from resilience.retry_after import parse_retry_after
 
 #: Seconds for the connection and for each wait for bytes.
 TIMEOUT_S = 3.0
@@ -76,8 +76,8 @@ def post_json(url: str, data: Mapping[str, Any], *, idempotency_key: str = "") -
     _read(response, deadline)
     status = response.status_code
     if status == 429:
-        asked = response.headers.get("Retry-After")
-        raise RateLimited(url, parse_retry_after(asked) if asked else None)
+        asked = parse_retry_after(response.headers.get("Retry-After"), date=response.headers.get("Date"))
+        raise RateLimited(url, asked)
     if 400 <= status < 500 and status != 408:
         raise Refused(url, status, response.text[:300])
     if not 200 <= status < 300:

@@ -25,6 +25,7 @@ from orders.services import OrderService
 from orders.services.processing import Outcome
 from payments.gateway import GatewayBusy, GatewayUnavailable, InvalidRequest
 from resilience.breaker import retry_after
+from resilience.ratelimit import RateLimitExceeded
 
 #: Wait when a neighbour says "later" without saying when.
 LATER_S = 60.0
@@ -140,9 +141,9 @@ def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
             raise outbox.Defer(wait_s, "the warehouse's circuit is open") from error
         outbox.enqueue(notify_warehouse.s(order_id), delay=wait_s, correlation_id=correlation_id(order_id))
         return {"status": "queued_for_retry", "retry_after": wait_s, "order_id": order_id}
-    except RateLimited as error:
+    except (RateLimited, RateLimitExceeded) as error:
         wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after
-        raise outbox.Defer(wait_s, "the warehouse is busy") from error
+        raise outbox.Defer(wait_s, f"the warehouse takes no more now: {error}") from error
     return {"status": "notified", "order_id": order_id, "answer": answer}
 
 

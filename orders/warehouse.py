@@ -1,4 +1,4 @@
-"""The warehouse's API, behind a circuit breaker."""
+"""The warehouse's API, behind a rate limit and a circuit breaker."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 import requests
 from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
+from django.conf import settings
 
 from orders.clock import scaled
 from orders.models import Order
 from orders.outbound import address, post_json
 from resilience import breaker
+from resilience.ratelimit import rate_limited
 
 FAILURE_THRESHOLD = 5
 RECOVERY_TIMEOUT_S = 30
@@ -22,6 +24,7 @@ def _is_outage(kind: type[Exception], _error: Exception) -> bool:
     return issubclass(kind, (requests.RequestException, OSError, SoftTimeLimitExceeded))
 
 
+@rate_limited("warehouse", per_second=settings.WAREHOUSE_PER_SECOND)
 @breaker.circuit(
     FAILURE_THRESHOLD, scaled(RECOVERY_TIMEOUT_S), expected_exception=_is_outage, name="warehouse"
 )
@@ -29,8 +32,9 @@ def call_external_api(data: Mapping[str, Any], *, idempotency_key: str = "") -> 
     """Ask the warehouse to ship; returns its answer.
 
     After five failures in a row no more is sent for 30 s, and CircuitBreakerError is raised at once: a
-    warehouse that is down must not cost every worker its time, and gets room to recover. Other errors are
-    those of `post_json`.
+    warehouse that is down must not cost every worker its time, and gets room to recover. Above `WAREHOUSE_PER_SECOND`
+    calls a second, of all workers together, RateLimitExceeded is raised at once: what an outage has piled up must not
+    bring the warehouse down again. Other errors are those of `post_json`.
     """
     return post_json(f"{address('WAREHOUSE_URL')}/shipments", data, idempotency_key=idempotency_key)
 

@@ -1,7 +1,7 @@
 """Transactional outbox, inbox and journal for Celery: enqueue in your transaction, run at most once in effect."""
 
 from outbox.context import current
-from outbox.enqueue import emit, enqueue, enqueue_many
+from outbox.enqueue import emit, enqueue, enqueue_many, enqueue_unique
 from outbox.errors import Defer, EnqueueError
 
-__all__ = ["Defer", "EnqueueError", "current", "emit", "enqueue", "enqueue_many"]
+__all__ = ["Defer", "EnqueueError", "current", "emit", "enqueue", "enqueue_many", "enqueue_unique"]

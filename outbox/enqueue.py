@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Task, current_app
 from celery.canvas import Signature
-from django.db import connection
+from django.db import connection, transaction
 
 from outbox import conf, context, payload, rows
 from outbox.errors import EnqueueError, UnknownQueue
@@ -83,6 +83,15 @@ def enqueue_many(
     else:
         rows.insert(new)
     return ids
+
+
+def enqueue_unique(signature: Signature, *, dedup_key: str, **options: Any) -> uuid.UUID | None:
+    """`enqueue`, unless an open message has this `dedup_key`: then None. The options are those of `enqueue`."""
+    # In a transaction of its own: inside a running task it would be written only when that task settles, and whether it
+    # is a duplicate could not be told now.
+    with transaction.atomic():
+        message_id = enqueue(signature, dedup_key=dedup_key, **options)
+        return None if rows.held_key(message_id) is None else message_id
 
 
 def emit(

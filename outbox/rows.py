@@ -96,7 +96,7 @@ def unwritten(
         waiting = new.get(message_id) or children.get(message_id)
         key = waiting.dedup_key if waiting is not None else None
         if waiting is None and row.id_given:
-            key = _held_key(message_id)
+            key = held_key(message_id)
         if key is None:
             new[message_id] = row
         elif not key or key != row.dedup_key or (now and message_id in children):
@@ -104,7 +104,7 @@ def unwritten(
     return list(new.values())
 
 
-def _held_key(message_id: uuid.UUID) -> str | None:
+def held_key(message_id: uuid.UUID) -> str | None:
     """The dedup key that this message holds, '' if it holds none or has ended; None when there is no such message."""
     found = one(
         """

@@ -1,7 +1,17 @@
 """Reliability patterns, one file each, without models and without knowledge of this project.
 
-`breaker.py` and `retry.py` stand alone; `backpressure.py`, `ratelimit.py`, `locks.py` and `dedup.py` need
-`connection.py` beside them. To lift a pattern, copy its file (and `connection.py` where it is imported).
+| file | needs beside it | in use here |
+|---|---|---|
+| `breaker.py`: circuit breaker | nothing | `payments/gateway/calls.py`, `orders/warehouse.py` |
+| `retry_after.py`: the Retry-After header | nothing | `orders/outbound.py`, `webhooks/delivery.py` |
+| `ratelimit.py`: token bucket | `connection.py` | `orders/api/limits.py`, `orders/warehouse.py` |
+| `locks.py`: a lease on a name, with a fencing token | `connection.py` | `payments/billing.py` |
+| `dedup.py`: one job instead of many, recognised repetitions | `connection.py` | `orders/api/limits.py` |
+| `backpressure.py`: admission, bounded queue | `connection.py` | `orders/api/limits.py` |
+| `sentinel.py`: the Redis master behind sentinels | nothing | `config/settings.py` |
+
+To lift a pattern, copy its file and what it needs. None has a required setting; `connection.py` lists them all. Only
+`enqueue_unique` of `dedup.py` needs Django.
 
 None of them guards money. A lock, a limiter and a deduplicator in Redis make wrong things rare; only a
 constraint or a guarded UPDATE in the database makes them impossible.

@@ -1,16 +1,17 @@
-"""Bounded queues: say no at the door, while saying no is still cheap.
+"""Backpressure: refuse new work while the backlog is at its limit, where refusing is still cheap.
 
-`BoundedQueue` is a list in Redis that refuses what exceeds its limit; checking and adding are one script,
-because with a count and then a push a hundred producers all see 99. `Admission` guards a backlog that is
-counted elsewhere, for example the open rows of an outbox, before an HTTP request adds to it.
+`Admission` guards a backlog that is counted elsewhere, for example the open rows of an outbox, before an HTTP request adds
+to it. `BoundedQueue` is a list in Redis that refuses what exceeds its limit; checking and adding are one script, because
+with a count and then a push a hundred producers all see 99.
 
-What is promised: never more than `limit` items. What is not: a popped item is gone when its consumer dies,
-and Redis may lose the list. What must not be lost belongs in a table; this bounds what may be.
+This application has no queue in Redis that a producer could fill: its messages are rows, and the relay's valve
+(`OUTBOX_DEPTH_LIMIT`, outbox/relay/loop.py) is what bounds the broker's queues. `BoundedQueue` is an adapter, kept for the
+name of the pattern and for projects that do push to Redis themselves.
 
-Redis away: `BoundedQueue` fails *closed*, each method raises redis-py's error. The list lives there, so an
-item that was not confirmed was not accepted. (After a timeout it may be there none the less: consumers must
-bear a repetition.) `Admission` does not use Redis; when its count raises, so does `check`, since the same
-database would refuse the work.
+Needs `connection.py` beside it; no setting of its own. Redis down: `BoundedQueue` fails *closed*, each method raises one of
+`connection.UNAVAILABLE`. The list lives there, so an item that was not confirmed was not accepted. (After a timeout it may
+be there none the less: consumers must bear a repetition.) `Admission` does not use Redis; when its count raises, so does
+`check`, since the same database would refuse the work.
 """
 
 import json
@@ -41,7 +42,11 @@ class QueueFull(Exception):
 
 
 class BoundedQueue:
-    """First in, first out, of JSON values, and never more than `limit` of them, whoever pushes."""
+    """A first in, first out queue of JSON values, never more than `limit` of them, however many producers push.
+
+    Not promised: a popped item is gone when its consumer dies, and Redis may lose the list. What must not be lost belongs
+    in a table. `client` is a redis-py client (default: `get_redis()`). Raises ValueError for a limit below 1.
+    """
 
     def __init__(self, name: str, limit: int, *, client: Redis | None = None) -> None:
         if limit < 1:
@@ -87,9 +92,9 @@ class Admission:
         admission = Admission("orders", count=open_messages, limit=50_000)
         admission.check()                       # raises QueueFull: answer 503 with Retry-After
 
-    The count is taken at most once per `recount_every` seconds in a process, because a COUNT in every
-    request would itself be the overload. So the backlog may exceed the limit by what all processes accept
-    in that time.
+    `count` returns the backlog. It is called at most once per `recount_every` seconds (1) in a process, because a COUNT in
+    every request would itself be the overload. So the backlog may exceed the limit by what all processes accept in that
+    time. `retry_after` (5 seconds) is what a refused caller is told to wait.
     """
 
     def __init__(

@@ -1,5 +1,7 @@
 """Circuit breaker: after so many failures in a row, stop calling for a while; then let one call try.
 
+Stands alone: needs the package `circuitbreaker`, neither Django nor Redis, and no setting. Source: Nygard, "Release It!".
+
 A layer over the library `circuitbreaker` (its exception and its registry, so that readers of its
 documentation find what they know) that adds what threads need: counting under a lock, exactly one probe
 while half-open, and results of calls that began before the circuit opened do not close it.
@@ -8,8 +10,8 @@ while half-open, and results of calls that began before the circuit opened do no
     def call_external_api(data): ...
 
 The state is per process, on purpose. Every worker process learns by itself within five calls that the far
-side is away, at the price of five calls a process; a shared state would need a store that may itself be
-away, and one process with a broken route would cut off all others. `states()` therefore lists what *this*
+side is down, at the price of five calls a process; a shared state would need a store that may itself be
+down, and one process with a broken route would cut off all others. `states()` therefore lists what *this*
 process knows.
 """
 
@@ -184,11 +186,14 @@ def circuit(
     name: str | None = None,
     fallback_function: Callable[..., Any] | None = None,
 ) -> Breaker:
-    """A decorator: open after `failure_threshold` failures in a row, for `recovery_timeout` seconds.
+    """A decorator: open after `failure_threshold` failures in a row (5), for `recovery_timeout` seconds (30).
 
     `expected_exception` says what is a failure of the far side: a type, several, or a predicate (type,
-    error) -> bool. `name` identifies the circuit in `states()`; by default it is the function's dotted
-    name.
+    error) -> bool (default: every Exception). `name` identifies the circuit in `states()` (default: the function's
+    dotted name). `fallback_function` is called with the call's arguments instead of raising while the circuit is open.
+
+    A call raises CircuitBreakerError while the circuit is open; `retry_after(error)` says for how long. Raises ValueError
+    for a threshold below 1 or a timeout of 0.
     """
     return Breaker(failure_threshold, recovery_timeout, expected_exception, name, fallback_function)
 

@@ -1,10 +1,16 @@
-"""The Redis client that the patterns share: short timeouts, no hidden retries, one name for "away".
+"""The Redis client that the patterns of this folder share: short timeouts, no hidden retries, one tuple of outage errors.
 
-Reads `settings.REDIS_URL`, and `settings.RESILIENCE_REDIS_TIMEOUT` (seconds, default 1.0). Where the URL is one of sentinels
-(`sentinel.py`, which is only needed then), also `RESILIENCE_REDIS_MASTER`, what they call the master (default `mymaster`),
-and `RESILIENCE_SENTINEL_KWARGS`, how they themselves are connected to (user, password, TLS; default: nothing of it).
+Every setting has a default. Each is a Django setting where Django is installed and configured, else an environment variable:
+
+| name | default | what |
+|---|---|---|
+| `REDIS_URL` | `redis://127.0.0.1:6379/0` | the server; or sentinels, as `sentinel.py` reads them |
+| `RESILIENCE_REDIS_TIMEOUT` | 1.0 | seconds for connecting and for each answer |
+| `RESILIENCE_REDIS_MASTER` | `mymaster` | with sentinels: the master's name there |
+| `RESILIENCE_SENTINEL_KWARGS` | {} | the same: user, password and TLS of their own connections; only in Django |
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +18,12 @@ from functools import lru_cache
 from typing import Any
 
 import redis
-from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
 from redis.retry import Retry
 
-#: What "Redis is away" looks like: unreachable, frozen, loading, a replica after a failover, full, or unable to
-#: save. Anything else (a wrong type, a bug in a script) is a defect, and is not swallowed by any pattern.
+#: The errors of a Redis that is down for its callers: unreachable, frozen, loading, a replica after a failover, full, or
+#: unable to save. Anything else (a wrong type, a bug in a script) is a defect, and no pattern swallows it.
 UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
 
 #: A refusal that redis-py does not recognise: it knows a code at the start of an answer, and up to Redis 6.2 a script's
@@ -27,13 +32,28 @@ UNAVAILABLE = (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError)
 _REFUSAL = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF)\b")
 _REFUSALS = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError, "MISCONF": ReadOnlyError}
 
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: A pattern asks Redis on the way to real work. One second is far above a healthy answer (under 1 ms) and
 #: far below every lease and time limit, so that a frozen Redis slows a task down but never makes it lose
 #: its claim.
 DEFAULT_TIMEOUT_S = 1.0
+DEFAULT_MASTER = "mymaster"
 
 #: A century: what is to be kept longer is a mistake, and Redis refuses times that do not fit its clock.
 MAX_TTL_S = 100 * 365 * 86_400.0
+
+
+def setting(name: str, default: Any) -> Any:
+    """The Django setting `name`, else the environment variable of that name, else `default`."""
+    try:
+        from django.conf import settings
+        from django.core.exceptions import ImproperlyConfigured
+    except ImportError:
+        return os.environ.get(name, default)
+    try:
+        return getattr(settings, name, default)
+    except ImproperlyConfigured:  # Installed, and not used by this process.
+        return os.environ.get(name, default)
 
 
 def get_redis() -> redis.Redis:
@@ -42,9 +62,9 @@ def get_redis() -> redis.Redis:
     The first command connects, and raises one of `UNAVAILABLE` after the timeout.
     """
     return _build(
-        settings.REDIS_URL,
-        getattr(settings, "RESILIENCE_REDIS_TIMEOUT", DEFAULT_TIMEOUT_S),
-        getattr(settings, "RESILIENCE_REDIS_MASTER", "mymaster"),
+        setting("REDIS_URL", DEFAULT_URL),
+        float(setting("RESILIENCE_REDIS_TIMEOUT", DEFAULT_TIMEOUT_S)),
+        setting("RESILIENCE_REDIS_MASTER", DEFAULT_MASTER),
     )
 
 
@@ -80,7 +100,7 @@ def _build(url: str, timeout_s: float, master_name: str) -> redis.Redis:
     if url.startswith("sentinel:"):
         from .sentinel import SentinelPool
 
-        asked = getattr(settings, "RESILIENCE_SENTINEL_KWARGS", {})
+        asked = setting("RESILIENCE_SENTINEL_KWARGS", {})
         make_pool = SentinelPool
         # None: redis-py would ask a sentinel that is down eleven times before it asks the next one.
         kwargs = {**options, "retry": None, **asked}

@@ -1,20 +1,20 @@
-"""A lease on a name: of all workers, one at a time runs the body for `kind` and `id`.
+"""Distributed lock, as a lease on a name: of all workers, one at a time runs the body for `kind` and `id`.
 
     with task_lock("user_id", customer_id, ttl=60) as lock:        # Redis key lock:user_id:<customer_id>
         bill(customer_id, fence=lock.fence)
 
 If it is held, `LockHeld` says when to come back: release the job to the queue (`raise
-Defer(error.retry_after)`), do not wait in the worker.
+Defer(error.retry_after)`), do not wait in the worker. Needs `connection.py` beside it; no setting of its own.
 
 Why money needs a database constraint besides. A lock that survives its holder's death must expire, and a
-holder that is frozen past the expiry (SIGSTOP, a VM pause, a long collection) wakes up believing that it
-still holds it; Redis also forgets on FLUSHALL and may lose the newest writes in a failover. In each case
+holder that is frozen past the expiry (SIGSTOP, a VM pause, a long collection) goes on as if it
+still held it; Redis also forgets on FLUSHALL and may lose the newest writes in a failover. In each case
 two bodies run. So the lock only saves wasted work; what makes the second effect impossible is the unique
 constraint on (customer, period), or an UPDATE that says `WHERE fence < lock.fence`: the fencing token grows
 with each acquisition, hence a late writer carries the smaller one and changes no row. (Kleppmann, "How to
 do distributed locking", 2016.)
 
-Redis away: fails *closed*. Nobody can know who is inside, so nobody enters: `LockUnavailable`, which is a
+Redis down: fails *closed*. Whether the lock is held cannot be known, so it is not given: `LockUnavailable`, which is a
 `LockHeld`.
 """
 
@@ -73,7 +73,7 @@ class LockHeld(Exception):
 
 
 class LockUnavailable(LockHeld):
-    """Redis did not answer, so nobody can say who holds the lock, and nobody enters."""
+    """Redis did not answer, so whether the lock is held is not known, and it is not given."""
 
 
 class LockLost(Exception):
@@ -93,7 +93,7 @@ class TaskLock:
     def extend(self, ttl: float | None = None) -> None:
         """Let the lease end `ttl` seconds from now (default: as long as at first).
 
-        Raises LockLost when it has already run out, and one of `UNAVAILABLE` when Redis is away; the lease
+        Raises LockLost when it has already run out, and one of `UNAVAILABLE` when Redis is down; the lease
         then ends when it would have ended.
         """
         ttl = self.ttl if ttl is None else ttl
@@ -107,10 +107,10 @@ class TaskLock:
 
 @contextmanager
 def task_lock(kind: str, id: object, ttl: float = 60.0, *, client: Redis | None = None) -> Iterator[TaskLock]:
-    """Hold `lock:<kind>:<id>` for the body, for at most `ttl` seconds unless extended. Does not wait.
+    """Hold `lock:<kind>:<id>` for the body, for at most `ttl` seconds (60) unless extended. Does not wait.
 
-    Raises LockHeld (with `retry_after`) when another holds it, LockUnavailable when Redis is away. Choose a
-    ttl above the body's time limit: a body that outlives it runs beside the next holder.
+    Raises LockHeld (with `retry_after`) when another holds it, LockUnavailable when Redis is down, ValueError for a ttl
+    that is not positive. Choose a ttl above the body's time limit: a body that outlives it runs beside the next holder.
     """
     lock = _acquire(client or get_redis(), kind, id, ttl)
     try:

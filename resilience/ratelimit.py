@@ -4,19 +4,28 @@ One bucket per name (a task name, an API, a customer) is one hash in Redis, and 
 script, so two workers can never spend the same token. The time is Redis's own (`TIME`): a worker whose
 clock is two hours ahead neither fills the bucket for everybody nor starves.
 
-    bucket = TokenBucket(max_per_second=10)
-    permit = bucket.acquire("orders.tasks.sync_to_crm")
-    if not permit:
-        raise Defer(permit.wait_seconds, "rate limited")      # give the slot back, do not sleep in the worker
+    @rate_limited("crm", per_second=10)                       # RateLimitExceeded instead of a call, with `retry_after`
+    def send_to_crm(record): ...
 
-Redis away: fails *open* by default. The limiter spares the far side, whose own 429 still stops us; failing
+    permit = TokenBucket(max_per_second=10).acquire("orders-api-key-7")       # or by hand
+    if not permit: ...                                        # after permit.wait_seconds
+
+In a task the refusal becomes a deferral: `raise Defer(error.retry_after)` gives the worker back and spends no attempt;
+sleeping would block it. Celery's own `rate_limit` counts in each worker by itself, and this over all of them.
+
+Needs `connection.py` beside it; no setting of its own. Source: the token bucket of traffic shaping (Turner, 1986).
+
+Redis down: fails *open* by default. The limiter spares the far side, whose own 429 still stops us; failing
 closed would turn the loss of a cache into the loss of all work. `fail_open=False` where exceeding the limit
 costs money.
 """
 
+import functools
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from redis import Redis
 
@@ -24,7 +33,10 @@ from .connection import UNAVAILABLE, get_redis, run_script
 
 logger = logging.getLogger(__name__)
 
-#: What a refused caller is told to wait while Redis is away and the bucket fails closed.
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What a refused caller is told to wait while Redis is down and the bucket fails closed.
 UNAVAILABLE_WAIT_S = 1.0
 
 # KEYS: bucket. ARGV: tokens per second, burst, tokens wanted. Answer: {allowed, milliseconds to wait}. A
@@ -50,6 +62,15 @@ return {allowed, wait}
 """
 
 
+class RateLimitExceeded(Exception):
+    """The bucket is empty and nothing was called; a token is there after `retry_after` seconds."""
+
+    def __init__(self, name: str, retry_after: float) -> None:
+        super().__init__(f"rate limit of {name} reached, retry in {retry_after:.1f} s")
+        self.name = name
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True)
 class Permit:
     """The bucket's answer: true when allowed; else a retry cannot succeed before `wait_seconds`."""
@@ -65,8 +86,9 @@ class TokenBucket:
     """A limit of `max_per_second` on average and `burst` at once, counted separately for each name.
 
     In any window of t seconds at most burst + t * max_per_second tokens are given out for one name. `burst`
-    defaults to one second's worth, and at least 1. Raises ValueError for a rate or burst that lets nothing
-    by, or everything.
+    defaults to one second's worth, and at least 1. `fail_open` (True) says whether work goes on while Redis is down;
+    `client` is a redis-py client (default: `get_redis()`). Raises ValueError for a rate or burst that lets nothing by, or
+    everything.
     """
 
     def __init__(
@@ -100,7 +122,30 @@ class TokenBucket:
             )
         except UNAVAILABLE as error:
             logger.warning(
-                "rate limit %s: Redis is away, %s: %s", name, "let by" if self.fail_open else "held", error
+                "rate limit %s: Redis is down, %s: %s", name, "let by" if self.fail_open else "held", error
             )
             return Permit(self.fail_open, 0.0 if self.fail_open else UNAVAILABLE_WAIT_S)
         return Permit(bool(allowed), wait_ms / 1000)
+
+
+def rate_limited(
+    name: str, *, per_second: float, burst: float | None = None, fail_open: bool = True
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: each call takes a token of the bucket `name`; without one it raises RateLimitExceeded at once.
+
+    The options are those of `TokenBucket`. Put it outside of a circuit breaker: a call that was never made says nothing
+    about the far side.
+    """
+    bucket = TokenBucket(per_second, burst, fail_open=fail_open)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            permit = bucket.acquire(name)
+            if not permit:
+                raise RateLimitExceeded(name, permit.wait_seconds)
+            return function(*args, **kwargs)
+
+        return limited
+
+    return decorate

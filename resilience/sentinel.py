@@ -1,4 +1,4 @@
-"""Connections to the Redis master that sentinels name, after a failover to the new one.
+"""Connections to the Redis master that sentinels name, after a failover to the new one. Stands alone, reads no setting.
 
 `sentinel://user:password@host:26379/0;sentinel://host:26379`: user, password and database are those of the master and stand
 in the first URL, as kombu reads it; each URL adds a sentinel. With a query (`?socket_timeout=0.5`) as redis-py knows it.

@@ -19,7 +19,7 @@ from typing import Any
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from outbox.database import patiently
-from resilience.retry import parse_retry_after
+from resilience.retry_after import parse_retry_after
 from webhooks import transport
 from webhooks.errors import (
     DeliveryInFlight,

@@ -2,6 +2,7 @@
 long.
 """
 
+import logging
 from functools import lru_cache
 
 from django.conf import settings
@@ -10,13 +11,22 @@ from orders.api.problems import busy
 from orders.models import ApiKey
 from outbox.stats import backlog
 from resilience.backpressure import Admission, QueueFull
+from resilience.dedup import is_duplicate
 from resilience.ratelimit import TokenBucket
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two log lines about one key.
+REPORT_EVERY_S = 60.0
 
 
 def check_rate(key: ApiKey) -> None:
     """Take one of the key's tokens; raises a 429 problem when it places more than `ORDERS_PER_SECOND`."""
     permit = TokenBucket(settings.ORDERS_PER_SECOND).acquire(f"orders-api-key-{key.pk}")
     if not permit:
+        # Once a minute for a key: a line for each refusal would fill the log while it is needed most.
+        if not is_duplicate(f"rate-limited-{key.pk}", ttl=REPORT_EVERY_S):
+            logger.warning("API key %s places more than ORDERS_PER_SECOND orders", key.pk)
         raise busy(
             429,
             "rate_limited",

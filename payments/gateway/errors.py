@@ -9,17 +9,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import stripe
 
-from resilience.retry import RETRY_AFTER_MINIMUM_S
+from resilience.retry_after import parse_retry_after
 
-#: A mistaken or hostile header must not park an order for days.
-RETRY_AFTER_MAX_SECONDS = 3600.0
 #: When the twin of a request that is in flight has probably ended.
 IN_FLIGHT_SECONDS = 1.0
 #: An answer's body can be a whole HTML page of a proxy; the log and the dead letter need its beginning.
@@ -101,17 +98,6 @@ def redact(text: str) -> str:
     return _SECRET.sub("***", text)[:MESSAGE_MAX_CHARACTERS]
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """The `Retry-After` header in seconds, within 1..3600; None if it is absent or not a number."""
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    if not math.isfinite(seconds):
-        return None
-    return min(max(seconds, RETRY_AFTER_MINIMUM_S), RETRY_AFTER_MAX_SECONDS)
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """Turns what the `stripe` client raises into the kinds above.
@@ -131,7 +117,8 @@ def translated() -> Iterator[None]:
 def _translate(error: stripe.StripeError) -> GatewayError:
     reference = f" [{error.request_id}]" if error.request_id else ""
     message = redact(f"{type(error).__name__}: {error.user_message}") + reference
-    retry_after = retry_after_seconds(error.headers or {})
+    headers = error.headers or {}
+    retry_after = parse_retry_after(headers.get("retry-after"), date=headers.get("date"))
     if isinstance(error, stripe.CardError):
         # Both are in the body's error object; the more precise one is the bank's.
         code = getattr(error.error, "decline_code", None) or error.code or "card_declined"
@@ -155,7 +142,7 @@ def _translate(error: stripe.StripeError) -> GatewayError:
     if isinstance(error, stripe.IdempotencyError):
         return InvalidRequest(message)
     # Connection errors, 5xx, bodies that are no JSON, statuses nobody documented: all of them are ambiguous.
-    replayed = (error.headers or {}).get("idempotent-replayed", "").lower() == "true"
+    replayed = headers.get("idempotent-replayed", "").lower() == "true"
     return GatewayUnavailable(message, retry_after, replayed=replayed)
 
 

@@ -11,6 +11,7 @@ from orders.api import limits
 from orders.api.problems import busy
 from orders.models import ApiKey, Order
 from outbox.testing import clear
+from resilience.dedup import release, seen_key
 from tests.orders.conftest import Caller, body
 from tests.orders.test_api import problem
 
@@ -29,6 +30,16 @@ def test_key_that_places_too_fast_is_a_429_and_others_are_served(api: Caller, se
     assert int(limited[0]["Retry-After"]) >= 1
     assert Order.objects.count() == 6 - len(limited)
     assert Caller(ApiKey.issue("other")[1]).post(body()).status_code == 202
+
+
+def test_key_that_places_too_fast_is_named_in_the_log_once(
+    api: Caller, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ORDERS_PER_SECOND = 0.001
+    release(seen_key(f"rate-limited-{ApiKey.objects.get().pk}"))
+    answers = [api.post(body(), key=f"key-{number}").status_code for number in range(5)]
+    assert answers.count(429) >= 4
+    assert sum("ORDERS_PER_SECOND" in line for line in caplog.messages) == 1
 
 
 @pytest.mark.parametrize(("wait_s", "told"), [(0, "1"), (0.2, "1"), (2.0, "2"), (2.4, "3")])

@@ -22,6 +22,7 @@ from orders.tasks import (
     update_inventory,
 )
 from outbox.testing import staged
+from resilience.connection import get_redis
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import place, settle, units
 
@@ -62,6 +63,19 @@ class TestCallingTheWarehouse:
         mocker.patch("orders.warehouse.call_external_api", side_effect=[*refused, {"id": 1}])
         message = settle(notify_warehouse, completed.id)
         assert (message.status, message.attempts) == ("done", 1)
+
+    def test_message_above_the_warehouses_rate_comes_back_without_a_call_and_spends_no_attempt(
+        self, completed: Order, mocker: MockerFixture
+    ) -> None:
+        call = mocker.patch("requests.post", return_value=MagicMock(status_code=200, json=dict))
+        seconds, microseconds = get_redis().time()
+        # Five tokens short: a tenth of a second without one.
+        empty = {"tokens": "-5", "at": str(seconds * 1000 + microseconds / 1000)}
+        get_redis().hset("ratelimit:warehouse", mapping=empty)
+        message = settle(notify_warehouse, completed.id)
+        assert (message.status, message.attempts, call.call_count) == ("done", 1, 1)
+        assert message.generation > 1
+        assert "rate limit of warehouse reached" in str(message.errors)
 
     def test_shipment_is_in_the_warehouse_once_whatever_it_answers(
         self, completed: Order, sandbox_settings: RunningSandbox

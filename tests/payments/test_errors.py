@@ -5,29 +5,33 @@ from __future__ import annotations
 import pickle
 
 import pytest
+import stripe
 
-from payments.gateway.errors import CardDeclined, GatewayBusy, redact, retry_after_seconds
+from payments.gateway.errors import CardDeclined, GatewayBusy, redact, translated
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
+    ("headers", "seconds"),
     [
-        ("7", 7.0),
-        ("1.5", 1.5),
-        ("0", 1.0),
-        ("-3", 1.0),
-        ("999999", 3600.0),
-        ("nan", None),
-        ("inf", None),
-        ("soon", None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0"}, 1.0),
+        ({"retry-after": "999999"}, 3600.0),
+        (
+            {"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"},
+            30.0,
+        ),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({}, None),
     ],
 )
-def test_retry_after_is_a_bounded_number_of_seconds_or_nothing(header: str, seconds: float | None) -> None:
-    assert retry_after_seconds({"retry-after": header}) == seconds
-
-
-def test_no_retry_after_is_nothing() -> None:
-    assert retry_after_seconds({}) is None
+def test_a_busy_gateways_retry_after_is_a_bounded_number_of_seconds_or_nothing(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    with pytest.raises(GatewayBusy) as raised, translated():
+        raise stripe.RateLimitError("slow down", http_status=429, headers=headers)
+    assert raised.value.retry_after == seconds
 
 
 @pytest.mark.parametrize(

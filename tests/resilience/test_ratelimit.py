@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from resilience.ratelimit import TokenBucket
+from resilience.ratelimit import RateLimitExceeded, TokenBucket, rate_limited
 from tests.support.processes import await_
 
 
@@ -112,3 +112,20 @@ def test_without_redis_a_limiter_that_must_hold_refuses_and_names_a_wait(name: s
     refused = TokenBucket(10, fail_open=False, client=absent_redis).acquire(name)
     assert not refused
     assert refused.wait_seconds > 0
+
+
+def test_a_limited_function_is_not_called_above_its_rate_and_the_error_says_when_to_come_back(
+    name: str,
+) -> None:
+    calls: list[int] = []
+
+    @rate_limited(name, per_second=0.1, burst=2)
+    def call(number: int) -> int:
+        calls.append(number)
+        return number
+
+    assert [call(1), call(number=2)] == [1, 2]
+    with pytest.raises(RateLimitExceeded) as refused:
+        call(3)
+    assert calls == [1, 2]
+    assert 9.5 < refused.value.retry_after <= 10.0
