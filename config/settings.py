@@ -226,12 +226,6 @@ OUTBOX_SKEW_GRACE = env.number("OUTBOX_SKEW_GRACE", least=0)
 # to the broker is a dead letter.
 OUTBOX_FOREIGN_TASKS: tuple[str, ...] = ()
 OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
-OUTBOX_ON_DEAD = "dlq.record.on_dead"
-OUTBOX_ON_RESOLVED = "dlq.record.on_resolved"
-OUTBOX_ON_CANCELLED = "dlq.record.on_cancelled"
-OUTBOX_MASK = "dlq.masking.masked"
-OUTBOX_ARGUMENTS = "dlq.call.arguments"
-OUTBOX_REPLAY_HEADER = "dlq-replay"
 OUTBOX_EVENTS = {
     "order.completed": [
         "orders.tasks.send_receipt",
@@ -248,12 +242,6 @@ OUTBOX_EVENTS = {
     "order.refund_due": ["payments.tasks.refund_order"],
     "gateway.event_received": ["payments.tasks.apply_gateway_event"],
 }
-DLQ_PUBLISHER = "config.wiring.republish"
-DLQ_ADOPTER = "config.wiring.adopt"
-DLQ_DISCARDER = "config.wiring.discard"
-DLQ_JOURNAL = "config.wiring.worker_failure"
-DLQ_NOT_NOW = "outbox.database.is_not_now"
-DLQ_GENERATION_HEADER = "outbox.generation"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
 # More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,

@@ -7,75 +7,67 @@ from typing import Any
 from celery import current_app, signals
 from celery.utils.imports import symbol_by_name
 from django.apps import apps
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.exceptions import ImproperlyConfigured
 
-from dlq import conf
-from dlq.message import REPLAY_HEADER
-
-#: What is one wiring: the setting, what goes wrong without it, and what it is to be.
-_WIRING = {
-    "DLQ_JOURNAL": (
-        "the journal would not hear of what ended badly in a worker's parent, and skip a replay of it",
-        "the dotted path of f(*, message_id, generation, exception, error, traceback, lost, pid)",
-    ),
-    "DLQ_PUBLISHER": (
-        "no dead letter of the journal could be replayed",
-        "the dotted path of f(letter, *, retries)",
-    ),
-    "DLQ_DISCARDER": (
-        "a discarded message would hold its group for ever",
-        "the dotted path of f(letter)",
-    ),
-    "DLQ_GENERATION_HEADER": (
-        "a message of the journal would be taken for one that has none",
-        "the header with the message's generation, such as 'outbox.generation'",
-    ),
-}
-_HOOKS = ("DLQ_JOURNAL", "DLQ_PUBLISHER", "DLQ_DISCARDER", "DLQ_NOT_NOW")
+from dlq import conf, journal
 
 
 @register(Tags.compatibility)
-def check_wiring(**_: Any) -> list[CheckMessage]:
-    """All that ties dead letters to a journal, or nothing of it; with the outbox installed, all."""
-    given = {name for name in _WIRING if getattr(settings, name, None)}
-    together = "outbox" in apps.app_configs
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """Each setting has a value that can be used."""
     problems: list[CheckMessage] = []
-    if given or together:
-        because = "outbox is installed" if together else f"{min(given)} is"
-        problems += [
-            Error(f"{name} is not set, but {because}: {consequence}. Set it to {what}", id="dlq.E001")
-            for name, (consequence, what) in _WIRING.items()
-            if name not in given
-        ]
-    replay_header = getattr(settings, "OUTBOX_REPLAY_HEADER", None)
-    if together and replay_header not in (None, "", REPLAY_HEADER):
-        problems.append(
-            Error(
-                f"OUTBOX_REPLAY_HEADER must be {REPLAY_HEADER!r}, not {replay_header!r}: the outbox would not know a"
-                " replay, and its dead letter stay under replay",
-                id="dlq.E002",
-            )
-        )
-    return problems
-
-
-@register(Tags.compatibility)
-def check_paths(**_: Any) -> list[CheckMessage]:
-    """Each dotted path leads to something that can be called."""
-    paths = {name: getattr(settings, name, None) for name in _HOOKS}
-    for queue, path in getattr(settings, "DLQ_HANDLERS", {}).items():
-        paths[f"DLQ_HANDLERS[{queue!r}]"] = path
-    problems: list[CheckMessage] = []
-    for name, path in paths.items():
+    for read in conf.ALL:
         try:
-            if path:
-                conf.resolve(path)
+            read()
+        except ImproperlyConfigured as error:
+            problems.append(Error(str(error), id="dlq.E005"))
+    if problems:
+        return problems
+    for queue, path in conf.handlers().items():
+        try:
+            conf.resolve(path)
         except Exception as error:  # Importing it may raise anything.
+            problem = f"{type(error).__name__}: {error}"
             problems.append(
-                Error(f"{name} = {path!r} cannot be used: {type(error).__name__}: {error}", id="dlq.E003")
+                Error(f"DLQ_HANDLERS[{queue!r}] = {path!r} cannot be used: {problem}", id="dlq.E003")
             )
     return problems
+
+
+@register(Tags.compatibility)
+def check_journal(**_: Any) -> list[CheckMessage]:
+    """The journal can be used, and keeps its dead letters here: of half a wiring each half is as wrong."""
+    try:
+        name = conf.journal()
+    except ImproperlyConfigured:
+        return []  # `check_settings` says so.
+    if name is None:
+        return []
+    setting = f"DLQ_JOURNAL = {name!r}"
+    if not apps.is_installed(name):
+        return [Error(f"{setting} is not in INSTALLED_APPS", id="dlq.E001")]
+    try:
+        hooks = journal.hooks()
+        missing = [each for each in journal.NEEDED if not hasattr(hooks, each)]
+        dead_letters = None if missing else hooks.dead_letters()
+    except Exception as error:  # Importing it may raise anything.
+        problem = f"{type(error).__name__}: {error}"
+        return [Error(f"{setting} cannot be used, {name}.dlq_hooks: {problem}", id="dlq.E002")]
+    if missing:
+        return [
+            Error(f"{setting} cannot be used, {name}.dlq_hooks has no {', '.join(missing)}", id="dlq.E002")
+        ]
+    if dead_letters != "dlq":
+        return [
+            Error(
+                f"{setting}, but it keeps its dead letters in {dead_letters!r} and not in 'dlq' (OUTBOX_DEAD_LETTERS): a"
+                " message that is dead would be no dead letter, and one whose replay succeeded stay open. Set both, or"
+                " neither",
+                id="dlq.E001",
+            )
+        ]
+    return []
 
 
 @register(Tags.compatibility, deploy=True)
@@ -103,7 +95,7 @@ def check_worker(**_: Any) -> list[CheckMessage]:
 
 def serious(*, runs_tasks: bool = False) -> list[str]:
     """What must stop a process at its start, one line each."""
-    problems = [*check_wiring(), *check_paths(), *(check_worker() if runs_tasks else ())]
+    problems = [*check_settings(), *check_journal(), *(check_worker() if runs_tasks else ())]
     return [f"{problem.id}: {problem.msg}" for problem in problems]
 
 

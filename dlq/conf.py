@@ -1,74 +1,79 @@
-"""The settings that dlq/ reads: all it needs from outside itself, as dotted paths. All are optional.
+"""Every setting that dead letters read. Each has a default, so that none is required.
 
-`DLQ_JOURNAL`: f(*, message_id, generation, exception, error, traceback, lost, pid), asked first when a message ends badly
-    in a worker's parent; `pid` is the child that had it, or None. Returns "settled", "scheduled" or "dead" when a journal
-    has dealt with it, None when it has no such message.
-`DLQ_GENERATION_HEADER`: the message header that tells the runs of one journalled message apart ("generation"); "a.b" is
-    key b of header a. A message without it has no journal.
-`DLQ_PUBLISHER`: f(letter, *, retries), runs the journalled message of a dead letter again, with at most so many retries
-    (None: as its task says); called in the transaction that claims the dead letter. Returns its id, or None when there is
-    no dead message of this id.
-`DLQ_ADOPTER`: f(letter, *, args, kwargs, retries), makes the message of a dead letter without a journal one of the journal,
-    when it is sent again; called in the transaction that claims the dead letter. Returns its id, or None when the message is
-    to be published as it was.
-`DLQ_DISCARDER`: f(letter), tells the journal that the message will never run; called in the transaction that closes the
-    dead letter.
-`DLQ_HANDLERS`: queue -> callable that replays a dead letter which was added without a task.
-`DLQ_MAX_LOST_RUNS`: runs of a message without a journal that may take their process down before it is dead (3).
-`DLQ_NOT_NOW`: f(exception), whether an error of the database says nothing about what was to be written, so that writing
-    it is right later; by default every OperationalError and InterfaceError.
-`DLQ_MAX_MESSAGE_BYTES`: the largest body that a worker takes, as received and decompressed (1,048,576). A larger one is a
-    dead letter with its size, its digest and its first bytes.
-`DLQ_UNDELIVERABLE`: the queue to which RabbitMQ's dead-letter exchange sends what it gives up.
+They are Django settings, read at each use; nothing else in this folder reads settings or the environment. A value of the
+wrong kind raises `ImproperlyConfigured`, and is an error of `manage.py check`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+from django.apps import apps
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+Read = TypeVar("Read", bound=Callable[[], Any])
 
-def hook(name: str) -> Callable[..., Any] | None:
-    """The callable that the setting names, or None when it is not set."""
-    path = getattr(settings, name, None)
-    return resolve(path) if path else None
+#: One function for each setting; the system check calls all of them.
+ALL: list[Callable[[], Any]] = []
+
+
+def _setting(read: Read) -> Read:
+    ALL.append(read)
+    return read
+
+
+@_setting
+def journal() -> str | None:
+    """`DLQ_JOURNAL`: the app that keeps messages in a journal, see `dlq.journal`.
+
+    Default: "outbox" where that is installed, else None: every message is the broker's, and is kept whole.
+    """
+    name = getattr(settings, "DLQ_JOURNAL", "outbox" if apps.is_installed("outbox") else None)
+    if name is not None and not isinstance(name, str):
+        raise _wrong("DLQ_JOURNAL", "the name of an app, or None", name)
+    return name or None
+
+
+@_setting
+def handlers() -> Mapping[str, str]:
+    """`DLQ_HANDLERS`: queue -> dotted path of what replays a dead letter that was added without a task. Default: {}."""
+    given = getattr(settings, "DLQ_HANDLERS", {})
+    if not isinstance(given, Mapping) or not all(isinstance(path, str) for path in given.values()):
+        raise _wrong("DLQ_HANDLERS", "a dict of a queue's name and a dotted path", given)
+    return given
+
+
+@_setting
+def max_lost_runs() -> int:
+    """`DLQ_MAX_LOST_RUNS`: runs that may take their process down before a message without a journal is dead. Default: 3."""
+    return _whole("DLQ_MAX_LOST_RUNS", 3)
+
+
+@_setting
+def max_message_bytes() -> int:
+    """`DLQ_MAX_MESSAGE_BYTES`: the largest body that a worker takes, as received and decompressed. Default: 1048576.
+
+    A larger one is a dead letter with its size, its digest and its first bytes.
+    """
+    return _whole("DLQ_MAX_MESSAGE_BYTES", 1024 * 1024)
+
+
+@_setting
+def undeliverable() -> str:
+    """`DLQ_UNDELIVERABLE`: the queue to which RabbitMQ dead-letters what it gives up. Default: "undeliverable"."""
+    name = getattr(settings, "DLQ_UNDELIVERABLE", "undeliverable")
+    if not isinstance(name, str) or not name:
+        raise _wrong("DLQ_UNDELIVERABLE", "the name of a queue", name)
+    return name
 
 
 def handler(queue: str) -> Callable[..., Any] | None:
-    """The callable that replays letters of `queue` that have no task, or None."""
-    path = getattr(settings, "DLQ_HANDLERS", {}).get(queue)
+    """The callable that replays dead letters of `queue` that have no task, or None."""
+    path = handlers().get(queue)
     return resolve(path) if path else None
-
-
-def is_not_now(error: BaseException) -> bool:
-    """Whether the database could not write now, whatever was to be written."""
-    judge = hook("DLQ_NOT_NOW")
-    return bool(judge(error)) if judge else isinstance(error, (OperationalError, InterfaceError))
-
-
-def max_lost_runs() -> int:
-    return int(getattr(settings, "DLQ_MAX_LOST_RUNS", 3))
-
-
-def max_message_bytes() -> int:
-    return int(getattr(settings, "DLQ_MAX_MESSAGE_BYTES", 1024 * 1024))
-
-
-def generation_path() -> list[str]:
-    """The header that says which run of a journalled message this is, and the keys within it."""
-    return str(getattr(settings, "DLQ_GENERATION_HEADER", "generation")).split(".")
-
-
-def generation(headers: dict[str, Any]) -> int | None:
-    """Which run of a journalled message this is; None for a message that has none (or a broken one)."""
-    value: Any = headers
-    for key in generation_path():
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def resolve(path: str) -> Callable[..., Any]:
@@ -84,3 +89,14 @@ def resolve(path: str) -> Callable[..., Any]:
     if not callable(found):
         raise TypeError(f"{path} is not callable")
     return found
+
+
+def _whole(name: str, default: int) -> int:
+    value = getattr(settings, name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _wrong(name, "a whole number of at least 1", value)
+    return value
+
+
+def _wrong(name: str, expected: str, value: Any) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name} must be {expected}, not {value!r}")

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from kombu import Exchange
 from kombu.serialization import dumps, loads
 
-from dlq import call, conf, record
+from dlq import call, conf, journal, record
 from dlq.message import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, State
 
@@ -60,12 +60,13 @@ def replay(letter_id: int, *, actor: str = "", retries: int | None = None, force
         letter = _claim(letter_id, actor=actor)
         send = _way(letter, force=force)
         if send is None:
-            publish = conf.hook("DLQ_PUBLISHER")
-            if publish is None:
-                raise NotReplayable(
-                    f"{letter.message_id} has a journal, and DLQ_PUBLISHER names no way to it"
-                )
-            new_id = publish(letter, retries=retries)
+            hooks = journal.hooks()
+            if hooks is None:
+                raise NotReplayable(f"{letter.message_id} has a journal, and DLQ_JOURNAL does not name it")
+            try:
+                new_id = hooks.republish(letter.message_id, retries=retries)
+            except hooks.Refused as why:
+                raise NotReplayable(f"{letter.message_id}: {why}") from None
             if new_id is None:
                 raise NotReplayable(
                     f"{letter.message_id}: its journal has no dead message of this id any more"
@@ -104,13 +105,14 @@ def discard(letter_id: int, *, reason: str, actor: str = "") -> None:
             raise NotDiscardable(f"{letter.message_id} is {letter.state}, not open")
         letter.happened(Happened.DISCARDED, actor=actor, note=reason)
         if letter.generation is not None:
-            release = conf.hook("DLQ_DISCARDER")
-            if release is None:
+            hooks = journal.hooks()
+            if hooks is None:
                 # Its message would be dead for ever, and its group wait behind it, with no dead letter to be seen.
-                raise NotDiscardable(
-                    f"{letter.message_id} has a journal, and DLQ_DISCARDER names no way to it"
-                )
-            release(letter)
+                raise NotDiscardable(f"{letter.message_id} has a journal, and DLQ_JOURNAL does not name it")
+            try:
+                hooks.discard(letter.message_id)
+            except hooks.Refused as why:
+                raise NotDiscardable(f"{letter.message_id}: {why}") from None
 
 
 def _claim(letter_id: int, *, actor: str) -> DeadLetter:
@@ -175,8 +177,8 @@ def _way(letter: DeadLetter, *, force: bool = False) -> Callable[[DeadLetter, in
 
 def _adopt(letter: DeadLetter, retries: int | None) -> str | None:
     """Hand the message to a journal, in the caller's transaction; None where there is none, or it does not take it."""
-    adopt = conf.hook("DLQ_ADOPTER")
-    if adopt is None:
+    hooks = journal.hooks()
+    if hooks is None:
         return None
     raw = letter.message
     assert raw is not None
@@ -196,7 +198,17 @@ def _adopt(letter: DeadLetter, retries: int | None) -> str | None:
         raise NotReplayable(
             f"{letter.message_id}: it carries what is to follow it, which would never happen here"
         )
-    new_id = adopt(letter, args=args, kwargs=kwargs, retries=retries)
+    try:
+        new_id = hooks.adopt(
+            letter.message_id,
+            task=letter.task,
+            queue=letter.queue,
+            args=args,
+            kwargs=kwargs,
+            retries=retries,
+        )
+    except hooks.Refused as why:
+        raise NotReplayable(f"{letter.message_id}: {why}") from None
     return None if new_id is None else str(new_id)
 
 
@@ -272,8 +284,9 @@ def _renewed(fields: dict[str, Any], letter: DeadLetter, retries: int | None) ->
     # Celery counts what is spent, and not what is left.
     spent = 0 if limit is None or retries is None else max(0, limit - retries)
     dropped = {"expires", "eta", "compression", *BROKER_HEADERS}
-    # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
-    dropped.add(conf.generation_path()[0])
+    if hooks := journal.hooks():
+        # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
+        dropped.add(hooks.HEADER)
     kept = {key: value for key, value in fields.items() if key not in dropped}
     return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
 

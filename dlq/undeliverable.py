@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from celery import current_app, shared_task
-from django.conf import settings
 from kombu.serialization import prepare_accept_content
 
+from dlq import conf
 from dlq.message import BROKER_HEADERS, RawMessage, text
 from dlq.models import Cause
 from dlq.worker.failure import Ending
@@ -40,7 +40,7 @@ def collect() -> int:
         try:
             # Not Queue.get, which raises for a body that cannot be decompressed: that message would come first again
             # each time, and hold up all behind it.
-            while (received := channel.basic_get(settings.DLQ_UNDELIVERABLE)) is not None:
+            while (received := channel.basic_get(conf.undeliverable())) is not None:
                 message = channel.message_to_python(received)
                 message.accept = prepare_accept_content(["json"])
                 _record(message)

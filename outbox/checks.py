@@ -7,13 +7,11 @@ from typing import Any
 
 from celery import current_app, signals
 from django.apps import apps
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
-from django.utils.module_loading import import_string
 
-from outbox import conf, session
+from outbox import conf, dead_letters, session
 
 log = logging.getLogger(__name__)
 
@@ -67,56 +65,40 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return problems
 
 
-#: What is one wiring with the dead-letter desk, and what goes wrong without each part.
-_DESK = {
-    "OUTBOX_ON_DEAD": "a message that is dead would be no dead letter",
-    "OUTBOX_ON_RESOLVED": "a dead letter whose replay succeeded would stay under replay",
-    "OUTBOX_ON_CANCELLED": "a dead letter whose message was cancelled would stay under replay",
-    "OUTBOX_REPLAY_HEADER": "a replay that becomes a row on its way would not be known as one",
-}
-#: Where the wire carries the generation of a message, as the desk names it.
-_GENERATION = "outbox.generation"
-
-
 @register(Tags.compatibility)
-def check_desk(**_: Any) -> list[CheckMessage]:
-    """All that ties the outbox to a dead-letter desk, or nothing of it; with dlq installed, all. Each path can be called."""
-    given = {name for name in _DESK if getattr(settings, name, None)}
-    together = "dlq" in apps.app_configs
-    problems: list[CheckMessage] = []
-    if given or together:
-        because = "dlq is installed" if together else f"{min(given)} is"
-        example = {name: f"dlq.record.{name.removeprefix('OUTBOX_').lower()}" for name in _DESK}
-        example["OUTBOX_REPLAY_HEADER"] = "dlq-replay"
-        problems += [
+def check_dead_letters(**_: Any) -> list[CheckMessage]:
+    """The dead-letter app can be used, and has the outbox for its journal: of half a wiring each half is as wrong."""
+    try:
+        name = conf.dead_letters()
+    except ImproperlyConfigured:
+        return []  # `check_settings` says so.
+    if name is None:
+        return []
+    setting = f"OUTBOX_DEAD_LETTERS = {name!r}"
+    if not apps.is_installed(name):
+        return [Error(f"{setting} is not in INSTALLED_APPS", id="outbox.E008")]
+    try:
+        hooks = dead_letters.hooks()
+        missing = [each for each in dead_letters.NEEDED if not hasattr(hooks, each)]
+        journal = None if missing else hooks.journal()
+    except Exception as error:  # Importing it may raise anything.
+        problem = f"{type(error).__name__}: {error}"
+        return [Error(f"{setting} cannot be used, {name}.outbox_hooks: {problem}", id="outbox.E009")]
+    if missing:
+        return [
             Error(
-                f"{name} is not set, but {because}: {consequence}. Set it, for dlq to {example[name]!r}",
-                id="outbox.E008",
+                f"{setting} cannot be used, {name}.outbox_hooks has no {', '.join(missing)}", id="outbox.E009"
             )
-            for name, consequence in _DESK.items()
-            if name not in given
         ]
-    header = getattr(settings, "DLQ_GENERATION_HEADER", None)
-    if together and header and header != _GENERATION:
-        problems.append(
+    if journal != "outbox":
+        return [
             Error(
-                f"DLQ_GENERATION_HEADER must be {_GENERATION!r}, not {header!r}: dlq would replay a copy that the outbox skips",
+                f"{setting}, but its journal is {journal!r} and not 'outbox' (DLQ_JOURNAL): it would take the messages of"
+                " the outbox for those of other producers, and a replay would not run. Set both, or neither",
                 id="outbox.E008",
             )
-        )
-    for name in (*_DESK, "OUTBOX_MASK", "OUTBOX_ARGUMENTS"):
-        path = getattr(settings, name, None)
-        if not path or name == "OUTBOX_REPLAY_HEADER":
-            continue
-        try:
-            found = import_string(path)
-        except Exception as error:  # Importing it may raise anything.
-            problem = f"{type(error).__name__}: {error}"
-        else:
-            problem = "" if callable(found) else "it is not callable"
-        if problem:
-            problems.append(Error(f"{name} = {path!r} cannot be used: {problem}", id="outbox.E009"))
-    return problems
+        ]
+    return []
 
 
 @register(Tags.compatibility, deploy=True)
@@ -147,7 +129,7 @@ def serious(*, runs_tasks: bool = False) -> list[str]:
     """
     problems = [
         *check_settings(),
-        *check_desk(),
+        *check_dead_letters(),
         *(check_time_limits() if runs_tasks else ()),
         *check_connections(),
     ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from celery import current_app
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
@@ -59,6 +60,18 @@ def foreign_tasks() -> tuple[str, ...]:
     Such a message comes from a producer that knows no outbox. Whoever can write to the broker can send one.
     """
     return _names("OUTBOX_FOREIGN_TASKS", getattr(settings, "OUTBOX_FOREIGN_TASKS", ()))
+
+
+@_setting
+def dead_letters() -> str | None:
+    """`OUTBOX_DEAD_LETTERS`: the app that keeps dead letters, see `outbox.dead_letters`.
+
+    Default: "dlq" where that is installed, else None: a dead message is a row here, and nothing more.
+    """
+    name = getattr(settings, "OUTBOX_DEAD_LETTERS", "dlq" if apps.is_installed("dlq") else None)
+    if name is not None and not isinstance(name, str):
+        raise _wrong("OUTBOX_DEAD_LETTERS", "the name of an app, or None", name)
+    return name or None
 
 
 @_setting

@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from celery import Task
-from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from outbox import payload, rows
+from outbox import dead_letters, payload, rows
 from outbox.broker.envelope import RETRIES_HEADER
 from outbox.enqueue import new_message, registered
 from outbox.errors import NotAdopted
@@ -48,7 +47,7 @@ def adopt(
     signature = task.s(*args, **kwargs).set(task_id=str(message_id), countdown=delay_s, headers=headers)
     queue = (task.request.delivery_info or {}).get("routing_key")
     # A replay from here on, so that its end is told to the dead-letter desk, whose letter waits for it.
-    replays = int(getattr(settings, "OUTBOX_REPLAY_HEADER", None) in headers)
+    replays = int(_replay_header() in headers)
     row = replace(new_message(signature, {"queue": queue} if queue else {}), replays=replays)
     try:
         with transaction.atomic():
@@ -76,7 +75,7 @@ def adopt_replay(
         message_id = uuid.UUID(origin)
     except ValueError:
         message_id = uuid.uuid5(uuid.NAMESPACE_OID, origin)
-    header = getattr(settings, "OUTBOX_REPLAY_HEADER", None)
+    header = _replay_header()
     headers: dict[str, Any] = {header: origin} if header else {}
     if retries is not None:
         headers[RETRIES_HEADER] = retries
@@ -89,3 +88,9 @@ def adopt_replay(
         message_id = uuid.uuid4()
         rows.insert([replace(row, message_id=message_id)])
     return message_id
+
+
+def _replay_header() -> str | None:
+    """The header by which the dead-letter app knows what it sent again."""
+    hooks = dead_letters.hooks()
+    return str(hooks.REPLAY_HEADER) if hooks else None

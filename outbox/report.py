@@ -1,8 +1,6 @@
 """What the log says of a run that failed: which call, which attempt, what went wrong and what comes next.
 
-Arguments and errors may hold secrets: `OUTBOX_ARGUMENTS`, f(task, args, kwargs, limit), writes the arguments as text of
-at most `limit` characters, None for any number, and `OUTBOX_MASK`, f(value), what else is shown. Without the former no
-arguments are shown.
+Arguments and errors may hold secrets. The dead-letter app knows how to mask them; without one no arguments are shown.
 """
 
 from __future__ import annotations
@@ -10,8 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.utils.module_loading import import_string
+from outbox import dead_letters
 
 if TYPE_CHECKING:
     from outbox.claims import Claimed
@@ -39,12 +36,12 @@ def ended(
 
 
 def arguments(task: str, args: Any, kwargs: Any, limit: int | None = MAX_ARGUMENTS) -> str:
-    """The arguments as text of at most `limit` characters, without secrets; `...` where no setting says how."""
-    path = getattr(settings, "OUTBOX_ARGUMENTS", None)
-    return str(import_string(path)(task, args, kwargs, limit)) if path else "..."
+    """The arguments as text of at most `limit` characters, without secrets; `...` without a dead-letter app."""
+    hooks = dead_letters.hooks()
+    return str(hooks.arguments(task, args, kwargs, limit)) if hooks else "..."
 
 
 def masked(value: Any) -> Any:
     """`value` as it may be shown."""
-    path = getattr(settings, "OUTBOX_MASK", None)
-    return import_string(path)(value) if path else value
+    hooks = dead_letters.hooks()
+    return hooks.masked(value) if hooks else value

@@ -12,10 +12,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db import connection, transaction
-from django.utils.module_loading import import_string
 
+from outbox import dead_letters
 from outbox.broker.envelope import RETRIES_HEADER
 from outbox.claims import Claimed
 from outbox.groups import promote_next
@@ -86,7 +85,7 @@ def settle(claimed: Claimed, children: list[NewMessage] | None = None) -> bool:
         if children:
             insert(children)
         if claimed.replays:
-            _hook("OUTBOX_ON_RESOLVED", message_id=claimed.message_id, headers=_headers(claimed.message_id))
+            _tell("on_resolved", message_id=claimed.message_id, headers=_headers(claimed.message_id))
     return True
 
 
@@ -212,8 +211,8 @@ def _dead_letter(
         ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, *told = row
         if ordering_key and passes_over_dead:
             promote_next(ordering_key)
-        _hook(
-            "OUTBOX_ON_DEAD",
+        _tell(
+            "on_dead",
             message_id=message_id, generation=generation,
             exception=failure.exception, error=failure.error, traceback=failure.traceback,
             args=decoded(args), kwargs=decoded(kwargs), headers=decoded(headers) | {"correlation_id": correlation_id},
@@ -297,7 +296,7 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
         if ordering_key:
             promote_next(ordering_key)
         if replays:
-            _hook("OUTBOX_ON_CANCELLED", message_id=message_id, headers=decoded(headers), reason=reason)
+            _tell("on_cancelled", message_id=message_id, headers=decoded(headers), reason=reason)
     return True
 
 
@@ -331,7 +330,7 @@ def _headers(message_id: uuid.UUID) -> Any:
     return decoded(row[0]) if row else {}
 
 
-def _hook(setting: str, **kwargs: Any) -> None:
-    path = getattr(settings, setting, None)
-    if path:
-        import_string(path)(**kwargs)
+def _tell(event: str, **kwargs: Any) -> None:
+    """The dead-letter app, if there is one, hears of it in this transaction."""
+    if hooks := dead_letters.hooks():
+        getattr(hooks, event)(**kwargs)

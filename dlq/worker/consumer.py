@@ -15,7 +15,7 @@ from celery import signals
 from celery.exceptions import NotRegistered, WorkerLostError
 from celery.worker import consumer as celery_consumer
 
-from dlq import conf, record
+from dlq import conf, journal, record
 from dlq.message import RawMessage, message_key, text
 from dlq.models import Cause
 from dlq.worker import transport, validation
@@ -151,7 +151,7 @@ class Consumer(celery_consumer.Consumer):
 
 
 def _is_journalled(message: Any) -> bool:
-    return conf.hook("DLQ_JOURNAL") is not None and conf.generation(message.headers) is not None
+    return journal.generation(message.headers) is not None
 
 
 def _parts(message: Any) -> tuple[dict[str, Any], Any, Any]:

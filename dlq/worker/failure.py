@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from dlq import call, conf, record
+from dlq import call, conf, journal, record
 from dlq.masking import masked_prefix
 from dlq.message import REPLAY_HEADER, RawMessage, message_key, text
 from dlq.models import Cause
@@ -65,7 +65,7 @@ class Ending:
             self._record()
         except Exception as exc:
             # A database that is away or busy says nothing about the record, however often.
-            if conf.is_not_now(exc):
+            if journal.is_not_now(exc):
                 raise
             self.refusals += 1
             if self.refusals < MAX_REFUSALS and not last_try:
@@ -82,7 +82,7 @@ class Ending:
         try:
             reduced._record()
         except Exception as exc:
-            if conf.is_not_now(exc):
+            if journal.is_not_now(exc):
                 raise
             reduced._record(keep_raw=False)
         self.requeue = reduced.requeue
@@ -125,7 +125,7 @@ class Ending:
     @property
     def generation(self) -> int | None:
         """Which run of a journalled message ended; None where it has no journal."""
-        return conf.generation(self.raw.headers)
+        return journal.generation(self.raw.headers)
 
     def __str__(self) -> str:
         """For the log: `task(order_id=999) <message id> attempt 3 of 4: Error: text (correlation c-1)`.
@@ -143,10 +143,10 @@ class Ending:
         )
 
     def _ask_journal(self, key: str) -> str | None:
-        journal, generation = conf.hook("DLQ_JOURNAL"), self.generation
-        if journal is None or generation is None:
+        hooks, generation = journal.hooks(), self.generation
+        if hooks is None or generation is None:
             return None
-        verdict: str | None = journal(
+        verdict: str | None = hooks.worker_failure(
             # Not the letter's, whose id a replay carries: what it became is a row under an id of its own.
             message_id=self.fields.get("id") or key,
             generation=generation,

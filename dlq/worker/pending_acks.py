@@ -22,7 +22,7 @@ from typing import Any
 import psycopg2.extensions
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from dlq import conf
+from dlq import journal
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Shelf:
                 record()
         except Exception as exc:
             # Whatever it is, the message is recorded nowhere: acknowledging it would lose it.
-            self._away = conf.is_not_now(exc)
+            self._away = journal.is_not_now(exc)
             if self._away:
                 logger.error("cannot record an ending, the database is away: %s", exc)
             else:

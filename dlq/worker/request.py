@@ -17,7 +17,7 @@ from celery.worker import request as celery_request
 from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
-from dlq import conf
+from dlq import journal
 from dlq.message import REPLAY_HEADER, RawMessage, text
 from dlq.models import Cause
 from dlq.worker.failure import Ending
@@ -53,7 +53,7 @@ class Request(celery_request.Request):
         app: Any = self.app
         longest = self.task.time_limit or app.conf.task_time_limit
         asked = self.time_limits
-        if conf.generation(self.request_dict) is not None:
+        if journal.generation(self.request_dict) is not None:
             # A journalled message carries neither: who adds them to a copy would end the message itself.
             asked, self._expires = (None, None), None
         hard, soft = asked[0] or longest, asked[1] or self.task.soft_time_limit

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import signals
 
-from dlq import conf
+from dlq import journal
 from dlq.message import REPLAY_HEADER
 from dlq.record import on_resolved
 
@@ -20,5 +20,5 @@ def _resolve(sender: Any = None, **_: Any) -> None:
     fields = vars(sender.request)
     key = fields.get(REPLAY_HEADER)
     # What became a row on its way is resolved in the transaction that settles the row.
-    if key and conf.generation(fields) is None:
+    if key and journal.generation(fields) is None:
         on_resolved(key)

@@ -65,7 +65,7 @@ _OUTBOX = (
 
 _LETTERS = (
     _bug("dead without a dead letter", "witness_wrong", "kill", _PLACE,
-         ("outbox.transitions", '        _hook(\n            "OUTBOX_ON_DEAD",', '        (lambda *args, **kwargs: None)(\n            "OUTBOX_ON_DEAD",')),
+         ("outbox.transitions", '        _tell(\n            "on_dead",', '        (lambda *args, **kwargs: None)(\n            "on_dead",')),
     _bug("dead and recorded in two transactions", "witness_wrong", "kill", _PLACE,
          ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {DEAD}", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {{DEAD}}")),
     _bug("a letter is replayed without a claim", "replay", "rival", "replay",
@@ -76,7 +76,7 @@ _LETTERS = (
     _bug("a replay that succeeds does not close its letter", "replay", "kill", _PLACE,
          ("outbox.transitions", "        if claimed.replays:", "        if False:")),
     _bug("a discarded message keeps its group waiting", "discard", "kill", _STUCK,
-         ("config.wiring", '    if message_id is None or transitions.cancel(message_id, reason="dead letter discarded"):\n        return\n', "    return\n")),
+         ("outbox.dlq_hooks", '    if known is None or transitions.cancel(known, reason="dead letter discarded"):\n        return\n', "    return\n")),
 )  # fmt: skip
 
 _ORDERS = (

@@ -137,7 +137,7 @@ def _lost_child(world: World) -> State:
 
 
 def _tell_of_the_lost_child(world: World, state: State) -> None:
-    from config.wiring import worker_failure
+    from outbox.worker_failure import worker_failure
 
     worker_failure(
         message_id=state["message_id"],

@@ -12,11 +12,9 @@ from django.core.checks import CheckMessage, run_checks
 from pytest_django import Settings
 
 from config.celery import app
-from dlq import checks
+from dlq import checks, outbox_hooks
 from outbox import checks as outbox_checks
-
-DLQ = ("DLQ_JOURNAL", "DLQ_PUBLISHER", "DLQ_DISCARDER", "DLQ_GENERATION_HEADER")
-OUTBOX = ("OUTBOX_ON_DEAD", "OUTBOX_ON_RESOLVED", "OUTBOX_ON_CANCELLED", "OUTBOX_REPLAY_HEADER")
+from outbox import dlq_hooks
 
 
 def found(ids: str = "dlq.E outbox.E008 outbox.E009") -> list[str]:
@@ -36,66 +34,90 @@ def test_the_wiring_as_it_is_passes() -> None:
     assert checks.serious(runs_tasks=True) == []
 
 
-@pytest.mark.parametrize("name", [*DLQ, *OUTBOX])
-@pytest.mark.parametrize("value", [None, ""])
-def test_each_setting_that_is_missing_alone_is_an_error_that_names_it(
-    settings: Settings, name: str, value: str | None
+@pytest.mark.parametrize("off", [None, ""])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("DLQ_JOURNAL", "outbox.E008: OUTBOX_DEAD_LETTERS = 'dlq', but its journal is None"),
+        ("OUTBOX_DEAD_LETTERS", "dlq.E001: DLQ_JOURNAL = 'outbox', but it keeps its dead letters in None"),
+    ],
+)
+def test_one_side_that_is_switched_off_by_hand_is_an_error_that_names_both_settings(
+    settings: Settings, name: str, says: str, off: str | None
 ) -> None:
-    setattr(settings, name, value)
+    setattr(settings, name, off)
     (line,) = found()
-    assert line.startswith(("dlq.E001", "outbox.E008"))
-    assert f"{name} is not set, but" in line
-    assert "Set it" in line
+    assert line.startswith(says)
+    assert {"OUTBOX_DEAD_LETTERS", "DLQ_JOURNAL"} <= {word.strip("(),:") for word in line.split()}
     assert [line] == checks.serious() or line in outbox_checks.serious()
 
 
-@pytest.mark.parametrize("name", [*DLQ, *OUTBOX])
-def test_each_setting_that_is_set_alone_is_an_error_that_names_the_others(
-    settings: Settings, name: str
+def test_both_sides_that_are_switched_off_by_hand_are_two_apps_that_do_not_know_each_other(
+    settings: Settings,
 ) -> None:
-    for other in {*DLQ, *OUTBOX} - {name}:
-        delattr(settings, other)
-    assert {line.split()[1] for line in found()} == {*DLQ, *OUTBOX} - {name}
+    settings.DLQ_JOURNAL = settings.OUTBOX_DEAD_LETTERS = None
+    assert found() == []
 
 
 @pytest.mark.parametrize(
-    ("label", "mine", "check"),
-    [("outbox", DLQ, checks.check_wiring), ("dlq", OUTBOX, outbox_checks.check_desk)],
+    ("label", "check", "theirs"),
+    [
+        ("outbox", checks.check_journal, "DLQ_JOURNAL"),
+        ("dlq", outbox_checks.check_dead_letters, "OUTBOX_DEAD_LETTERS"),
+    ],
     ids=["dead letters without the outbox", "the outbox without dead letters"],
 )
-def test_alone_either_needs_no_wiring_and_half_of_one_is_an_error(
+def test_alone_either_needs_no_wiring_and_a_name_of_what_is_not_installed_is_an_error(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     label: str,
-    mine: tuple[str, ...],
     check: Callable[[], list[CheckMessage]],
+    theirs: str,
 ) -> None:
     with without(label, monkeypatch):
         assert check() == []
-        for name in mine[1:]:
-            delattr(settings, name)
-        assert {problem.msg.split()[0] for problem in check()} == {*mine[1:]}
-        assert all(f"but {mine[0]} is" in problem.msg for problem in check())
-        delattr(settings, mine[0])
-        assert check() == []
+        setattr(settings, theirs, label)
+        assert [problem.msg for problem in check()] == [f"{theirs} = {label!r} is not in INSTALLED_APPS"]
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "module"), [("DLQ_JOURNAL", "dlq_hooks"), ("OUTBOX_DEAD_LETTERS", "outbox_hooks")]
+)
+def test_an_app_without_the_module_that_the_other_side_needs_is_an_error(
+    settings: Settings, name: str, module: str
+) -> None:
+    setattr(settings, name, "monitoring")
+    assert any(
+        line.endswith(f"{name} = 'monitoring' cannot be used, monitoring.{module}: ModuleNotFoundError:"
+                      f" No module named 'monitoring.{module}'")
+        for line in found()
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "name"), [(dlq_hooks, "adopt"), (outbox_hooks, "on_resolved")])
+def test_a_module_without_something_that_the_other_side_needs_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    monkeypatch.delattr(module, name)
+    (line,) = found()
+    assert line.endswith(f"{module.__name__} has no {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
     [
-        *("DLQ_JOURNAL", "DLQ_PUBLISHER", "DLQ_DISCARDER", "DLQ_NOT_NOW"),
-        *("OUTBOX_ON_DEAD", "OUTBOX_ON_RESOLVED", "OUTBOX_ON_CANCELLED", "OUTBOX_MASK"),
+        ("DLQ_JOURNAL", 1, "the name of an app, or None, not 1"),
+        ("DLQ_HANDLERS", ["orders"], "a dict of a queue's name and a dotted path"),
+        ("DLQ_MAX_LOST_RUNS", "3", "a whole number of at least 1, not '3'"),
+        ("DLQ_MAX_MESSAGE_BYTES", 0, "a whole number of at least 1, not 0"),
+        ("DLQ_UNDELIVERABLE", None, "the name of a queue, not None"),
     ],
 )
-@pytest.mark.parametrize(
-    "path", ["config.wiring.no_such", "no_such.module.f", "nodots", "config.settings.DEBUG"]
-)
-def test_a_path_that_leads_to_nothing_that_can_be_called_is_an_error(
-    settings: Settings, name: str, path: str
+def test_a_setting_of_the_wrong_kind_is_an_error_that_names_it(
+    settings: Settings, name: str, value: Any, says: str
 ) -> None:
-    setattr(settings, name, path)
-    (line,) = found()
-    assert f"{name} = {path!r} cannot be used" in line
+    setattr(settings, name, value)
+    assert f"dlq.E005: {name} must be {says}" in "\n".join(found())
 
 
 def test_a_handler_that_cannot_be_imported_is_named_with_its_queue(settings: Settings) -> None:
@@ -104,21 +126,6 @@ def test_a_handler_that_cannot_be_imported_is_named_with_its_queue(settings: Set
     assert line.startswith(
         "dlq.E003: DLQ_HANDLERS['orders'] = 'orders.services.OrderService.gone' cannot be used"
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [
-        ("DLQ_GENERATION_HEADER", "generation", "DLQ_GENERATION_HEADER must be 'outbox.generation'"),
-        ("OUTBOX_REPLAY_HEADER", "replay", "OUTBOX_REPLAY_HEADER must be 'dlq-replay'"),
-    ],
-)
-def test_a_header_that_the_other_side_does_not_write_is_an_error(
-    settings: Settings, name: str, value: str, says: str
-) -> None:
-    setattr(settings, name, value)
-    (line,) = found()
-    assert says in line
 
 
 @pytest.mark.parametrize(

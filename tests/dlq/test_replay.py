@@ -14,6 +14,7 @@ from dlq.message import REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from dlq.replay import NotDiscardable, NotReplayable
+from outbox import dlq_hooks
 from tests.dlq.concurrency import at_once
 from tests.dlq.test_record import die, receive
 
@@ -21,24 +22,24 @@ sent: list[str] = []
 released: list[str] = []
 
 
-def publisher(letter: DeadLetter, *, retries: int | None) -> str:
+def publisher(message_id: str, *, retries: int | None) -> str:
     """A journal that has every message."""
-    sent.append(letter.message_id)
-    return letter.message_id
+    sent.append(message_id)
+    return message_id
 
 
-def empty_publisher(letter: DeadLetter, *, retries: int | None) -> None:
+def empty_publisher(message_id: str, *, retries: int | None) -> None:
     """A journal that has none."""
 
 
-def discarder(letter: DeadLetter) -> None:
-    released.append(letter.message_id)
+def discarder(message_id: str) -> None:
+    released.append(message_id)
 
 
 @pytest.fixture(autouse=True)
-def journal(settings: Settings) -> None:
-    settings.DLQ_PUBLISHER = f"{__name__}.publisher"
-    settings.DLQ_DISCARDER = f"{__name__}.discarder"
+def journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dlq_hooks, "republish", publisher)
+    monkeypatch.setattr(dlq_hooks, "discard", discarder)
     sent.clear()
     released.clear()
 
@@ -56,8 +57,8 @@ def test_a_journalled_letter_is_sent_by_its_journal_under_the_same_id() -> None:
 
 
 @pytest.mark.django_db
-def test_a_journal_without_the_message_leaves_the_letter_open(settings: Settings) -> None:
-    settings.DLQ_PUBLISHER = f"{__name__}.empty_publisher"
+def test_a_journal_without_the_message_leaves_the_letter_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dlq_hooks, "republish", empty_publisher)
     letter = die()
     with pytest.raises(NotReplayable, match="m-1: its journal has no dead message"):
         replay.replay(letter.pk)
@@ -68,11 +69,11 @@ def test_a_journal_without_the_message_leaves_the_letter_open(settings: Settings
 
 @pytest.mark.django_db
 def test_without_a_way_to_its_journal_a_letter_is_neither_replayed_nor_discarded(settings: Settings) -> None:
-    settings.DLQ_PUBLISHER = settings.DLQ_DISCARDER = None
+    settings.DLQ_JOURNAL = None
     letter = die()
-    with pytest.raises(NotReplayable, match="m-1 has a journal, and DLQ_PUBLISHER names no way to it"):
+    with pytest.raises(NotReplayable, match="m-1 has a journal, and DLQ_JOURNAL does not name it"):
         replay.replay(letter.pk)
-    with pytest.raises(NotDiscardable, match="m-1 has a journal, and DLQ_DISCARDER names no way to it"):
+    with pytest.raises(NotDiscardable, match="m-1 has a journal, and DLQ_JOURNAL does not name it"):
         replay.discard(letter.pk, reason="because")
     letter.refresh_from_db()
     assert letter.state == State.OPEN

@@ -8,12 +8,12 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
-from pytest_django.fixtures import Settings
 
 from dlq import record, replay, retention, stats
 from dlq.models import DeadLetter, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.test_record import die
+from tests.dlq.test_replay import publisher
 
 pytestmark = pytest.mark.django_db
 
@@ -35,8 +35,8 @@ def died() -> dict[tuple[str, str, str], int]:
     return totals()[0]
 
 
-def test_totals_do_not_fall_when_their_letters_are_deleted(settings: Settings) -> None:
-    settings.DLQ_PUBLISHER = "tests.dlq.test_replay.publisher"
+def test_totals_do_not_fall_when_their_letters_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.dlq_hooks.republish", publisher)
     for number in range(5):
         die(f"m-{number}", task="t", exception=KeyError("x") if number % 2 else ValueError("x"))
     replay.replay(DeadLetter.objects.get(message_id="m-0").pk)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.conf import settings as configured
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
 from pytest_django import Settings
 
 import outbox.testing
@@ -34,21 +36,28 @@ def unset(settings: Settings) -> Settings:
 def test_without_any_setting_of_its_own_the_outbox_has_a_default_for_each(unset: Settings) -> None:
     assert conf.queues() == ("critical", "high", "default", "low")  # of CELERY_TASK_QUEUES
     assert [read() for read in conf.ALL[1:]] == [
-        *({}, (), 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0)
+        *({}, (), "dlq", 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0)
     ]
     assert check_settings() == []
 
 
-def test_without_declared_queues_there_is_celerys_default_queue(unset: Settings) -> None:
-    unset.CELERY_TASK_QUEUES = None
-    unset.CELERY_TASK_DEFAULT_QUEUE = "celery"
+@pytest.fixture
+def plain(unset: Settings, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """An application of which nothing is configured, with names of its own for Celery's settings."""
+    other = Celery("other", set_as_current=False)
+    monkeypatch.setattr(conf, "current_app", other)
+    return other
+
+
+def test_without_declared_queues_there_is_celerys_default_queue(plain: Celery) -> None:
     assert conf.queues() == ("celery",)
+    plain.conf.task_queues = [Queue("a"), Queue("b")]
+    assert conf.queues() == ("a", "b")
 
 
 @pytest.mark.django_db
-def test_a_message_goes_to_celerys_default_queue_where_none_is_named(unset: Settings) -> None:
-    unset.CELERY_TASK_QUEUES = None
-    unset.CELERY_TASK_DEFAULT_QUEUE = "mine"
+def test_a_message_goes_to_celerys_default_queue_where_none_is_named(plain: Celery) -> None:
+    plain.conf.task_default_queue = "mine"
     outbox.enqueue(tasks.note.s("a"))
     outbox.enqueue(prune.s())
     assert {message.queue for message in outbox.testing.staged()} == {"mine"}

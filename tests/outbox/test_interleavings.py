@@ -133,8 +133,8 @@ def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max
 def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the_same_worker(
     ending: dict[str, bool],
 ) -> None:
-    from config.wiring import worker_failure
     from outbox import heartbeat
+    from outbox.worker_failure import worker_failure
 
     message_id = published()
     told = {"exception": None, "error": "WorkerLost", "traceback": "", **ending}

@@ -1,0 +1,55 @@
+"""The app that keeps messages in a journal, if there is one: what dead letters ask of it is its module `dlq_hooks`.
+
+That module imports only its own app, as this folder does. It offers
+
+- `worker_failure(*, message_id, generation, exception, error, traceback, lost, pid)`: asked first when a message ends badly
+  in a worker's parent; `pid` is the child that had it, or None. Returns None when there is no such message, anything else
+  when the journal has dealt with it, and "dead" when it is a dead letter now.
+- `republish(message_id, *, retries)`: runs the message of a dead letter again, with at most so many retries (None: as its
+  task says). Returns its id, or None when there is no dead message of this id.
+- `adopt(message_id, *, task, queue, args, kwargs, retries)`: makes a message without a journal one of the journal's, when it
+  is sent again. Returns its id, or None when it is to be published as it was.
+- `discard(message_id)`: the message will never run.
+- `Refused`: what these three raise for a message that cannot be sent again, or discarded, now.
+- `HEADER` and `generation(headers)`: the header of its messages, and which run of one they tell; None for all others.
+- `is_not_now(exception)`: whether an error of the database says nothing about what was to be written.
+- `dead_letters()`: the name of the app that keeps its dead letters, which is to be this one.
+
+Those that change anything are called in the transaction that changes the dead letter.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+
+from dlq import conf
+
+#: What the module must have.
+NEEDED = (
+    *("worker_failure", "republish", "adopt", "discard", "Refused", "HEADER", "generation", "is_not_now"),
+    "dead_letters",
+)
+
+
+def hooks() -> Any:
+    """The module, looked up on each call; None where no message has a journal."""
+    app = conf.journal()
+    return import_module(f"{app}.dlq_hooks") if app else None
+
+
+def generation(headers: dict[str, Any]) -> int | None:
+    """Which run of a journalled message this is; None for a message without a journal."""
+    journal = hooks()
+    found: int | None = journal.generation(headers) if journal else None
+    return found
+
+
+def is_not_now(error: BaseException) -> bool:
+    """Whether the database could not write now, whatever was to be written."""
+    journal = hooks()
+    return (
+        bool(journal.is_not_now(error)) if journal else isinstance(error, (OperationalError, InterfaceError))
+    )

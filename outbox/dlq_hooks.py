@@ -1,0 +1,86 @@
+"""What dead letters ask of the journal; `dlq.journal` says which of them when. It is found by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from outbox import conf, foreign, transitions
+from outbox.conf import dead_letters
+from outbox.database import is_not_now
+from outbox.errors import EnqueueError
+from outbox.models import OutboxMessage
+from outbox.worker_failure import as_uuid, worker_failure
+
+__all__ = [
+    "HEADER",
+    "Refused",
+    "adopt",
+    "dead_letters",
+    "discard",
+    "generation",
+    "is_not_now",
+    "republish",
+    "worker_failure",
+]
+
+HEADER = "outbox"
+
+
+class Refused(Exception):
+    """The message is not to be sent again, or not discarded, now; the text says why."""
+
+
+def generation(headers: dict[str, Any]) -> int | None:
+    """Which run of its message this copy is for; None for a message without a row, or with a header that is broken."""
+    wire = headers.get(HEADER)
+    value = wire.get("generation") if isinstance(wire, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def republish(message_id: str, *, retries: int | None = None) -> str | None:
+    """Replay: arm the message's own row again, as a new generation. None if the row is gone or not dead.
+
+    `retries`: how many the new run may have; None: as many as its task says.
+
+    Raises `Refused` while another message with its dedup key is open.
+    """
+    known = as_uuid(message_id)
+    if known is None:
+        return None
+    try:
+        with transaction.atomic():
+            return str(known) if transitions.replay(known, retries=retries) else None
+    except IntegrityError:
+        raise Refused(
+            "another message with its dedup key is open; replay it when that one has ended"
+        ) from None
+
+
+def adopt(
+    message_id: str, *, task: str, queue: str, args: list[Any], kwargs: dict[str, Any], retries: int | None
+) -> str | None:
+    """Replay of a message without a row: an operator vouches for it, so that it becomes one. Returns the row's id.
+
+    None where the message may run as it is, because `OUTBOX_FOREIGN_TASKS` names its task. Raises `Refused` for what cannot
+    be a row.
+    """
+    if task in conf.foreign_tasks():
+        return None
+    try:
+        return str(foreign.adopt_replay(task, args, kwargs, queue=queue, origin=message_id, retries=retries))
+    except EnqueueError as refused:
+        raise Refused(str(refused)) from None
+
+
+def discard(message_id: str) -> None:
+    """The operator gave the message up: its group may move on.
+
+    Raises `Refused` when the message is still dead after that, because another transaction is changing it.
+    """
+    known = as_uuid(message_id)
+    if known is None or transitions.cancel(known, reason="dead letter discarded"):
+        return
+    if OutboxMessage.objects.filter(message_id=known, status="dead").exists():
+        raise Refused("another transaction is changing it; discard it again")
