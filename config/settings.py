@@ -249,6 +249,7 @@ DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
 MONITORING_THRESHOLDS = {
     "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}
 }
+MONITORING_QUEUES = OUTBOX_QUEUES
 MONITORING_METRICS_TOKEN = env.text("METRICS_TOKEN")
 MONITORING_SOURCES = {
     "outbox": "outbox.stats.stats",

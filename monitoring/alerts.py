@@ -1,35 +1,32 @@
-"""When somebody should look: rules over a snapshot, with the thresholds that the documents name.
+"""When somebody should look: rules over a snapshot, with thresholds that can be set.
 
     for alert in evaluate(QueueMonitor().snapshot()):
         page(alert.name, alert.message)
 
-Pure: evaluating sends nothing and remembers nothing, so whoever calls it (the metrics, a cron job, a test)
+Pure: evaluating sends nothing and remembers nothing, so each caller (the metrics, a cron job, a test)
 gets the same answer, and how long a condition must last before it pages stays with the alert manager.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from django.conf import settings
-
-from monitoring import sources
+from monitoring import conf, sources
 from monitoring.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Beyond what something is wrong; `settings.MONITORING_THRESHOLDS` overrides single fields."""
+    """The values beyond which a rule fires; `MONITORING_THRESHOLDS` overrides single fields."""
 
     #: Messages that wait, over all queues.
     max_depth: int = 10_000
-    #: Completed messages that this installation expects; 0 means that nobody has said, and the rule rests.
+    #: Completed messages that this installation expects; 0: not known, and the rule does not fire.
     expected_per_minute: float = 0.0
     #: Of the expected rate: half of it is no fluctuation any more.
     min_rate_share: float = 0.5
     #: Messages that died of all that ended in the last minute.
     max_error_rate: float = 0.05
-    #: Dead letters that nobody has dealt with.
+    #: Open dead letters.
     max_dead_letters: int = 100
     #: Open dead letters more than an hour ago: at this pace `max_dead_letters` is reached within a working day.
     max_dead_letter_growth: int = 12
@@ -44,7 +41,7 @@ class Thresholds:
     max_unusable_queues: int = 0
     #: Workers that were there lately, did not end in order, and have not come back.
     max_workers_lost: int = 0
-    #: A working day: the desk that should have looked at it did not.
+    #: A day: longer than any desk is unattended.
     max_dead_letter_age_s: float = 86_400.0
     #: Differences from the outside world that nothing mends by itself: each is somebody's money.
     max_findings: int = 0
@@ -65,8 +62,7 @@ Rule = Callable[[Snapshot, Thresholds], Alert | None]
 
 def configured() -> Thresholds:
     """The defaults with this installation's overrides; TypeError names a threshold that does not exist."""
-    overrides: dict[str, Any] = getattr(settings, "MONITORING_THRESHOLDS", {})
-    return Thresholds(**overrides)
+    return Thresholds(**conf.thresholds())
 
 
 def evaluate(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[Alert]:
@@ -84,7 +80,7 @@ def queue_depth(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
 
 
 def processing_rate(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
-    """Fires only while work waits: a quiet night has a low rate too, and nobody should be woken by it."""
+    """Fires only while work waits: a quiet night has a low rate too, and is no reason to page."""
     wanted = thresholds.expected_per_minute * thresholds.min_rate_share
     per_minute = snapshot.done_last_minute
     if per_minute >= wanted or snapshot.depth == 0:
@@ -132,7 +128,7 @@ def findings(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     if total <= thresholds.max_findings:
         return None
     kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
-    message = f"Books disagree: {total} findings need a person: {kinds}"
+    message = f"Ledgers disagree: {total} findings need a person: {kinds}"
     return Alert("findings", message, total, thresholds.max_findings)
 
 

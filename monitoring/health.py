@@ -3,7 +3,7 @@
 Liveness depends on nothing. If it asked the database, an outage of the database would make the orchestrator
 kill every healthy process, which heals nothing and adds a thundering herd to the outage.
 
-Readiness runs `settings.MONITORING_READY_CHECKS` (name -> dotted path of a callable that returns when all
+Readiness runs `MONITORING_READY_CHECKS` (name -> dotted path of a callable that returns when all
 is well and raises otherwise; by default database, migrations and broker), all within one deadline, and
 answers 503 with what is missing. A check that hangs stays behind in its thread, and probes that come
 meanwhile join it instead of starting another, so that a probe every few seconds against a frozen server
@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 
-from django.conf import settings
+from celery import current_app
 from django.db import connection, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.utils.module_loading import import_string
-from kombu import Connection
+
+from monitoring import conf
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,6 @@ DEADLINE_S = 2.0
 BROKER_TIMEOUT_S = 1.5
 #: Probes come every few seconds, to every process, and a write is a flush of the log.
 WRITE_EVERY_S = 10.0
-
-DEFAULT_CHECKS = {
-    "database": "monitoring.health.check_database",
-    "migrations": "monitoring.health.check_migrations",
-    "broker": "monitoring.health.check_broker",
-}
-
 
 _wrote_at = float("-inf")
 
@@ -57,7 +51,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 def readyz(request: HttpRequest) -> JsonResponse:
     """GET /readyz: 200, or 503 with {"missing": {check: reason}}; answers within the deadline."""
-    checks = getattr(settings, "MONITORING_READY_CHECKS", DEFAULT_CHECKS)
+    checks = conf.ready_checks()
     missing = run_checks({name: import_string(path) for name, path in checks.items()})
     if missing:
         logger.warning("not ready: %s", missing)
@@ -103,14 +97,11 @@ def check_migrations() -> None:
 
 def check_broker() -> None:
     """The broker takes a connection and answers on it; one attempt, so that a refusal is told as one."""
-    options = {
-        **getattr(settings, "CELERY_BROKER_TRANSPORT_OPTIONS", {}),
-        "socket_timeout": BROKER_TIMEOUT_S,
-        "socket_connect_timeout": BROKER_TIMEOUT_S,
-        "read_timeout": BROKER_TIMEOUT_S,
-    }
-    url = settings.CELERY_BROKER_URL
-    with Connection(url, connect_timeout=BROKER_TIMEOUT_S, transport_options=options) as broker:
+    names = ("socket_timeout", "socket_connect_timeout", "read_timeout")
+    options = dict.fromkeys(names, BROKER_TIMEOUT_S)
+    with current_app.connection_for_write(
+        connect_timeout=BROKER_TIMEOUT_S, transport_options=options, heartbeat=0
+    ) as broker:
         # Not `connect()`, which waits two seconds and tries again. The channel is what asks a Redis broker.
         once = broker.transport.establish_connection()
         try:

@@ -2,13 +2,14 @@
 
 Every web process gives the same answer, a deployment resets nothing, and workers need no port of their own.
 Each series that can be named beforehand is there with 0 from the first scrape on, because neither a rule nor
-`delta()` sees a rise to 1 of what was not there before. Nothing is a counter: rows are pruned and purged, and
-what falls would be read as a restart. No id and no fingerprint is ever a label: each would be a series for
-ever.
+`delta()` sees a rise to 1 of what was not there before. A counter is only what its source counts over all time, rows
+that were pruned included (`totals`, `skipped`, `dead_lettered`, `replays`); what is summed over the rows that are kept is a
+gauge, because Prometheus reads a counter that falls as a restart. No id and no fingerprint is ever a label: each would be a
+series for ever.
 
-When a source fails, the scrape still answers, with `monitoring_source_up 0` and without that source's
-figures: a gap in a graph is honest, a 0 would be a lie, and a failed scrape would look like a dead web
-process.
+A source that `MONITORING_SOURCES` does not name has no series. When a source fails, the scrape still answers, with
+`monitoring_source_up 0` and without that source's figures: a gap in a graph is honest, a 0 would be a lie, and a failed
+scrape would look like a dead web process.
 """
 
 import logging
@@ -16,7 +17,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 from prometheus_client import CollectorRegistry, generate_latest
@@ -24,7 +24,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from monitoring import alerts, sources
+from monitoring import alerts, conf, sources
 from monitoring.snapshot import Snapshot, build
 
 logger = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ class DatabaseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("monitoring_source_up", "1 if this source could be read", labels=["source"])
         readings: dict[str, Mapping[str, Any]] = {}
-        for name in sources.ALL:
+        for name in (name for name in sources.ALL if name in conf.sources()):
             try:
                 readings[name] = sources.read(name)
             except Exception:
                 logger.exception("the monitoring source %s could not be read", name)
             up.add_metric([name], float(name in readings))
         yield up
-        snapshot = build(readings, known=sources.known_queues())
+        snapshot = build(readings, known=conf.queues())
         if sources.OUTBOX in readings:
             yield from _queues(snapshot)
             yield from _totals(snapshot, readings[sources.OUTBOX].get("totals", {}))
@@ -148,7 +148,7 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
     for labels, count in counts.items():
         letters.add_metric(list(labels), count)
     yield letters
-    yield GaugeMetricFamily("dlq_open", "Dead letters that nobody has dealt with", snapshot.dead_letter_count)
+    yield GaugeMetricFamily("dlq_open", "Open dead letters", snapshot.dead_letter_count)
     yield GaugeMetricFamily(
         "dlq_grown_last_hour", "Open dead letters more than an hour ago", snapshot.dead_letters_grown
     )
@@ -201,15 +201,12 @@ registry.register(DatabaseCollector())
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """GET /metrics in Prometheus's text format.
-
-    401 without the Bearer token of `settings.MONITORING_METRICS_TOKEN`; where that is empty (the default), open.
-    """
-    token = getattr(settings, "MONITORING_METRICS_TOKEN", "")
+    """GET /metrics in Prometheus's text format; 401 without the Bearer token of `MONITORING_METRICS_TOKEN`, if that is set."""
+    token = conf.metrics_token()
     given = request.headers.get("Authorization", "")
     if token and not constant_time_compare(given, f"Bearer {token}"):
         return HttpResponse(
-            "The Bearer token of METRICS_TOKEN is needed.\n",
+            "A Bearer token is needed.\n",
             status=401,
             content_type="text/plain",
             headers={"WWW-Authenticate": "Bearer"},

@@ -1,7 +1,8 @@
-"""The state of the whole system in one object: what the documents call `QueueMonitor.snapshot()`.
+"""The state of the whole system at one moment, as one object.
 
-metrics = QueueMonitor().snapshot() metrics.depth, metrics.throughput_per_sec, metrics.avg_latency_ms,
-metrics.error_rate, metrics.dead_letter_count metrics.queues["critical"].depth
+snapshot = QueueMonitor().snapshot()
+snapshot.depth, snapshot.throughput_per_sec, snapshot.avg_latency_ms, snapshot.error_rate, snapshot.dead_letter_count
+snapshot.queues["critical"].depth
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from monitoring import sources
+from monitoring import conf, sources
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,16 @@ class Snapshot:
 
 
 class QueueMonitor:
-    """Reads the sources; holds no state, so any process gives the same answer."""
+    """Reads the sources; holds no state, so any process gives the same answer.
+
+    `queues`: those to report although nothing is in them (default: `MONITORING_QUEUES`).
+    """
 
     def __init__(self, queues: Sequence[str] | None = None) -> None:
-        self._known = sources.known_queues() if queues is None else tuple(queues)
+        self._known = conf.queues() if queues is None else tuple(queues)
 
     def snapshot(self) -> Snapshot:
-        """What is true now; raises what a source raises (the database is away)."""
+        """What is true now; raises what a source raises (the database is down)."""
         return build({name: sources.read(name) for name in sources.ALL}, known=self._known)
 
 

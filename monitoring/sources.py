@@ -1,4 +1,4 @@
-"""Where the figures come from: `settings.MONITORING_SOURCES`, a dotted path per source.
+"""Where the figures come from: `MONITORING_SOURCES`, a dotted path for each source that there is.
 
 `outbox` is called without arguments and returns
 
@@ -20,18 +20,15 @@ and `findings`, what a comparison with the outside world found and has not seen 
 
     {"open": {kind: int}, "for_a_person": {kind: int}}                  (the latter: of them, what nothing mends by itself)
 
-What a source leaves out counts as 0. A queue is reported although it is empty when
-`settings.MONITORING_QUEUES` or `settings.OUTBOX_QUEUES` names it.
+What a source leaves out counts as 0. A queue is reported although it is empty when `MONITORING_QUEUES` names it.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.utils.module_loading import import_string
 
-logger = logging.getLogger(__name__)
+from monitoring import conf
 
 OUTBOX = "outbox"
 DLQ = "dlq"
@@ -41,13 +38,8 @@ ALL = (OUTBOX, DLQ, FINDINGS)
 
 def read(name: str) -> Mapping[str, Any]:
     """The figures of one source, {} when the setting does not name it; raises what the source raises."""
-    path = settings.MONITORING_SOURCES.get(name)
+    path = conf.sources().get(name)
     return import_string(path)() if path else {}
-
-
-def known_queues() -> tuple[str, ...]:
-    """The queues that exist although nothing may be in them."""
-    return tuple(getattr(settings, "MONITORING_QUEUES", getattr(settings, "OUTBOX_QUEUES", ())))
 
 
 def merged(known: Iterable[str], *figures: Mapping[str, Any]) -> list[str]:

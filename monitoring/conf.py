@@ -1,0 +1,42 @@
+"""Every setting that monitoring/ reads: Django settings, read at each use, each with a default, so that none is required.
+
+The broker that `/readyz` asks is the one of the current Celery application, whatever namespace its configuration has.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+
+def sources() -> Mapping[str, str]:
+    """`MONITORING_SOURCES`: source (`outbox`, `dlq`, `findings`) -> dotted path of the callable with its figures, which
+    `monitoring/sources.py` describes. Default {}: no figures, and the probes work.
+    """
+    return getattr(settings, "MONITORING_SOURCES", {})
+
+
+def queues() -> tuple[str, ...]:
+    """`MONITORING_QUEUES`: queues that are reported although nothing is in them. Default (): those with messages."""
+    return tuple(getattr(settings, "MONITORING_QUEUES", ()))
+
+
+def thresholds() -> Mapping[str, Any]:
+    """`MONITORING_THRESHOLDS`: field of `monitoring.alerts.Thresholds` -> value. Default {}: those of the class."""
+    return getattr(settings, "MONITORING_THRESHOLDS", {})
+
+
+def metrics_token() -> str:
+    """`MONITORING_METRICS_TOKEN`: the Bearer token that `/metrics` asks for. Default '': it answers without one."""
+    return str(getattr(settings, "MONITORING_METRICS_TOKEN", ""))
+
+
+def ready_checks() -> Mapping[str, str]:
+    """`MONITORING_READY_CHECKS`: name -> dotted path of a callable that raises when this process cannot do its work.
+
+    Default: database, migrations and broker, of `monitoring/health.py`.
+    """
+    checks = ("database", "migrations", "broker")
+    return getattr(
+        settings, "MONITORING_READY_CHECKS", {name: f"monitoring.health.check_{name}" for name in checks}
+    )
