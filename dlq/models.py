@@ -1,7 +1,8 @@
-"""A letter is one message that ended badly; its events are its whole story.
+"""A dead letter is one message that ended badly; its events are its whole story.
 
-State as a table whose transitions are guarded UPDATEs (the idea is solid_queue's): `dlq.record` opens and
-resolves, `dlq.replay` claims and discards, `dlq.unanswered` gives replays up, nothing else writes.
+Its state changes by guarded UPDATEs (the idea is solid_queue's). They are in `dlq.record` (open, reopen, resolve, cancel),
+`dlq.replay` (claim, return, discard), `dlq.unanswered` (give a replay up) and `dlq.queue` (add); `dlq.retention` deletes
+closed ones.
 """
 
 from __future__ import annotations

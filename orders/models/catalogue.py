@@ -6,7 +6,7 @@ from django.db.models import F, Q
 
 class Product(models.Model):
     """A SKU. Each unit is in exactly one place: `stock` (may be ordered), `reserved` (belongs to an order) or
-    `shipped`. Units only move between the three (`orders.services.stock`), so that their sum is what was
+    `shipped`. Units only move between the three (`orders.stock`), so that their sum is what was
     bought.
     """
 
