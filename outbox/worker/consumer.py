@@ -1,15 +1,22 @@
-"""The worker's consumer, as `worker_consumer` names it: the dead-letter desk's, with repairs of Celery's."""
+"""The worker's consumer, as `worker_consumer` names it: Celery's with repairs, or that of the dead-letter app with them.
 
-from typing import ClassVar
+Only a worker imports it, when the apps are ready.
+"""
 
+from typing import Any, ClassVar
+
+from celery.utils.imports import symbol_by_name
 from celery.worker import consumer as celery_consumer
 from kombu.common import ignore_errors
 
-from config.unusable import UsableQueues
-from dlq.worker import consumer
+from outbox import dead_letters
+from outbox.worker.unusable import UsableQueues
+
+_hooks = dead_letters.hooks()
+_Base: Any = symbol_by_name(_hooks.CONSUMER) if _hooks else celery_consumer.Consumer
 
 
-class Consumer(UsableQueues, consumer.Consumer):
+class Consumer(UsableQueues, _Base):
     """Survives the loss of Redis with work in hand, and declares no queues for delays.
 
     Delays: on quorum queues Celery's native delayed delivery would declare 28 queues and exchanges for messages with
@@ -24,7 +31,7 @@ class Consumer(UsableQueues, consumer.Consumer):
         ]
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """The broker is away: drop the connection, and connect again.
+        """The broker is down: drop the connection, and connect again.
 
         Celery closes the connection twice. On Redis the first attempt fails half way, in reading the answer that will
         not come; it leaves the channel open and its transport dismantled. With a message in hand, which closing wants

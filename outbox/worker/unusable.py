@@ -67,9 +67,7 @@ class UsableQueues:
             return
         try:
             still = unusable(self.app, list(self._left_out))
-        except (
-            Exception
-        ) as error:  # The broker is away: whoever reads from it finds that out, and connects anew.
+        except Exception as error:  # The broker is down: reading from it finds that out, and connects anew.
             logger.info("Unusable queues are not looked at: %s", error)
             return
         for name in [name for name in self._left_out if name not in still]:

@@ -1,0 +1,1 @@
+"""The parts of Celery's worker that the outbox replaces."""
