@@ -1,5 +1,15 @@
-"""Dead letters: everything that ended badly, once each, with what it takes to understand and replay it.
+"""Dead letters: everything that ended badly, once each, with what it takes to understand and replay it."""
 
-To lift this folder, set `Task.Request = "dlq.worker.request:Request"`, `worker_consumer = "dlq.worker.consumer:Consumer"`
-and the settings that `dlq.conf` lists.
-"""
+from typing import Any
+
+
+def connect(app: Any) -> None:
+    """Let the workers of this Celery application record what ends badly in them. Called after `config_from_object`.
+
+    It sets `worker_consumer`, and the Request class of the application's Task. A task with a base class that is not derived
+    from `app.Task` needs `Request = "dlq.worker.request:Request"` itself.
+
+    Together with outbox/, `worker_consumer` is to be "outbox.worker.consumer:Consumer" afterwards, built on that of dlq/.
+    """
+    app.conf.worker_consumer = "dlq.worker.consumer:Consumer"
+    app.Task.Request = "dlq.worker.request:Request"

@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.utils.imports import symbol_by_name
 from django.apps import apps
 from django.core.checks import CheckMessage, run_checks
 from pytest_django import Settings
 
+import dlq
 from config.celery import app
 from dlq import checks, outbox_hooks
+from dlq.worker.consumer import Consumer
+from dlq.worker.request import Request
 from outbox import checks as outbox_checks
 from outbox import dlq_hooks
 
@@ -147,3 +152,17 @@ def test_one_of_the_two_classes_that_see_a_message_end_is_not_enough(
     finally:
         setattr(owner, name, ours)
     assert f"{name} is not {missing}" in line
+
+
+def test_one_call_connects_a_plain_application_to_the_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Celery("plain", set_as_current=False)
+    monkeypatch.setattr(checks, "current_app", plain)
+
+    @plain.task
+    def task() -> None: ...
+
+    assert symbol_by_name(task.Request) is not Request
+    dlq.connect(plain)
+    assert symbol_by_name(task.Request) is Request
+    assert symbol_by_name(plain.conf.worker_consumer) is Consumer
+    assert checks.check_worker() == []
