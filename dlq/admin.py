@@ -1,8 +1,7 @@
-"""The dead-letter desk. Shows everything about a letter but its secrets, and offers what is valid for its state."""
+"""The dead-letter desk: search, replay, discard and group dead letters; `dlq.admin_display` is what it shows of each."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,29 +13,16 @@ from django.db.models import Max, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.http import urlencode
-from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
+from django.urls import URLPattern, path
 
 from dlq import replay, stats
-from dlq.call import masked_call
-from dlq.masking import masked, masked_prefix, masked_text
+from dlq.admin_display import Shown
 from dlq.message import text
-from dlq.models import LARGE, DeadLetter, LetterEvent, State
+from dlq.models import LARGE, DeadLetter, LetterEvent
 from dlq.refusals import Refusals
 
-_COLOURS = {
-    State.OPEN: "#b42318",
-    State.REPLAYING: "#b54708",
-    State.RESOLVED: "#067647",
-    State.DISCARDED: "#667085",
-}
 #: Reasons shown one by one after a bulk action; the rest is a number.
 MAX_REASONS = 5
-#: Bytes of a message on its page; a download has all.
-MAX_SHOWN_BYTES = 4096
 
 
 def _newest_seen(request: HttpRequest) -> int:
@@ -49,7 +35,7 @@ def _newest_seen(request: HttpRequest) -> int:
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(admin.ModelAdmin):
+class DeadLetterAdmin(Shown, admin.ModelAdmin):
     """View only: a letter changes by its actions, each of which asks for its own permission."""
 
     list_display = ("what", "badge", "failed_replays", "failed_ago", "queue", "cause", "problem")
@@ -118,96 +104,9 @@ class DeadLetterAdmin(admin.ModelAdmin):
             found |= queryset.filter(about__contains=[term])
         return found, may_repeat
 
-    # --- what is shown ---------------------------------------------------------------------------------
-
-    @admin.display(description="task", ordering="task")
-    def what(self, letter: DeadLetter) -> str:
-        return letter.call or f"({letter.cause} message)"
-
-    @admin.display(description="state", ordering="state")
-    def badge(self, letter: DeadLetter) -> SafeString:
-        return format_html('<b style="color:{}">{}</b>', _COLOURS[State(letter.state)], letter.state)
-
-    @admin.display(description="failed replays", ordering="failures")
-    def failed_replays(self, letter: DeadLetter) -> int:
-        return letter.failures - 1
-
-    @admin.display(description="failed", ordering="failed_at")
-    def failed_ago(self, letter: DeadLetter) -> SafeString:
-        return format_html(
-            '<span title="{}">{} ago</span>', letter.failed_at.isoformat(), timesince(letter.failed_at)
-        )
-
-    @admin.display(description="error")
-    def problem(self, letter: DeadLetter) -> str:
-        return masked_prefix(letter.summary, 200)
-
-    @admin.display(description="called with")
-    def call(self, letter: DeadLetter) -> SafeString:
-        args, kwargs = masked_call(letter.task, letter.args, letter.kwargs)
-        return _preformatted(_pretty({"args": args, "kwargs": kwargs}))
-
-    @admin.display(description="about")
-    def subjects(self, letter: DeadLetter) -> SafeString:
-        """Links to all dead letters with the same argument."""
-        url = reverse("admin:dlq_deadletter_changelist")
-        about = [each for each in letter.about if "=" in each] or letter.about
-        links = ((f"{url}?{urlencode({'q': each})}", each) for each in about)
-        return format_html_join(" ", '<a href="{}">{}</a>', links)
-
-    @admin.display(description="traceback")
-    def shown_traceback(self, letter: DeadLetter) -> SafeString:
-        return _preformatted(masked_text(letter.traceback) or "(none: it never ran, or did not live to tell)")
-
-    @admin.display(description="headers")
-    def shown_headers(self, letter: DeadLetter) -> SafeString:
-        return _preformatted(_pretty(masked(letter.headers)))
-
-    @admin.display(description="received message")
-    def kept_message(self, letter: DeadLetter) -> str:
-        raw = letter.message
-        if raw is None:
-            return "not kept: the journal has it"
-        if raw.missing:
-            return f"too large to be kept whole: {raw.missing}"
-        return f"kept whole: {len(raw.body)} bytes, {raw.content_type}, {raw.content_encoding}"
-
-    @admin.display(description="body")
-    def shown_bytes(self, letter: DeadLetter) -> SafeString:
-        raw = letter.message
-        if raw is None:
-            return SafeString("none")
-        shown = raw.body[:MAX_SHOWN_BYTES].decode("ascii", "backslashreplace")
-        shown = "".join(
-            each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in shown
-        )
-        url = reverse("admin:dlq_deadletter_bytes", args=[letter.pk])
-        return format_html(
-            '{}<p><a href="{}">Download {} bytes</a></p>', _preformatted(shown), url, len(raw.body)
-        )
-
     def get_fieldsets(self, request: HttpRequest, obj: DeadLetter | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         return (*fieldsets, self.raw_fieldset) if self.has_raw_permission(request) else fieldsets
-
-    @admin.display(description="timeline")
-    def timeline(self, letter: DeadLetter) -> SafeString:
-        def cells(event: LetterEvent) -> tuple[str, str, str, str]:
-            note = masked_prefix(event.note.strip(), 300)
-            return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, note
-
-        rows = format_html_join(
-            "",
-            "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td></tr>",
-            map(cells, letter.events.all()),
-        )
-        return format_html("<table>{}</table>", rows)
-
-    @admin.display(description="same problem")
-    def same_problem(self, letter: DeadLetter) -> SafeString:
-        url = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={letter.fingerprint}"
-        count = DeadLetter.objects.filter(fingerprint=letter.fingerprint, closed_at=None).count()
-        return format_html('<a href="{}">{} unresolved</a>', url, count)
 
     # --- what can be done ------------------------------------------------------------------------------
 
@@ -318,11 +217,3 @@ class DeadLetterAdmin(admin.ModelAdmin):
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/dlq/groups.html", context)
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
-
-
-def _preformatted(text: str) -> SafeString:
-    return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', text)

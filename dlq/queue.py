@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from django.db import connection, transaction
 
 from dlq import call, record, replay
+from dlq.error_info import described
 from dlq.masking import masked_text
 from dlq.message import storable, text
 from dlq.models import LARGE, Cause, DeadLetter, Happened, State
@@ -94,7 +95,7 @@ class DeadLetterQueue:
             "args": None if keyword else storable(arguments),
             "kwargs": storable(payload) if keyword else None,
             "about": call.subjects("", storable(arguments), storable(payload) if keyword else {}),
-            **record.described(exception=None, error=error, traceback="", task=""),
+            **described(exception=None, error=error, traceback="", task=""),
         }
         with transaction.atomic():
             with connection.cursor() as cursor:

@@ -13,14 +13,10 @@ from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq import call
-from dlq.fingerprint import fingerprint, place
+from dlq.error_info import described, shortened
 from dlq.message import REPLAY_HEADER, RawMessage, storable, text
 from dlq.models import Cause, DeadLetter, Happened, LostRun, State
 
-#: A traceback past this is a recursion; its beginning and end say all.
-MAX_TRACEBACK = 50_000
-#: An error past this quotes what it was given; its beginning says all. A note is a person's, and shorter.
-MAX_ERROR = 8_000
 #: Lost runs of messages that ended well leave their count behind; after this it is of no use.
 LOST_RUNS_KEPT = timedelta(days=7)
 #: What a replay must not overwrite.
@@ -241,42 +237,6 @@ def uncount_lost_run(message_key: str) -> None:
 def forget_lost_runs(message_key: str) -> None:
     """The message is a letter now, and a replay of it has all its runs again."""
     LostRun.objects.filter(message_key=message_key).delete()
-
-
-def described(*, exception: BaseException | None, error: str, traceback: str, task: str) -> dict[str, str]:
-    """The fields that say what went wrong, and which group that is."""
-    name = type_name(exception)
-    error = shortened(error or exception or "")
-    traceback = text(traceback)
-    if len(traceback) > MAX_TRACEBACK:
-        half = MAX_TRACEBACK // 2
-        traceback = f"{traceback[:half]}\n… (cut: {len(traceback)} characters)\n{traceback[-half:]}"
-    where = place(traceback)
-    return {
-        "exception": name,
-        "error": error,
-        "traceback": traceback,
-        "place": where,
-        "fingerprint": fingerprint(exception=name, error=error, where=where, task=text(task)),
-    }
-
-
-def shortened(error: Any) -> str:
-    """An error or a note as text of bounded length, for it is shown, masked and searched as a whole."""
-    error = text(error)
-    return error if len(error) <= MAX_ERROR else f"{error[:MAX_ERROR]}… (cut: {len(error)} characters)"
-
-
-def type_name(exception: BaseException | None) -> str:
-    """The exception's type with its module, builtins without; as it was in the child, pickled or not."""
-    if exception is None:
-        return ""
-    wrapped = getattr(exception, "exc_cls_name", None)  # celery's UnpickleableExceptionWrapper
-    if wrapped:
-        return text(f"{getattr(exception, 'exc_module', '')}.{wrapped}".lstrip("."))[:255]
-    kind = type(exception)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return text(f"{module}{kind.__qualname__}")[:255]
 
 
 def correlation_of(headers: dict[str, Any]) -> str:

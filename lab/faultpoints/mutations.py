@@ -70,7 +70,7 @@ _LETTERS = (
          ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {DEAD}", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {{DEAD}}")),
     _bug("a letter is replayed without a claim", "replay", "rival", "replay",
          ("dlq.replay", "    if not claimed:", "    if False:"),
-         ("dlq.replay", "            if new_id is None:", "            new_id = new_id or letter.message_id\n            if new_id is None:")),
+         ("dlq.resend", "        if new_id is None:", "        new_id = new_id or letter.message_id\n        if new_id is None:")),
     _bug("a letter is claimed and its message armed in two transactions", "replay", "kill", _FINAL,
          ("dlq.replay", "    with transaction.atomic():\n        letter = _claim(", f"    {_NO_TRANSACTION}\n        letter = _claim(")),
     _bug("a replay that succeeds does not close its letter", "replay", "kill", _PLACE,

@@ -9,12 +9,12 @@ import pytest
 from django.db import IntegrityError, connection
 from kombu.asynchronous.timer import Timer
 
-from dlq import replay
 from dlq.message import RawMessage
 from dlq.models import Cause, DeadLetter, LetterEvent, State
 from dlq.worker import failure as ending_module
 from dlq.worker.failure import MAX_REFUSALS, Ending
 from dlq.worker.pending_acks import Shelf
+from tests.dlq.preflight import obstacle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,7 +58,7 @@ def test_what_is_refused_for_its_arguments_keeps_the_message_and_can_be_replayed
         assert letter.error.startswith("no (not recorded in full: 15 bytes, sha256 ")
         DeadLetter.objects.update(queue="default")
         letter.refresh_from_db()
-        assert replay.obstacle(letter) == ""
+        assert obstacle(letter) == ""
 
 
 def test_what_is_refused_for_its_size_is_a_letter_with_size_and_digest_that_cannot_be_replayed() -> None:
@@ -76,7 +76,7 @@ def test_what_is_refused_for_its_size_is_a_letter_with_size_and_digest_that_cann
     assert (letter.raw, letter.raw_digest) == (None, refused.raw.digest)
     assert f"15 bytes, sha256 {refused.raw.digest}" in letter.error
     assert LetterEvent.objects.count() == 1
-    assert replay.obstacle(letter) == "m-1: its message could not be kept"
+    assert obstacle(letter) == "m-1: its message could not be kept"
 
 
 def test_a_record_that_is_refused_for_ever_leaves_the_shelf_and_is_acknowledged(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from dlq import record
+from dlq import error_info, record
 from dlq.message import RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from tests.dlq.concurrency import at_once
@@ -195,7 +195,7 @@ def test_a_huge_error_is_cut_in_the_letter_and_in_its_story() -> None:
     assert letter.error == note
     assert letter.error.startswith("begin xxx")
     assert letter.error.endswith("(cut: 200006 characters)")
-    assert len(letter.error) < record.MAX_ERROR + 50
+    assert len(letter.error) < error_info.MAX_ERROR + 50
 
 
 @pytest.mark.django_db

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from dlq import replay
 from dlq.models import DeadLetter
 from tests.dlq.corpus import TASK
+from tests.dlq.preflight import obstacle
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.pool import assert_every_process_works
@@ -52,7 +52,7 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     assert_every_process_works(live)
     assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
     assert {letter.cause for letter in DeadLetter.objects.all()} == {"failed"}
-    assert {replay.obstacle(letter) for letter in DeadLetter.objects.all()} == {""}, "the messages are good"
+    assert {obstacle(letter) for letter in DeadLetter.objects.all()} == {""}, "the messages are good"
 
 
 @pytest.mark.parametrize("canvas", ["callbacks", "errbacks", "chain", "chord"])

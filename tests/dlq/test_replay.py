@@ -14,8 +14,10 @@ from dlq.message import REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
 from dlq.queue import DeadLetterQueue
 from dlq.replay import NotDiscardable, NotReplayable
+from dlq.resend import renewed
 from outbox import dlq_hooks
 from tests.dlq.concurrency import at_once
+from tests.dlq.preflight import obstacle
 from tests.dlq.test_record import die, receive
 
 sent: list[str] = []
@@ -96,19 +98,19 @@ def test_only_an_open_letter_is_replayed_or_discarded(state: str) -> None:
 
 @pytest.mark.django_db
 def test_the_preflight_says_what_a_replay_would_say() -> None:
-    assert replay.obstacle(die()) == ""
-    assert "it can only fail again" in replay.obstacle(receive("bad", cause=Cause.MALFORMED))
-    assert "no task 'renamed' is registered" in replay.obstacle(receive("gone", task="renamed"))
-    assert replay.obstacle(receive("raw", task="tests.support.tasks.note")) == ""
+    assert obstacle(die()) == ""
+    assert "it can only fail again" in obstacle(receive("bad", cause=Cause.MALFORMED))
+    assert "no task 'renamed' is registered" in obstacle(receive("gone", task="renamed"))
+    assert obstacle(receive("raw", task="tests.support.tasks.note")) == ""
     DeadLetter.objects.filter(message_id="raw").update(queue="producers-own")
     stray = DeadLetter.objects.get(message_id="raw")
-    assert "the queue 'producers-own' is none of this application's" in replay.obstacle(stray)
+    assert "the queue 'producers-own' is none of this application's" in obstacle(stray)
     with pytest.raises(NotReplayable, match="producers-own"):
         replay.replay(stray.pk)
     closed = die("closed")
     replay.discard(closed.pk, reason="r")
     closed.refresh_from_db()
-    assert replay.obstacle(closed) == "it is discarded"
+    assert obstacle(closed) == "it is discarded"
 
 
 @pytest.mark.django_db
@@ -119,7 +121,7 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
     letter = record.record_raw(
         message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task="tests.support.tasks.note"
     )
-    sent_again = replay._renewed(raw.headers, letter, 3)
+    sent_again = renewed(raw.headers, letter, 3)
     assert set(sent_again) == {"id", "tenant", "retries", REPLAY_HEADER}
 
 
@@ -130,7 +132,7 @@ def test_a_message_without_a_journal_is_sent_with_so_many_retries_spent_that_the
 ) -> None:
     letter = receive("m-1", task="tests.support.tasks.always_unavailable")
     assert letter.message is not None
-    assert replay._renewed(letter.message.headers, letter, retries)["retries"] == spent
+    assert renewed(letter.message.headers, letter, retries)["retries"] == spent
 
 
 @pytest.mark.django_db
@@ -168,9 +170,9 @@ def test_a_message_without_a_journal_that_was_never_heard_of_again_can_be_sent_a
     DeadLetterQueue.add(job_id="a", queue="orders", payload={}, error="x")
     long_ago = timezone.now() - replay.SILENT_AFTER - timedelta(minutes=1)
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=timezone.now())
-    assert replay.obstacle(DeadLetter.objects.get()) == "it is replaying"
+    assert obstacle(DeadLetter.objects.get()) == "it is replaying"
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=long_ago)
-    assert replay.obstacle(DeadLetter.objects.get()) == ""
+    assert obstacle(DeadLetter.objects.get()) == ""
     DeadLetterQueue.replay("a")
     process.assert_called_once()
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from django.core.management import CommandError, call_command
 
-from dlq import replay, stats
+from dlq import replay, resend, stats
 from dlq.message import REPLAY_HEADER
 from dlq.models import DeadLetter, Happened, LetterEvent, State
 from dlq.replay import NotReplayable
@@ -44,7 +44,7 @@ def test_a_replay_whose_confirmation_is_lost_is_published_once_and_stays_replayi
 ) -> None:
     assert rawpublish.depth() == 0  # declares the queue, without which RabbitMQ takes nothing
     proxy.stall_after(REPLAY_HEADER.encode())
-    monkeypatch.setattr(replay, "CONFIRM_WITHIN_S", 1)
+    monkeypatch.setattr(resend, "CONFIRM_WITHIN_S", 1)
     with using(through(broker, proxy), socket_timeout=1), pytest.raises(NotReplayable, match="may have been"):
         replay.replay(letter.pk)
     letter.refresh_from_db()

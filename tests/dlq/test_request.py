@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from config.celery import app
-from dlq import replay
 from dlq.models import DeadLetter, Happened, LetterEvent, LostRun, State
 from outbox.models import OutboxMessage
 from outbox.testing import drain
+from tests.dlq.preflight import obstacle
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
 from tests.support.pool import assert_every_process_works
@@ -64,7 +64,7 @@ def test_an_exception_that_cannot_be_shown_is_a_letter_all_the_same(live: Proces
 def test_what_a_task_raises_is_a_failure_whatever_its_name_and_can_be_replayed(live: Process) -> None:
     letter = the_letter(rawpublish.send(f"{TASKS}cannot_decode_what_it_fetched"))
     assert (letter.cause, letter.exception) == ("failed", "tests.support.tasks.DecodeError")
-    assert replay.obstacle(letter) == ""
+    assert obstacle(letter) == ""
 
 
 def test_wrong_arguments_are_a_letter_at_once(live: Process) -> None:

@@ -20,9 +20,10 @@ from config.queues import is_rabbitmq
 from dlq import conf, stats
 from dlq.message import PREFIX_BYTES
 from dlq.models import Cause, DeadLetter
-from dlq.replay import NotReplayable, obstacle, replay
+from dlq.replay import NotReplayable, replay
 from outbox.payload import MAX_HEADERS_BYTES, MAX_PAYLOAD_BYTES
 from tests.dlq.corpus import TASK
+from tests.dlq.preflight import obstacle
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_both_brokers
 from tests.support.pool import assert_every_process_works

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from dlq.fingerprint import fingerprint, normalised, place
+from dlq.error_info import fingerprint, normalised, place
 
 
 def _fails_here(message: str) -> str:
