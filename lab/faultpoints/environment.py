@@ -7,23 +7,21 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-import urllib3
 from django.apps import apps
 from django.db import connection
 from django.test import Client
 
-from lab.collect import Sandbox
 from lab.faultpoints.boundaries import Crossing, Watch, watching
 from lab.faultpoints.in_process import Floor
+from lab.faultpoints.sandbox import KeptSandbox
 from lab.faultpoints.snapshot import Snapshot
 from lab.stack.processes import die_with_parent
 
-if TYPE_CHECKING:
-    from lab.faultpoints.scenario import Scenario, State
+State = dict[str, Any]
 
 #: What is not an effect of any scenario, and so stays: schema, accounts, catalogue, subscriptions, templates.
 _KEPT = ("django_", "auth_", "orders_customer", "orders_apikey", "orders_product", "orders_price")
@@ -36,59 +34,14 @@ STOCK = 1_000
 CHILD_TIMEOUT_S = 120.0
 
 
-class KeptSandbox(Sandbox):
-    """The sandbox's control side on one connection, with the ledgers read once, all together, until `forget`."""
+class Start(Protocol):
+    """What makes the first state of a scenario; `name` tells it from others."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._base = url
-        self._pool = urllib3.PoolManager()
-        self._pid = os.getpid()
-        self._read: dict[str, list[dict[str, Any]]] = {}
-        #: As this process set them last; None: unknown.
-        self.faults: Mapping[str, Any] | None = None
+    @property
+    def name(self) -> str: ...
 
-    def forget(self) -> None:
-        """What was read may be out of date."""
-        self._read = {}
-
-    def set_faults(self, faults: Mapping[str, Any]) -> None:
-        if faults or self.faults != {}:
-            self._call("PUT", "/faults", json=faults)
-        self.faults = dict(faults)
-
-    def introduce_merchant(self, customer_id: int, secret: str) -> None:
-        self._call("PUT", f"/merchants/{customer_id}", json={"secret": secret})
-
-    def dispute(self, payment_intent: str) -> str:
-        """The customer disputes this payment at the bank; returns the dispute's id."""
-        answer = self._call("POST", "/disputes", json={"payment_intent": payment_intent})
-        return str(answer.json()["id"])
-
-    def erase(self) -> None:
-        """An empty ledger."""
-        self._call("DELETE", "/ledger")
-
-    def keep(self) -> None:
-        """Have the sandbox remember its ledger as it is."""
-        self._call("PUT", "/ledger/snapshot")
-
-    def put_back(self) -> None:
-        """The ledger as it was at `keep`."""
-        self._call("PUT", "/ledger")
-
-    def ledger(self, name: str) -> list[dict[str, Any]]:
-        if not self._read:
-            self._read = self._call("GET", "/ledger").json()
-        return self._read[name]
-
-    def _call(self, method: str, path: str, **kwargs: Any) -> urllib3.BaseHTTPResponse:
-        if self._pid != os.getpid():  # A forked child must not talk on its parent's connection.
-            self._pool, self._pid = urllib3.PoolManager(), os.getpid()
-        # Not through requests: what it does around each call costs more than the sandbox's answer.
-        answer = self._pool.request(method, f"{self._base}{path}", timeout=60, **kwargs)
-        assert answer.status == 200, f"{method} {path}: {answer.status} {answer.data!r}"
-        return answer
+    @property
+    def start(self) -> Callable[[World], State]: ...
 
 
 @dataclass(frozen=True)
@@ -152,14 +105,14 @@ class World:
             + "; SET session_replication_role = origin"
         )
 
-    def start(self, scenario: Scenario) -> State:
+    def start(self, scenario: Start) -> State:
         """The scenario's first state, on all sides: staged, or as it was staged a moment ago."""
         if self._snapshot is not None and self._snapshot.fits(scenario.name):
-            state = self._snapshot.put_back(self)
+            state = self._snapshot.put_back(self.sandbox, self.floor)
         else:
             self.renew()
             state = scenario.start(self)
-            self._snapshot = Snapshot.take(self, scenario.name, state)
+            self._snapshot = Snapshot.take(self.sandbox, self.floor, self.tables, scenario.name, state)
         self._forget()
         return state
 

@@ -9,9 +9,8 @@ from uuid import UUID
 
 from django.db import connection
 
+from lab.faultpoints.environment import State as State
 from lab.faultpoints.environment import World, model
-
-State = dict[str, Any]
 
 
 def _nothing(world: World, state: State) -> None:

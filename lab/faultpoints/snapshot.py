@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import connection
 
-if TYPE_CHECKING:
-    from lab.faultpoints.environment import World
+from lab.faultpoints.in_process import Floor
+from lab.faultpoints.sandbox import KeptSandbox
 
 #: Times in the tables grow no older than when they were staged, but what lies outside of them does: Redis, the
 #: sandbox, `state`. So nothing is put back that is older than this, or of another day.
@@ -27,7 +27,7 @@ _SCHEMA = "crashpoints_snapshot"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What `put_back` makes of a world again. Its rows lie in a schema of its database, so that there is one at a time."""
+    """What `put_back` restores. Its rows lie in a schema of its database, so that there is one at a time."""
 
     scenario: str
     state: dict[str, Any]
@@ -38,16 +38,18 @@ class Snapshot:
     faults: Mapping[str, Any]
 
     @classmethod
-    def take(cls, world: World, scenario: str, state: dict[str, Any]) -> Snapshot:
-        world.sandbox.keep()
+    def take(
+        cls, sandbox: KeptSandbox, floor: Floor, tables: list[str], scenario: str, state: dict[str, Any]
+    ) -> Snapshot:
+        sandbox.keep()
         return cls(
             scenario,
             copy.deepcopy(state),
             time.monotonic(),
             _today(),
-            _keep_tables(world.tables),
-            world.floor.contents(),
-            dict(world.sandbox.faults or {}),
+            _keep_tables(tables),
+            floor.contents(),
+            dict(sandbox.faults or {}),
         )
 
     def fits(self, scenario: str) -> bool:
@@ -57,13 +59,13 @@ class Snapshot:
             and self.day == _today()
         )
 
-    def put_back(self, world: World) -> dict[str, Any]:
-        """The world as it was when the snapshot was taken; returns the scenario's state then."""
+    def put_back(self, sandbox: KeptSandbox, floor: Floor) -> dict[str, Any]:
+        """Everything as it was when the snapshot was taken; returns the scenario's state then."""
         with connection.cursor() as cursor:
             cursor.execute(self.tables)
-        world.sandbox.put_back()
-        world.sandbox.set_faults(self.faults)
-        world.floor.fill(self.redis)
+        sandbox.put_back()
+        sandbox.set_faults(self.faults)
+        floor.fill(self.redis)
         return copy.deepcopy(self.state)
 
 
