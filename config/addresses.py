@@ -11,13 +11,16 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 import dj_database_url
 import psycopg2
 import redis
-from django.core.exceptions import ImproperlyConfigured
-from django.db.backends.postgresql.base import DatabaseWrapper
 from kombu import Connection
 from psycopg2.extensions import make_dsn
 
 from config.env import Unusable, each_url
 from resilience.sentinel import SentinelPool
+
+#: PostgreSQL's limit, and so Django's.
+MAX_NAME_CHARS = 63
+#: Those of OPTIONS in DATABASES that Django takes out before it hands the others on to libpq.
+DJANGOS_OPTIONS = {"assume_role", "isolation_level", "server_side_binding"}
 
 
 def database(url: str) -> dict[str, Any]:
@@ -36,13 +39,11 @@ def database(url: str) -> dict[str, Any]:
         config["PORT"] = ",".join(str(each.port or "") for each in several)
         # libpq would stay with the first that answers, which after a failover takes no writes.
         config["OPTIONS"].setdefault("target_session_attrs", "read-write")
+    options = {name: value for name, value in config["OPTIONS"].items() if name not in DJANGOS_OPTIONS}
+    if not (config["NAME"] or options.get("service")) or len(config["NAME"]) > MAX_NAME_CHARS:
+        raise Unusable(f"a URL that names a database, in at most {MAX_NAME_CHARS} characters")
     try:
-        parameters = DatabaseWrapper(config).get_connection_params()
-    except ImproperlyConfigured:
-        raise Unusable("a URL that names a database, in at most 63 characters") from None
-    parameters.pop("cursor_factory")  # the driver's own
-    try:
-        make_dsn(**parameters)
+        make_dsn(**options)
     except psycopg2.Error:
         raise Unusable("a URL whose parameters (after the ?) PostgreSQL's client knows") from None
     return config

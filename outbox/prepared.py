@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import connection
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from outbox.session import is_shared
 
@@ -64,6 +65,9 @@ class Prepared:
                 cursor.execute(
                     f"{given_up}PREPARE {name} {self._plan}; EXECUTE {name} {self._values}", parameters
                 )
+                # psycopg 3 begins with the answer of the first of the statements, psycopg 2 has that of the last one.
+                while is_psycopg3 and cursor.nextset():
+                    pass
             row: tuple[Any, ...] | None = cursor.fetchone()
             self._plans[session] = name, until
         return row

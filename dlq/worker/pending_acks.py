@@ -16,10 +16,9 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import psycopg2.extensions
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from dlq import journal
@@ -109,30 +108,27 @@ class Shelf:
         return True
 
 
-class _Mortal(psycopg2.extensions.connection):
-    """A connection whose socket is shut down after DEADLINE_S, so that whatever waits for its answer fails.
+@contextmanager
+def _ended_after(seconds: float, session: Any) -> Iterator[None]:
+    """Shut down the socket of `session` after `seconds`, so that whatever waits for its answer fails.
 
     All other limits are the server's or the kernel's. They say nothing about a server, or a proxy before it, that
-    stalls after the handshake while its kernel acknowledges every segment, and libpq has no limit of its own. psycopg2's
+    stalls after the handshake while its kernel acknowledges every segment, and libpq has no limit of its own. psycopg 2's
     wait callback would have one, but for the whole process: the heartbeat's thread and every child with it.
     """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        # A descriptor of its own: libpq may close the other at any time, and its number then be another file's.
-        self._line = socket.socket(fileno=os.dup(self.fileno()))
-        self._end = threading.Timer(DEADLINE_S, _hang_up, (self._line,))
-        self._end.daemon = True
-        self._end.start()
-
-    def close(self) -> None:
-        self._end.cancel()
-        self._end.join()
-        self._line.close()
-        super().close()
+    # A descriptor of its own: libpq may close the other at any time, and its number then be another file's.
+    with socket.socket(fileno=os.dup(session.fileno())) as line:
+        timer = threading.Timer(seconds, _shut_down, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
-def _hang_up(line: socket.socket) -> None:
+def _shut_down(line: socket.socket) -> None:
     with suppress(OSError):
         line.shutdown(socket.SHUT_RDWR)
 
@@ -151,7 +147,6 @@ def impatient_connection(alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
     options |= {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": STATEMENT_TIMEOUT_MS,
-        "connection_factory": _Mortal,
         "options": " ".join(
             part
             for part in (
@@ -161,15 +156,26 @@ def impatient_connection(alias: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
             if part
         ),
     }
-    connections[alias] = impatient
-    try:
-        yield
-    finally:
-        connections[alias] = ordinary
+    # A connection out of Django's pool would be one of the ordinary ones.
+    options.pop("pool", None)
+    connect = impatient.get_new_connection
+    with ExitStack() as deadlines:
+
+        def connect_for_seconds(conn_params: Any) -> Any:
+            session = connect(conn_params)
+            deadlines.enter_context(_ended_after(DEADLINE_S, session))
+            return session
+
+        impatient.get_new_connection = connect_for_seconds  # type: ignore[method-assign]
+        connections[alias] = impatient
         try:
-            impatient.close()
-        except Error:
-            logger.debug("closing a broken connection failed", exc_info=True)
+            yield
+        finally:
+            connections[alias] = ordinary
+            try:
+                impatient.close()
+            except Error:
+                logger.debug("closing a broken connection failed", exc_info=True)
 
 
 #: The worker's parent has one; the Consumer gives it its timer.

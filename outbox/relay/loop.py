@@ -16,6 +16,7 @@ from collections import Counter
 
 from celery import Celery
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from outbox import conf, groups, rows
 from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
@@ -231,9 +232,11 @@ def _notified(timeout_s: float) -> bool:
     raw = connection.connection
     if raw is None:
         raise OperationalError("the connection that listened is closed")
-    if not raw.notifies:
-        # The driver's own errors are not Django's: a server that crashed while we listen would end the relay.
-        with connection.wrap_database_errors:
+    # The driver's own errors are not Django's: a server that crashed while we listen would end the relay.
+    with connection.wrap_database_errors:
+        if is_psycopg3:
+            return bool(list(raw.notifies(timeout=timeout_s, stop_after=1)))
+        if not raw.notifies:
             select.select([raw], [], [], timeout_s)
             raw.poll()
     heard = bool(raw.notifies)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 
-import psycopg2
 import pytest
-from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection
 
 from config.celery import app
 from outbox.database import is_not_now, patiently
@@ -19,18 +18,19 @@ def caused(error: Exception, cause: Exception | None) -> Exception:
     return error
 
 
+driver = connection.Database
 LOST = "server closed the connection unexpectedly"
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        caused(OperationalError(LOST), psycopg2.OperationalError(LOST)),
+        caused(OperationalError(LOST), driver.OperationalError(LOST)),
         caused(
-            InterfaceError("connection already closed"), psycopg2.InterfaceError("connection already closed")
+            InterfaceError("connection already closed"), driver.InterfaceError("connection already closed")
         ),
-        # What psycopg2 raises for a connection that was reset while it was idle.
-        caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST)),
+        # What psycopg 2 raises for a connection that was reset while it was idle.
+        caused(DatabaseError(LOST), driver.DatabaseError(LOST)),
     ],
     ids=["broken", "closed", "reset while idle"],
 )
@@ -41,7 +41,7 @@ def test_a_lost_connection_says_nothing_about_the_work(error: Exception) -> None
 @pytest.mark.parametrize(
     "error",
     [
-        caused(IntegrityError("duplicate key"), psycopg2.IntegrityError("duplicate key")),
+        caused(IntegrityError("duplicate key"), driver.IntegrityError("duplicate key")),
         # Django's own, for example of save(update_fields=...) that found no row.
         DatabaseError("Save with update_fields did not affect any rows."),
         ValueError("no error of the database at all"),
@@ -54,7 +54,7 @@ def test_an_error_of_the_statement_is_not_waited_out(error: Exception) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_step_whose_idle_connection_was_reset_is_run_again() -> None:
-    failures = [caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST))]
+    failures = [caused(DatabaseError(LOST), driver.DatabaseError(LOST))]
 
     def step() -> str:
         if failures:
@@ -66,7 +66,7 @@ def test_a_step_whose_idle_connection_was_reset_is_run_again() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    "error", [caused(DatabaseError(LOST), psycopg2.DatabaseError(LOST))], ids=["reset while idle"]
+    "error", [caused(DatabaseError(LOST), driver.DatabaseError(LOST))], ids=["reset while idle"]
 )
 class TestADaemonWhoseIdleConnectionWasReset:
     def test_the_relay_goes_on(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ class TestADaemonWhoseIdleConnectionWasReset:
 @pytest.mark.django_db(transaction=True)
 def test_a_daemon_does_not_wait_out_an_error_of_its_own_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_once(self: Relay) -> int:
-        raise caused(IntegrityError("duplicate key"), psycopg2.IntegrityError("duplicate key"))
+        raise caused(IntegrityError("duplicate key"), driver.IntegrityError("duplicate key"))
 
     monkeypatch.setattr(Relay, "run_once", run_once)
     with pytest.raises(IntegrityError):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
 from typing import Any
 
-import psycopg2
 import pytest
 from django.db import connection, transaction
 
@@ -15,6 +13,7 @@ from outbox import heartbeat, stats, totals
 from outbox.models import OutboxMessage
 from outbox.retention import prune
 from outbox.testing import drain, staged
+from tests.support.database import another_session
 from tests.support.processes import await_
 from tests.support.tasks import note, permanently_wrong
 
@@ -131,8 +130,7 @@ def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> N
 
 def looking() -> bool:
     """Asked in another database: a session of this one would itself be one of those at work."""
-    parameters = {**connection.get_connection_params(), "dbname": "postgres"}
-    with closing(psycopg2.connect(**parameters)) as elsewhere, elsewhere.cursor() as cursor:
+    with another_session(dbname="postgres") as elsewhere, elsewhere.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')")
         return bool(cursor.fetchone()[0])
 

@@ -4,17 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg2
 from django.db import connection
 
 
 @contextmanager
-def another_session() -> Iterator[Any]:
-    """A connection of its own to the test's database, of the bare driver."""
-    options = connection.get_connection_params()
-    for name in ("cursor_factory", "context"):
-        options.pop(name, None)
-    session = psycopg2.connect(**options)
+def another_session(**parameters: Any) -> Iterator[Any]:
+    """A connection of its own to the test's database, of the bare driver. `parameters`: of libpq, instead of the test's."""
+    session = connection.Database.connect(**connection.get_connection_params() | parameters)
     try:
         yield session
     finally:
