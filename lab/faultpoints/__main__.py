@@ -54,7 +54,7 @@ def main() -> int:
         for environment in found:
             given.put(environment)
         with ProcessPoolExecutor(
-            len(found), mp_context=context, initializer=explorers.begin, initargs=(given, options.bug)
+            len(found), mp_context=context, initializer=explorers.begin, initargs=(given, options.mutation)
         ) as pool:
             if options.list:
                 print("\n".join(map(str, pool.submit(explorers.trace, options.scenario[0]).result())))
@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--second", type=Point.parse, help="and a kill in the recovery from it")
     parser.add_argument("--list", action="store_true", help="print the trace of the scenario")
     parser.add_argument("--no-pairs", dest="pairs", action="store_false", help="no second crashes")
-    parser.add_argument("--bug", help="with this guard removed (lab.faultpoints.mutations)")
+    parser.add_argument("--mutation", help="with this guard removed (lab.faultpoints.mutations)")
     parser.add_argument("--json", help="write a summary to this file")
     return parser
 

@@ -1,4 +1,4 @@
-"""`python -m lab.faultpoints.check_mutations`: each seeded bug, and the check that notices it. Exit status 1 if none does."""
+"""`python -m lab.faultpoints.check_mutations`: each mutation, and the check that notices it. Exit status 1 if none does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 from lab.faultpoints import explorers
-from lab.faultpoints.mutations import BUGS
+from lab.faultpoints.mutations import MUTATIONS
 from lab.faultpoints.servers import environments
 
 HUNTERS = 2
@@ -23,11 +23,11 @@ INTERRUPTED = 130
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.faultpoints.check_mutations", description=__doc__)
     parser.add_argument(
-        "--bug", action="append", choices=sorted(BUGS), help="only this one (may be repeated)"
+        "--mutation", action="append", choices=sorted(MUTATIONS), help="only this one (may be repeated)"
     )
     parser.add_argument("--json", help="write the table to this file")
     options = parser.parse_args()
-    names = options.bug or list(BUGS)
+    names = options.mutation or list(MUTATIONS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     with environments(min(HUNTERS, len(names))) as found:
@@ -45,7 +45,7 @@ def main() -> int:
                 return INTERRUPTED
     loose = [name for name in names if not caught[name][1]]
     print(
-        f"{len(names) - len(loose)} of {len(names)} seeded bugs are caught, in {time.monotonic() - began:.0f} s"
+        f"{len(names) - len(loose)} of {len(names)} mutations are caught, in {time.monotonic() - began:.0f} s"
     )
     if options.json:
         Path(options.json).write_text(json.dumps(caught, indent=1))
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _hunt(name: str, free: queue.SimpleQueue[dict[str, str]]) -> tuple[str, str]:
-    """In a process of its own, since a planted bug stays planted."""
+    """In a process of its own, since a guard that is removed stays removed."""
     environment = free.get()
     context = multiprocessing.get_context("spawn")
     given = context.SimpleQueue()

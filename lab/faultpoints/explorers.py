@@ -13,21 +13,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.faultpoints.boundaries import Crossing, Point, install
-from lab.faultpoints.mutating import plant
-from lab.faultpoints.mutations import BUGS
+from lab.faultpoints.mutating import remove_guards
+from lab.faultpoints.mutations import MUTATIONS
 from lab.stack.processes import die_with_parent
 
 _world: Any = None
 
 
-def begin(environments: Any, bug: str | None) -> None:
-    """Make this process an explorer: its own servers' settings, Django, hooks, and the seeded bug if there is one."""
+def begin(environments: Any, mutation: str | None) -> None:
+    """Make this process an explorer: its own servers' settings, Django, hooks, and the mutation if there is one."""
     global _world
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started the explorers ends them,
     die_with_parent(signal.SIGKILL)()  # also by being killed.
     os.environ.update(environments.get())
-    if bug:
-        plant(BUGS[bug].patches)
+    if mutation:
+        remove_guards(MUTATIONS[mutation].patches)
     _spare_the_libraries_waste()
     import django
 
@@ -99,41 +99,41 @@ def pairs(
 
 
 def hunt(name: str) -> tuple[str, str]:
-    """Explore with this bug planted until the check that it names fails; returns (violation, how to see it again).
+    """Explore with this guard removed until the check that it names fails; returns (violation, how to see it again).
 
     Both are '' when nothing noticed; a violation by another name does not count.
     """
     from django.db import connection
 
-    bug = BUGS[name]
+    mutation = MUTATIONS[name]
     with connection.cursor() as cursor:
-        for without, _ in bug.without:
+        for without, _ in mutation.without:
             cursor.execute(without)
     try:
-        return _hunt(bug)
+        return _hunt(mutation)
     except Exception as error:
         # Told in words: an exception of an app cannot be unpickled where Django is not set up.
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
     finally:
         with connection.cursor() as cursor:
             cursor.execute(_world.wipe)
-            for _, again in bug.without:
+            for _, again in mutation.without:
                 cursor.execute(again)
 
 
-def _hunt(bug: Any) -> tuple[str, str]:
-    explorer = _explorer(bug.scenario)
+def _hunt(mutation: Any) -> tuple[str, str]:
+    explorer = _explorer(mutation.scenario)
     crossings, found = explorer.undisturbed()
     for violation in found:
-        if violation.startswith(bug.caught_by):
+        if violation.startswith(mutation.caught_by):
             return violation, "undisturbed"
-    sides = ("after", "before") if bug.strike in ("kill", "cut") else ("before",)
+    sides = ("after", "before") if mutation.strike in ("kill", "cut") else ("before",)
     for side in sides:
         for crossing in crossings:
-            outcome = explorer.strike(bug.strike, Point(crossing.number, side), label=str(crossing))
+            outcome = explorer.strike(mutation.strike, Point(crossing.number, side), label=str(crossing))
             for violation in outcome.violations:
-                if violation.startswith(bug.caught_by):
-                    return violation, f"{bug.scenario} {bug.strike} {outcome.point}"
+                if violation.startswith(mutation.caught_by):
+                    return violation, f"{mutation.scenario} {mutation.strike} {outcome.point}"
     return "", ""
 
 

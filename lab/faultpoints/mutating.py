@@ -22,7 +22,7 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Bug:
+class Mutation:
     """A guard removed, and what must notice it: `caught_by` begins the violation that `scenario` under `strike` shows.
 
     `without`: SQL that takes the database's own guard away, with the SQL that puts it back.
@@ -36,7 +36,7 @@ class Bug:
     without: tuple[tuple[str, str], ...] = field(default=())
 
 
-class BugIsStale(ValueError):
+class MutationIsStale(ValueError):
     """The source has changed: the patch does not fit any more. Adapt it in lab/faultpoints/mutations.py."""
 
 
@@ -51,7 +51,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
         text = super().get_data(path).decode()
         for patch in self.patches:
             if text.count(patch.old) != 1:
-                raise BugIsStale(f"{patch.module} has {text.count(patch.old)} times: {patch.old!r}")
+                raise MutationIsStale(f"{patch.module} has {text.count(patch.old)} times: {patch.old!r}")
             text = text.replace(patch.old, patch.new)
         return text.encode()
 
@@ -72,8 +72,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, spec.origin, loader=loader)
 
 
-def plant(patches: Sequence[Patch]) -> None:
-    """From now on, import these modules with their guards removed. Raises BugIsStale at the import."""
+def remove_guards(patches: Sequence[Patch]) -> None:
+    """From now on, import these modules with their guards removed. Raises MutationIsStale at the import."""
     imported = [patch.module for patch in patches if patch.module in sys.modules]
     assert not imported, f"too late: {imported}"
     sys.meta_path.insert(0, _Finder(patches))

@@ -1,11 +1,11 @@
-"""Seeded bugs: for each guard of the product, the product without it, and the check that must then fail.
+"""Mutations: for each guard of the product, the product without it, and the check that must then fail.
 
-A bug that no check catches means that a check is missing, not that the guard is superfluous.
+A mutation that no check notices means that a check is missing, not that the guard is superfluous.
 """
 
 from __future__ import annotations
 
-from lab.faultpoints.mutating import Bug, Patch
+from lab.faultpoints.mutating import Mutation, Patch
 
 _NO_TRANSACTION = "with __import__('contextlib').nullcontext():"
 _MONEY = "one capture per completed order"
@@ -14,8 +14,8 @@ _FINAL = "every order is final"
 _PLACE = "every failure has one place"
 
 
-def _bug(name: str, scenario: str, strike: str, caught_by: str, *patches: tuple[str, str, str], without: tuple[tuple[str, str], ...] = ()) -> Bug:  # fmt: skip
-    return Bug(name, tuple(Patch(*patch) for patch in patches), scenario, strike, caught_by, without)
+def _bug(name: str, scenario: str, strike: str, caught_by: str, *patches: tuple[str, str, str], without: tuple[tuple[str, str], ...] = ()) -> Mutation:  # fmt: skip
+    return Mutation(name, tuple(Patch(*patch) for patch in patches), scenario, strike, caught_by, without)
 
 
 _OUTBOX = (
@@ -142,4 +142,6 @@ _MONEY_AND_MAIL = (
          ("notifications.mailer", "    if log.status == EmailLog.Status.SENT:", "    if False:")),
 )  # fmt: skip
 
-BUGS: dict[str, Bug] = {bug.name: bug for bug in (*_OUTBOX, *_LETTERS, *_ORDERS, *_MONEY_AND_MAIL)}
+MUTATIONS: dict[str, Mutation] = {
+    each.name: each for each in (*_OUTBOX, *_LETTERS, *_ORDERS, *_MONEY_AND_MAIL)
+}

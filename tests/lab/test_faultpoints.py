@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from lab.faultpoints import coverage, scenarios
 from lab.faultpoints.boundaries import Point, Watch, cut, install, watching
 from lab.faultpoints.environment import World
-from lab.faultpoints.mutations import BUGS
+from lab.faultpoints.mutations import MUTATIONS
 from lab.stack.stack import ROOT
 from orders.api import limits
 from tests.lab.sandbox_fixture import RunningSandbox
@@ -167,16 +167,16 @@ def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_relea
     assert [report.error for report in reports] == [""]
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_a_seeded_bug_fits_the_source_as_it_is(name: str) -> None:
-    for patch in BUGS[name].patches:
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_fits_the_source_as_it_is(name: str) -> None:
+    for patch in MUTATIONS[name].patches:
         source = ROOT / f"{patch.module.replace('.', '/')}.py"
         assert source.read_text().count(patch.old) == 1, (
             f"adapt it in lab/faultpoints/mutations.py: {patch.old!r}"
         )
-    assert BUGS[name].scenario in scenarios.SCENARIOS
+    assert MUTATIONS[name].scenario in scenarios.SCENARIOS
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_a_seeded_bug_names_the_check_that_must_notice_it(name: str) -> None:
-    assert BUGS[name].caught_by, "any violation at all would do"
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_names_the_check_that_must_notice_it(name: str) -> None:
+    assert MUTATIONS[name].caught_by, "any violation at all would do"

@@ -51,12 +51,12 @@ def test_a_crash_at_any_io_boundary_of_anything_breaks_no_promise(
     assert status == 0
 
 
-def test_each_seeded_bug_is_caught_by_the_check_that_it_names(
+def test_each_mutation_is_caught_by_the_check_that_it_names(
     tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    _, report, output = run("lab.faultpoints.check_mutations", tmp_path / "teeth.json")
+    _, report, output = run("lab.faultpoints.check_mutations", tmp_path / "mutations.json")
     caught = [name for name, (_, where) in report.items() if where]
-    figure(f"{len(caught)} of {len(report)} seeded bugs caught")
+    figure(f"{len(caught)} of {len(report)} mutations caught")
     figure(output)
     assert len(report) >= 30
     assert sorted(caught) == sorted(report), output[-8000:]
