@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 import requests
 from django.db.models import Count, F, Q, Sum
 
-from lab.invariants import Books, Movement, OrderLine, Shelf
+from lab.invariants import Books, LetterLine, MessageLine, Movement, OrderLine, Shelf
 
 OPEN_MESSAGES = ("scheduled", "blocked", "pending", "published")
 OPEN_ORDERS = ("pending", "processing")
+#: How the dedup key of a periodic message begins.
+BEAT = "beat:"
 
 
 @dataclass(frozen=True)
@@ -213,3 +215,51 @@ def _merchant(endpoint: str) -> str:
 
 def _movements(entries: Sequence[Mapping[str, Any]]) -> list[Movement]:
     return [Movement(int(entry["order_id"]), entry["currency"], entry["amount"]) for entry in entries]
+
+
+def message_lines() -> list[MessageLine]:
+    """Every message of the outbox."""
+    from dlq.message import REPLAY_HEADER
+    from outbox.models import OutboxMessage
+
+    columns = (
+        *("message_id", "task", "status", "correlation_id", "generation", "attempts", "replays"),
+        *("lease_token", "dedup_key", "headers"),
+    )
+    return [
+        MessageLine(
+            message_id=str(message_id),
+            task=task,
+            status=status,
+            correlation_id=correlation_id,
+            generation=generation,
+            attempts=attempts,
+            replays=replays,
+            born_of_replay=REPLAY_HEADER in headers,
+            leased=token is not None,
+            slot=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
+        )
+        for message_id, task, status, correlation_id, generation, attempts, replays, token, key, headers in (
+            OutboxMessage.objects.values_list(*columns)
+        )
+    ]
+
+
+def letter_lines() -> list[LetterLine]:
+    """Every dead letter."""
+    from dlq.models import DeadLetter, LetterEvent
+
+    events = Counter(LetterEvent.objects.values_list("letter_id", "what"))
+    columns = ("pk", "message_id", "state", "generation", "failures", "exception")
+    return [
+        LetterLine(
+            message_id,
+            state,
+            generation,
+            failures,
+            replayed=events[pk, "replayed"],
+            reopened=events[pk, "reopened"],
+            exception=exception,
+        )
+        for pk, message_id, state, generation, failures, exception in DeadLetter.objects.values_list(*columns)
+    ]

@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from lab.chaos.damage import Outcome
-from lab.collect import Sandbox, read_books
-from lab.invariants import Books, ClientRequest, LetterLine, MessageLine, Pair, Sample
+from lab.collect import Sandbox, letter_lines, message_lines, read_books
+from lab.invariants import Books, ClientRequest, Pair, Sample
 
 DELIVER = "webhooks.tasks.deliver"
 PUBLISH = "webhooks.tasks.publish_event"
-BEAT = "beat:"
 FINAL = ("completed", "failed", "cancelled")
 
 
@@ -47,8 +46,8 @@ def read_chaos_books(
         orders=orders,
         requests=list(requests),
         samples=list(samples),
-        messages=_messages(),
-        letters=_letters(),
+        messages=message_lines(),
+        letters=letter_lines(),
         webhooks_enqueued=_webhooks_enqueued(),
         events=_events(),
         injected=injected,
@@ -66,52 +65,6 @@ def _reprocessed() -> frozenset[int]:
 
     mended = Finding.objects.filter(action=Finding.Action.PROCESSING_REARMED, mended_at__isnull=False)
     return frozenset(order_id for (order_id,) in mended.values_list("order_id") if order_id is not None)
-
-
-def _messages() -> list[MessageLine]:
-    from dlq.message import REPLAY_HEADER
-    from outbox.models import OutboxMessage
-
-    columns = (
-        *("message_id", "task", "status", "correlation_id", "generation", "attempts", "replays"),
-        *("lease_token", "dedup_key", "headers"),
-    )
-    return [
-        MessageLine(
-            message_id=str(message_id),
-            task=task,
-            status=status,
-            correlation_id=correlation_id,
-            generation=generation,
-            attempts=attempts,
-            replays=replays,
-            born_of_replay=REPLAY_HEADER in headers,
-            leased=token is not None,
-            slot=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
-        )
-        for message_id, task, status, correlation_id, generation, attempts, replays, token, key, headers in (
-            OutboxMessage.objects.values_list(*columns)
-        )
-    ]
-
-
-def _letters() -> list[LetterLine]:
-    from dlq.models import DeadLetter, LetterEvent
-
-    events = Counter(LetterEvent.objects.values_list("letter_id", "what"))
-    columns = ("pk", "message_id", "state", "generation", "failures", "exception")
-    return [
-        LetterLine(
-            message_id,
-            state,
-            generation,
-            failures,
-            replayed=events[pk, "replayed"],
-            reopened=events[pk, "reopened"],
-            exception=exception,
-        )
-        for pk, message_id, state, generation, failures, exception in DeadLetter.objects.values_list(*columns)
-    ]
 
 
 def _webhooks_enqueued() -> list[Pair]:

@@ -1,17 +1,18 @@
 """What must hold once all is quiet, besides `lab.invariants`: told by our own tables, row by row.
 
-Each law returns what breaks it, '' if nothing does. A scenario may waive one by its name, with its reason beside it.
+Each invariant returns what breaks it, '' if nothing does. A scenario may waive one by its name, with its reason beside it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
-from lab.collect import read_books
+from lab.collect import letter_lines, message_lines, read_books
 from lab.faultpoints.environment import World
 from lab.faultpoints.in_process import open_messages
-from lab.invariants import check
+from lab.invariants import check, messages
 
 #: Asked for again on purpose when a charge becomes known: the refund itself is what happens once.
 _MAY_REPEAT = ("payments.tasks.refund_order",)
@@ -38,14 +39,8 @@ def an_order_ends_once(world: World) -> str:
     )
 
 
-def every_failure_has_one_place(world: World) -> str:
-    dead = {str(row.message_id) for row in world.rows("outbox.OutboxMessage") if row.status == "dead"}
-    all_letters = world.rows("dlq.DeadLetter")
-    letters = {row.message_id for row in all_letters if row.state == "open" and row.generation is not None}
-    waiting = sum(row.state == "replaying" for row in all_letters)
-    return (
-        "" if dead == letters and not waiting else f"dead {dead}, open letters {letters}, replaying {waiting}"
-    )
+def no_replay_is_under_way(world: World) -> str:
+    return ", ".join(row.message_id for row in world.rows("dlq.DeadLetter") if row.state == "replaying")
 
 
 def refunds_are_the_gateways(world: World) -> str:
@@ -167,10 +162,10 @@ def a_group_has_one_head(world: World) -> str:
     return ", ".join(world.floor.two_heads)
 
 
-LAWS: tuple[Callable[[World], str], ...] = (
+INVARIANTS: tuple[Callable[[World], str], ...] = (
     nothing_is_enqueued_twice,
     an_order_ends_once,
-    every_failure_has_one_place,
+    no_replay_is_under_way,
     refunds_are_the_gateways,
     only_the_committed_intent_is_captured,
     one_mail_per_reason,
@@ -189,15 +184,19 @@ LAWS: tuple[Callable[[World], str], ...] = (
 def violations(world: World, *, accepted: list[int], waived: frozenset[str]) -> list[str]:
     """Everything that does not hold, each as `name: what differs`."""
     world.forget_books()
-    books = read_books(world.sandbox, accepted=accepted, at_start=world.at_start())
+    books = replace(
+        read_books(world.sandbox, accepted=accepted, at_start=world.at_start()),
+        messages=message_lines(),
+        letters=letter_lines(),
+    )
     found = [
         f"{finding.promise}: {finding.database} / {finding.outside} {finding.difference}"
-        for finding in check(books)
+        for finding in (*check(books), messages.every_failure_has_one_place(books))
         if not finding.holds and finding.promise not in waived
     ]
-    for law in LAWS:
-        name = law.__name__.replace("_", " ")
-        if name not in waived and (difference := law(world)):
+    for invariant in INVARIANTS:
+        name = invariant.__name__.replace("_", " ")
+        if name not in waived and (difference := invariant(world)):
             found.append(f"{name}: {difference}")
     if any(violation.startswith("no dead letter") for violation in found):
         found += [

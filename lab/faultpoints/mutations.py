@@ -11,7 +11,7 @@ _NO_TRANSACTION = "with __import__('contextlib').nullcontext():"
 _MONEY = "one capture per completed order"
 _STUCK = "nothing is stuck"
 _FINAL = "every order is final"
-_PLACE = "every failure has one place"
+_PLACE = "every failure has exactly one place"
 
 
 def _bug(name: str, scenario: str, strike: str, caught_by: str, *patches: tuple[str, str, str], without: tuple[tuple[str, str], ...] = ()) -> Mutation:  # fmt: skip

@@ -28,7 +28,7 @@ class Scenario:
     `covers`: a task's name, `METHOD /path` of an endpoint, or the name of a pass. `start` makes the first state
     (never cut off), `act` is what is explored, `again` is what whoever asked for it does after a crash: the client
     that got no answer repeats its request. `rival` is a second one that does the same at once. `proves` returns what
-    does not hold besides the laws, '' if all holds. `waived`: law -> why it does not apply. `refusals`: names of the
+    does not hold besides the invariants, '' if all holds. `waived`: invariant -> why it does not apply. `refusals`: names of the
     exceptions by which the product rightly says no to the slower of two.
     """
 

@@ -170,6 +170,14 @@ def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> No
         ({"messages": with_message(replace(MESSAGES[0], leased=True))}, CONSERVATION),
         ({"messages": with_message(replace(MESSAGES[0], status="dead"))}, ONE_PLACE),
         ({"letters": [replace(REPLAYED, state="replaying"), GARBAGE]}, ONE_PLACE),
+        ({"letters": [replace(REPLAYED, message_id="gone", state="open"), GARBAGE]}, ONE_PLACE),
+        (
+            {
+                "messages": with_message(replace(DEAD_ONCE, status="cancelled")),
+                "letters": [replace(REPLAYED, state="open"), GARBAGE],
+            },
+            ONE_PLACE,
+        ),
         ({"letters": [replace(REPLAYED, state="open"), GARBAGE]}, GARBAGE_ONLY),
         ({"injected": frozenset()}, GARBAGE_ONLY),
         ({"letters": [replace(REPLAYED, replayed=2), GARBAGE]}, LINEAGE),
