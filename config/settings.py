@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.postgres",  # Django 6.1 wants it for the index of dlq/
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "axes",  # limits failed logins

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-from outbox.deadline import too_late
+from outbox.deadline import is_at_work, too_late
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -104,14 +105,30 @@ def keep_sqlstate(error: BaseException) -> None:
 
 
 def leave_server(error: BaseException) -> bool:
-    """Close this thread's session if the error says that it is of no use any more; returns whether it did.
+    """Close this thread's session if it is of no use any more after this error; returns whether it did.
 
-    Django closes one that is broken. One to a primary that was demoted works, and would be kept.
+    Django closes one that is broken. One to a primary that was demoted works, and would be kept; so would one that is
+    still at work on a statement which a soft time limit has interrupted, and takes no other one.
     """
-    is_left = about(error) is About.CONNECTION or sqlstate(error) == _ELSEWHERE
+    is_left = (
+        about(error) is About.CONNECTION or sqlstate(error) == _ELSEWHERE or is_at_work(connection.connection)
+    )
     if is_left and not connection.in_atomic_block:
         connection.close()
     return is_left
+
+
+def soft_limit_in(error: BaseException) -> SoftTimeLimitExceeded | None:
+    """The soft time limit that rang inside of a statement, where this error of the database is only what came of it.
+
+    psycopg 3 lets a signal through while it waits for an answer. Its session then is still at work, and refuses all that
+    it is asked next, such as the end of the transaction: without a code, for it does not ask the server.
+    """
+    found: BaseException | None = error
+    if is_psycopg3 and isinstance(error, (DatabaseError, InterfaceError)) and not sqlstate(error):
+        while found is not None and not isinstance(found, SoftTimeLimitExceeded):
+            found = found.__cause__ or found.__context__
+    return found if isinstance(found, SoftTimeLimitExceeded) else None
 
 
 def first_line(error: BaseException) -> str:
@@ -146,6 +163,8 @@ def patiently(step: Callable[[], T]) -> T:
             except DatabaseAway:
                 raise
             except (DatabaseError, InterfaceError) as error:
+                if soft_limit_in(error) is not None:
+                    raise SoftTimeLimitExceeded from error
                 if not may_pass(error) or connection.in_atomic_block:
                     raise
                 last = error
@@ -157,4 +176,5 @@ def patiently(step: Callable[[], T]) -> T:
                 time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
     except SoftTimeLimitExceeded:
+        connection.close()  # It may still be at work on what was interrupted.
         raise DatabaseAway("the database did not answer before the soft time limit") from last

@@ -1,9 +1,9 @@
 """The end of a run's waits for the database, before the hard time limit ends its process.
 
 A hard time limit asks nobody: the worker's parent kills the process, and the message is dead. That is right for work
-that takes too long, and wrong for work that waits. No signal reaches a process inside of libpq, so that a soft limit
-passes unheard there; and PostgreSQL's own timeouts do not count in a COMMIT, which waits for a synchronous standby
-for as long as it is gone.
+that takes too long, and wrong for work that waits. No signal reaches a process inside of libpq, so that with
+psycopg 2 a soft limit passes unheard there; and PostgreSQL's own timeouts do not count in a COMMIT, which waits for a
+synchronous standby for as long as it is gone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ _give_up_at: ContextVar[float] = ContextVar("give_up_at", default=float("inf"))
 def too_late(wait_s: float) -> bool:
     """Whether a try that begins in `wait_s` seconds could outlast the hard limit."""
     return time.monotonic() + wait_s > _give_up_at.get()
+
+
+def is_at_work(session: Any) -> bool:
+    """Whether the server has not answered the last statement of this connection yet; None is no connection."""
+    return session is not None and session.info.transaction_status == _ACTIVE
 
 
 @contextmanager
@@ -78,7 +83,7 @@ class _Run:
     def cut(self) -> None:
         session = self.wrapper.connection
         with suppress(Exception):  # It may be closed at any moment, by a thread that goes on.
-            if session is None or session.info.transaction_status != _ACTIVE:
+            if not is_at_work(session):
                 return
             number = session.fileno()
             with socket.socket(fileno=os.dup(number)) as line:

@@ -21,7 +21,7 @@ from django.db import DatabaseError, transaction
 from outbox import claims, conf, heartbeat, report, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
-from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently
+from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently, soft_limit_in
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any
 
     def whole() -> Any:
         nonlocal claimed, ended
-        claimed = None
+        claimed = ended = None
         try:
             with transaction.atomic():
                 claimed = claims.lock(
@@ -92,9 +92,9 @@ def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any
         except (SoftTimeLimitExceeded, DatabaseError) as error:
             # It rang in the body: the work took too long, not the database. And a body that cannot be run now is put
             # off, instead of being run again and again in here: a server that cannot do this may well do the next.
-            if claimed is None or (isinstance(error, DatabaseError) and about(error) is not About.SERVER):
+            ended = soft_limit_in(error) or error
+            if claimed is None or (isinstance(ended, DatabaseError) and about(ended) is not About.SERVER):
                 raise
-            ended = error
             return None
 
     try:
@@ -167,6 +167,7 @@ def _takes(task: OutboxTask, claimed: Claimed) -> bool:
 
 def _failed(task: OutboxTask, claimed: Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
+    error = soft_limit_in(error) or error
     text = f"{type(error).__name__}: {error}"
     leave_server(error)
     kind = about(error)
