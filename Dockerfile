@@ -17,6 +17,7 @@ COPY outbox outbox
 COPY dlq dlq
 COPY resilience resilience
 COPY monitoring monitoring
+COPY idempotency idempotency
 COPY orders orders
 COPY payments payments
 COPY webhooks webhooks

@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "outbox",
     "dlq",
     "monitoring",
+    "idempotency",
     "orders",
     "payments",
     "webhooks",

@@ -6,3 +6,6 @@ class OrdersConfig(AppConfig):
 
     name = "orders"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from orders.api import idempotency  # noqa: F401  (an answer goes with its order)

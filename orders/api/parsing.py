@@ -1,7 +1,6 @@
-"""Reading a request strictly: a body of JSON that means one thing, of a bounded size, and an Idempotency-Key that is one."""
+"""Reading a request strictly: a body of JSON that means one thing and is of a bounded size."""
 
 import json
-import re
 from typing import Any, NoReturn
 
 from django.http import HttpRequest
@@ -13,13 +12,6 @@ from orders.api.problems import Problem
 MAX_BODY_BYTES = 64 * 1024
 #: Besides JSON's own what a client says of which nobody asked it: nothing, or what curl and browsers put in its place.
 _JSON_OR_UNSAID = ("application/json", "", "application/x-www-form-urlencoded", "text/plain")
-
-#: An Idempotency-Key: a string of RFC 8941 (printable ASCII in quotation marks, with a backslash before each quotation mark
-#: and backslash inside it), or the same bare. None begins with a quotation mark of its own: it would be stored as an earlier
-#: release stored the quoted form of another key.
-KEY_PATTERN = r'^(?:[!#-+\--~][ -+\--~]*|"(?:[ !#-\[\]-~]|\\\\)(?:[ !#-\[\]-~]|\\["\\])*")$'
-#: Its length as it is sent.
-MAX_KEY = 255
 
 
 class StrictParser(Parser):
@@ -79,20 +71,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def idempotency_key(header: str) -> str:
-    """The key in the value of an `Idempotency-Key` header: `"abc"` and `abc` are the same one.
-
-    Raises ValueError with the reason. Two fields come as one value with a comma, and so does a bare key that has a comma: of
-    neither it can be known which key is meant.
-    """
-    if not header.isascii() or not header.isprintable() or len(header) > MAX_KEY:
-        raise ValueError(f"must be printable ASCII of at most {MAX_KEY} characters")
-    if re.fullmatch(KEY_PATTERN, header):
-        return re.sub(r"\\(.)", r"\1", header[1:-1]) if header[0] == '"' else header
-    if "," in re.sub(r'"(?:[^"\\]|\\.)*"', "", header):
-        raise ValueError("must be sent once; a key that contains a comma is sent in quotation marks")
-    raise ValueError(
-        'must be a quoted string such as "a key", with \\ before " and \\ inside it, or the bare key'
-    )

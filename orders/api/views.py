@@ -10,11 +10,15 @@ from ninja import Header, NinjaAPI, Query
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic import AfterValidator, WithJsonSchema
 
-from orders.api import idempotency, limits, parsing
+from idempotency.answers import answer_once, earlier_answer
+from idempotency.errors import InFlight, KeyReused
+from idempotency.key import KEY_PATTERN, MAX_KEY_LENGTH, parse_key
+from orders.api import limits
 from orders.api.auth import BearerKey, may_see
+from orders.api.idempotency import asked_for
 from orders.api.journey import journey_of
 from orders.api.parsing import StrictParser, too_large
-from orders.api.problems import Problem, documented, field_problem, not_found
+from orders.api.problems import Problem, busy, documented, field_problem, not_found
 from orders.api.schemas import (
     MAX_ID,
     CancelIn,
@@ -42,10 +46,8 @@ api = NinjaAPI(
 
 _Key = Annotated[
     str,
-    AfterValidator(parsing.idempotency_key),
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": parsing.MAX_KEY, "pattern": parsing.KEY_PATTERN}
-    ),
+    AfterValidator(parse_key),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": KEY_PATTERN}),
 ]
 
 _ALWAYS = {
@@ -89,17 +91,13 @@ def place(
     # Before the look-up: an answer of another customer is none of this key's business.
     if key.customer_id not in (None, body.customer_id):
         raise PlacementError("unknown_customer", "customer_id", f"There is no customer {body.customer_id}.")
-    asked = idempotency.Asked(key, body.customer_id, idempotency_key, idempotency.fingerprint(body))
-    answer = idempotency.earlier_answer(asked)
+    asked = asked_for(key, idempotency_key, body)
+    answer = earlier_answer(asked)
     if answer is None:
         # Only now: what was accepted before is answered whatever the load.
         limits.check_backlog()
-        answer = idempotency.answer_once(asked, place=lambda: _place(request, body))
-    response = HttpResponse(answer.body, status=202, content_type=api.get_content_type())
-    response["Location"] = f"{request.path}/{answer.order_id}"
-    if answer.replayed:
-        response["Idempotent-Replayed"] = "true"
-    return response
+        answer = answer_once(asked, lambda: _place(request, body))
+    return answer
 
 
 @api.get(
@@ -178,10 +176,12 @@ def cancel(request: HttpRequest, order_id: int, body: CancelIn | None = None) ->
         raise Problem(409, f"order_{error.status}", str(error)) from error
 
 
-def _place(request: HttpRequest, body: OrderIn) -> tuple[Order, str]:
+def _place(request: HttpRequest, body: OrderIn) -> HttpResponse:
     order = place_order(**body.arguments())
     # Rendered as every other answer is, so that a later GET says the same in the same words.
-    return order, api.renderer.render(request, OrderOut.of(order).model_dump(), response_status=202)
+    response = api.create_response(request, OrderOut.of(order).model_dump(), status=202)
+    response["Location"] = f"{request.path}/{order.pk}"
+    return response
 
 
 def _key(request: HttpRequest) -> ApiKey:
@@ -200,6 +200,19 @@ def _visible(request: HttpRequest, order_id: int) -> Order:
 @api.exception_handler(Problem)
 def _on_problem(request: HttpRequest, error: Problem) -> HttpResponse:
     return error.response(request)
+
+
+@api.exception_handler(KeyReused)
+def _on_key_reused(request: HttpRequest, error: KeyReused) -> HttpResponse:
+    errors = [{"field": "Idempotency-Key", "message": "was used with another body"}]
+    return Problem(error.status, "idempotency_key_reused", str(error), errors=errors).response(request)
+
+
+@api.exception_handler(InFlight)
+def _on_in_flight(request: HttpRequest, error: InFlight) -> HttpResponse:
+    return busy(error.status, "request_in_flight", str(error), retry_after_s=error.retry_after_s).response(
+        request
+    )
 
 
 @api.exception_handler(PlacementError)

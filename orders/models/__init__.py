@@ -3,7 +3,6 @@
 from orders.models.batch import ImportFile, ImportRow, Report
 from orders.models.catalogue import Price, Product
 from orders.models.customers import ApiKey, Customer
-from orders.models.idempotency import IdempotencyRecord
 from orders.models.order import Order, OrderItem, OrderTransition
 from orders.models.records import DailyTotals, SyncErrorLog
 
@@ -11,7 +10,6 @@ __all__ = [
     "ApiKey",
     "Customer",
     "DailyTotals",
-    "IdempotencyRecord",
     "ImportFile",
     "ImportRow",
     "Order",

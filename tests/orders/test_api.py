@@ -8,7 +8,8 @@ import pytest
 from django.test import Client
 from pytest_mock import MockerFixture
 
-from orders.models import ApiKey, Customer, IdempotencyRecord, Order
+from idempotency.models import Record
+from orders.models import ApiKey, Customer, Order
 from orders.services import OrderService
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
@@ -43,7 +44,7 @@ def test_order_is_answered_only_after_it_and_its_message_are_committed(
     assert answer.status_code == 500
     assert answer["Content-Type"] == "application/problem+json"
     assert not Order.objects.exists()
-    assert not IdempotencyRecord.objects.exists()
+    assert not Record.objects.exists()
 
 
 class TestIdempotencyKey:
@@ -263,7 +264,7 @@ def test_reference_names_every_header_that_an_answer_has_for_its_client(
     settings.ORDERS_PER_SECOND = 0.001
     answers += [api.post(body()), api.post(body())]
     settings.ORDERS_PER_SECOND = 1_000
-    mocker.patch("orders.api.idempotency._only_one_in_flight", return_value=False)
+    mocker.patch("idempotency.answers._only_one_in_flight", return_value=False)
     answers.append(api.post(body(), key="key-2"))
     sent: dict[str, set[str]] = {}
     for answer in answers:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from idempotency.models import Record
 from orders.api.parsing import MAX_BODY_BYTES
-from orders.models import IdempotencyRecord, Order, Price, Product
+from orders.models import Order, Price, Product
 from outbox.models import OutboxMessage
 from tests.orders.conftest import Caller, body, place, units
 from tests.orders.test_api import problem
@@ -216,5 +217,5 @@ def post_as(api: Caller, content_type: str, *, path: str = "/api/orders") -> Any
 def nothing_is_stored(before: tuple[int, int, int]) -> None:
     assert not Order.objects.exists()
     assert not OutboxMessage.objects.exists()
-    assert not IdempotencyRecord.objects.exists()
+    assert not Record.objects.exists()
     assert units() == before

@@ -1,5 +1,6 @@
 """One key is one order: when requests race, when they crash, and when many do both."""
 
+import json
 import threading
 import uuid
 from collections import Counter
@@ -8,11 +9,14 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.http import HttpResponse
 
-from orders.api import idempotency
-from orders.api.problems import Problem
+from idempotency.answers import Asked, answer_once
+from idempotency.errors import InFlight
+from idempotency.models import Record
+from orders.api.idempotency import asked_for
 from orders.api.schemas import OrderIn
-from orders.models import ApiKey, IdempotencyRecord, Order
+from orders.models import ApiKey, Order
 from orders.services import place_order
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place, units
@@ -51,14 +55,14 @@ def test_request_whose_twin_is_still_in_flight_is_a_409_and_then_gets_its_answer
     api_key = ApiKey.objects.get()
     placing, finish = threading.Event(), threading.Event()
 
-    def slowly() -> tuple[Order, str]:
+    def slowly() -> HttpResponse:
         placing.set()
         assert finish.wait(30)
-        return place(), '{"status": "pending"}'
+        return accepted(place(), '{"status": "pending"}')
 
     def first() -> None:
         try:
-            idempotency.answer_once(asked(api_key), slowly)
+            answer_once(asked(api_key), slowly)
         finally:
             connection.close()
 
@@ -78,12 +82,12 @@ def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
     before = units()
     api_key = ApiKey.objects.get()
 
-    def crash() -> tuple[Order, str]:
+    def crash() -> HttpResponse:
         place()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        idempotency.answer_once(asked(api_key), crash)
+        answer_once(asked(api_key), crash)
     assert not Order.objects.exists()
     assert units() == before
     assert Caller(raw_key).post(body()).status_code == 202
@@ -95,13 +99,13 @@ def test_connection_that_dies_in_flight_leaves_the_key_free(raw_key: str) -> Non
     died = threading.Event()
 
     def die() -> None:
-        def place_and_die() -> tuple[Order, str]:
+        def place_and_die() -> HttpResponse:
             order = place()
             connection.connection.close()
-            return order, "{}"
+            return accepted(order, "{}")
 
         with pytest.raises(Exception, match="closed"):
-            idempotency.answer_once(asked(api_key), place_and_die)
+            answer_once(asked(api_key), place_and_die)
         connection.close()
         died.set()
 
@@ -126,23 +130,23 @@ def test_keys_repeated_and_killed_at_random_are_one_order_each(raw_key: str) -> 
             for attempt in range(200):
                 dying = hash((key, attempt, threading.get_ident())) % 3 == 0
 
-                def make(dying: bool = dying) -> tuple[Order, str]:
+                def make(dying: bool = dying) -> HttpResponse:
                     placed = place_order(
                         customer_id=1, currency="usd", payment_method="pm_card_visa", lines=[("WIDGET", 1)]
                     )
                     if dying:
                         raise ConnectionAbortedError
-                    return placed, f'{{"id": {placed.id}}}'
+                    return accepted(placed, f'{{"id": {placed.id}}}')
 
                 try:
-                    answer = idempotency.answer_once(idempotency.Asked(api_key, 1, key, "same"), make)
+                    answer = answer_once(Asked("customer-1", key, "same", f"api-key-{api_key.pk}"), make)
                 except ConnectionAbortedError:
                     cut_off[key] += 1
-                except Problem as busy:
-                    if busy.code != "request_in_flight":
-                        raise
+                except InFlight:
+                    pass
                 else:
-                    return answer.order_id
+                    answered: int = json.loads(answer.content)["id"]
+                    return answered
             raise AssertionError(f"{key} was never answered")
         finally:
             connection.close()
@@ -150,18 +154,19 @@ def test_keys_repeated_and_killed_at_random_are_one_order_each(raw_key: str) -> 
     with ThreadPoolExecutor(8) as pool:
         answered = list(pool.map(order, keys * 5))
     assert sum(cut_off.values()) > 10
-    assert Order.objects.count() == IdempotencyRecord.objects.count() == 40
+    assert Order.objects.count() == Record.objects.count() == 40
     assert len(set(answered)) == 40
     assert len(staged("orders.tasks.process_order")) == 40
 
 
-def test_second_record_of_a_key_is_refused_by_the_database(shop: None) -> None:
+@pytest.mark.django_db
+def test_second_record_of_a_key_is_refused_by_the_database() -> None:
     """The lock saves a second caller its work; what makes the order one is the constraint."""
-    key, _ = ApiKey.issue("test")
-    record = {"api_key": key, "key": "key-1", "body_hash": "same", "answer": "{}"}
-    IdempotencyRecord.objects.create(order=place(), **record)
-    with pytest.raises(IntegrityError), transaction.atomic():
-        IdempotencyRecord.objects.create(order=place(), **record)
+    record = {"client": "api-key-1", "key": "key-1", "body_hash": "same", "status": 202, "body": "{}"}
+    Record.objects.create(scope="customer-1", **record)
+    for scope, client in (("customer-1", "api-key-2"), ("customer-2", "api-key-1")):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Record.objects.create(**record | {"scope": scope, "client": client})
 
 
 class OrderInOfTheNextRelease(OrderIn):
@@ -177,10 +182,8 @@ def test_request_repeated_across_a_release_that_adds_optional_fields_is_the_same
         OrderInOfTheNextRelease(**sent),
         OrderInOfTheNextRelease(**sent, note=None, gift=False),
     ]
-    assert len({idempotency.fingerprint(each) for each in same}) == 1
-    assert idempotency.fingerprint(OrderInOfTheNextRelease(**sent, gift=True)) != idempotency.fingerprint(
-        same[0]
-    )
+    assert len({hashed(each) for each in same}) == 1
+    assert hashed(OrderInOfTheNextRelease(**sent, gift=True)) != hashed(same[0])
 
 
 def test_optional_field_left_out_or_null_is_the_same_request(raw_key: str) -> None:
@@ -191,6 +194,16 @@ def test_optional_field_left_out_or_null_is_the_same_request(raw_key: str) -> No
     assert problem(Caller(raw_key).post(body()), 422)["code"] == "idempotency_key_reused"
 
 
-def asked(api_key: ApiKey) -> idempotency.Asked:
+def asked(api_key: ApiKey) -> Asked:
     """What `post(body())` asks for."""
-    return idempotency.Asked(api_key, 1, "key-1", idempotency.fingerprint(OrderIn(**body())))
+    return asked_for(api_key, "key-1", OrderIn(**body()))
+
+
+def hashed(order: OrderIn) -> str:
+    """What two bodies are compared by."""
+    return asked_for(ApiKey(pk=1), "key-1", order).body_hash
+
+
+def accepted(order: Order, content: str) -> HttpResponse:
+    """The answer to a request that placed this order."""
+    return HttpResponse(content, status=202, headers={"Location": f"/api/orders/{order.pk}"})

@@ -1,17 +1,22 @@
 """An Idempotency-Key belongs to the customer: whichever API key repeats a request, there is one order for it."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpResponse
 
-from orders.api import idempotency
+from idempotency.answers import answer_once
+from idempotency.models import Record
+from orders.api.idempotency import asked_for
 from orders.api.schemas import OrderIn
-from orders.models import ApiKey, Customer, IdempotencyRecord, Order
+from orders.models import ApiKey, Customer, Order
+from outbox.database import may_pass
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place
 from tests.orders.test_api import problem
@@ -98,14 +103,15 @@ def test_request_in_flight_under_one_api_key_is_a_409_under_the_other(busy_shop:
     in_flight, answered = threading.Event(), threading.Event()
     api_key, _ = ApiKey.issue("first", customer=customer())
 
-    def slowly() -> tuple[Order, str]:
+    def slowly() -> HttpResponse:
         in_flight.set()
         assert answered.wait(30)
-        return place(), "{}"
+        place()
+        return HttpResponse("{}", status=202)
 
     def first() -> None:
         try:
-            idempotency.answer_once(idempotency.Asked(api_key, 1, "key-1", fingerprint()), slowly)
+            answer_once(asked_for(api_key, "key-1", OrderIn(**body())), slowly)
         finally:
             connection.close()
 
@@ -158,13 +164,98 @@ class TestUpgrade:
         assert Order.objects.count() == 1
 
 
-def answered_by_the_release_before(api_key: ApiKey, order: Order) -> None:
+class TestMove:
+    """From the release that kept the answers in a table of `orders`."""
+
+    @pytest.fixture
+    def move(self, busy_shop: None) -> Iterator[Callable[[], None]]:
+        migrate([("orders", "0007_nothing_guessed_in_an_import")])
+        yield lambda: migrate(latest())
+        migrate(latest())
+
+    @pytest.mark.parametrize("stored", ["key-1", '"key-1"'])
+    def test_answer_from_before_is_given_byte_by_byte(self, move: Callable[[], None], stored: str) -> None:
+        api_key, raw = ApiKey.issue("old")
+        order = place()
+        answered_by_the_release_before(api_key, order, key=stored)
+        move()
+        for again in (Caller(raw).post(body()), caller().post(body())):
+            assert (again.status_code, again.content) == (202, f'{{"id": {order.pk}}}'.encode())
+            assert again["Location"] == f"/api/orders/{order.pk}"
+            assert again["Content-Type"] == "application/json; charset=utf-8"
+        assert problem(Caller(raw).post(body(currency="eur")), 422)["code"] == "idempotency_key_reused"
+        assert Order.objects.count() == 1
+
+    def test_more_rows_than_a_batch_are_moved(self, move: Callable[[], None]) -> None:
+        order = place()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO orders_idempotencyrecord (customer_id, key, body_hash, order_id, answer, created_at)"
+                " SELECT 1, 'key ' || number, 'same', %s, '{}', now() FROM generate_series(1, 25000) number",
+                [order.pk],
+            )
+        move()
+        assert Record.objects.filter(scope="customer-1", client="").count() == 25_000
+
+    def test_answer_of_an_old_process_is_found_by_a_new_one(self, move: Callable[[], None]) -> None:
+        move()
+        order = place()
+        answered_by_the_release_before(ApiKey.issue("old")[0], order)
+        assert caller().post(body()).json() == {"id": order.pk}
+        assert Order.objects.count() == 1
+
+    def test_old_process_cannot_commit_an_order_whose_key_a_new_one_has_answered(
+        self, move: Callable[[], None]
+    ) -> None:
+        move()
+        assert caller().post(body()).status_code == 202
+        old, _ = ApiKey.issue("old", customer=customer())
+        with pytest.raises(OperationalError) as refused, transaction.atomic():
+            answered_by_the_release_before(old, place())
+        assert may_pass(refused.value), "the client would not be told to come again"
+        assert Order.objects.count() == 1
+
+    def test_old_process_and_a_new_one_take_the_same_lock(self, move: Callable[[], None]) -> None:
+        move()
+        api = caller()
+        name = int.from_bytes(hashlib.sha256(b"customer-1:key-1").digest()[:8], signed=True)
+        with ThreadPoolExecutor(1) as pool, transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [name])
+
+            def post() -> Any:
+                try:
+                    return api.post(body())
+                finally:
+                    connection.close()
+
+            assert problem(pool.submit(post).result(30), 409)["code"] == "request_in_flight"
+
+    def test_answer_of_a_new_process_survives_the_way_back(self, move: Callable[[], None]) -> None:
+        move()
+        answer = caller().post(body())
+        migrate([("orders", "0007_nothing_guessed_in_an_import")])
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT customer_id, key, order_id, answer FROM orders_idempotencyrecord")
+            assert cursor.fetchall() == [(1, "key-1", answer.json()["id"], answer.content.decode())]
+        move()
+        assert caller().post(body()).content == answer.content
+
+
+def test_answer_is_kept_for_as_long_as_its_order(shop: None) -> None:
+    caller().post(body(), key="another")
+    first = caller().post(body()).json()["id"]
+    Order.objects.get(pk=first).delete()
+    assert caller().post(body()).json()["id"] != first
+    assert Order.objects.count() == Record.objects.count() == 2
+
+
+def answered_by_the_release_before(api_key: ApiKey, order: Order, *, key: str = "key-1") -> None:
     """A record as the release before inserts it."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO orders_idempotencyrecord (api_key_id, key, body_hash, order_id, answer, created_at)"
-            " VALUES (%s, 'key-1', %s, %s, %s, now())",
-            [api_key.pk, fingerprint(order.customer_id), order.pk, f'{{"id": {order.pk}}}'],
+            " VALUES (%s, %s, %s, %s, %s, now())",
+            [api_key.pk, key, fingerprint(order.customer_id), order.pk, f'{{"id": {order.pk}}}'],
         )
 
 
@@ -178,9 +269,9 @@ def latest() -> list[tuple[str, str]]:
 
 
 def fingerprint(customer_id: int = 1) -> str:
-    return idempotency.fingerprint(OrderIn(**body(customer_id=customer_id)))
+    return asked_for(ApiKey(pk=1), "key-1", OrderIn(**body(customer_id=customer_id))).body_hash
 
 
 def test_record_names_the_customer_of_its_order(shop: None) -> None:
     caller(None).post(body(customer_id=3))
-    assert IdempotencyRecord.objects.get().customer_id == 3
+    assert Record.objects.get().scope == "customer-3"

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from orders.models import ApiKey, IdempotencyRecord, Order
+from idempotency.models import Record
+from orders.models import ApiKey, Order
 from outbox.testing import staged
 from tests.orders.conftest import body, units
 from tests.support.processes import Process, await_, web
@@ -35,7 +36,7 @@ def test_repeated_orders_under_kill_9_of_the_web_are_one_order_a_key(
             answers = list(pool.map(lambda key: order(url, raw, key, killer), keys * REPEATS))
     assert killer.kills >= 3
     assert len(set(answers)) == len(keys)
-    assert Order.objects.count() == IdempotencyRecord.objects.count() == len(keys)
+    assert Order.objects.count() == Record.objects.count() == len(keys)
     assert len(staged("orders.tasks.process_order")) == len(keys)
     assert units() == (stock - 2 * len(keys), 2 * len(keys), 0)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orders.models import ApiKey, IdempotencyRecord, Order
+from idempotency.models import Record
+from orders.models import ApiKey, Order
 from orders.seed import seed_demo
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -37,7 +38,7 @@ def test_a_thousand_keys_twenty_times_at_once_under_kills_are_a_thousand_orders_
             repeated = [key for key in keys for _ in range(DUPLICATES)]
             answers = list(pool.map(lambda key: order(url, raw, key, killer), repeated))
     assert killer.kills >= 100
-    assert len(set(answers)) == Order.objects.count() == IdempotencyRecord.objects.count() == KEYS
+    assert len(set(answers)) == Order.objects.count() == Record.objects.count() == KEYS
     for number in range(0, len(answers), DUPLICATES):
         assert len(set(answers[number : number + DUPLICATES])) == 1, "one key was answered with two orders"
     OutboxMessage.objects.exclude(task="orders.tasks.process_order").delete()
