@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "orders",
     "payments",
     "webhooks",
+    "webhooks.incoming",
     "notifications",
 ]
 if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded stack and its commands.
@@ -244,6 +245,7 @@ OUTBOX_EVENTS = {
     "order.refund_due": ["payments.tasks.refund_order"],
     "gateway.event_received": ["payments.tasks.apply_gateway_event"],
 }
+INCOMING_ON_EVENT = "outbox.emit"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
 # More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,

@@ -19,7 +19,7 @@ def nothing_here(request: HttpRequest) -> NoReturn:
 urlpatterns = [
     path("api/", nothing_here),
     path("api/", api.urls),
-    path("webhooks/", include("webhooks.urls")),
+    path("webhooks/", include("webhooks.incoming.urls")),
     path("admin/", admin.site.urls),
     path("", include("monitoring.urls")),
 ]

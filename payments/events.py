@@ -19,7 +19,7 @@ from orders.lifecycle import announce
 from payments import disputes
 from payments.gateway import answers
 from payments.models import REFUNDABLE, Refund
-from webhooks.selectors import get_incoming_event
+from webhooks.incoming.selectors import get_incoming_event
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Webhooks: outgoing deliveries (signed, ordered, guarded), incoming receiver (verified, deduplicated)."""
+"""Webhooks: outgoing deliveries (signed, ordered, guarded); `webhooks.incoming` is the receiver, an app of its own."""

@@ -3,7 +3,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from webhooks.models import Delivery, Event, IncomingEvent, Subscription
+from webhooks.models import Delivery, Event, Subscription
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -58,10 +58,3 @@ class DeliveryAdmin(ReadOnlyAdmin):
     )
     list_filter = ("status", "event_type")
     search_fields = ("=event_id", "endpoint")
-
-
-@admin.register(IncomingEvent)
-class IncomingEventAdmin(ReadOnlyAdmin):
-    list_display = ("event_id", "event_type", "provider", "received_at")
-    list_filter = ("event_type",)
-    search_fields = ("=event_id",)

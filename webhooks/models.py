@@ -1,4 +1,4 @@
-"""Who wants to hear what, what happened, and where it was delivered; and what others told us.
+"""Who wants to hear what, what happened, and where it was delivered.
 
 `customer_id` and `order_id` are plain numbers: this app knows orders by ids and their published payload only.
 """
@@ -215,23 +215,3 @@ class Delivery(models.Model):
         Delivery.objects.filter(pk=self.pk, status=self.Status.OPEN).filter(
             Q(lease_until__isnull=True) | Q(lease_until__lt=ClockTimestamp())
         ).update(status=self.Status.CANCELLED, lease_token=None, lease_until=None, last_error=reason[:500])
-
-
-class IncomingEvent(models.Model):
-    """An event that a provider sent us: verified, stored once, applied later by whoever subscribes to it."""
-
-    provider = models.CharField(max_length=50, default="gateway")
-    event_id = models.CharField(max_length=255)
-    event_type = models.CharField(max_length=255)
-    payload = models.JSONField()
-    received_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["provider", "event_id"], name="webhooks_one_row_per_incoming_event"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.event_type} {self.event_id} from {self.provider}"

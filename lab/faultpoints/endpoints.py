@@ -91,7 +91,7 @@ def _event(world: World, state: State) -> None:
 
 
 def _is_stored(world: World, state: State) -> str:
-    stored = model("webhooks.IncomingEvent").objects.filter(event_id=_EVENT["id"]).count()
+    stored = model("webhooks_incoming.IncomingEvent").objects.filter(event_id=_EVENT["id"]).count()
     return "" if stored == 1 and state["answer"] == 200 else f"{stored} rows, answer {state['answer']}"
 
 

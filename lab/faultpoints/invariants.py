@@ -129,7 +129,7 @@ def totals_never_count_twice(world: World) -> str:
 
 
 def every_event_of_the_gateway_is_applied_once(world: World) -> str:
-    events = [row.event_id for row in world.rows("webhooks.IncomingEvent")]
+    events = [row.event_id for row in world.rows("webhooks_incoming.IncomingEvent")]
     applied = [
         row.kwargs["event_id"]
         for row in world.rows("outbox.OutboxMessage")

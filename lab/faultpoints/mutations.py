@@ -133,7 +133,7 @@ _MONEY_AND_MAIL = (
          ("payments.billing", "    bill, created = CustomerBill.objects.get_or_create(", "    bill = CustomerBill.objects.create("),
          without=(("ALTER TABLE payments_customerbill DROP CONSTRAINT payments_bill_one_per_period", "ALTER TABLE payments_customerbill ADD CONSTRAINT payments_bill_one_per_period UNIQUE (customer_id, billing_period)"),)),
     _bug("an event of the gateway is not deduplicated", "post_event", "kill", "post_event",
-         ("webhooks.views", '                provider="gateway",', '                provider=f"gateway-{__import__(\'time\').time()}",')),
+         ("webhooks.incoming.views", "                provider=provider,", "                provider=f\"{provider}-{__import__('time').time()}\",")),
     _bug("a webhook is posted without looking whether it was", "deliver", "kill", "nothing is sent without a claim",
          ("webhooks.delivery", "    if delivery.status == Delivery.Status.SENT:", "    if False:")),
     _bug("an event is published in pieces", "publish_event", "kill", "no delivery is open",

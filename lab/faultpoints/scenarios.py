@@ -95,7 +95,7 @@ def _event_of_a_cancelled_order(world: World) -> Any:
     _cancelled_after_completion(world)
     order = model("orders.Order").objects.get()
     event_id = "evt_of_the_crashpoints"
-    model("webhooks.IncomingEvent").objects.create(
+    model("webhooks_incoming.IncomingEvent").objects.create(
         event_id=event_id,
         event_type="payment_intent.succeeded",
         payload={
@@ -133,7 +133,7 @@ def _dispute_that_was_won(world: World) -> Any:
     )
     event_id = "evt_of_a_dispute"
     kind = "charge.dispute.closed"
-    model("webhooks.IncomingEvent").objects.create(
+    model("webhooks_incoming.IncomingEvent").objects.create(
         event_id=event_id,
         event_type=kind,
         payload={"id": event_id, "type": kind, "created": won.created, "data": {"object": won.to_dict()}},

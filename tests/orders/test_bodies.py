@@ -16,7 +16,7 @@ from orders.models import ApiKey, Order
 from tests.orders.conftest import body, place
 from tests.orders.test_api import problem
 from tests.support.processes import web
-from webhooks.models import IncomingEvent
+from webhooks.incoming.models import IncomingEvent
 
 SECRET = "whsec_of_this_test"
 MEGABYTE = 1_000_000

@@ -15,7 +15,7 @@ from django.test import Client
 from orders.models import ApiKey, Order
 from tests.orders.conftest import Caller, body
 from tests.support.servers import refusing
-from webhooks.models import IncomingEvent
+from webhooks.incoming.models import IncomingEvent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -33,7 +33,7 @@ from payments.tasks import refund_order
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.conftest import MakeOrder, capture, compare, kinds
 from tests.support.processes import await_
-from webhooks.models import IncomingEvent
+from webhooks.incoming.models import IncomingEvent
 
 _numbers = itertools.count()
 STARTED = 1_700_000_000

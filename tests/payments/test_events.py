@@ -21,7 +21,7 @@ from payments.refunds import RefundFailed, refund_order
 from payments.tasks import apply_gateway_event
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.conftest import MakeOrder, capture
-from webhooks.models import IncomingEvent
+from webhooks.incoming.models import IncomingEvent
 
 Receive = Callable[..., str]
 _numbers = itertools.count()

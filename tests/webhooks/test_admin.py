@@ -3,7 +3,8 @@
 import pytest
 from django.test import Client
 
-from webhooks.models import Delivery, Event, IncomingEvent, Subscription
+from webhooks.incoming.models import IncomingEvent
+from webhooks.models import Delivery, Event, Subscription
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +63,7 @@ def test_what_happened_can_be_looked_at_but_not_edited(admin_client: Client):
         IncomingEvent.objects.create(event_id="evt_1", event_type="charge.refunded", payload={}),
     ]
     for row in rows:
-        page = f"/admin/webhooks/{row._meta.model_name}/"
+        page = f"/admin/{row._meta.app_label}/{row._meta.model_name}/"
         assert str(row.event_id) in admin_client.get(page).text
         assert admin_client.get(f"{page}{row.pk}/change/").status_code == 200
         assert admin_client.post(f"{page}{row.pk}/change/", {"event_id": "x"}).status_code == 403

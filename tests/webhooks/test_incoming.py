@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import Client
 
 from outbox.testing import staged
-from webhooks.models import IncomingEvent
-from webhooks.selectors import get_incoming_event
+from webhooks.incoming.models import IncomingEvent
+from webhooks.incoming.selectors import get_incoming_event
 
 SECRET = "whsec_of_this_test"
 PATH = "/webhooks/gateway"

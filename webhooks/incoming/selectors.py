@@ -1,6 +1,6 @@
-"""What other apps may ask about webhooks."""
+"""What other apps may ask about events that came in."""
 
-from webhooks.models import IncomingEvent
+from .models import IncomingEvent
 
 
 def get_incoming_event(event_id: str, *, provider: str = "gateway") -> IncomingEvent:
