@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from outbox import conf, report, transitions
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
+from outbox.status import Status
 
 #: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
 MAX_COUNTED = 10_000
@@ -119,7 +120,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:
-        chosen = list(queryset.exclude(status="dead").values_list("message_id", flat=True))
+        chosen = list(queryset.exclude(status=Status.DEAD).values_list("message_id", flat=True))
         done = sum(transitions.cancel(message_id, reason=f"by {request.user}") for message_id in chosen)
         self.message_user(request, f"{done} of {len(chosen)} messages cancelled", messages.SUCCESS)
 

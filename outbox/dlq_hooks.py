@@ -11,6 +11,7 @@ from outbox.conf import dead_letters
 from outbox.database import is_not_now
 from outbox.errors import EnqueueError
 from outbox.models import OutboxMessage
+from outbox.status import Status
 from outbox.worker_failure import as_uuid, worker_failure
 
 __all__ = [
@@ -82,5 +83,5 @@ def discard(message_id: str) -> None:
     known = as_uuid(message_id)
     if known is None or transitions.cancel(known, reason="dead letter discarded"):
         return
-    if OutboxMessage.objects.filter(message_id=known, status="dead").exists():
+    if OutboxMessage.objects.filter(message_id=known, status=Status.DEAD).exists():
         raise Refused("another transaction is changing it; discard it again")

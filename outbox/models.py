@@ -11,7 +11,7 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
-from outbox.status import ACTIVE, OPEN, Status
+from outbox.status import ACTIVE, ENDED, OPEN, Status
 
 
 class ClockTimestamp(models.Func):
@@ -59,20 +59,24 @@ class OutboxMessage(models.Model):
         # Every index but those on identity covers open states only, so that the cost of a message does
         # not grow with the rows that are done.
         indexes = (
-            models.Index(fields=["queue", "id"], name="outbox_pending", condition=Q(status="pending")),
-            models.Index(fields=["deliver_at"], name="outbox_scheduled", condition=Q(status="scheduled")),
-            models.Index(fields=["ordering_key", "id"], name="outbox_blocked", condition=Q(status="blocked")),
+            models.Index(fields=["queue", "id"], name="outbox_pending", condition=Q(status=Status.PENDING)),
+            models.Index(
+                fields=["deliver_at"], name="outbox_scheduled", condition=Q(status=Status.SCHEDULED)
+            ),
+            models.Index(
+                fields=["ordering_key", "id"], name="outbox_blocked", condition=Q(status=Status.BLOCKED)
+            ),
             models.Index(
                 fields=["queue", "published_at"],
                 name="outbox_unstarted",
-                condition=Q(status="published", started_at=None),
+                condition=Q(status=Status.PUBLISHED, started_at=None),
             ),
             models.Index(
                 fields=["lease_until"],
                 name="outbox_running",
-                condition=Q(status="published", started_at__isnull=False),
+                condition=Q(status=Status.PUBLISHED, started_at__isnull=False),
             ),
-            models.Index(fields=["ordering_key"], name="outbox_dead", condition=Q(status="dead")),
+            models.Index(fields=["ordering_key"], name="outbox_dead", condition=Q(status=Status.DEAD)),
             models.Index(fields=["done_at"], name="outbox_settled", condition=Q(done_at__isnull=False)),
             models.Index(
                 fields=["id"],
@@ -97,16 +101,15 @@ class OutboxMessage(models.Model):
             ),
             models.CheckConstraint(name="outbox_known_status", condition=Q(status__in=Status.values)),
             models.CheckConstraint(
-                name="outbox_blocked_has_group", condition=~Q(status="blocked") | ~Q(ordering_key="")
+                name="outbox_blocked_has_group", condition=~Q(status=Status.BLOCKED) | ~Q(ordering_key="")
             ),
             models.CheckConstraint(
                 name="outbox_published_has_time",
-                condition=~Q(status="published") | Q(published_at__isnull=False),
+                condition=~Q(status=Status.PUBLISHED) | Q(published_at__isnull=False),
             ),
             models.CheckConstraint(
                 name="outbox_settled_has_time",
-                condition=Q(status__in=("done", "dead", "cancelled"), done_at__isnull=False)
-                | Q(status__in=OPEN, done_at=None),
+                condition=Q(status__in=ENDED, done_at__isnull=False) | Q(status__in=OPEN, done_at=None),
             ),
             models.CheckConstraint(
                 name="outbox_lease_is_whole",
@@ -115,7 +118,7 @@ class OutboxMessage(models.Model):
             ),
             models.CheckConstraint(
                 name="outbox_lease_only_while_published",
-                condition=Q(lease_token=None) | Q(status="published"),
+                condition=Q(lease_token=None) | Q(status=Status.PUBLISHED),
             ),
         )
 

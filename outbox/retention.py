@@ -9,6 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 
 from outbox import conf, totals
+from outbox.sql import CANCELLED, DONE
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,12 @@ def prune_once(*, older_than_s: float, batch: int = BATCH) -> int:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             DELETE FROM outbox_outboxmessage WHERE id = ANY(ARRAY(
                 SELECT id FROM outbox_outboxmessage
                 WHERE done_at IS NOT NULL AND done_at < coalesce((SELECT max(counted_until) FROM outbox_tally), 'infinity')
                   AND done_at < (SELECT clock_timestamp()) - %s * interval '1 second'
-                  AND status IN ('done', 'cancelled')
+                  AND status IN ({DONE}, {CANCELLED})
                 ORDER BY done_at LIMIT %s FOR UPDATE SKIP LOCKED))
             """,
             [older_than_s, batch],

@@ -11,6 +11,7 @@ from django.db import connection
 
 from outbox.errors import EnqueueError
 from outbox.prepared import one
+from outbox.sql import BLOCKED, OPEN, PENDING, SCHEDULED
 
 CHANNEL = "outbox"
 
@@ -47,7 +48,7 @@ _COLUMNS = (
 )  # fmt: skip
 _VALUES = (
     f"({', '.join(['%s'] * len(_COLUMNS))},"
-    " CASE WHEN %s <> '' THEN 'blocked' WHEN %s > 0 THEN 'scheduled' ELSE 'pending' END,"
+    f" CASE WHEN %s <> '' THEN {BLOCKED} WHEN %s > 0 THEN {SCHEDULED} ELSE {PENDING} END,"
     " clock_timestamp() + %s * interval '1 second')"
 )
 
@@ -68,7 +69,7 @@ def insert(rows: Sequence[NewMessage]) -> None:
         cursor.execute(
             f"WITH added AS (INSERT INTO outbox_outboxmessage ({', '.join(_COLUMNS)}, status, deliver_at)"
             f" VALUES {', '.join([_VALUES] * len(rows))}"
-            " ON CONFLICT (dedup_key) WHERE status IN ('scheduled', 'blocked', 'pending', 'published')"
+            f" ON CONFLICT (dedup_key) WHERE status IN {OPEN}"
             f" AND NOT dedup_key = '' DO NOTHING) {WAKE}",
             parameters,
         )
@@ -107,8 +108,8 @@ def unwritten(
 def held_key(message_id: uuid.UUID) -> str | None:
     """The dedup key that this message holds, '' if it holds none or has ended; None when there is no such message."""
     found = one(
-        """
-        SELECT CASE WHEN status IN ('scheduled', 'blocked', 'pending', 'published') THEN dedup_key ELSE '' END
+        f"""
+        SELECT CASE WHEN status IN {OPEN} THEN dedup_key ELSE '' END
         FROM outbox_outboxmessage WHERE message_id = %(id)s
         """,
         id=message_id,
@@ -119,11 +120,11 @@ def held_key(message_id: uuid.UUID) -> str | None:
 def has_open(row: NewMessage) -> bool:
     """Whether the message that has this row's id is the same call, from the same producer, and will still run."""
     same = one(
-        """
+        f"""
         SELECT 1 FROM outbox_outboxmessage
         WHERE message_id = %(message_id)s AND task = %(task)s AND args = %(args)s::jsonb
           AND kwargs = %(kwargs)s::jsonb AND headers = %(headers)s::jsonb
-          AND status IN ('scheduled', 'blocked', 'pending', 'published')
+          AND status IN {OPEN}
         """,
         **vars(row),
     )

@@ -30,9 +30,9 @@ DUE = f"CASE WHEN deliver_at > clock_timestamp() THEN {SCHEDULED} ELSE {PENDING}
 #: The open messages, one condition for each partial index. Asked for in one condition the planner would use none of
 #: them, and read every row that is done.
 OPEN_BY_INDEX = {
+    "pending": f"status = {PENDING}",
     "scheduled": f"status = {SCHEDULED}",
     "blocked": f"status = {BLOCKED}",
-    "pending": f"status = {PENDING}",
     "published": f"status = {PUBLISHED} AND started_at IS NULL",
     "running": f"status = {PUBLISHED} AND started_at IS NOT NULL",
 }

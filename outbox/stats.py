@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db import connection
@@ -10,11 +12,12 @@ from outbox import conf, totals
 from outbox.claims import REASONS
 from outbox.models import OutboxMessage, Skipped
 from outbox.relay.queries import REMEMBERED_S
-from outbox.sql import INDEX_ORDER, OPEN_BY_INDEX
+from outbox.sql import DEAD, DONE, INDEX_ORDER, OPEN_BY_INDEX
+from outbox.status import Status
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:
-    """Every message of one story, oldest first."""
+    """Every message of this correlation id, oldest first."""
     return list(OutboxMessage.objects.filter(correlation_id=correlation_id).order_by("id"))
 
 
@@ -30,92 +33,147 @@ def backlog(limit: int) -> int:
         return int(cursor.fetchone()[0])
 
 
-def stats() -> dict[str, Any]:
-    """The figures of the monitoring: per queue what is open, and what the last minute did."""
-    known = conf.queues()
-    queues: dict[str, dict[str, Any]] = {
-        name: dict.fromkeys(("pending", "scheduled", "blocked", "published", "running"), 0)
-        | {"oldest_pending_age_s": 0.0, "oldest_repeated_age_s": 0.0, "unusable": "", "unusable_for_s": 0.0}
-        for name in known
-    }
-    done = dict.fromkeys(known, 0)
-    failed = dict.fromkeys(known, 0)
-    latency: dict[str, float] = dict.fromkeys(known, 0.0)
+@dataclass
+class QueueFigures:
+    """One queue, now: its open messages by state, and what is wrong with it."""
+
+    pending: int = 0
+    scheduled: int = 0
+    blocked: int = 0
+    #: Handed to the broker, and not begun.
+    published: int = 0
+    running: int = 0
+    #: Since it was enqueued, or since it was due: of the messages that wait for a worker.
+    oldest_pending_age_s: float = 0.0
+    #: Since it was enqueued: of the messages that have been retried, deferred or replayed.
+    oldest_repeated_age_s: float = 0.0
+    #: Why the broker takes nothing for this queue; '' if it does.
+    unusable: str = ""
+    unusable_for_s: float = 0.0
+
+
+@dataclass
+class WorkerFigures:
+    """The live workers, together. `lately`: the most that lived at one moment of the last `REMEMBERED_S` seconds."""
+
+    count: int
+    lately: int
+    concurrency: int
+    active: int
+    memory_bytes: int
+
+
+@dataclass
+class Figures:
+    """What the monitoring and the operator are shown. A dict is by queue, also where nothing is in it."""
+
+    queues: dict[str, QueueFigures]
+    done_last_minute: dict[str, int]
+    failed_last_minute: dict[str, int]
+    #: From enqueueing to the end, of what the last minute did.
+    avg_latency_ms: dict[str, float]
+    #: Ever.
+    totals: dict[str, totals.Total]
+    #: Ever, by the reason of a refused claim.
+    skipped: dict[str, int]
+    #: Retries, deferrals and replays of the messages that are kept.
+    retries: int
+    workers: WorkerFigures
+
+
+def stats() -> Mapping[str, Any]:
+    """`figures` as a mapping, for a monitoring that does not know these classes: the keys are the names of their fields."""
+    return asdict(figures())
+
+
+def figures() -> Figures:
+    """Per queue what is open, and what the last minute did; what happened ever; the workers."""
+    queues = {queue: QueueFigures() for queue in conf.queues()}
+    for queue, state, count, age_s, repeated_age_s in _open():
+        found = queues.setdefault(queue, QueueFigures())
+        setattr(found, state, count)
+        found.oldest_repeated_age_s = max(found.oldest_repeated_age_s, repeated_age_s)
+        if state in (Status.PENDING, Status.PUBLISHED):
+            found.oldest_pending_age_s = max(found.oldest_pending_age_s, age_s)
+    for queue, reason, for_s in _all(
+        "SELECT queue, reason, extract(epoch FROM clock_timestamp() - since)::float8 FROM outbox_unusablequeue"
+    ):
+        found = queues.setdefault(queue, QueueFigures())
+        found.unusable, found.unusable_for_s = reason, for_s
+    done, failed = dict.fromkeys(queues, 0), dict.fromkeys(queues, 0)
+    latency_ms = dict.fromkeys(queues, 0.0)
+    for queue, *last_minute in _last_minute():
+        done[queue], failed[queue], latency_ms[queue] = last_minute
+    ((retries,),) = _all(
+        "SELECT coalesce(sum(generation - 1), 0)::bigint FROM outbox_outboxmessage WHERE generation > 1"
+    )
+    return Figures(
+        queues=queues,
+        done_last_minute=done,
+        failed_last_minute=failed,
+        avg_latency_ms=latency_ms,
+        totals={queue: totals.Total() for queue in queues} | totals.totals(),
+        skipped=dict.fromkeys(REASONS, 0) | dict(Skipped.objects.values_list("reason", "count")),
+        retries=retries,
+        workers=_workers(),
+    )
+
+
+def _open() -> list[Any]:
+    rows = " UNION ALL ".join(
+        f"SELECT queue, '{state}' AS state, created_at, deliver_at, generation FROM outbox_outboxmessage WHERE {condition}"
+        for state, condition in OPEN_BY_INDEX.items()
+    )
+    return _all(
+        f"""
+        SELECT queue, state, count(*),
+               coalesce(extract(epoch FROM clock_timestamp() - min(greatest(created_at, deliver_at))), 0)::float8,
+               coalesce(extract(epoch FROM clock_timestamp()
+                        - min(created_at) FILTER (WHERE generation > 1)), 0)::float8
+        FROM ({rows}) open GROUP BY 1, 2
+        """
+    )
+
+
+def _last_minute() -> list[Any]:
+    return _all(
+        f"""
+        SELECT queue, count(*) FILTER (WHERE status = {DONE}), count(*) FILTER (WHERE status = {DEAD}),
+               coalesce(avg(extract(epoch FROM done_at - created_at) * 1000)
+                        FILTER (WHERE status = {DONE}), 0)::float8
+        FROM outbox_outboxmessage
+        -- Not clock_timestamp(): compared with a volatile function, no row is found by the index.
+        WHERE done_at > statement_timestamp() - interval '60 seconds' GROUP BY 1
+        """
+    )
+
+
+def _workers() -> WorkerFigures:
+    ((count, *together),) = _all(
+        """
+        SELECT count(*), coalesce(sum(concurrency), 0)::bigint, coalesce(sum(active), 0)::bigint,
+               coalesce(sum(memory_bytes), 0)::bigint
+        FROM outbox_worker WHERE beat_at > clock_timestamp() - %(timeout)s * interval '1 second'
+        """,
+        timeout=conf.worker_timeout_s(),
+    )
+    # A moment worth looking at is the first one, or one at which a worker began. A worker that ended in order has no
+    # row, so that a deployment does not look like a loss.
+    ((lately,),) = _all(
+        """
+        WITH lately AS (SELECT greatest(started_at, clock_timestamp() - %(s)s * interval '1 second') AS began,
+                               beat_at
+                        FROM outbox_worker WHERE beat_at > clock_timestamp() - %(s)s * interval '1 second')
+        SELECT coalesce(max(n), 0) FROM (
+            SELECT (SELECT count(*) FROM lately w WHERE w.began <= m.began AND w.beat_at >= m.began) AS n
+            FROM lately m) moments
+        """,
+        s=REMEMBERED_S,
+    )
+    return WorkerFigures(count, lately, *together)
+
+
+def _all(sql: str, **parameters: Any) -> list[Any]:
     with connection.cursor() as cursor:
-        rows = " UNION ALL ".join(
-            f"SELECT queue, '{state}' AS state, created_at, deliver_at, generation FROM outbox_outboxmessage WHERE {condition}"
-            for state, condition in OPEN_BY_INDEX.items()
-        )
-        cursor.execute(
-            f"""
-            SELECT queue, state, count(*),
-                   coalesce(extract(epoch FROM clock_timestamp() - min(greatest(created_at, deliver_at))), 0)::float8,
-                   coalesce(extract(epoch FROM clock_timestamp()
-                            - min(created_at) FILTER (WHERE generation > 1)), 0)::float8
-            FROM ({rows}) open GROUP BY 1, 2
-            """
-        )
-        for queue, state, count, age_s, repeated_age_s in cursor.fetchall():
-            figures = queues.setdefault(queue, {"oldest_pending_age_s": 0.0, "oldest_repeated_age_s": 0.0})
-            figures[state] = count
-            figures["oldest_repeated_age_s"] = max(figures["oldest_repeated_age_s"], repeated_age_s)
-            if state in ("pending", "published"):
-                figures["oldest_pending_age_s"] = max(figures["oldest_pending_age_s"], age_s)
-        cursor.execute(
-            "SELECT queue, reason, extract(epoch FROM clock_timestamp() - since)::float8 FROM outbox_unusablequeue"
-        )
-        for queue, reason, for_s in cursor.fetchall():
-            queues.setdefault(queue, {}).update(unusable=reason, unusable_for_s=for_s)
-        cursor.execute(
-            """
-            SELECT queue, count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE status = 'dead'),
-                   coalesce(avg(extract(epoch FROM done_at - created_at) * 1000)
-                            FILTER (WHERE status = 'done'), 0)::float8
-            FROM outbox_outboxmessage
-            -- Not clock_timestamp(): compared with a volatile function, no row is found by the index.
-            WHERE done_at > statement_timestamp() - interval '60 seconds' GROUP BY 1
-            """
-        )
-        for queue, done_count, failed_count, latency_ms in cursor.fetchall():
-            done[queue], failed[queue], latency[queue] = done_count, failed_count, latency_ms
-        cursor.execute(
-            "SELECT coalesce(sum(generation - 1), 0) FROM outbox_outboxmessage WHERE generation > 1"
-        )
-        (retries,) = cursor.fetchone()
-        cursor.execute(
-            "SELECT coalesce(sum(concurrency), 0), coalesce(sum(active), 0), count(*), coalesce(sum(memory_bytes), 0)"
-            " FROM outbox_worker"
-            " WHERE beat_at > clock_timestamp() - %s * interval '1 second'",
-            [conf.worker_timeout_s()],
-        )
-        concurrency, active, workers, memory_bytes = cursor.fetchone()
-        # The most that lived at one moment: a moment worth looking at is the first one, or one at which one began. Who
-        # ended in order has no row, so that a deployment does not look like a loss.
-        cursor.execute(
-            """
-            WITH lately AS (SELECT greatest(started_at, clock_timestamp() - %(s)s * interval '1 second') AS began,
-                                   beat_at
-                            FROM outbox_worker WHERE beat_at > clock_timestamp() - %(s)s * interval '1 second')
-            SELECT coalesce(max(n), 0) FROM (
-                SELECT (SELECT count(*) FROM lately w WHERE w.began <= m.began AND w.beat_at >= m.began) AS n
-                FROM lately m) moments
-            """,
-            {"s": REMEMBERED_S},
-        )
-        (lately,) = cursor.fetchone()
-    return {
-        "totals": {queue: totals.nothing() for queue in known} | totals.totals(),
-        "queues": queues,
-        "done_last_minute": done,
-        "failed_last_minute": failed,
-        "avg_latency_ms": latency,
-        "skipped": dict.fromkeys(REASONS, 0) | dict(Skipped.objects.values_list("reason", "count")),
-        "retries": int(retries),
-        "workers": {
-            "count": workers,
-            "lately": lately,
-            "concurrency": int(concurrency),
-            "active": int(active),
-            "memory_bytes": int(memory_bytes),
-        },
-    }
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())

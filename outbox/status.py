@@ -15,6 +15,9 @@ class Status(TextChoices):
     CANCELLED = "cancelled", "cancelled"
 
 
+#: Will still run, unless it is cancelled.
 OPEN = (Status.SCHEDULED, Status.BLOCKED, Status.PENDING, Status.PUBLISHED)
 #: A message in one of these is its group's head; the others of the group wait as blocked.
 ACTIVE = (Status.SCHEDULED, Status.PENDING, Status.PUBLISHED)
+#: Will not run any more, unless a dead one is replayed.
+ENDED = (Status.DONE, Status.DEAD, Status.CANCELLED)

@@ -12,7 +12,7 @@ from celery.exceptions import Ignore, Retry
 from outbox import delivery, groups
 from outbox.models import ClockTimestamp, OutboxMessage
 from outbox.relay import queries
-from outbox.status import OPEN
+from outbox.status import OPEN, Status
 
 #: Runs after which `drain` gives up: a task that enqueues another message at every run is a bug of the test or the task.
 MAX_RUNS = 20_000
@@ -53,7 +53,9 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
         promoted = groups.promote_heads()
         _put_off_others(tasks)
         queues = (
-            OutboxMessage.objects.filter(status="pending").order_by("id").values_list("queue", flat=True)[:1]
+            OutboxMessage.objects.filter(status=Status.PENDING)
+            .order_by("id")
+            .values_list("queue", flat=True)[:1]
         )
         if not queues and promoted:
             continue  # The new head has a delay of its own, or is of another task.
@@ -76,24 +78,26 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
 
 def _let_time_pass(tasks: tuple[str, ...], over: list[str]) -> None:
     """Without anything pending, the earliest scheduled message is due now; never one that has had its time."""
-    scheduled = OutboxMessage.objects.filter(status="scheduled").exclude(message_id__in=over)
+    scheduled = OutboxMessage.objects.filter(status=Status.SCHEDULED).exclude(message_id__in=over)
     if tasks:
         scheduled = scheduled.filter(task__in=tasks)
-    if not OutboxMessage.objects.filter(status="pending").exists():
+    if not OutboxMessage.objects.filter(status=Status.PENDING).exists():
         earliest = scheduled.order_by("deliver_at", "id").values_list("pk", flat=True)[:1]
-        OutboxMessage.objects.filter(pk__in=list(earliest), status="scheduled").update(
-            status="pending", deliver_at=ClockTimestamp()
+        OutboxMessage.objects.filter(pk__in=list(earliest), status=Status.SCHEDULED).update(
+            status=Status.PENDING, deliver_at=ClockTimestamp()
         )
 
 
 def _put_off_others(tasks: tuple[str, ...]) -> None:
     """Messages of other tasks are scheduled for now: due for any relay, and not pending here."""
     if tasks:
-        OutboxMessage.objects.filter(status="pending").exclude(task__in=tasks).update(status="scheduled")
+        OutboxMessage.objects.filter(status=Status.PENDING).exclude(task__in=tasks).update(
+            status=Status.SCHEDULED
+        )
 
 
 def _assert_none_is_published() -> None:
-    left = list(OutboxMessage.objects.filter(status="published").order_by("id"))
+    left = list(OutboxMessage.objects.filter(status=Status.PUBLISHED).order_by("id"))
     assert not left, f"{len(left)} messages are published already, and not run here:\n" + _described(left)
 
 
@@ -128,7 +132,7 @@ def run_here(
         return delivery.SKIPPED
     except Exception:
         # The journal has it: the row is dead, and the dead letter says why.
-        if OutboxMessage.objects.filter(message_id=message_id, status="dead").exists():
+        if OutboxMessage.objects.filter(message_id=message_id, status=Status.DEAD).exists():
             return None
         raise
     finally:

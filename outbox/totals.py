@@ -7,16 +7,20 @@ is what settlements wait for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection, transaction
 
-from outbox.sql import OPEN_BY_INDEX
+from outbox.sql import CANCELLED, DEAD, DONE, OPEN_BY_INDEX
+from outbox.status import Status
 
 #: Upper bounds, in seconds, of the time from enqueueing to completion: an answer, a retry, a back-off, a day.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 
-_ENDED = """
+
+def _ended(until: str) -> str:
+    return f"""
     SELECT queue, status, count(*) AS count, sum(extract(epoch FROM done_at - created_at))::float8 AS latency_s,
            array_length(%(buckets)s, 1) - width_bucket(extract(epoch FROM done_at - created_at)::float8, %(buckets)s)
                AS bounds_kept
@@ -24,7 +28,7 @@ _ENDED = """
     -- The constant tells the planner how few rows that is; the query is right when one was counted in between.
     WHERE done_at >= %(since)s::timestamptz AND {until}
       AND done_at >= coalesce((SELECT max(counted_until) FROM outbox_tally), '-infinity')
-      AND status IN ('done', 'cancelled')
+      AND status IN ({DONE}, {CANCELLED})
     GROUP BY queue, status, bounds_kept
 """
 
@@ -50,7 +54,7 @@ def count_once() -> None:
         cursor.execute(
             f"""
             INSERT INTO outbox_tally (queue, status, bounds_kept, count, latency_s, counted_until)
-            SELECT queue, status, bounds_kept, count, latency_s, %(until)s FROM ({_ENDED.format(until="done_at < %(until)s")}) e
+            SELECT queue, status, bounds_kept, count, latency_s, %(until)s FROM ({_ended("done_at < %(until)s")}) e
             ON CONFLICT (queue, status, bounds_kept) DO UPDATE SET count = outbox_tally.count + excluded.count,
                 latency_s = outbox_tally.latency_s + excluded.latency_s, counted_until = excluded.counted_until
             """,
@@ -58,42 +62,47 @@ def count_once() -> None:
         )
 
 
-def totals() -> dict[str, dict[str, Any]]:
-    """Per queue, ever: how many messages were `enqueued`, how many of them are `done`, and of these `latency_s` (the sum)
-    and `buckets`: how many took at most each of `BUCKETS`. None of them ever falls.
+@dataclass
+class Total:
+    """Of one queue, ever: messages `enqueued`, those that are `done`, and of these `latency_s`, the sum, and `buckets`:
+    how many took at most each of `BUCKETS`. None of them ever falls.
     """
+
+    enqueued: int = 0
+    done: int = 0
+    latency_s: float = 0.0
+    buckets: dict[float, int] = field(default_factory=lambda: dict.fromkeys(BUCKETS, 0))
+
+
+def totals() -> dict[str, Total]:
+    """The totals of each queue that was ever used."""
     unended = " UNION ALL ".join(
         f"SELECT queue, 'not ended', 0, count(*), 0 FROM outbox_outboxmessage WHERE {condition} GROUP BY queue"
-        for condition in (*OPEN_BY_INDEX.values(), "status = 'dead'")
+        for condition in (*OPEN_BY_INDEX.values(), f"status = {DEAD}")
     )
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Total] = {}
     with connection.cursor() as cursor:
         # But for the hint to the planner one statement, so that what ends or is counted just now is in one of the
         # parts, and not in none or two.
         cursor.execute(
             "SELECT queue, status, bounds_kept, sum(count), sum(latency_s) FROM ("
             " SELECT queue, status, bounds_kept, count, latency_s FROM outbox_tally"
-            f" UNION ALL SELECT queue, status, bounds_kept, count, latency_s FROM ({_ENDED.format(until='true')}) e"
+            f" UNION ALL SELECT queue, status, bounds_kept, count, latency_s FROM ({_ended('true')}) e"
             f" UNION ALL {unended}"
             ") counted GROUP BY 1, 2, 3",
             {"buckets": list(BUCKETS), "since": _since(cursor)},
         )
         for queue, status, bounds_kept, count, latency_s in cursor.fetchall():
-            total = found.setdefault(queue, nothing())
-            total["enqueued"] += int(count)
-            if status == "done":
-                total["done"] += int(count)
-                total["latency_s"] += latency_s
+            total = found.setdefault(queue, Total())
+            total.enqueued += int(count)
+            if status == Status.DONE:
+                total.done += int(count)
+                total.latency_s += latency_s
                 for bound in BUCKETS[len(BUCKETS) - bounds_kept :]:
-                    total["buckets"][bound] += int(count)
+                    total.buckets[bound] += int(count)
     return found
 
 
 def _since(cursor: Any) -> str:
     cursor.execute("SELECT coalesce(max(counted_until), '-infinity')::text FROM outbox_tally")
     return str(cursor.fetchone()[0])
-
-
-def nothing() -> dict[str, Any]:
-    """The totals of a queue that nothing was ever put into."""
-    return {"enqueued": 0, "done": 0, "latency_s": 0.0, "buckets": dict.fromkeys(BUCKETS, 0)}

@@ -13,6 +13,7 @@ from outbox import conf, heartbeat, transitions
 from outbox.database import About, about, may_pass
 from outbox.errors import PoisonMessage
 from outbox.models import OutboxMessage
+from outbox.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def worker_failure(
     )
     if not known or not row:
         return None
-    if row["generation"] != generation or row["status"] not in ("pending", "published"):
+    if row["generation"] != generation or row["status"] not in (Status.PENDING, Status.PUBLISHED):
         return "settled"
     if isinstance(exception, NotRegistered):
         if exception.args[:1] != (row["task"],):

@@ -20,6 +20,7 @@ from django.db import connection
 
 from outbox import transitions
 from outbox.broker.envelope import Outgoing
+from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED
 
 #: For this long the row of a worker that is gone without a word is kept: how monitoring knows that one is missing.
 REMEMBERED_S = 600.0
@@ -37,12 +38,12 @@ class Work:
 def work(queues: Sequence[str]) -> Work:
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = 'scheduled')
+            f"""
+            SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = {SCHEDULED})
                             <= clock_timestamp(), false),
-                   (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = 'blocked') IS NOT NULL,
+                   (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) IS NOT NULL,
                    ARRAY(SELECT q FROM unnest(%s::text[]) q WHERE (
-                       SELECT id FROM outbox_outboxmessage WHERE status = 'pending' AND queue >= q AND queue <= q
+                       SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= q AND queue <= q
                        ORDER BY queue, id LIMIT 1) IS NOT NULL)
             """,
             [list(queues)],
@@ -53,9 +54,9 @@ def work(queues: Sequence[str]) -> Work:
 def promote_due(limit: int) -> int:
     """Scheduled messages whose time has come become pending, earliest first."""
     return _execute(
-        """
-        UPDATE outbox_outboxmessage SET status = 'pending' WHERE status = 'scheduled' AND id = ANY(ARRAY(
-            SELECT id FROM outbox_outboxmessage WHERE status = 'scheduled' AND deliver_at <= (SELECT clock_timestamp())
+        f"""
+        UPDATE outbox_outboxmessage SET status = {PENDING} WHERE status = {SCHEDULED} AND id = ANY(ARRAY(
+            SELECT id FROM outbox_outboxmessage WHERE status = {SCHEDULED} AND deliver_at <= (SELECT clock_timestamp())
             ORDER BY deliver_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
         """,
         limit=limit,
@@ -70,13 +71,13 @@ def mark(queue: str, limit: int) -> list[Outgoing]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             UPDATE outbox_outboxmessage
-            SET status = 'published', published_at = clock_timestamp(), publish_count = publish_count + 1,
+            SET status = {PUBLISHED}, published_at = clock_timestamp(), publish_count = publish_count + 1,
                 started_at = NULL
-            WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = 'pending' AND id = ANY(ARRAY(
+            WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = {PENDING} AND id = ANY(ARRAY(
                 SELECT id FROM outbox_outboxmessage
-                WHERE status = 'pending' AND queue >= %(queue)s AND queue <= %(queue)s
+                WHERE status = {PENDING} AND queue >= %(queue)s AND queue <= %(queue)s
                 ORDER BY queue, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
             RETURNING id, message_id::text, generation, publish_count,
                       extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
@@ -92,10 +93,10 @@ def mark(queue: str, limit: int) -> list[Outgoing]:
 def revert(batch: Sequence[Outgoing]) -> int:
     """The batch was not published, or nobody knows: pending again, except what a worker has begun or ended."""
     return _execute(
-        """
-        UPDATE outbox_outboxmessage m SET status = 'pending', publish_count = m.publish_count - 1
+        f"""
+        UPDATE outbox_outboxmessage m SET status = {PENDING}, publish_count = m.publish_count - 1
         FROM unnest(%(ids)s::bigint[], %(generations)s::int[], %(counts)s::int[]) AS sent(id, generation, count)
-        WHERE m.id = sent.id AND m.status = 'published' AND m.generation = sent.generation
+        WHERE m.id = sent.id AND m.status = {PUBLISHED} AND m.generation = sent.generation
           AND m.publish_count = sent.count AND m.started_at IS NULL
           AND m.id = ANY(ARRAY(SELECT id FROM outbox_outboxmessage WHERE id = ANY(%(ids)s::bigint[])
                                FOR UPDATE SKIP LOCKED))
@@ -113,9 +114,9 @@ def refuse(message: Outgoing, reason: str, *, max_refusals: int) -> None:
     """
     if message.publish_count < max_refusals:
         _execute(
-            """
-            UPDATE outbox_outboxmessage SET status = 'pending'
-            WHERE id = %(id)s AND status = 'published' AND generation = %(generation)s
+            f"""
+            UPDATE outbox_outboxmessage SET status = {PENDING}
+            WHERE id = %(id)s AND status = {PUBLISHED} AND generation = %(generation)s
               AND publish_count = %(count)s AND started_at IS NULL
             """,
             id=message.id,
@@ -135,8 +136,8 @@ def unstarted_queues(margin_s: float) -> list[str]:
     """Queues with a message that was published more than the margin ago and that no run has begun."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT DISTINCT queue FROM outbox_outboxmessage WHERE status = 'published' AND started_at IS NULL
+            f"""
+            SELECT DISTINCT queue FROM outbox_outboxmessage WHERE status = {PUBLISHED} AND started_at IS NULL
               AND published_at < (SELECT clock_timestamp()) - %s * interval '1 second'
             """,
             [margin_s],
@@ -151,11 +152,11 @@ def offer_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:
     At most once per margin, since each publish sets the time anew; a wrong guess costs one skipped copy.
     """
     return _execute(
-        """
-        UPDATE outbox_outboxmessage SET status = 'pending'
-        WHERE status = 'published' AND started_at IS NULL AND id = ANY(ARRAY(
+        f"""
+        UPDATE outbox_outboxmessage SET status = {PENDING}
+        WHERE status = {PUBLISHED} AND started_at IS NULL AND id = ANY(ARRAY(
             SELECT id FROM outbox_outboxmessage
-            WHERE status = 'published' AND started_at IS NULL AND queue = %(queue)s
+            WHERE status = {PUBLISHED} AND started_at IS NULL AND queue = %(queue)s
               AND published_at < (SELECT clock_timestamp()) - %(margin)s * interval '1 second'
               AND (%(empty)s OR extract(epoch FROM published_at) + %(margin)s < (
                   SELECT max((received ->> %(queue)s)::float8) FROM outbox_worker))
@@ -173,12 +174,12 @@ def offer_abandoned(*, worker_timeout_s: float, judge_workers: bool) -> int:
     `judge_workers`: False while nobody could have written heartbeats, such as right after the database was away.
     """
     return _execute(
-        """
+        f"""
         UPDATE outbox_outboxmessage
-        SET status = 'pending', started_at = NULL, lease_token = NULL, lease_until = NULL
+        SET status = {PENDING}, started_at = NULL, lease_token = NULL, lease_until = NULL
         WHERE id = ANY(ARRAY(
             SELECT id FROM outbox_outboxmessage m
-            WHERE status = 'published' AND started_at IS NOT NULL AND (
+            WHERE status = {PUBLISHED} AND started_at IS NOT NULL AND (
                 lease_until < clock_timestamp()
                 OR (%(judge)s AND worker <> ''
                     AND started_at < clock_timestamp() - %(timeout)s * interval '1 second'

@@ -4,31 +4,28 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from outbox.stats import stats
+from outbox.sql import OPEN_BY_INDEX
+from outbox.stats import figures
 
 
 class Command(BaseCommand):
     help = "Show per queue what is open, what the last minute did, and which workers live."
 
     def handle(self, **options: Any) -> None:
-        figures = stats()
-        columns = ("pending", "scheduled", "blocked", "published", "running")
+        found = figures()
+        columns = tuple(OPEN_BY_INDEX)
         self.stdout.write(
             f"{'queue':<10}" + "".join(f"{c:>11}" for c in columns) + f"{'done/min':>11}{'failed/min':>12}"
         )
-        for queue, counts in figures["queues"].items():
-            cells = "".join(f"{counts.get(column, 0):>11}" for column in columns)
-            done, failed = (
-                figures["done_last_minute"].get(queue, 0),
-                figures["failed_last_minute"].get(queue, 0),
+        for name, queue in found.queues.items():
+            cells = "".join(f"{getattr(queue, column):>11}" for column in columns)
+            self.stdout.write(
+                f"{name:<10}{cells}{found.done_last_minute[name]:>11}{found.failed_last_minute[name]:>12}"
             )
-            self.stdout.write(f"{queue:<10}{cells}{done:>11}{failed:>12}")
-            if counts.get("unusable"):
-                self.stdout.write(
-                    f"  {queue} is unusable for {counts['unusable_for_s']:.0f} s: {counts['unusable']}"
-                )
-        workers = figures["workers"]
+            if queue.unusable:
+                self.stdout.write(f"  {name} is unusable for {queue.unusable_for_s:.0f} s: {queue.unusable}")
+        workers = found.workers
         self.stdout.write(
-            f"workers: {workers['count']} with {workers['concurrency']} processes, {workers['active']} tasks running;"
-            f" retries: {figures['retries']}; copies skipped: {sum(figures['skipped'].values())}"
+            f"workers: {workers.count} with {workers.concurrency} processes, {workers.active} tasks running;"
+            f" retries: {found.retries}; copies skipped: {sum(found.skipped.values())}"
         )
