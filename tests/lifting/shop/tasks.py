@@ -5,6 +5,7 @@ import signal
 import time
 
 from celery import Task, shared_task
+from celery.exceptions import Ignore, Reject
 from shop.models import Effect
 
 
@@ -91,3 +92,33 @@ class Audited(Task):
 @shared_task(base=Audited)
 def audited(name):
     did(name)
+
+
+@shared_task(bind=True)
+def replaces_itself(self, name):
+    raise self.replace(note.si(name))
+
+
+@shared_task
+def ignores(name):
+    did(f"{name}:run")
+    raise Ignore()
+
+
+@shared_task
+def rejects(name):
+    did(f"{name}:run")
+    raise Reject("not for me", requeue=False)
+
+
+@shared_task
+def typed(name, *values, **named):
+    """Notes the types that arrive."""
+    did(name)
+    did(f"{name}: " + ", ".join(type(value).__name__ for value in (*values, *named.values())))
+
+
+@shared_task(ignore_result=False)
+def answers(name):
+    did(name)
+    return {"answer": 42}
