@@ -15,7 +15,7 @@ import pytest
 
 from lab.stack.stack import ROOT
 
-FOLDERS = ("outbox", "dlq", "resilience", "monitoring")
+FOLDERS = ("outbox", "dlq", "resilience", "monitoring", "idempotency", "webhooks/incoming")
 #: What is no part of a checkout.
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "var", "build", "__pycache__", ".*_cache", "*.egg-info")
 
