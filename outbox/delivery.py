@@ -136,7 +136,7 @@ def _body(task: OutboxTask, claimed: Claimed) -> Any:
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
     with running(run):
         try:
-            result = task.run(*claimed.args, **claimed.kwargs)
+            result = task.run_body(*claimed.args, **claimed.kwargs)
         except Ignore:
             result = None
         except TypeError as error:

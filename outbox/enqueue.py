@@ -5,6 +5,7 @@ Idea: transactional outbox (Richardson, microservices.io); one statement a call,
 
 from __future__ import annotations
 
+import inspect
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
@@ -14,14 +15,9 @@ from celery import Task, current_app
 from celery.canvas import Signature
 from django.db import connection, transaction
 
-from outbox import conf, context, payload, rows
+from outbox import conf, context, options, payload, rows
 from outbox.errors import EnqueueError, UnknownQueue
 from outbox.rows import NewMessage
-
-#: What a signature may carry besides its arguments. Everything else would be silently lost.
-_OPTIONS = frozenset(
-    {"queue", "countdown", "task_id", "ordering_key", "correlation_id", "dedup_key", "headers"}
-)
 
 _importing = threading.Lock()
 
@@ -131,44 +127,42 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
             f"a {signature.subtask_type} cannot be enqueued: enqueue the next step from the task before it, "
             "in the transaction that has its effect"
         )
-    options = {name: value for name, value in signature.options.items() if value is not None} | overrides
-    lost = sorted(set(options) - _OPTIONS)
-    if lost:
-        raise EnqueueError(f"{signature.task}: the outbox does not know {', '.join(lost)}")
     task = registered(str(signature.task))
+    given = options.read(task, {**signature.options, **overrides})
     try:
         # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter at night.
-        task.__header__(*signature.args, **signature.kwargs)
+        if task.typing:
+            # Only what was a function has a header.
+            check = getattr(task, "__header__", None) or inspect.signature(task.run).bind
+            check(*signature.args, **signature.kwargs)
     except TypeError as error:
         raise EnqueueError(f"{task.name}: {error}") from None
-    name = options.get("queue") or task.queue or conf.default_queue()
+    name = given["queue"] or conf.default_queue()
     if name not in (known := conf.queues()):
         raise UnknownQueue(name, known)
     run = context.current()
-    correlation = options.get("correlation_id")
+    correlation = given.get("correlation_id")
     if correlation is None:
         correlation = run.correlation_id if run else ""
-    headers = options.get("headers") or {}
+    headers = given.get("headers") or {}
     if not isinstance(headers, Mapping):
         raise EnqueueError(f"{task.name}: headers must be a mapping, not {type(headers).__name__}")
     if run:
         headers = {**headers, "causation_id": str(run.message_id)}
     return NewMessage(
-        message_id=payload.message_id(task.name, options["task_id"])
-        if "task_id" in options
-        else uuid.uuid4(),
+        message_id=payload.message_id(task.name, given["task_id"]) if "task_id" in given else uuid.uuid4(),
         task=task.name,
         args=payload.encoded(task.name, "args", list(signature.args)),
         kwargs=payload.encoded(task.name, "kwargs", dict(signature.kwargs)),
         headers=payload.encoded(task.name, "headers", headers, payload.MAX_HEADERS_BYTES, payload.MAX_DEPTH),
         correlation_id=payload.key(task.name, "correlation_id", correlation),
         queue=name,
-        ordering_key=payload.key(task.name, "ordering_key", options.get("ordering_key", "")),
+        ordering_key=payload.key(task.name, "ordering_key", given.get("ordering_key", "")),
         passes_over_dead=bool(task.passes_over_dead),
-        dedup_key=payload.key(task.name, "dedup_key", options.get("dedup_key", "")),
-        delay_s=payload.seconds(task.name, options.get("countdown", 0.0)),
+        dedup_key=payload.key(task.name, "dedup_key", given.get("dedup_key", "")),
+        delay_s=payload.seconds(task.name, given.get("countdown", 0.0)),
         replays=0,
-        id_given="task_id" in options,
+        id_given="task_id" in given,
     )
 
 

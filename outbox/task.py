@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 import random
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
-from celery import Task
+from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.core.exceptions import ImproperlyConfigured
@@ -23,19 +22,20 @@ from django.db import DatabaseError, InterfaceError
 from outbox import conf, context, delivery
 from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
 from outbox.deadline import within_hard_limit
-from outbox.enqueue import enqueue
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
 from outbox.foreign import adopt
 
 #: The mark of a run that has begun. An object of this process: each header of a message becomes an attribute of its
 #: request, and one that anybody could write would run a task past its claim.
 _BEGUN = object()
+#: The same, once the body runs: from here on a call of the task is a plain one.
+_ENTERED = object()
 #: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
 #: without a result backend never ends.
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
 
 
-class OutboxTask(Task):
+class OutboxTask(DjangoTask):
     """Base of every task. Called as a function it is a plain call; as a message it is claimed and settled."""
 
     abstract = True
@@ -106,10 +106,12 @@ class OutboxTask(Task):
             cls.soft_time_limit = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        request = self.request
-        if request.called_directly or request.get("outbox_begun") is _BEGUN:
+        if self.is_plain_call():
             return super().__call__(*args, **kwargs)
-        # Set once, so that a task that calls itself as a function makes a plain call.
+        request = self.request
+        if request.get("outbox_begun") is _BEGUN:
+            # A base class's own `__call__` passes the call on, from inside of the delivery.
+            return OutboxTask.run_body(self, *args, **kwargs)
         request.outbox_begun = _BEGUN
         request.replay_retries = None
         wire = request.get("outbox")
@@ -127,6 +129,15 @@ class OutboxTask(Task):
             keep_sqlstate(error)
             raise
 
+    def is_plain_call(self) -> bool:
+        """Whether a call now is one of a function, also in the body of a task that calls itself."""
+        return bool(self.request.called_directly) or self.request.get("outbox_begun") is _ENTERED
+
+    def run_body(self, *args: Any, **kwargs: Any) -> Any:
+        """What a delivery runs once the message is claimed: the body, in the `__call__` of a base class if that has one."""
+        self.request.outbox_begun = _ENTERED
+        return self.run(*args, **kwargs)
+
     def _run_without_journal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A message from a producer that knows no outbox. If it is to run later, or again, it becomes a row.
 
@@ -141,7 +152,7 @@ class OutboxTask(Task):
         try:
             if early_s > 0:
                 raise Defer(early_s, "its time has not come")
-            return self.run(*args, **kwargs)
+            return self.run_body(*args, **kwargs)
         except Defer as error:
             cause, delay_s = error, error.seconds
         except Retry as error:
@@ -200,19 +211,16 @@ class OutboxTask(Task):
             "without, and enqueue the next step from the task before it"
         )
 
-    def apply_async(  # type: ignore[override]
-        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
-    ) -> EnqueuedResult:
-        """Enqueue through the outbox, in the caller's transaction. What the outbox cannot keep, it refuses."""
-        eta = options.pop("eta", None)
-        if eta is not None:
-            options["countdown"] = self._seconds_until(eta)
-        if task_id is not None:
-            options["task_id"] = task_id
-        # Celery hands on what the caller left out as None.
-        given = {name: value for name, value in options.items() if value is not None}
-        signature = self.signature(args=args, kwargs=kwargs, **given)
-        return EnqueuedResult(enqueue(signature))
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """`.delay()`: the row is written now and exists from the commit on. After it a crash would lose the call."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """`.apply_async()`, see `delay_on_commit`."""
+        if self.app.conf.task_always_eager:
+            super().apply_async_on_commit(*args, **kwargs)
+        else:
+            self.apply_async(*args, **kwargs)
 
     def retry(
         self,
@@ -316,18 +324,3 @@ class OutboxTask(Task):
     def hard_limit_s(self) -> float:
         """Seconds after which the pool kills the process of a run."""
         return float(self.time_limit or conf.time_limit_s())
-
-
-class EnqueuedResult:
-    """What `.delay()` returns: the id. There is no result to wait for; the state is in the outbox."""
-
-    def __init__(self, message_id: uuid.UUID) -> None:
-        self.id = self.task_id = str(message_id)
-
-    def __str__(self) -> str:
-        return self.id
-
-    def get(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(
-            "results are not kept: read the state that the task wrote, or the outbox row"
-        )

@@ -5,7 +5,7 @@ import os
 
 from config.settings import *  # noqa: F403
 
-CELERY_IMPORTS = ["tests.support.tasks", "tests.support.sabotage"]
+CELERY_IMPORTS = ["tests.support.tasks", "tests.support.idioms", "tests.support.sabotage"]
 # What the tests' outside producers send.
 OUTBOX_FOREIGN_TASKS = (
     "tests.support.tasks.always_unavailable",

@@ -1,0 +1,95 @@
+"""The Celery application as the hook: whatever sends a task through it writes a row in the caller's transaction.
+
+Celery's own calls all end in two places of the application. `send_task` is where a message leaves, whichever idiom
+began it; the task registry is where a task enters, whichever base class it has. So there is no way past the outbox that
+nobody chose: to publish directly on purpose, use a plain `celery.Celery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import celery
+from celery import Task
+from celery.app.registry import TaskRegistry
+from celery.canvas import Signature
+
+from outbox.enqueue import enqueue
+from outbox.task import OutboxTask
+
+
+class Registry(TaskRegistry):
+    """The tasks of an application. Each one that comes in is an OutboxTask, or becomes one."""
+
+    def __setitem__(self, name: str, task: Task) -> None:
+        if not isinstance(task, OutboxTask):
+            _mix_in(task)
+        if not _is_outermost(type(task)):
+            _put_delivery_around(task)
+        super().__setitem__(name, task)
+
+
+class Celery(celery.Celery):
+    """`celery.Celery`, of which every task is a row before it is a message.
+
+    Tasks keep the base class that they have (`@shared_task(base=...)`, `task_cls=`, class-based tasks); outbox.task.OutboxTask
+    comes behind it in the order of methods, so that what the base overrides is called first.
+    """
+
+    task_cls = "outbox.task:OutboxTask"
+    registry_cls = Registry  # type: ignore[assignment]
+
+    def send_task(  # type: ignore[override]
+        self, name: str, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> celery.result.AsyncResult[Any]:
+        """Enqueue the task of this name in the caller's transaction; `outbox.options` says what becomes of the options.
+
+        Raises EnqueueError for what the outbox cannot keep.
+        """
+        # As Celery says it; a text would become a list of characters.
+        if args is not None and not isinstance(args, (list, tuple)):
+            raise TypeError("task args must be a list or tuple")
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise TypeError("task keyword arguments must be a mapping")
+        signature = Signature(
+            name, args=tuple(args or ()), kwargs=dict(kwargs or {}), options=options, app=self
+        )
+        result_cls: Any = options.get("result_cls") or self.AsyncResult
+        result: celery.result.AsyncResult[Any] = result_cls(str(enqueue(signature)))
+        return result
+
+
+def _mix_in(task: Task) -> None:
+    """Make a task of another base class an OutboxTask, too."""
+    task.__class__ = _derived(type(task), OutboxTask)
+    OutboxTask.__init__(task)  # type: ignore[arg-type]
+
+
+def _is_outermost(cls: type[Task]) -> bool:
+    return cls.__call__ in (OutboxTask.__call__, _deliver)
+
+
+def _put_delivery_around(task: Task) -> None:
+    """A base class with a `__call__` of its own is called inside of the delivery.
+
+    Called around it, one that calls `self.run` would run the body without a claim.
+    """
+    cls: Any = type(task)
+    inner: Callable[..., Any] = cls.__call__
+
+    def run_body(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return inner(self, *args, **kwargs)
+
+    task.__class__ = _derived(cls, __call__=_deliver, run_body=run_body)
+
+
+def _deliver(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if self.is_plain_call():
+        return self.run_body(*args, **kwargs)
+    return OutboxTask.__call__(self, *args, **kwargs)
+
+
+def _derived(cls: type, *more: type, **namespace: Any) -> Any:
+    named = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(cls.__name__, (cls, *more), {**named, **namespace})

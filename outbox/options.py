@@ -1,0 +1,138 @@
+"""The options that Celery's calls take, and what each becomes here: honoured, ignored, or refused with the way out.
+
+One table for every way of sending: `.delay()`, `.apply_async()`, `send_task()`, signatures, beats and `outbox.enqueue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+
+from outbox.errors import EnqueueError
+
+#: They become columns of the row. `eta` becomes a delay; `routing_key` and `exchange` are those of a queue by its name.
+HONOURED = frozenset(
+    {
+        *("queue", "countdown", "eta", "task_id", "headers", "routing_key", "exchange"),
+        *("ordering_key", "correlation_id", "dedup_key"),
+    }
+)
+#: They say how Celery would publish, or what it would remember about it; a row has no use for them.
+IGNORED = frozenset(
+    {
+        *(
+            "producer",
+            "publisher",
+            "connection",
+            "router",
+            "route_name",
+            "retry",
+            "retry_policy",
+            "exchange_type",
+        ),
+        *(
+            "compression",
+            "delivery_mode",
+            "immediate",
+            "mandatory",
+            "declare",
+            "origin",
+            "argsrepr",
+            "kwargsrepr",
+        ),
+        *(
+            "result_cls",
+            "reply_to",
+            "add_to_parent",
+            "root_id",
+            "parent_id",
+            "task_type",
+            "replaced_task_nesting",
+        ),
+        "periodic_task_name",  # django-celery-beat's
+    }
+)
+_NEXT_STEP = "enqueue the next step from the task before it, in the transaction that has its effect"
+_HEADERS = "put it into `headers`"
+#: What the outbox cannot keep, and what to write instead.
+REFUSED: Mapping[str, str] = {
+    "link": _NEXT_STEP,
+    "link_error": "failures are dead letters; react to them there (OUTBOX_ON_DEAD)",
+    "chain": _NEXT_STEP,
+    "chord": f"count what has ended in a table; {_NEXT_STEP}",
+    "group_id": "a group has no result here; enqueue its tasks by outbox.enqueue_many",
+    "group_index": "a group has no result here; enqueue its tasks by outbox.enqueue_many",
+    "expires": "look in the task whether it still matters",
+    "expiration": "look in the task whether it still matters",
+    "priority": "give urgent tasks a queue and workers of their own",
+    "time_limit": "set it on the task",
+    "soft_time_limit": "set it on the task",
+    "ignore_result": "set it on the task",
+    "serializer": "arguments are JSON; pass what JSON can say",
+    "shadow": _HEADERS,
+    "stamped_headers": _HEADERS,
+    "retries": "a new message has had none",
+}
+#: Refused only where the call says something else than its task, whose own value Celery hands in with each call.
+_OF_THE_TASK = frozenset({"time_limit", "soft_time_limit", "ignore_result"})
+
+
+def read(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of HONOURED that this call gives, `eta` as `countdown` (seconds). Raises EnqueueError for the others.
+
+    None, and an empty list or mapping, say nothing: Celery hands on what the caller left out.
+    """
+    if task.priority is not None:
+        _refuse(task, "priority")
+    given = {}
+    for name, value in options.items():
+        if value is None or (isinstance(value, (list, tuple, dict)) and not value):
+            continue
+        if name in HONOURED:
+            given[name] = value
+        elif name in REFUSED:
+            if not _says_nothing(task, name, value):
+                _refuse(task, name)
+        elif name not in IGNORED:
+            raise EnqueueError(
+                f"{task.name}: the outbox does not know {name}; {_HEADERS} if the task reads it"
+            )
+    eta = given.pop("eta", None)
+    if eta is not None:
+        given.setdefault("countdown", _seconds_until(task, eta))
+    exchange, key = given.pop("exchange", None), given.pop("routing_key", None)
+    queue = given.setdefault("queue", key or task.queue)
+    # A kombu.Queue and a kombu.Exchange have names.
+    given["queue"] = queue = getattr(queue, "name", queue)
+    for destination in (getattr(exchange, "name", exchange), key):
+        if destination and queue and destination != queue:
+            raise EnqueueError(
+                f"{task.name}: messages go to queues by name, not to {destination!r}: give `queue`"
+            )
+    return given
+
+
+def _says_nothing(task: Any, name: str, value: Any) -> bool:
+    if name in _OF_THE_TASK:
+        # What the task does not forget is there for whoever does not ask for it.
+        return bool(value == getattr(task, name) or (name == "ignore_result" and value))
+    if name in ("expires", "expiration"):
+        # Beat gives it to Celery's own clean-up of results, which may well run late.
+        return task.name == "celery.backend_cleanup"
+    return (name == "serializer" and value == "json") or (name == "retries" and value == 0)
+
+
+def _refuse(task: Any, name: str) -> None:
+    raise EnqueueError(f"{task.name}: the outbox cannot keep `{name}`: {REFUSED[name]}")
+
+
+def _seconds_until(task: Any, eta: Any) -> float:
+    moment = maybe_iso8601(eta)
+    if not isinstance(moment, datetime):
+        raise EnqueueError(f"{task.name}: eta must be a datetime, not {eta!r}")
+    # As Celery reads it: a moment without a zone is one of the application's.
+    moment = maybe_make_aware(moment, task.app.timezone, naive_as_utc=False)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
