@@ -13,7 +13,8 @@ import random
 import traceback
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import DatabaseError, transaction
@@ -23,9 +24,7 @@ from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
 from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently, soft_limit_in
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
-
-if TYPE_CHECKING:
-    from outbox.task import OutboxTask
+from outbox.retry_policy import RetryPolicy
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +39,49 @@ UNABLE_S = 15.0
 SKIPPED = object()
 
 
-def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
-    """Run one delivered copy. Returns the body's result, or SKIPPED; raises what the worker shall report.
+class Deliverable(Protocol):
+    """What a delivery needs of a task; `outbox.task.OutboxTask` has it."""
 
-    `wire`: the message's identity as it travelled: generation, publish (count of this generation). Its arguments are
-    the row's and not the copy's, which anybody may have written who can write to the broker.
+    name: str
+    transactional: ClassVar[bool]
+    max_deliveries: ClassVar[int]
+    MaxRetriesExceededError: Any
+
+    @property
+    def request(self) -> Any: ...
+    @property
+    def run(self) -> Callable[..., Any]: ...
+    def run_body(self, *args: Any, **kwargs: Any) -> Any: ...
+    def lease_s(self) -> float: ...
+    def retry_policy(self) -> RetryPolicy: ...
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a message, as a worker received it.
+
+    Its arguments are not among these: those that count are the row's, since whoever can write to the broker can write
+    a copy. `again`: it was published or delivered before, so that it may have killed its process.
     """
-    request = task.request
-    message_id, generation = uuid.UUID(request.id), int(wire["generation"])
-    # A copy that was delivered before may have killed its process: claim it in a transaction of its own, which
-    # counts the delivery. The first copy of a transactional task needs no claim but a row lock.
-    again = wire.get("publish", 1) != 1 or bool((request.delivery_info or {}).get("redelivered"))
-    if task.transactional and not again:
+
+    message_id: uuid.UUID
+    generation: int
+    again: bool
+
+    @classmethod
+    def of(cls, request: Any) -> Copy:
+        """The copy that this request of Celery is for. Raises KeyError, TypeError or ValueError for a broken header."""
+        wire = request.get("outbox")
+        again = wire.get("publish", 1) != 1 or bool((request.delivery_info or {}).get("redelivered"))
+        return cls(uuid.UUID(request.id), int(wire["generation"]), again)
+
+
+def deliver(task: Deliverable, copy: Copy) -> Any:
+    """Run one delivered copy. Returns the body's result, or SKIPPED; raises what the worker shall report."""
+    message_id, generation = copy.message_id, copy.generation
+    # A copy that was delivered before is claimed in a transaction of its own, which counts the delivery. The first copy
+    # of a transactional task needs no claim but a row lock.
+    if task.transactional and not copy.again:
         return _run_locked(task, message_id, generation)
     claimed = patiently(
         lambda: claims.claim(
@@ -68,7 +98,7 @@ def deliver(task: OutboxTask, wire: dict[str, Any]) -> Any:
     return _run_claimed(task, claimed)
 
 
-def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any:
+def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> Any:
     """Claim, body and settlement in one transaction: the effect and `done` exist together or not at all."""
 
     claimed: Claimed | Refused | None = None
@@ -115,7 +145,7 @@ def _run_locked(task: OutboxTask, message_id: uuid.UUID, generation: int) -> Any
     return result
 
 
-def _run_claimed(task: OutboxTask, claimed: Claimed) -> Any:
+def _run_claimed(task: Deliverable, claimed: Claimed) -> Any:
     try:
         if task.transactional:
             with transaction.atomic():
@@ -130,7 +160,7 @@ def _run_claimed(task: OutboxTask, claimed: Claimed) -> Any:
         return _failed(task, claimed, error)
 
 
-def _body(task: OutboxTask, claimed: Claimed) -> Any:
+def _body(task: Deliverable, claimed: Claimed) -> Any:
     task.request.retries = claimed.attempts
     task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
@@ -156,7 +186,7 @@ def _body(task: OutboxTask, claimed: Claimed) -> Any:
     return result
 
 
-def _takes(task: OutboxTask, claimed: Claimed) -> bool:
+def _takes(task: Deliverable, claimed: Claimed) -> bool:
     """Whether this version of the task can be called with the message's arguments."""
     try:
         inspect.signature(task.run).bind(*claimed.args, **claimed.kwargs)
@@ -165,22 +195,27 @@ def _takes(task: OutboxTask, claimed: Claimed) -> bool:
     return True
 
 
-def _failed(task: OutboxTask, claimed: Claimed, error: Exception) -> Any:
+def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
     error = soft_limit_in(error) or error
     text = f"{type(error).__name__}: {error}"
+    policy = task.retry_policy()
+
+    def say(outcome: str, why: str = "", level: int = logging.WARNING) -> None:
+        report.ended(task.name, claimed, limit=policy.limit, error=why or text, outcome=outcome, level=level)
+
     leave_server(error)
     kind = about(error)
     if kind is About.SERVER:
         delay_s = random.uniform(UNABLE_S / 2, UNABLE_S)
-        report.ended(task, claimed, error=text, outcome=f"put off for {delay_s:.1f} s")
+        say(f"put off for {delay_s:.1f} s")
         return _record(lambda: transitions.defer(claimed, delay_s=delay_s, reason=text), Retry(text))
     if kind is About.CONNECTION:
-        report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
+        say(f"interrupted, again in {INTERRUPTED_S:g} s")
         return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     if isinstance(error, Defer):
         outcome = f"put off for {error.seconds:g} s"
-        report.ended(task, claimed, error=error.reason, outcome=outcome, level=logging.INFO)
+        say(outcome, error.reason, logging.INFO)
         return _record(
             lambda: transitions.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
         )
@@ -193,35 +228,35 @@ def _failed(task: OutboxTask, claimed: Claimed, error: Exception) -> Any:
             grace_s=conf.skew_grace_s(),
         )
     ):
-        report.ended(task, claimed, error=text, outcome="put off")
+        say("put off")
         raise Retry(text)
     if isinstance(error, Retry):
         cause = error.exc
-        if not task.spent(error, claimed.attempts):
+        if not policy.spent(error, claimed.attempts):
             text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
-            delay_s = task.delay_of(error, claimed.attempts)
-            report.ended(task, claimed, error=text, outcome=f"failed, again in {delay_s:.1f} s")
+            delay_s = policy.delay_of(error, claimed.attempts)
+            say(f"failed, again in {delay_s:.1f} s")
             return _record(lambda: transitions.retry(claimed, delay_s=delay_s, error=text), error)
         error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
         text = f"{type(error).__name__}: {error}"
     if isinstance(error, Reject) and error.requeue:
-        report.ended(task, claimed, error=text, outcome=f"put off for {INTERRUPTED_S:g} s")
+        say(f"put off for {INTERRUPTED_S:g} s")
         return _record(lambda: transitions.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
-    if not isinstance(error, VersionSkew) and task.may_retry(error, claimed.attempts):
-        delay_s = task.retry_delay_s(claimed.attempts)
-        report.ended(task, claimed, error=text, outcome=f"failed, again in {delay_s:.1f} s")
+    if not isinstance(error, VersionSkew) and policy.may_retry(error, claimed.attempts):
+        delay_s = policy.delay_s(claimed.attempts)
+        say(f"failed, again in {delay_s:.1f} s")
         return _record(
             lambda: transitions.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error)
         )
     if may_pass(error):
-        report.ended(task, claimed, error=text, outcome=f"interrupted, again in {INTERRUPTED_S:g} s")
+        say(f"interrupted, again in {INTERRUPTED_S:g} s")
         return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     failure = transitions.Failure(text, error, "".join(traceback.format_exception(error)))
     if not patiently(lambda: transitions.dead_letter_failed(claimed, failure)):
         # Another run has taken the message over, and its end is the one that counts.
-        report.ended(task, claimed, error=text, outcome="failed, and another run has the message")
+        say("failed, and another run has the message")
         return SKIPPED
-    report.ended(task, claimed, error=text, outcome="failed for good", level=logging.ERROR)
+    say("failed for good", level=logging.ERROR)
     raise error
 
 
@@ -232,7 +267,7 @@ def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
     return SKIPPED
 
 
-def _skip(task: OutboxTask, message_id: uuid.UUID, generation: int, refused: Refused) -> Any:
+def _skip(task: Deliverable, message_id: uuid.UUID, generation: int, refused: Refused) -> Any:
     """Acknowledge and count a copy that is not to run; the copy that shows a poison message makes it a dead letter."""
     if refused.reason == "poison":
         error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")

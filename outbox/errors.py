@@ -63,7 +63,3 @@ class PoisonMessage(Exception):
 
     #: What the dead-letter desk asks: the end is a lost run's, and no failure of the task's own.
     lost = True
-
-
-class WorkerLost(Exception):
-    """The process that ran the message died (killed, out of memory, or `sys.exit()` in the task)."""

@@ -6,13 +6,10 @@ Arguments and errors may hold secrets. The dead-letter app knows how to mask the
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from outbox import dead_letters
-
-if TYPE_CHECKING:
-    from outbox.claims import Claimed
-    from outbox.task import OutboxTask
+from outbox.claims import Claimed
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +19,16 @@ MAX_ARGUMENTS = 200
 
 
 def ended(
-    task: OutboxTask, claimed: Claimed, *, error: str, outcome: str, level: int = logging.WARNING
+    task: str, claimed: Claimed, *, limit: int | None, error: str, outcome: str, level: int = logging.WARNING
 ) -> None:
-    """One line: `task(order_id=999) <message id> attempt 2 of 6 failed, again in 4.2 s: Error: text (correlation c-1)`."""
-    limit = task.retry_limit()
+    """One line: `task(order_id=999) <message id> attempt 2 of 6 failed, again in 4.2 s: Error: text (correlation c-1)`.
+
+    `limit`: retries that the message may have, None for any number.
+    """
     log.log(
         level,
         "%s(%s) %s attempt %d of %s %s: %s (correlation %s)",
-        *(task.name, arguments(task.name, claimed.args, claimed.kwargs), claimed.message_id),
+        *(task, arguments(task, claimed.args, claimed.kwargs), claimed.message_id),
         *(claimed.attempts + 1, "any number" if limit is None else limit + 1, outcome),
         *(masked(error[: MAX_ERROR * MARGIN])[:MAX_ERROR], claimed.correlation_id or "none"),
     )

@@ -1,4 +1,4 @@
-"""A message's states as SQL literals, so that each state and each set of states is written once.
+"""Fragments of SQL: a message's states as literals, each and each set of them written once, and its list of errors.
 
 The planner uses a partial index only where a query repeats the index's own condition: these are spelled as
 `outbox.models` spells them.
@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 from outbox import status
 from outbox.status import Status
+
+#: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
+MAX_ERRORS = 10
 
 
 def _any_of(states: Iterable[Status]) -> str:
@@ -44,3 +47,16 @@ INDEX_ORDER = {
     "published": "queue, published_at",
     "running": "lease_until",
 }
+
+
+def with_error(more: str = "") -> str:
+    """The row's `errors` with `error` at their end. `more`: SQL for further pairs of key and value, after a comma."""
+    return f"""(
+    SELECT coalesce(jsonb_agg(e ORDER BY n), '[]')
+    FROM jsonb_array_elements(errors || jsonb_build_array(jsonb_build_object(
+        'at', clock_timestamp(), 'error', %(error)s::text, 'worker', worker{more}))) WITH ORDINALITY AS x(e, n)
+    WHERE n > jsonb_array_length(errors) + 1 - {MAX_ERRORS}
+)"""
+
+
+ERROR = with_error()

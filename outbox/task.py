@@ -7,7 +7,6 @@ with it.
 from __future__ import annotations
 
 import inspect
-import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass,
 from outbox.deadline import within_hard_limit
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
 from outbox.foreign import adopt
+from outbox.retry_policy import RetryPolicy, seconds_until
 
 #: The mark of a run that has begun. An object of this process: each header of a message becomes an attribute of its
 #: request, and one that anybody could write would run a task past its claim.
@@ -36,32 +36,48 @@ _CANVAS = ("callbacks", "errbacks", "chain", "chord")
 
 
 class OutboxTask(DjangoTask):
-    """Base of every task. Called as a function it is a plain call; as a message it is claimed and settled."""
+    """Base of every task. Called as a function it is a plain call; as a message it is claimed and settled.
+
+    Words for `@shared_task`. Those of Celery that are not listed mean what they mean there (`autoretry_for`, `max_retries`,
+    `time_limit`, ...); each run that fails is one attempt, so that three retries are four attempts.
+
+    `queue`: name of the queue of its messages, where the call names none. Default: Celery's `task_default_queue`.
+    `transactional`: whether claim, body and settlement are one database transaction, for a body whose effects are all in
+        this database: they then exist together with the settlement, or not at all. Default: False, and the settlement
+        follows the body, which therefore must bear to be run again.
+    `permanent_errors`: exceptions that no retry can mend: the message becomes a dead letter at once, whatever
+        `autoretry_for` says. Default: ().
+    `max_deliveries`: runs that may begin without one of them ending, before the message counts as poison and becomes a
+        dead letter. Default: 5.
+    `retry_schedule`: seconds before the first, second, ... retry; its length is `max_retries`. Default: None, the back-off.
+    `retry_backoff`: seconds, the ceiling of the delay before the first retry; it doubles with each. Default: 1 (and True
+        is 1).
+    `retry_backoff_max`: seconds, the highest ceiling. Default: 300.
+    `retry_jitter`: whether each delay is anywhere between 0 and its ceiling, instead of the ceiling. Default: True.
+    `default_retry_delay`: seconds before each retry that names no delay of its own, instead of the back-off. Default: None.
+    `retry_kwargs`: Celery's other way to say `max_retries` and, in seconds, `countdown`. Default: {}. Nothing else goes in.
+    `ordered`: whether its message of an event (`outbox.emit`) takes the ordering key of the event. Default: False.
+    `passes_over_dead`: whether a dead message of this task lets the next one of its ordered group run. Default: False, the
+        group waits until the dead letter is replayed or discarded.
+    `soft_time_limit`: seconds after which the body gets SoftTimeLimitExceeded. Default: 300. It is dropped where
+        `time_limit`, the hard limit, is not above it.
+    `secret_arguments`: names of arguments that are shown in no log, list or page, given by name or by position. Default: ().
+    """
 
     abstract = True
 
-    #: Exceptions that no retry can mend: straight to the dead letters, whatever `autoretry_for` says.
     permanent_errors: ClassVar[tuple[type[BaseException], ...]] = ()
-    #: Runs that may begin without one of them ending, before the message counts as poison.
     max_deliveries: ClassVar[int] = 5
-    #: Database effects only: claim, body and settlement are one transaction.
     transactional: ClassVar[bool] = False
-    #: Seconds before the first, second, … retry; it sets `max_retries`, too.
     retry_schedule: ClassVar[tuple[float, ...] | None] = None
-    #: Whether this task's message of an event takes the event's ordering key.
     ordered: ClassVar[bool] = False
-    #: Whether a dead head of an ordered group lets the next message pass.
     passes_over_dead: ClassVar[bool] = False
     retry_backoff: ClassVar[bool | float] = 1
     retry_backoff_max: ClassVar[int] = 300
     retry_jitter: ClassVar[bool] = True
-    #: Celery's other way to say it: `max_retries` and a `countdown` for automatic retries. Nothing else goes in here.
     retry_kwargs: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    #: Seconds before every retry that names no delay of its own, instead of the back-off.
     default_retry_delay: float | None = None  # type: ignore[assignment]
-    #: Seconds after which the body gets SoftTimeLimitExceeded, a minute before the default hard limit.
     soft_time_limit: int | None = 300
-    #: Names of arguments that are never shown: in no log, no list and no page, whether given by name or by position.
     secret_arguments: ClassVar[tuple[str, ...]] = ()
     queue: str | None = None
     #: For the worker's Request class: a run before the message's `eta` puts it off, see `_run_without_journal`.
@@ -119,7 +135,7 @@ class OutboxTask(DjangoTask):
             with within_hard_limit(self.hard_limit_s()):
                 if wire is None:
                     return self._run_without_journal(args, kwargs)
-                result = delivery.deliver(self, wire)
+                result = delivery.deliver(self, delivery.Copy.of(request))
             if result is delivery.SKIPPED:
                 # Celery's word for it: acknowledged, and no success from which anything could be concluded.
                 raise Ignore(f"{self.name}: a copy that is not to run")
@@ -148,7 +164,7 @@ class OutboxTask(DjangoTask):
         early_s = self._seconds_until_eta()
         cause: Exception
         # A deferral spends none.
-        retries = self.request.retries
+        retries, policy = self.request.retries, self.retry_policy()
         try:
             if early_s > 0:
                 raise Defer(early_s, "its time has not come")
@@ -156,15 +172,15 @@ class OutboxTask(DjangoTask):
         except Defer as error:
             cause, delay_s = error, error.seconds
         except Retry as error:
-            if self.spent(error, retries):
+            if policy.spent(error, retries):
                 raise error.exc or self.MaxRetriesExceededError(f"{self.name}: no retry is left") from None
-            cause, delay_s, retries = error, self.delay_of(error, retries), retries + 1
+            cause, delay_s, retries = error, policy.delay_of(error, retries), retries + 1
         except Exception as error:
             leave_server(error)
             if may_pass(error):
                 cause, delay_s = error, delivery.INTERRUPTED_S
-            elif self.may_retry(error, retries):
-                cause, delay_s, retries = error, self.retry_delay_s(retries), retries + 1
+            elif policy.may_retry(error, retries):
+                cause, delay_s, retries = error, policy.delay_s(retries), retries + 1
             else:
                 raise
         try:
@@ -252,7 +268,7 @@ class OutboxTask(DjangoTask):
         if eta is not None:
             countdown = self._seconds_until(eta)
         if countdown is None:
-            countdown = self.retry_delay_s(request.retries)
+            countdown = self.retry_policy().delay_s(request.retries)
         if not is_delay(countdown):
             raise EnqueueError(
                 f"{self.name}: countdown must be a number of seconds from 0 to ten years, not {countdown!r}"
@@ -266,31 +282,8 @@ class OutboxTask(DjangoTask):
         run.retry = outcome
         return outcome
 
-    def spent(self, outcome: Retry, retries: int) -> bool:
-        """Whether `retries` are all that this retry may have: of its own limit, or the task's if it was just raised."""
-        limit: int | None = getattr(outcome, "limit", self.retry_limit())
-        return limit is not None and retries >= limit
-
-    def delay_of(self, outcome: Retry, retries: int) -> float:
-        """Seconds that this retry is to wait; the task's own delay when it was raised without one."""
-        when: Any = outcome.when
-        if isinstance(when, datetime):
-            return self._seconds_until(when)
-        return float(when) if is_delay(when) else self.retry_delay_s(retries)
-
     def _seconds_until(self, moment: datetime) -> float:
-        if moment.tzinfo is None:
-            # As Celery reads it: a moment without a zone is one of the application's.
-            moment = moment.replace(tzinfo=self.app.timezone)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-    def may_retry(self, error: BaseException, retries: int) -> bool:
-        """Whether this failure, after `retries` retries, is to be run again."""
-        never = (*self.permanent_errors, *getattr(self, "dont_autoretry_for", ()))
-        if isinstance(error, never) or not isinstance(error, tuple(getattr(self, "autoretry_for", ()))):
-            return False
-        limit = self.retry_limit()
-        return limit is None or retries < limit
+        return seconds_until(moment, self.app.timezone)
 
     def retry_limit(self, asked: int | None = None) -> int | None:
         """How many retries the message that runs may have, None for any number.
@@ -302,20 +295,20 @@ class OutboxTask(DjangoTask):
             return of_replay
         return self.max_retries if asked is None else asked
 
-    def retry_delay_s(self, retries: int) -> float:
-        """Seconds before retry number `retries` + 1: the schedule, else exponential with full jitter, capped.
-
-        Full jitter (Brooker, AWS Architecture Blog): anywhere between 0 and the ceiling, so that many messages
-        that failed together do not come back together.
-        """
-        scale = conf.retry_scale()
-        if self.retry_schedule:
-            return self.retry_schedule[min(retries, len(self.retry_schedule) - 1)] * scale
-        fixed = self.retry_kwargs.get("countdown", self.default_retry_delay)
-        if fixed is not None:
-            return float(fixed) * scale
-        ceiling = min(self.retry_backoff_max, float(self.retry_backoff or 1) * 2 ** min(retries, 32))
-        return (random.uniform(0, ceiling) if self.retry_jitter else ceiling) * scale
+    def retry_policy(self) -> RetryPolicy:
+        """How the message that runs is retried: this task's words, with the limit of its replay."""
+        return RetryPolicy(
+            limit=self.retry_limit(),
+            retried=tuple(getattr(self, "autoretry_for", ())),
+            permanent=(*self.permanent_errors, *getattr(self, "dont_autoretry_for", ())),
+            schedule=self.retry_schedule,
+            fixed_s=self.retry_kwargs.get("countdown", self.default_retry_delay),
+            backoff_s=float(self.retry_backoff or 1),
+            backoff_max_s=self.retry_backoff_max,
+            jitter=self.retry_jitter,
+            scale=conf.retry_scale(),
+            timezone=self.app.timezone,
+        )
 
     def lease_s(self) -> float:
         """How long a claim holds: the hard time limit and a margin, so that no live run loses it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from celery import current_app
@@ -108,7 +109,7 @@ def _described(messages: list[OutboxMessage]) -> str:
 
 
 def run_here(
-    message_id: str, *, wire: dict[str, Any], task: str, queue: str, redelivered: bool = False
+    message_id: str, *, wire: Mapping[str, Any], task: str, queue: str, redelivered: bool = False
 ) -> Any:
     """Deliver one copy in this process, as a worker would; returns the task's result, None if it failed.
 

@@ -20,26 +20,23 @@ from outbox.claims import Claimed
 from outbox.groups import promote_next
 from outbox.prepared import Prepared, decoded, one, storable
 from outbox.rows import WAKE, NewMessage, insert
-from outbox.sql import BLOCKED, CANCELLED, DEAD, DONE, LIVE, OPEN, PENDING, PUBLISHED, SCHEDULED
-
-#: Past errors kept on the row: enough to see a pattern, bounded so that a row cannot grow.
-MAX_ERRORS = 10
+from outbox.sql import (
+    BLOCKED,
+    CANCELLED,
+    DEAD,
+    DONE,
+    ERROR,
+    LIVE,
+    OPEN,
+    PENDING,
+    PUBLISHED,
+    SCHEDULED,
+    with_error,
+)
 
 _RESET = "publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"
 #: Columns of a dead message that its dead letter has as they are.
 _TOLD = ("task", "queue", "attempts", "worker")
-
-
-def _with_error(more: str = "") -> str:
-    return f"""(
-    SELECT coalesce(jsonb_agg(e ORDER BY n), '[]')
-    FROM jsonb_array_elements(errors || jsonb_build_array(jsonb_build_object(
-        'at', clock_timestamp(), 'error', %(error)s::text, 'worker', worker{more}))) WITH ORDINALITY AS x(e, n)
-    WHERE n > jsonb_array_length(errors) + 1 - {MAX_ERRORS}
-)"""
-
-
-_ERROR = _with_error()
 #: When workers began to refuse this call, each of them: it is carried from one refusal to the next.
 _SKEWED_SINCE = "coalesce((errors -> -1 ->> 'skewed_since')::timestamptz, clock_timestamp())"
 
@@ -121,7 +118,7 @@ def defer_skewed(
         f"""
         UPDATE outbox_outboxmessage
         SET status = {SCHEDULED}, generation = generation + 1, deliveries = 0, {_RESET},
-            errors = {_with_error(f", 'skewed_since', {_SKEWED_SINCE}")},
+            errors = {with_error(f", 'skewed_since', {_SKEWED_SINCE}")},
             deliver_at = clock_timestamp() + greatest(interval '1 second',
                                                       least(interval '5 minutes', clock_timestamp() - {_SKEWED_SINCE}))
         WHERE {LIVE} AND {_HELD}
@@ -138,7 +135,7 @@ def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = {SCHEDULED}, generation = generation + 1, {ended} {_RESET}, errors = {_ERROR},
+        SET status = {SCHEDULED}, generation = generation + 1, {ended} {_RESET}, errors = {ERROR},
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second'
         WHERE {LIVE} AND {_HELD}
         RETURNING id
@@ -199,7 +196,7 @@ def _dead_letter(
         row = one(
             f"""
             UPDATE outbox_outboxmessage
-            SET status = {DEAD}, done_at = clock_timestamp(), attempts = attempts + 1, errors = {_ERROR},
+            SET status = {DEAD}, done_at = clock_timestamp(), attempts = attempts + 1, errors = {ERROR},
                 published_at = coalesce(published_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
             WHERE {LIVE} AND {guard}
             RETURNING ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, {", ".join(_TOLD)}
@@ -239,7 +236,7 @@ def lost(
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = {SCHEDULED}, errors = {_ERROR},
+        SET status = {SCHEDULED}, errors = {ERROR},
             deliveries = greatest(deliveries + (lease_token IS NULL)::int - %(given_back)s, 0),
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second', {_RESET}
         WHERE {LIVE} AND {_OF_WORKER}
@@ -261,7 +258,7 @@ def give_back(incarnation: uuid.UUID) -> int:
         cursor.execute(
             f"""
             UPDATE outbox_outboxmessage
-            SET status = {PENDING}, deliveries = greatest(deliveries - 1, 0), errors = {_ERROR},
+            SET status = {PENDING}, deliveries = greatest(deliveries - 1, 0), errors = {ERROR},
                 started_at = NULL, lease_token = NULL, lease_until = NULL
             WHERE status = {PUBLISHED} AND started_at IS NOT NULL AND lease_token IS NOT NULL
               AND split_part(worker, ':', 1) = %(incarnation)s::text
@@ -280,7 +277,7 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
         row = one(
             f"""
             UPDATE outbox_outboxmessage
-            SET status = {CANCELLED}, done_at = clock_timestamp(), errors = {_ERROR}
+            SET status = {CANCELLED}, done_at = clock_timestamp(), errors = {ERROR}
             WHERE id = (
                 SELECT id FROM outbox_outboxmessage WHERE message_id = %(id)s AND lease_token IS NULL
                   AND (status IN {OPEN} OR status = {DEAD})

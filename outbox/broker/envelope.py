@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from celery.app.task import Context
 
@@ -23,6 +23,16 @@ _EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 _RESERVED = {name for name in vars(Context) if not name.startswith("_")} | {
     *("argsrepr", "compression", "kwargsrepr", "lang", "outbox_begun", "task"),
 }
+
+
+class Identity(TypedDict):
+    """The header `outbox` of a copy: what a claim is checked against, and what the rescuer needs to know of it."""
+
+    generation: int
+    #: How many times this generation was published.
+    publish: int
+    #: Seconds since the epoch, by the database's clock.
+    published_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +71,8 @@ class Outgoing:
             "outbox": self.identity(),
         }
 
-    def identity(self) -> dict[str, Any]:
-        """What a claim is checked against, and what the sweeper needs to know of the copy."""
+    def identity(self) -> Identity:
+        """What the copy says of itself."""
         return {
             "generation": self.generation,
             "publish": self.publish_count,

@@ -20,7 +20,7 @@ app.finalize()
 app.loader.import_default_modules()
 for name, task in app.tasks.items():
     if getattr(task, "retry_schedule", None):
-        print(name, max(map(task.retry_delay_s, range(20))), task.max_retries)
+        print(name, max(map(task.retry_policy().delay_s, range(20))), task.max_retries)
 """
 
 

@@ -31,9 +31,9 @@ def test_a_mail_outlasts_a_mail_server_that_is_away_for_hours_and_is_tried_once_
     settings: Any, mocker: MockerFixture
 ) -> None:
     settings.RETRY_SCALE = 1.0
-    mocker.patch("outbox.task.random.uniform", side_effect=lambda low, high: (low + high) / 2)
+    mocker.patch("outbox.retry_policy.random.uniform", side_effect=lambda low, high: (low + high) / 2)
     for task in (send_confirmation, send_receipt):
-        waits = [task.retry_delay_s(retries) for retries in range(task.max_retries)]
+        waits = [task.retry_policy().delay_s(retries) for retries in range(task.max_retries)]
         assert sum(waits) > 2 * 3600, "on average"
         assert 2 * max(waits) == 3600, "at most"
 

@@ -185,9 +185,10 @@ def test_an_error_that_postgresql_cannot_store_as_it_is_is_a_retry_all_the_same(
 def test_a_copy_whose_row_is_gone_is_skipped_and_counted() -> None:
     message_id = published()
     OutboxMessage.objects.all().delete()
+    copy = delivery.Copy(message_id, generation=1, again=False)
     for _ in range(2):
         with asked_for(tasks.note, id=str(message_id), delivery_info={}):
-            assert delivery.deliver(tasks.note, {"generation": 1}) == delivery.SKIPPED
+            assert delivery.deliver(tasks.note, copy) == delivery.SKIPPED
     assert effects.names() == []
     assert stats.stats()["skipped"] == {
         "duplicate": 0,
