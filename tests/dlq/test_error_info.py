@@ -16,7 +16,7 @@ def _fails_here(message: str) -> str:
 
 
 def test_the_place_is_the_innermost_own_function() -> None:
-    assert place(_fails_here("x")) == "dlq.test_fingerprint._fails_here"
+    assert place(_fails_here("x")) == "dlq.test_error_info._fails_here"
 
 
 def test_frames_of_packages_and_of_the_standard_library_are_not_own() -> None:

@@ -87,7 +87,7 @@ def test_an_alert_says_what_is_wrong_with_its_figures() -> None:
 
 def test_the_alert_of_findings_names_their_kinds() -> None:
     (alert,) = evaluate(system(findings=2))
-    assert alert.message == "Books disagree: 2 findings need a person: captured_twice (2)"
+    assert alert.message == "Ledgers disagree: 2 findings need a person: captured_twice (2)"
 
 
 def test_several_alerts_fire_together() -> None:
