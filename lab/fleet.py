@@ -29,7 +29,7 @@ from lab.stack.stack import ROOT
 
 # Who stops when: first what takes in work, then what does it, at last the outside world that it talks to.
 STOP_ORDER = (("web", "beat", "relay"), ("critical", "high", "default", "low"), ("sandbox",))
-# A worker ends what it runs. What runs longer is killed with it, and offered again when the fleet is next started.
+# A worker ends what it runs. What runs longer is killed with it, and requeued when the fleet is next started.
 STOP_SECONDS = 20.0
 
 # A process that ends by itself sooner than this after its start cannot run here (a missing module, a wrong setting), and

@@ -30,7 +30,7 @@ class Thresholds:
     max_dead_letters: int = 100
     #: Open dead letters more than an hour ago: at this pace `max_dead_letters` is reached within a working day.
     max_dead_letter_growth: int = 12
-    #: Longer than any lease plus its sweep: what waits this long is not picked up at all.
+    #: Longer than any lease plus its rescue: what waits this long is not picked up at all.
     max_pending_age_s: float = 900.0
     #: Longer than the longest schedule of retries that is usual, three days for an endpoint that is down over a
     #: weekend: what is older is put off again and again, and no attempt of it will ever be the last.

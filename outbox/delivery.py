@@ -2,7 +2,7 @@
 
 The order is what matters. A claim comes before the body, so that a second copy finds it taken. The settlement
 comes with the effect (a transactional task) or right after it, guarded by the claim's token. Only then does the
-worker acknowledge. Whatever is killed in between leaves a row that the sweeper finds.
+worker acknowledge. Whatever is killed in between leaves a row that the rescuer finds.
 """
 
 from __future__ import annotations

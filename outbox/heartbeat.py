@@ -1,6 +1,6 @@
 """What a worker tells the journal about itself: that it lives, and how far it has read each queue.
 
-One thread in the worker's parent writes one row a second. The sweeper reads from it which started messages
+One thread in the worker's parent writes one row a second. The rescuer reads from it which started messages
 have lost their worker, and which published ones were overtaken in their queue and so must be lost.
 """
 
@@ -109,7 +109,7 @@ def _beat(pool: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [_incarnation])
     except Error:
-        log.warning("The heartbeat row stays until the sweeper removes it")
+        log.warning("The heartbeat row stays until the rescuer removes it")
     finally:
         connection.close()
 

@@ -1,6 +1,6 @@
 """What has ended, counted once for ever: totals that stay when the rows are pruned.
 
-The sweeper counts what has ended since the last count, in rows of a few numbers; a reader adds what has ended since then.
+The rescuer counts what has ended since the last count, in rows of a few numbers; a reader adds what has ended since then.
 So a scrape costs what happened lately, and no message pays anything: nothing is written with it, and no row of a counter
 is what settlements wait for.
 """

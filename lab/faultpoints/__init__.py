@@ -1,4 +1,4 @@
-"""Crash points: every I/O boundary of every task, endpoint, relay pass, sweep and replay, with a crash at each.
+"""Crash points: every I/O boundary of every task, endpoint, relay pass, rescue and replay, with a crash at each.
 
     python -m lab.faultpoints                                   # all of it
     python -m lab.faultpoints --scenario process_order --list   # the trace, with its numbers

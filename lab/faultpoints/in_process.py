@@ -1,4 +1,4 @@
-"""Relay, sweeper and worker in this process, against the real broker, and a clock that can be pushed.
+"""Relay, rescuer and worker in this process, against the real broker, and a clock that can be pushed.
 
 The worker does what Celery's does, in its order: reserve the message, run the task, record a bad ending as the
 worker's parent would, acknowledge. That it is one process instead of two makes each of these steps a crash point.
@@ -23,7 +23,7 @@ from dlq.models import Cause
 from dlq.worker.failure import Ending
 from outbox.broker.publisher import Publisher, publisher_for
 from outbox.relay import loop as relay_module
-from outbox.relay import rescuer as sweeper_module
+from outbox.relay import rescuer
 from outbox.relay.queue_faults import Faults
 
 #: Rounds of "an hour passes, everything is offered and run again" after which something is stuck. The most that a
@@ -46,7 +46,7 @@ class _Relay(relay_module.Relay):
 
 
 class Floor:
-    """One relay, one sweeper and one worker on the broker of the settings."""
+    """One relay, one rescuer and one worker on the broker of the settings."""
 
     def __init__(self) -> None:
         self._connection: Connection = app.connection_for_read()
@@ -57,12 +57,12 @@ class Floor:
         self.begin()
 
     def begin(self) -> None:
-        """A relay, a sweeper and a worker that have done nothing yet, also in a forked child: of the fork the pools of
+        """A relay, a rescuer and a worker that have done nothing yet, also in a forked child: of the fork the pools of
         redis-py take notice by themselves, and open connections of their own.
         """
         self.publisher: Publisher = publisher_for(app)
         self.relay: relay_module.Relay = _Relay(app, publisher=self.publisher)
-        self.sweeper = sweeper_module.Sweeper(self.publisher, Faults())
+        self.rescuer = rescuer.Rescuer(self.publisher, Faults())
         self._channel._size("critical")  # Connects now, so that the handshake is not part of every trace.
 
     def take(self, queue: str, *, copies: int = 1) -> bool:
@@ -142,11 +142,11 @@ class Floor:
             pipeline.execute()
 
     def round(self, *, copies: int = 1) -> int:
-        """An hour passes; sweep, relay, and work off every queue. Returns how many messages were run."""
+        """An hour passes; rescue, relay, and work off every queue. Returns how many messages were run."""
         an_hour_passes()
         self.forget_locks()
         self.restore()
-        self.sweeper.run_once()
+        self.rescuer.run_once()
         while self.relay.run_once():
             self.two_heads |= groups_with_two_heads()
         # Counted first: to take from an empty queue costs kombu a look for each priority.

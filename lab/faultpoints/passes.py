@@ -1,4 +1,4 @@
-"""Passes of the processes around the tasks: relay, sweeper, beat, and the worker's parent."""
+"""Passes of the processes around the tasks: relay, rescuer, beat, and the worker's parent."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def _losses(world: World) -> State:
     return {"order_id": order.pk}
 
 
-def _sweep(world: World, state: State) -> None:
-    world.floor.sweeper._seeing_since -= 3_600  # A new one does not judge by heartbeats yet.
-    world.floor.sweeper.run_once()
+def _rescue(world: World, state: State) -> None:
+    world.floor.rescuer._seeing_since -= 3_600  # A new one does not judge by heartbeats yet.
+    world.floor.rescuer.run_once()
 
 
 def _cursors() -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _whatever_is_due(world: World, state: State) -> None:
 PASSES: tuple[Scenario, ...] = (
     Scenario("relay", "relay pass", _backlog, _relay_pass, again=_look_at_the_depths, rival=_relay_pass,
              proves=_no_queue_is_too_deep),
-    Scenario("sweeper", "sweeper pass", _losses, _sweep, rival=_sweep),
+    Scenario("rescuer", "rescuer pass", _losses, _rescue, rival=_rescue),
     Scenario("beat", "beat pass", _slots, _beat, again=_beat, rival=_beat, proves=_each_slot_once,
              waived={"nothing is enqueued twice": "each slot has a message of the same task"}),
     # The customer cancels while the order is being charged.

@@ -1,7 +1,7 @@
 """The relay: moves committed messages to the broker, in batches, up to each queue's depth limit.
 
 Its claim is the publish mark: one short transaction marks a batch as published, then the batch is sent with no
-transaction open. A relay that dies in between leaves rows marked and not sent; the sweeper offers them again.
+transaction open. A relay that dies in between leaves rows marked and not sent; the rescuer requeues them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publis
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
 from outbox.relay.queue_faults import Faults
-from outbox.relay.rescuer import Sweeper
+from outbox.relay.rescuer import Rescuer
 from outbox.session import is_shared
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 #: Behind a pooler no NOTIFY can wake it: a message waits this long at the most.
 POOLED_POLL_S = 0.2
-SWEEP_EVERY_S = 1.0
+RESCUE_EVERY_S = 1.0
 #: How often a relay whose valve is closed looks for room in the broker.
 ROOM_POLL_S = 0.1
 #: A full queue is filled up when a tenth of a batch fits in. One message for each that a worker takes would be a pass for
@@ -43,7 +43,7 @@ ROOM_SHARE = 10
 #: where messages come one by one, commits would be a tenth slower for it.
 PAUSE_S = 0.005
 LINGER_S = 0.05
-#: How often an idle relay says that it still is; the sweeper forgets one that was silent for a minute.
+#: How often an idle relay says that it still is; the rescuer forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
 MAX_BACKOFF_S = 15.0
 #: Tries of one message that cannot be sent, while others can, before it is dead-lettered. An outage counts none, nor does an
@@ -63,7 +63,7 @@ class Relay:
         self._faults = Faults()
         #: Queue -> failures of the broker in taking its batches since it last took one.
         self._strikes: Counter[str] = Counter()
-        self._sweeper = Sweeper(self._publisher, self._faults)
+        self._rescuer = Rescuer(self._publisher, self._faults)
         self._idle_until = 0.0
         self._busy_until = 0.0
         #: What our row says; None: nobody knows, as after an error.
@@ -73,15 +73,15 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set; waits out the loss of database or broker with capped, jittered backoff."""
-        backoff_s, sweep_at, begun = 0.0, 0.0, False
+        backoff_s, rescue_at, begun = 0.0, 0.0, False
         while not stop.is_set():
             try:
                 if not begun:
                     self._faults.begin(conf.queues())
                     begun = True
-                if time.monotonic() >= sweep_at:
-                    sweep_at = time.monotonic() + SWEEP_EVERY_S
-                    self._sweeper.run_once()
+                if time.monotonic() >= rescue_at:
+                    rescue_at = time.monotonic() + RESCUE_EVERY_S
+                    self._rescuer.run_once()
                 self._publisher.keep_alive()
                 published = self.run_once()
                 if published:
@@ -96,23 +96,23 @@ class Relay:
                 elif time.monotonic() < self._busy_until:
                     stop.wait(PAUSE_S)
                 else:
-                    self._sleep(max(0.0, min(POLL_S, sweep_at - time.monotonic())))
+                    self._sleep(max(0.0, min(POLL_S, rescue_at - time.monotonic())))
                 backoff_s = 0.0
             except (BrokerAway, DatabaseError, InterfaceError) as error:
                 if not isinstance(error, BrokerAway) and not may_pass(error):
                     raise
-                # Spends nothing: what was marked is reverted, or is the sweeper's.
+                # Spends nothing: what was marked is reverted, or is the rescuer's.
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
                 log.warning("Pausing %.1f s: %s", backoff_s, describe(error))
                 connection.close()
                 self._idle_until, self._declared_idle = 0.0, None
-                self._sweeper.blinded()
+                self._rescuer.blinded()
                 stop.wait(backoff_s * random.uniform(0.5, 1.0))
         self._leave()
 
     def run_once(self) -> int:
         """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
-        # What the sweeper has met.
+        # What the rescuer has met.
         self._note_unusable()
         work = self._work()
         if work.due or work.blocked:
@@ -222,7 +222,7 @@ class Relay:
             with connection.cursor() as cursor:
                 cursor.execute("DELETE FROM outbox_relayprocess WHERE incarnation = %s", [self._incarnation])
         except (DatabaseError, InterfaceError) as error:
-            log.warning("The relay's row stays until a sweeper removes it: %s", describe(error))
+            log.warning("The relay's row stays until a rescuer removes it: %s", describe(error))
         self._publisher.close()
         connection.close()
 

@@ -1,4 +1,4 @@
-"""The transitions of relay and sweeper: promote, mark as published, revert, offer again.
+"""The transitions of relay and rescuer: promote, mark as published, revert, requeue.
 
 Like those of `outbox.transitions` each is one guarded statement; these work on batches. None of them waits for a lock: a
 row that is locked is running, and a relay that waited for one run would stand still for every queue. Where the time
@@ -91,7 +91,7 @@ def mark(queue: str, limit: int) -> list[Outgoing]:
 
 
 def revert(batch: Sequence[Outgoing]) -> int:
-    """The batch was not published, or nobody knows: pending again, except what a worker has begun or ended."""
+    """The batch was not published, or it is not known: pending again, except what a worker has begun or ended."""
     return _execute(
         f"""
         UPDATE outbox_outboxmessage m SET status = {PENDING}, publish_count = m.publish_count - 1
@@ -145,8 +145,8 @@ def unstarted_queues(margin_s: float) -> list[str]:
         return [queue for (queue,) in cursor.fetchall()]
 
 
-def offer_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:
-    """Offer again what this queue must have lost: published, unstarted, and overtaken or the queue is empty.
+def requeue_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:
+    """Requeue what this queue must have lost: published, unstarted, and overtaken or the queue is empty.
 
     Overtaken: some worker received a message that was published to the queue later by more than the margin.
     At most once per margin, since each publish sets the time anew; a wrong guess costs one skipped copy.
@@ -168,10 +168,10 @@ def offer_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:
     )
 
 
-def offer_abandoned(*, worker_timeout_s: float, judge_workers: bool) -> int:
-    """Offer again what a run began and will not end: its lease ran out, or its worker's heartbeat is missing.
+def requeue_abandoned(*, worker_timeout_s: float, judge_workers: bool) -> int:
+    """Requeue what a run began and will not end: its lease ran out, or its worker's heartbeat is missing.
 
-    `judge_workers`: False while nobody could have written heartbeats, such as right after the database was away.
+    `judge_workers`: False while no worker could have written heartbeats, such as right after an outage of the database.
     """
     return _execute(
         f"""

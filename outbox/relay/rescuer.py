@@ -1,4 +1,4 @@
-"""The sweeper: offers again what the broker lost and what a dead worker began.
+"""The rescuer: requeues what the broker lost and what a dead worker began.
 
 One rule for all of it (FLUSHALL, a purged queue, a lost disk, a killed relay or worker, a message lost between
 BRPOP and the unacked hash): the row is open, and there is evidence that no copy of it is coming. The same
@@ -18,8 +18,8 @@ from outbox.relay.queue_faults import Faults
 log = logging.getLogger(__name__)
 
 
-class Sweeper:
-    """Runs inside every relay; several at once do no harm, since every offer is one guarded statement."""
+class Rescuer:
+    """Runs inside every relay; several at once do no harm, since every requeue is one guarded statement."""
 
     def __init__(self, publisher: Publisher, faults: Faults) -> None:
         self._publisher = publisher
@@ -27,16 +27,16 @@ class Sweeper:
         self._seeing_since = self._passed_at = time.monotonic()
 
     def blinded(self) -> None:
-        """The database was away: heartbeats could not be written, so their absence proves nothing for a while."""
+        """The database was down: heartbeats could not be written, so their absence proves nothing for a while."""
         self._seeing_since = time.monotonic()
 
     def run_once(self) -> int:
-        """One pass; returns how many messages were offered again. A broker that is away is no evidence of loss."""
+        """One pass; returns how many messages were requeued. A broker that is down is no evidence of loss."""
         timeout_s, margin_s = conf.worker_timeout_s(), conf.margin_s()
         if time.monotonic() - self._passed_at > timeout_s / 2:
-            # This process stood still, or the database did: whatever it was may have kept the workers from writing, too.
+            # This process stood still, or the database did, which may have kept the workers from writing, too.
             self.blinded()
-        offered = queries.offer_abandoned(
+        requeued = queries.requeue_abandoned(
             worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
         )
         queues, known = [], conf.queues()
@@ -55,11 +55,11 @@ class Sweeper:
             except BrokerAway:
                 depths = {}
             for queue, depth in depths.items():
-                offered += queries.offer_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
+                requeued += queries.requeue_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
         self._faults.adopt()
         queries.forget_processes(worker_timeout_s=timeout_s)
         totals.count_once()
         self._passed_at = time.monotonic()
-        if offered:
-            log.warning("Offered %d messages again: the broker lost them, or their worker died", offered)
-        return offered
+        if requeued:
+            log.warning("Requeued %d messages: the broker lost them, or their worker died", requeued)
+        return requeued

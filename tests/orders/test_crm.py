@@ -17,7 +17,7 @@ from orders import crm
 from orders.models import Order, SyncErrorLog
 from orders.tasks import CRM_PATIENCE, notify_warehouse, sync_to_crm
 from outbox.models import OutboxMessage
-from outbox.relay.queries import offer_abandoned
+from outbox.relay.queries import requeue_abandoned
 from outbox.testing import drain
 from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import settle
@@ -99,7 +99,7 @@ class TestSyncingToTheCrm:
         assert SyncErrorLog.objects.count() == 1
         mocker.stop(killed)
         OutboxMessage.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
-        offer_abandoned(worker_timeout_s=60, judge_workers=False)
+        requeue_abandoned(worker_timeout_s=60, judge_workers=False)
         drain()
         assert OutboxMessage.objects.get(message_id=message_id).status == "done"
         assert SyncErrorLog.objects.count() == 1

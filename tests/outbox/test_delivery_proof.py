@@ -103,7 +103,7 @@ def test_flushall_with_a_thousand_in_flight_settles_all_within_a_minute(
     assert_each_once(names)
 
 
-def test_a_message_lost_between_pop_and_unacked_is_offered_again() -> None:
+def test_a_message_lost_between_pop_and_unacked_is_requeued() -> None:
     names = [f"m{n}" for n in range(20)]
     enqueue_names(names)
     with relay(env=QUICK):

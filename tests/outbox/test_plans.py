@@ -1,4 +1,4 @@
-"""What relay, sweeper and web ask of the outbox reads what it is about, whatever else the table holds."""
+"""What relay, rescuer and web ask of the outbox reads what it is about, whatever else the table holds."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def _read(node: dict[str, Any]) -> int:
         pytest.param(lambda: groups.promote_next("group-1"), 4, id="promote the next"),
         pytest.param(lambda: queries.unstarted_queues(15), 250, id="where something waits"),
         pytest.param(
-            lambda: queries.offer_unstarted("low", seen_empty=True, margin_s=15),
+            lambda: queries.requeue_unstarted("low", seen_empty=True, margin_s=15),
             150,
-            id="offer the unstarted",
+            id="requeue the unstarted",
         ),
         pytest.param(
-            lambda: queries.offer_abandoned(worker_timeout_s=15, judge_workers=True),
+            lambda: queries.requeue_abandoned(worker_timeout_s=15, judge_workers=True),
             250,
-            id="offer the abandoned",
+            id="requeue the abandoned",
         ),
         pytest.param(lambda: stats.backlog(1000), 5 * 1000, id="is the backlog too long"),
         pytest.param(retention.prune, 250, id="prune"),

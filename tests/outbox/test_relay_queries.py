@@ -56,11 +56,11 @@ def running(message_id: uuid.UUID) -> Iterator[None]:
                 cursor.execute("RESET lock_timeout")
 
 
-def test_the_sweeper_does_not_wait_for_a_run_that_holds_its_row() -> None:
+def test_the_rescuer_does_not_wait_for_a_run_that_holds_its_row() -> None:
     message_id, lost = published(tasks.note_once.s("a")), published(tasks.note_once.s("b"))
     with running(message_id):
-        assert queries.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
-        assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
+        assert queries.requeue_unstarted("default", seen_empty=True, margin_s=0) == 1
+        assert queries.requeue_abandoned(worker_timeout_s=0, judge_workers=True) == 0
     assert (row(message_id).status, row(lost).status) == ("published", "pending")
 
 
@@ -131,7 +131,7 @@ def test_no_pass_reads_the_whole_table() -> None:
         assert queries.promote_due(500) == 0
         assert prune_once(older_than_s=60) == 0
         queries.unstarted_queues(5)
-        queries.offer_unstarted("default", seen_empty=True, margin_s=5)
+        queries.requeue_unstarted("default", seen_empty=True, margin_s=5)
         cursor.execute(
             "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox_outboxmessage'"
         )
@@ -176,18 +176,18 @@ def test_a_relay_that_stood_still_calls_no_worker_dead(
     settings.OUTBOX_WORKER_TIMEOUT = 0
     clock = [1_000.0]
     monkeypatch.setattr(rescuer.time, "monotonic", lambda: clock[0])
-    sweeping = rescuer.Sweeper(Broker(), Faults())
+    rescuing = rescuer.Rescuer(Broker(), Faults())
     message_id = published()
     assert isinstance(claim(message_id), claims.Claimed)
     settings.OUTBOX_WORKER_TIMEOUT = 6
     with connection.cursor() as cursor:
         cursor.execute("UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 minute'")
     clock[0] += 60
-    assert sweeping.run_once() == 0
+    assert rescuing.run_once() == 0
     for _ in range(7):
         clock[0] += 1
-        offered = sweeping.run_once()
-    assert offered == 1
+        requeued = rescuing.run_once()
+    assert requeued == 1
     assert row(message_id).status == "pending"
 
 

@@ -24,8 +24,8 @@ NOTE = "tests.support.tasks.note"
 
 def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_nothing() -> None:
     message_id = published()
-    assert queries.offer_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
-    assert queries.offer_unstarted("default", seen_empty=True, margin_s=0) == 1
+    assert queries.requeue_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
+    assert queries.requeue_unstarted("default", seen_empty=True, margin_s=0) == 1
     drain()
     assert effects.names() == ["a"]
     assert row(message_id).status == "done"
@@ -49,11 +49,11 @@ def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_publish
     assert transitions.settle(claimed)
 
 
-def test_a_settled_message_is_not_offered_again_by_a_sweep_that_judged_it_lost() -> None:
+def test_a_settled_message_is_not_requeued_by_a_rescue_that_judged_it_lost() -> None:
     message_id = published()
     assert transitions.settle(claim(message_id))
-    assert queries.offer_unstarted("default", seen_empty=True, margin_s=0) == 0
-    assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 0
+    assert queries.requeue_unstarted("default", seen_empty=True, margin_s=0) == 0
+    assert queries.requeue_abandoned(worker_timeout_s=0, judge_workers=True) == 0
 
 
 def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> None:
@@ -67,7 +67,7 @@ def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> No
     assert effects.names() == ["a"], "the original's second copy ran beside the replay"
 
 
-def test_a_dead_workers_message_is_offered_again_only_once_its_heartbeat_is_missing() -> None:
+def test_a_dead_workers_message_is_requeued_only_once_its_heartbeat_is_missing() -> None:
     from outbox import heartbeat
 
     message_id = published()
@@ -75,9 +75,9 @@ def test_a_dead_workers_message_is_offered_again_only_once_its_heartbeat_is_miss
     try:
         heartbeat.write_heartbeat(concurrency=1, active=1)
         claim(message_id, worker=heartbeat.identity())
-        assert queries.offer_abandoned(worker_timeout_s=30, judge_workers=True) == 0
-        assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=False) == 0
-        assert queries.offer_abandoned(worker_timeout_s=0, judge_workers=True) == 1
+        assert queries.requeue_abandoned(worker_timeout_s=30, judge_workers=True) == 0
+        assert queries.requeue_abandoned(worker_timeout_s=0, judge_workers=False) == 0
+        assert queries.requeue_abandoned(worker_timeout_s=0, judge_workers=True) == 1
     finally:
         heartbeat._incarnation = None
     assert row(message_id).status == "pending"
@@ -95,7 +95,7 @@ def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> Non
     finally:
         heartbeat._incarnation = None
         heartbeat._received.clear()
-    assert queries.offer_unstarted("default", seen_empty=False, margin_s=0.0) == 1
+    assert queries.requeue_unstarted("default", seen_empty=False, margin_s=0.0) == 1
     assert (row(lost).status, row(waiting).status) == ("pending", "published")
 
 

@@ -159,7 +159,7 @@ def test_what_was_published_to_it_before_is_swept_when_it_is_repaired(settings: 
         OutboxMessage.objects.filter(queue="critical").update(published_at="2020-01-01T00:00:00Z")
         repair_critical = OutboxMessage.objects.filter(queue="critical", publish_count__gt=1)
         spoil_critical()
-        await_(repair_critical.exists, "the sweep of the sound queue")
+        await_(repair_critical.exists, "the rescue of the sound queue")
         assert statuses("low") == before, "whether it lost them cannot be known"
         repair()
         await_(

@@ -118,7 +118,7 @@ class Shop(RuleBasedStateMachine):
     def new_day(self) -> None:
         in_process.an_hour_passes()
         self.world.floor.restore()
-        self.world.floor.sweeper.run_once()
+        self.world.floor.rescuer.run_once()
         self.publish()
 
     def break_tasks(self, tasks: list[str], *, late: bool) -> None:
@@ -245,7 +245,7 @@ class Shop(RuleBasedStateMachine):
         self.publish()
         self.world.floor.forget_everything()
         in_process.an_hour_passes()
-        rehearse("sweeping", self.world.floor.sweeper.run_once)
+        rehearse("rescuing", self.world.floor.rescuer.run_once)
         work_all_day()
 
 

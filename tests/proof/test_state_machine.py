@@ -34,7 +34,7 @@ AT_LEAST = {
     "kills": 200,
     "kills while running": 60,
     "kills while relaying": 20,
-    "kills while sweeping": 20,
+    "kills while rescuing": 20,
     "kills while replaying": 5,
     "kills while discarding": 1,
     "kills while placing": 12,
@@ -130,20 +130,20 @@ class Anything(Shop):
         self.strikes.strike("cancelling", moment, lambda: self.try_to_cancel(order_id))
         self.try_to_cancel(order_id)
 
-    # Relays, which sweep too, and workers.
+    # Relays, which rescue too, and workers.
 
-    @may_happen(sweeping=st.booleans())
-    def relay(self, sweeping: bool) -> None:
-        if sweeping:
-            self.world.floor.sweeper.run_once()
+    @may_happen(rescuing=st.booleans())
+    def relay(self, rescuing: bool) -> None:
+        if rescuing:
+            self.world.floor.rescuer.run_once()
         self.publish()
 
     @may_happen(first=moments, second=moments)
     def die_while_relaying(self, first: Moment, second: Moment) -> None:
-        """One while it offers again what was lost, the next while it publishes that."""
+        """One while it requeues what was lost, the next while it publishes that."""
         self.lose_what_is_published()
-        self.strikes.strike("sweeping", first, lambda: self.world.floor.sweeper.run_once())
-        self.world.floor.sweeper.run_once()
+        self.strikes.strike("rescuing", first, lambda: self.world.floor.rescuer.run_once())
+        self.world.floor.rescuer.run_once()
         self.strikes.strike("relaying", second, self.publish)
 
     @may_happen(pick=picks, copies=st.integers(1, 3))
