@@ -39,6 +39,8 @@ class Celery(celery.Celery):
 
     task_cls = "outbox.task:OutboxTask"
     registry_cls = Registry  # type: ignore[assignment]
+    #: For OutboxTask: the tasks of another application would be published past the outbox.
+    sends_by_outbox = True
 
     def send_task(  # type: ignore[override]
         self, name: str, args: Any = None, kwargs: Any = None, **options: Any

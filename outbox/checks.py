@@ -55,6 +55,13 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="outbox.E003",
             )
         )
+    if not getattr(current_app, "sends_by_outbox", False):
+        problems.append(
+            Error(
+                "The Celery application is not an outbox.Celery: its tasks would be published past the outbox",
+                id="outbox.E010",
+            )
+        )
     if given.task_routes:
         problems.append(
             Error(

@@ -12,8 +12,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from outbox import payload
 from outbox.broker.envelope import RETRIES_HEADER
-from outbox.prepared import Prepared, decoded, one
+from outbox.prepared import Prepared, one
 from outbox.sql import LIVE, PUBLISHED
 from outbox.status import Status
 
@@ -24,7 +25,7 @@ REASONS = ("duplicate", "leased", "missing", "poison", "mismatch")
 #: A copy that names another task than the row is none of ours, whatever id and generation it carries.
 _NAMED = "task = coalesce(%(task)s, task)"
 #: What a run is told by its claim.
-_CLAIMED = f"attempts, correlation_id, ordering_key, replays, headers ->> '{RETRIES_HEADER}', args, kwargs"
+_CLAIMED = f"attempts, correlation_id, ordering_key, replays, headers ->> '{RETRIES_HEADER}', args::text, kwargs::text"
 
 # What every message costs, so these are prepared; those of `refusal` are for messages in trouble.
 _CLAIM = Prepared(
@@ -142,7 +143,7 @@ def _claimed(
     attempts, correlation_id, ordering_key, replays, retries, args, kwargs = row
     # A producer may have written a header of that name.
     allowed = int(retries) if retries and re.fullmatch("[0-9]{1,6}", retries) else None
-    content = allowed, decoded(args), decoded(kwargs)
+    content = allowed, payload.decoded(args), payload.decoded(kwargs)
     return Claimed(
         message_id, generation, attempts, correlation_id, ordering_key, replays, *content, token=token
     )

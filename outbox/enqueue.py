@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Task, current_app
 from celery.canvas import Signature
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from outbox import conf, context, options, payload, rows
 from outbox.errors import EnqueueError, UnknownQueue
@@ -77,8 +77,18 @@ def enqueue_many(
     if run is not None and not _in_own_transaction():
         run.children.update((row.message_id, row) for row in new)
     else:
-        rows.insert(new)
+        _insert(new)
     return ids
+
+
+def _insert(new: list[NewMessage]) -> None:
+    try:
+        rows.insert(new)
+    except IntegrityError as error:
+        given = [str(row.message_id) for row in new if row.id_given]
+        if not given:
+            raise
+        raise EnqueueError(f"{new[0].task}: there is a message {' or '.join(given[:3])} already") from error
 
 
 def enqueue_unique(signature: Signature, *, dedup_key: str, **options: Any) -> uuid.UUID | None:
@@ -152,8 +162,8 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
     return NewMessage(
         message_id=payload.message_id(task.name, given["task_id"]) if "task_id" in given else uuid.uuid4(),
         task=task.name,
-        args=payload.encoded(task.name, "args", list(signature.args)),
-        kwargs=payload.encoded(task.name, "kwargs", dict(signature.kwargs)),
+        args=payload.encoded(task.name, "args", list(signature.args), objects=True),
+        kwargs=payload.encoded(task.name, "kwargs", dict(signature.kwargs), objects=True),
         headers=payload.encoded(task.name, "headers", headers, payload.MAX_HEADERS_BYTES, payload.MAX_DEPTH),
         correlation_id=payload.key(task.name, "correlation_id", correlation),
         queue=name,

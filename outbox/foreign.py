@@ -34,11 +34,7 @@ def adopt(
     those that its task allows. Raises `NotAdopted` when the id belongs
     to another message, or to one that will not run any more.
     """
-    foreign_id = str(task.request.id)
-    try:
-        message_id = uuid.UUID(foreign_id)
-    except ValueError:
-        message_id = uuid.uuid5(uuid.NAMESPACE_OID, foreign_id)
+    message_id = payload.as_uuid(str(task.request.id))
     headers = {
         name: value
         for name, value in (task.request.headers or {}).items()
@@ -71,10 +67,7 @@ def adopt_replay(
     `origin`: what the dead-letter desk knows it by. `retries`: how many it may have, None: as many as its task says.
     Raises EnqueueError for what cannot be a row.
     """
-    try:
-        message_id = uuid.UUID(origin)
-    except ValueError:
-        message_id = uuid.uuid5(uuid.NAMESPACE_OID, origin)
+    message_id = payload.as_uuid(origin)
     header = _replay_header()
     headers: dict[str, Any] = {header: origin} if header else {}
     if retries is not None:

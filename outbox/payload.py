@@ -8,9 +8,14 @@ import uuid
 from itertools import accumulate
 from typing import Any
 
+from kombu.utils.json import JSONEncoder, object_hook
+
 from outbox.errors import EnqueueError, is_delay
 from outbox.prepared import storable
 
+_CELERYS_JSON = JSONEncoder()
+#: The keys of a mapping in which that says what JSON cannot.
+_MARK = {"__type__", "__value__"}
 #: A message carries ids, not objects; what is larger belongs into a table.
 MAX_PAYLOAD_BYTES = 64 * 1024
 #: RabbitMQ takes all headers in one frame of 128 KB, in an encoding that can be 2.5 times as long as JSON. More
@@ -37,11 +42,16 @@ def key(task: str, field: str, value: Any) -> str:
 
 
 def message_id(task: str, value: Any) -> uuid.UUID:
-    """The id that the caller gives the message. Raises EnqueueError if it is no UUID."""
+    """The id that the caller gives the message, see `as_uuid`. Raises EnqueueError for what is no short text."""
+    return value if isinstance(value, uuid.UUID) else as_uuid(key(task, "task_id", value))
+
+
+def as_uuid(task_id: str) -> uuid.UUID:
+    """The message id that this task id is, or stands for: of any other text than a UUID, always the same one."""
     try:
-        return uuid.UUID(str(value))
+        return uuid.UUID(task_id)
     except ValueError:
-        raise EnqueueError(f"{task}: task_id must be a UUID, not {value!r}") from None
+        return uuid.uuid5(uuid.NAMESPACE_OID, task_id)
 
 
 def seconds(task: str, value: Any) -> float:
@@ -61,11 +71,28 @@ def is_json(value: Any) -> bool:
 
 
 def encoded(
-    task: str, field: str, value: Any, limit: int = MAX_PAYLOAD_BYTES, depth: int = MAX_DEPTH - 1
+    task: str,
+    field: str,
+    value: Any,
+    limit: int = MAX_PAYLOAD_BYTES,
+    depth: int = MAX_DEPTH - 1,
+    *,
+    objects: bool = False,
 ) -> str:
-    """The value as JSON. Raises EnqueueError if it is none, or larger than `limit` bytes, or nested deeper than `depth`."""
+    """The value as JSON. Raises EnqueueError if it is none, or larger than `limit` bytes, or nested deeper than `depth`.
+
+    `objects`: what Celery's own JSON can say, too (UUID, Decimal, datetime, lazy text, bytes), as `decoded` reads it.
+    """
+    marked = 0
+
+    def reduced(found: Any) -> Any:
+        nonlocal marked
+        said = _CELERYS_JSON.default(found)
+        marked += isinstance(said, dict) and said.keys() == _MARK
+        return said
+
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=reduced if objects else None)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise EnqueueError(
@@ -75,7 +102,7 @@ def encoded(
         raise EnqueueError(f"{task}: {field} holds a NUL character, which PostgreSQL cannot store")
     if size > limit:
         raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {limit}. Pass ids")
-    if '"__type__"' in text and '"__value__"' in text:
+    if min(text.count('"__type__"'), text.count('"__value__"')) > marked:
         # A worker would take the mapping for the dump of an object, and receive something else or nothing.
         raise EnqueueError(
             f"{task}: {field} holds the keys __type__ and __value__, which kombu keeps for itself"
@@ -84,6 +111,11 @@ def encoded(
     if text.count("[") + text.count("{") > depth and _depth(text) > depth:
         raise EnqueueError(f"{task}: {field} is nested deeper than {depth} levels. Pass ids")
     return text
+
+
+def decoded(text: str) -> Any:
+    """What `encoded` was given with `objects`, as Celery would hand it to the task."""
+    return json.loads(text, object_hook=object_hook if '"__type__"' in text else None)
 
 
 def _depth(text: str) -> int:

@@ -101,6 +101,8 @@ class OutboxTask(DjangoTask):
         limit is an attribute here and not the setting `task_soft_time_limit`, which the pool would apply to
         every task that has none: a task's own hard limit of seconds would never be enforced.
         """
+        if not getattr(app, "sends_by_outbox", False):
+            raise ImproperlyConfigured(f"{cls.name}: the Celery application must be an outbox.Celery")
         if ignored := sorted(set(cls.retry_kwargs) - {"max_retries", "countdown"}):
             raise ImproperlyConfigured(f"{cls.name}: retry_kwargs knows no {', '.join(ignored)}")
         if cls.retry_schedule is not None and "max_retries" in cls.retry_kwargs:

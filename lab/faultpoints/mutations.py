@@ -39,7 +39,7 @@ _OUTBOX = (
     _bug("children are written after the settlement", "witness_parent", "kill", "witness_parent",
          ("outbox.delivery", "settled = patiently(lambda: transitions.settle(claimed, children))", "settled = transitions.settle(claimed)\n        __import__('outbox.rows').rows.insert(children)")),
     _bug("published at once, before the commit", "post_order", "kill", _FINAL,
-         ("outbox.enqueue", "        rows.insert(new)\n    return", "        import json\n        for row in new:\n            __import__('celery').Celery.send_task(current_app._get_current_object(), row.task, json.loads(row.args), json.loads(row.kwargs), queue=row.queue)\n    return")),
+         ("outbox.enqueue", "        _insert(new)\n    return", "        import json\n        for row in new:\n            __import__('celery').Celery.send_task(current_app._get_current_object(), row.task, json.loads(row.args), json.loads(row.kwargs), queue=row.queue)\n    return")),
     _bug("a transactional task is not", "import_row", "kill", "import_row",
          ("orders.tasks", '    queue="low",\n    transactional=True,\n    autoretry_for=(SoftTimeLimitExceeded,),\n    permanent_errors', '    queue="low",\n    autoretry_for=(SoftTimeLimitExceeded,),\n    permanent_errors'),
          ("orders.importer", "if row.status != ImportRow.Status.PENDING:", "if False:")),

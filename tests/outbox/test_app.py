@@ -9,12 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import celery
 import pytest
 from celery import chain, chord, current_app, group, signature
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from pytest_mock import MockerFixture
 
 import outbox
+from outbox import checks
 from outbox.errors import EnqueueError
 from outbox.models import OutboxMessage
 from outbox.task import OutboxTask
@@ -213,3 +216,16 @@ def test_the_application_is_made_before_django_is_set_up() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_an_outbox_task_of_another_application_is_refused() -> None:
+    app = celery.Celery("other", set_as_current=False)
+    with pytest.raises(ImproperlyConfigured, match=r"must be an outbox\.Celery"):
+
+        @app.task(base=OutboxTask, lazy=False, shared=False)
+        def other() -> None: ...
+
+
+def test_an_application_that_publishes_by_itself_is_an_error_of_the_check(mocker: MockerFixture) -> None:
+    mocker.patch.object(outbox.Celery, "sends_by_outbox", False)
+    assert "outbox.E010" in [problem.id for problem in checks.check_settings()]

@@ -79,6 +79,12 @@ def replaced(name: str) -> None:
     effects.add(name)
 
 
+@shared_task
+def takes(*args: Any, **kwargs: Any) -> None:
+    """Leaves what it was called with."""
+    effects.add(repr((args, kwargs)))
+
+
 class ClassBased(Task):
     name = "tests.support.idioms.class_based"
 
