@@ -13,6 +13,7 @@ RUN pip install -r requirements.txt \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin holdfast
 COPY manage.py ./
 COPY config config
+COPY common common
 COPY outbox outbox
 COPY dlq dlq
 COPY resilience resilience

@@ -4,28 +4,20 @@ Priority is a tier, not a number inside a queue: Redis emulates priorities with 
 level runs only when the level above is empty.
 """
 
-from enum import IntEnum
 from typing import Any
 
 from kombu import Exchange, Queue
 
+from common.priority import Priority
+
 #: Tier -> worker processes it gets by default: payments first, batch work last.
-TIERS = {"critical": 4, "high": 2, "default": 2, "low": 1}
-DEFAULT_QUEUE = "default"
-
-
-class Priority(IntEnum):
-    """The names that producers use for the tiers; a higher number is more urgent."""
-
-    CRITICAL = 100
-    HIGH = 50
-    NORMAL = 10
-    LOW = 1
-
-    @property
-    def queue(self) -> str:
-        return {100: "critical", 50: "high", 10: "default", 1: "low"}[self.value]
-
+TIERS = {
+    Priority.CRITICAL.queue: 4,
+    Priority.HIGH.queue: 2,
+    Priority.NORMAL.queue: 2,
+    Priority.LOW.queue: 1,
+}
+DEFAULT_QUEUE = Priority.NORMAL.queue
 
 #: Where RabbitMQ puts what it gives up: dlq.undeliverable makes dead letters of it.
 UNDELIVERABLE = "undeliverable"

@@ -230,6 +230,7 @@ OUTBOX_SKEW_GRACE = env.number("OUTBOX_SKEW_GRACE", least=0)
 OUTBOX_FOREIGN_TASKS: tuple[str, ...] = ()
 OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
 OUTBOX_EVENTS = {
+    "order.placed": ["orders.tasks.process_order", "orders.tasks.send_confirmation"],
     "order.completed": [
         "orders.tasks.send_receipt",
         "payments.tasks.create_invoice",

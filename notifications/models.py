@@ -1,16 +1,16 @@
 """Templates of mails, and the log that makes each mail happen once."""
 
-import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NoReturn, Self
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
-from django.db.models import Func, Q
+from django.db import models
+from django.db.models import Q
 from django.template import Context, Engine, TemplateSyntaxError
 
+from common.leases import LeaseHeld, SentOnce
 from notifications.errors import MailInFlight, MissingVariable
 
 __all__ = ["EmailLog", "EmailTemplate", "RenderedEmail", "User"]
@@ -18,14 +18,6 @@ __all__ = ["EmailLog", "EmailTemplate", "RenderedEmail", "User"]
 # Longer than a whole SMTP conversation whose every step takes the socket timeout of 10 s (connect, greeting,
 # EHLO, MAIL, RCPT, DATA, text), so that a lease that has run out means a sender that is gone.
 MAIL_LEASE = timedelta(seconds=90)
-
-
-class ClockTimestamp(Func):
-    """PostgreSQL's clock now. `now()` stands still in a transaction; a worker's clock may be off."""
-
-    function = "clock_timestamp"
-    arity = 0
-    output_field = models.DateTimeField()
 
 
 class _Missing(str):
@@ -80,16 +72,14 @@ class EmailTemplate(models.Model):
         return RenderedEmail(subject=" ".join(subject.split()), body=body)
 
 
-class EmailLog(models.Model):
-    """One mail for one business reason (`key`, for example receipt-order-42), and the lease of whoever sends
-    it.
+class EmailLog(SentOnce):
+    """One mail for one business reason (`key`, for example receipt-order-42), and the lease of its sender.
 
     Keeps neither body nor context: a password reset link must not be readable here.
     """
 
-    class Status(models.TextChoices):
-        OPEN = "open"
-        SENT = "sent"
+    IDENTITY = ("key",)
+    LEASE = MAIL_LEASE
 
     key = models.CharField(max_length=150, unique=True)
     message_id = models.CharField(max_length=250, unique=True)
@@ -97,13 +87,6 @@ class EmailLog(models.Model):
     user_id = models.BigIntegerField(null=True)
     to = models.CharField(max_length=254)
     subject = models.CharField(max_length=500, blank=True, default="")
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
-    lease_token = models.UUIDField(null=True)
-    lease_until = models.DateTimeField(null=True)
-    attempts = models.PositiveIntegerField(default=0)
-    last_error = models.CharField(max_length=500, blank=True, default="")
-    created_at = models.DateTimeField(auto_now_add=True)
-    sent_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -126,47 +109,19 @@ class EmailLog(models.Model):
     def claim(
         cls, *, key: str, message_id: str, template_name: str, to: str, subject: str, user_id: int | None
     ) -> Self:
-        """Take the right to send this mail, for `MAIL_LEASE`, committed before it returns.
-
-        Returns the row: claimed (status open, with our lease token), or one that was sent before (status
-        sent). Raises MailInFlight with the seconds left when another sender's lease runs. Must not be called
-        inside a transaction: a claim that nobody else can see claims nothing.
+        """Take the right to send this mail, for `MAIL_LEASE`: see `SentOnce.claim_row`. Raises MailInFlight with the seconds
+        left while another sender's lease runs.
         """
-        wanted = {"template_name": template_name, "to": to, "subject": subject, "user_id": user_id}
-        with transaction.atomic(durable=True):
-            cls.objects.bulk_create([cls(key=key, message_id=message_id, **wanted)], ignore_conflicts=True)
-            # The row lock makes claims of one mail take turns; it ends with this short transaction, before
-            # SMTP.
-            row = cls.objects.select_for_update().get(key=key)
-            if row.status == cls.Status.SENT:
-                return row
-            # A statement of its own: read together with the row, the clock could be from before the wait for
-            # its lock.
-            clock: datetime = cls.objects.values_list(ClockTimestamp(), flat=True).get(pk=row.pk)
-            if row.lease_until is not None and row.lease_until > clock:
-                raise MailInFlight((row.lease_until - clock).total_seconds(), f"{key} is being sent")
-            for field, value in wanted.items():  # A corrected address or template counts from now on.
-                setattr(row, field, value)
-            row.lease_token, row.lease_until = uuid.uuid4(), clock + MAIL_LEASE
-            row.attempts += 1
-            row.save()
-            return row
-
-    def mark_sent(self) -> None:
-        """Record that the server took it. Not guarded by the lease: who saw the 250 knows, late or not."""
-        EmailLog.objects.filter(pk=self.pk).exclude(status=self.Status.SENT).update(
-            status=self.Status.SENT,
-            sent_at=ClockTimestamp(),
-            last_error="",
-            lease_token=None,
-            lease_until=None,
+        new = cls(
+            key=key,
+            message_id=message_id,
+            template_name=template_name,
+            to=to,
+            subject=subject,
+            user_id=user_id,
         )
-
-    def release(self, *, error: str) -> None:
-        """Give the claim back after a failure, so that the retry need not wait for the lease to run out.
-
-        Guarded by our token: a sender that was frozen past its lease must not release its successor's.
-        """
-        EmailLog.objects.filter(pk=self.pk, lease_token=self.lease_token).update(
-            lease_token=None, lease_until=None, last_error=error[:500]
-        )
+        try:
+            # A corrected address or template counts from now on.
+            return cls.claim_row(new, corrects=("template_name", "to", "subject", "user_id"))
+        except LeaseHeld as held:
+            raise MailInFlight(held.seconds_left, f"{key} is being sent") from None

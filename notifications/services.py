@@ -22,7 +22,7 @@ from notifications.errors import (
 )
 from notifications.mailer import send_once
 from notifications.models import EmailTemplate, User
-from payments.money import money
+from payments.gateway import money
 
 __all__ = [
     "EmailService",

@@ -5,6 +5,7 @@ from typing import Any
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
+from common.priority import Priority
 from notifications.errors import MailNotSent, PermanentMailError
 from notifications.services import EmailService
 
@@ -21,7 +22,7 @@ _MAIL: dict[str, Any] = {
 }
 
 
-@shared_task(queue="default", **_MAIL)
+@shared_task(queue=Priority.NORMAL.queue, **_MAIL)
 def send_notification(
     user_id: int, template_name: str, context: dict[str, Any] | None = None, key: str = ""
 ) -> dict[str, str]:
@@ -29,7 +30,7 @@ def send_notification(
     return EmailService.send_notification(user_id, template_name, context, key=key)
 
 
-@shared_task(queue="high", **_MAIL)
+@shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_password_reset(email: str) -> list[dict[str, str]]:
     """Mail a reset link to the accounts with this address; somebody is waiting for it, hence the queue."""
     return EmailService.send_password_reset(email)

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from common.admin import ReadOnly
 from orders.models import (
     ApiKey,
     Customer,
@@ -26,8 +27,9 @@ from orders.models import (
 from orders.selectors import import_errors, import_progress
 from orders.services import CannotCancel, cancel_order
 from orders.tasks import generate_report, process_large_file
-from payments.money import money
+from payments.gateway import money
 from payments.selectors import disputes_of
+from resilience.dedup import enqueue_unique
 
 #: Rows of an import that its page lists as rejected.
 REJECTED_SHOWN = 100
@@ -35,44 +37,22 @@ REJECTED_SHOWN = 100
 MAX_UPLOAD_BYTES = 10 * 1024 * 1024
 
 
-class ReadOnly(admin.ModelAdmin):
-    """For what only the services may write: a status edited by hand has no transition and no message."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class _ReadOnlyInline(admin.TabularInline):
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class ItemInline(_ReadOnlyInline):
+class ItemInline(ReadOnly, admin.TabularInline):
     model = OrderItem
+    extra = 0
     fields = ("product", "quantity", "unit_price_cents")
     readonly_fields = fields
 
 
-class TransitionInline(_ReadOnlyInline):
+class TransitionInline(ReadOnly, admin.TabularInline):
     model = OrderTransition
+    extra = 0
     fields = ("at", "from_status", "to_status", "note", "message_id")
     readonly_fields = fields
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnly):
+class OrderAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ["id", "customer", "status", "total_cents", "currency", "processing_count", "created_at"]
     list_filter = ["status", "currency", "created_at"]
     search_fields = ["=id", "=payment_intent_id", "=payment_id", "receipt_email"]
@@ -235,23 +215,29 @@ class ImportFileAdmin(admin.ModelAdmin):
 class ReportAdmin(admin.ModelAdmin):
     list_display = ["first_day", "last_day", "status", "created_at", "ready_at"]
     fields = ["first_day", "last_day", "status", "content"]
-    readonly_fields = ["status", "content"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Report | None = None) -> list[str]:
+        """The days of a report stay: one that is being made has read them already."""
+        return [*(["first_day", "last_day"] if obj else []), "status", "content"]
 
     @transaction.atomic
     def save_model(self, request: HttpRequest, obj: Report, form: forms.ModelForm, change: bool) -> None:
-        """Store the request and enqueue the report, both or neither; saving again makes it anew."""
+        """Store the request and enqueue the report, both or neither; saving it again makes it anew, unless that is
+        being done already.
+        """
         super().save_model(request, obj, form, change)
-        generate_report.delay(obj.pk)
+        if enqueue_unique(generate_report.s(obj.pk)) is None:
+            self.message_user(request, "This report is being made already.", messages.WARNING)
 
 
 @admin.register(SyncErrorLog)
-class SyncErrorLogAdmin(ReadOnly):
+class SyncErrorLogAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ["created_at", "entity_type", "entity_id", "error"]
     list_filter = ["entity_type", "created_at"]
     search_fields = ["=entity_id", "error"]
 
 
 @admin.register(DailyTotals)
-class DailyTotalsAdmin(ReadOnly):
+class DailyTotalsAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ["date", "currency", "orders", "revenue_cents"]
     list_filter = ["currency"]

@@ -5,8 +5,8 @@ refused is written down.
 from django.db import connection, transaction
 
 import outbox
+from common.clock import ClockTimestamp
 from orders import stock
-from orders.clock import ClockTimestamp
 from orders.models import DailyTotals, Order, SyncErrorLog
 
 

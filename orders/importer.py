@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from celery import signature
 from django.db import transaction
 from django.db.models import F
 
@@ -24,6 +25,8 @@ from orders.services import PlacementError, place_order
 COLUMNS = ("customer_id", "currency", "payment_method", "items", "receipt_email")
 #: As in JSON, of which the longest that Python reads has 4300 digits.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,99}")
+#: The task that places the order of one row, by its name: the tasks import this module.
+IMPORT_ROW = "orders.tasks.import_row"
 #: Rows staged in one transaction: large enough that a file of 100,000 takes 200 commits, small enough that a
 #: kill repeats little and that no transaction lasts.
 BATCH_ROWS = 500
@@ -88,8 +91,6 @@ def import_row(*, row_id: int) -> dict[str, Any]:
 
 @transaction.atomic
 def _stage(file_id: int, already: int, batch: list[ImportRow]) -> bool:
-    from orders import tasks  # tasks call this module
-
     moved = ImportFile.objects.filter(pk=file_id, rows_staged=already).update(
         rows_staged=F("rows_staged") + len(batch)
     )
@@ -99,7 +100,9 @@ def _stage(file_id: int, already: int, batch: list[ImportRow]) -> bool:
         row.file_id, row.number = file_id, number
     rows = ImportRow.objects.bulk_create(batch)
     pending = [row for row in rows if row.status == ImportRow.Status.PENDING]
-    outbox.enqueue_many([tasks.import_row.s(row.pk) for row in pending], correlation_id=f"import-{file_id}")
+    outbox.enqueue_many(
+        [signature(IMPORT_ROW, (row.pk,)) for row in pending], correlation_id=f"import-{file_id}"
+    )
     return True
 
 
@@ -148,7 +151,7 @@ def _arguments(record: dict[str, str]) -> dict[str, Any]:
     # pydantic takes a while to import, and most processes import no file.
     from pydantic import ValidationError
 
-    from orders.api.schemas import OrderIn, field_name
+    from orders.schema import OrderIn, field_name
 
     body: dict[str, Any] = {column: text for column, text in record.items() if text}
     if "customer_id" in body:

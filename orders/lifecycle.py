@@ -12,8 +12,9 @@ from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, Q, QuerySet
 
 import outbox
+from common.clock import ClockTimestamp
 from orders import stock
-from orders.clock import ClockTimestamp
+from orders.events import announce
 from orders.models import Order, OrderTransition
 
 #: Longer than the hard time limit of `process_order` (55 s), so that no live run outlives its lease.
@@ -132,26 +133,6 @@ def log_transition(order_id: int, before: str, after: str, *, note: str = "") ->
         note=note[:500],
         message_id=message.message_id if message else None,
     )
-
-
-def announce(event: str, order_id: int, *, customer_id: int | None = None) -> None:
-    """Emit an event of the order, in the caller's transaction, findable by the order's correlation id.
-
-    What tells a customer's own systems about it runs in the order of that customer's events; everything else
-    that follows from it waits for nothing.
-    """
-    outbox.emit(
-        event,
-        ordering_key="" if customer_id is None else f"customer-{customer_id}",
-        correlation_id=correlation_id(order_id),
-        event=event,
-        order_id=order_id,
-    )
-
-
-def correlation_id(order_id: int) -> str:
-    """What every message of one order carries, so that its journey can be looked up."""
-    return f"order-{order_id}"
 
 
 def _held(order: Order) -> QuerySet[Order]:

@@ -7,6 +7,7 @@ from typing import Any
 import requests
 from django.conf import settings
 
+from common.http import read_within
 from resilience.retry_after import parse_retry_after
 
 #: Seconds for the connection and for each wait for bytes.
@@ -63,7 +64,7 @@ def post_json(url: str, data: Mapping[str, Any], *, idempotency_key: str = "") -
     Raises RateLimited, Refused, or, when asking again with the same key makes sense,
     requests.RequestException.
     """
-    deadline = time.monotonic() + TOTAL_S
+    since = time.monotonic()
     response = requests.post(
         url,
         json=data,
@@ -73,7 +74,7 @@ def post_json(url: str, data: Mapping[str, Any], *, idempotency_key: str = "") -
         allow_redirects=False,
         stream=True,
     )
-    _read(response, deadline)
+    read_within(response, since=since, total_s=TOTAL_S)
     status = response.status_code
     if status == 429:
         asked = parse_retry_after(response.headers.get("Retry-After"), date=response.headers.get("Date"))
@@ -86,15 +87,3 @@ def post_json(url: str, data: Mapping[str, Any], *, idempotency_key: str = "") -
     if not isinstance(answer, dict):
         raise Unusable(f"{url} answered {status} with JSON that is no object")
     return answer
-
-
-def _read(response: requests.Response, deadline: float) -> None:
-    """Take the body in as it comes: `response.content` would wait for it as long as it drips."""
-    body = bytearray()
-    # Byte by byte: any larger piece is waited for until it is whole. These answers are short.
-    for byte in response.iter_content(1):
-        body += byte
-        if time.monotonic() > deadline:
-            response.close()
-            raise requests.Timeout(f"{response.url}: the answer was not complete after {TOTAL_S:g} s")
-    response._content = bytes(body)  # where `text` and `json()` look

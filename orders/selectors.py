@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 
 from django.db.models import Count, Max, Min, Q, QuerySet
 
-from orders.clock import ClockTimestamp
+from common.clock import ClockTimestamp
 from orders.models import Customer, ImportFile, ImportRow, Order
 
 

@@ -14,10 +14,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
 
 import outbox
+from common.clock import scaled
+from common.priority import Priority
 from notifications.services import EmailService, MailNotSent, PermanentMailError
 from orders import crm, effects, importer, reports, warehouse
-from orders.clock import scaled
-from orders.lifecycle import correlation_id, lease_left_s
+from orders.events import correlation_id
+from orders.lifecycle import lease_left_s
 from orders.models import ImportRow, Order, Report
 from orders.outbound import NotConfigured, RateLimited, Refused
 from orders.selectors import completed_within, get_order
@@ -58,7 +60,7 @@ _MAIL: dict[str, Any] = {
 
 @shared_task(
     bind=True,
-    queue="critical",
+    queue=Priority.CRITICAL.queue,
     autoretry_for=(GatewayUnavailable, SoftTimeLimitExceeded),
     permanent_errors=(InvalidRequest, Order.DoesNotExist),
     max_retries=12,
@@ -90,13 +92,13 @@ def process_order(self: Task, order_id: int) -> Outcome:
     return outcome
 
 
-@shared_task(queue="high", **_MAIL)
+@shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_confirmation(order_id: int) -> dict[str, str]:
     """Mail that the order has arrived."""
     return EmailService.send_confirmation(get_order(order_id))
 
 
-@shared_task(queue="high", **_MAIL)
+@shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
     """Mail that the order is paid; also when it was cancelled since, because the money did change hands."""
     return EmailService.send_receipt(get_order(order_id))
@@ -104,7 +106,7 @@ def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
 
 # Two UPDATEs a product line; what takes longer than this waits for a lock that somebody forgot.
 @shared_task(
-    queue="default",
+    queue=Priority.NORMAL.queue,
     transactional=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=5,
@@ -118,7 +120,9 @@ def update_inventory(order_id: int, event: str | None = None) -> dict[str, Any]:
     return {"status": "shipped" if effects.ship_stock(order_id=order_id) else "skipped", "order_id": order_id}
 
 
-@shared_task(queue="default", permanent_errors=(NotConfigured, Refused, Order.DoesNotExist), **_CALL)
+@shared_task(
+    queue=Priority.NORMAL.queue, permanent_errors=(NotConfigured, Refused, Order.DoesNotExist), **_CALL
+)
 def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Have the warehouse ship the order, once: the key makes a repeated request the same shipment.
 
@@ -153,7 +157,7 @@ CRM_PATIENCE = timedelta(days=1)
 
 @shared_task(
     bind=True,
-    queue="default",
+    queue=Priority.NORMAL.queue,
     autoretry_for=(Exception,),
     permanent_errors=(NotConfigured, Order.DoesNotExist),
     retry_schedule=(60, 300, 1800, 7200, 28800),
@@ -186,7 +190,7 @@ def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str
     return {"status": "synced", "order_id": order_id}
 
 
-@shared_task(queue="low", max_retries=0, soft_time_limit=20, time_limit=30)
+@shared_task(queue=Priority.LOW.queue, max_retries=0, soft_time_limit=20, time_limit=30)
 def track_analytics(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Count the order in its day's totals, at most once: the counter-example, see
     effects.count_in_daily_totals.
@@ -197,7 +201,10 @@ def track_analytics(order_id: int, event: str | None = None) -> dict[str, Any]:
 
 # The documents' limits for long files: after 5 minutes it is asked to stop, after 6 it is killed.
 @shared_task(
-    queue="low", permanent_errors=(importer.ImportFile.DoesNotExist,), soft_time_limit=300, time_limit=360
+    queue=Priority.LOW.queue,
+    permanent_errors=(importer.ImportFile.DoesNotExist,),
+    soft_time_limit=300,
+    time_limit=360,
 )
 def process_large_file(file_id: int) -> dict[str, Any]:
     """Turn an uploaded CSV into one message a row; continues where an earlier run stopped or was killed."""
@@ -212,7 +219,7 @@ def process_large_file(file_id: int) -> dict[str, Any]:
 
 
 @shared_task(
-    queue="low",
+    queue=Priority.LOW.queue,
     transactional=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     permanent_errors=(ImportRow.DoesNotExist,),
@@ -229,7 +236,7 @@ def import_row(row_id: int) -> dict[str, Any]:
 
 # A report reads every order of its days; a month of a large shop takes seconds. Run again, it is made anew.
 @shared_task(
-    queue="low",
+    queue=Priority.LOW.queue,
     autoretry_for=(SoftTimeLimitExceeded,),
     permanent_errors=(Report.DoesNotExist,),
     max_retries=2,

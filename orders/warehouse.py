@@ -8,7 +8,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
 from django.conf import settings
 
-from orders.clock import scaled
+from common.clock import scaled
 from orders.models import Order
 from orders.outbound import address, post_json
 from resilience import breaker

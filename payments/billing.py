@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Sum
 
+from common import clock
 from orders import selectors as orders
-from payments import clock
 from payments.invoices import create_invoice_for_order
 from payments.models import CustomerBill, CustomerBillTotal, Invoice
 from resilience.locks import task_lock

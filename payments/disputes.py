@@ -15,16 +15,16 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
+from common import clock
 from orders import selectors as orders
-from orders.lifecycle import announce
-from payments import clock, findings
+from orders.events import announce
+from payments import findings
 from payments.findings import Difference
-from payments.gateway import answers
+from payments.gateway import answers, money
 from payments.gateway.answers import DisputeAnswer
 from payments.gateway.calls import call, pages, read
 from payments.gateway.errors import InvalidRequest
 from payments.models import REFUNDABLE, Dispute, Finding, Refund
-from payments.money import money
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from orders import selectors as orders
-from orders.lifecycle import announce
+from orders.events import announce
 from payments import disputes
 from payments.gateway import answers
 from payments.models import REFUNDABLE, Refund

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q
 
-import outbox
-from orders.lifecycle import announce, correlation_id
+from orders.events import announce
 from payments.models import Finding
 
 #: Those that are not for a person, nor wait for somebody else.
@@ -78,11 +77,5 @@ def heal(differences: Sequence[Difference], now: datetime, mend_again: timedelta
         finding = Finding.objects.filter(due, kind=difference.kind, subject=difference.subject)
         if not finding.update(mended_at=now):
             continue
-        if difference.action == Finding.Action.PROCESSING_REARMED:
-            outbox.emit(
-                "order.process_due",
-                correlation_id=correlation_id(difference.order_id),
-                order_id=difference.order_id,
-            )
-        else:
-            announce("order.refund_due", difference.order_id)
+        rearmed = difference.action == Finding.Action.PROCESSING_REARMED
+        announce("order.process_due" if rearmed else "order.refund_due", difference.order_id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from payments.money import money
+from payments.gateway import money
 
 if TYPE_CHECKING:
     from fpdf import FPDF

@@ -22,8 +22,9 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Q
 
+from common import clock
 from orders import selectors as orders
-from payments import clock, disputes, findings
+from payments import disputes, findings
 from payments.findings import Difference
 from payments.gateway.client import Intent, PaymentGateway, Refunded
 from payments.gateway.errors import InvalidRequest

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from circuitbreaker import CircuitBreakerError
-from django.conf import settings
 
 import outbox
+from common.clock import scaled
+from common.priority import Priority
 from orders import selectors as orders
 from payments import billing, events, invoices, refunds
 from payments import reconcile as reconciliation
@@ -26,7 +27,7 @@ BUSY_SECONDS = 60.0
 
 
 @shared_task(
-    queue="low",
+    queue=Priority.LOW.queue,
     transactional=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=3,
@@ -44,7 +45,7 @@ def create_invoice(order_id: int, event: str | None = None) -> None:
 
 
 @shared_task(
-    queue="critical",
+    queue=Priority.CRITICAL.queue,
     autoretry_for=(GatewayUnavailable, SoftTimeLimitExceeded),
     permanent_errors=(InvalidRequest, refunds.RefundRefused, refunds.RefundFailed),
     max_retries=12,
@@ -61,7 +62,7 @@ def refund_order(order_id: int, event: str | None = None) -> None:
 
 
 @shared_task(
-    queue="high",
+    queue=Priority.HIGH.queue,
     transactional=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=3,
@@ -76,7 +77,7 @@ def apply_gateway_event(event_id: str) -> None:
 
 
 @shared_task(
-    queue="low",
+    queue=Priority.LOW.queue,
     permanent_errors=(ValueError,),
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=3,
@@ -98,7 +99,7 @@ def bill_customer(customer_id: int, billing_period: str) -> None:
 
 
 @shared_task(
-    queue="low",
+    queue=Priority.LOW.queue,
     autoretry_for=(GatewayUnavailable, SoftTimeLimitExceeded),
     permanent_errors=(InvalidRequest,),
     max_retries=5,
@@ -125,5 +126,5 @@ def _not_now() -> Iterator[None]:
     except CircuitBreakerError as error:
         raise outbox.Defer(breaker.retry_after(error), "the gateway's circuit is open") from None
     except GatewayBusy as error:
-        wait = BUSY_SECONDS * settings.RETRY_SCALE if error.retry_after is None else error.retry_after
+        wait = scaled(BUSY_SECONDS) if error.retry_after is None else error.retry_after
         raise outbox.Defer(wait, str(error)) from None

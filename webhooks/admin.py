@@ -3,20 +3,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from common.admin import ReadOnly
 from webhooks.models import Delivery, Event, Subscription
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """A record of what happened: looked at, never edited."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Subscription)
@@ -38,14 +26,14 @@ class SubscriptionAdmin(admin.ModelAdmin):
 
 
 @admin.register(Event)
-class EventAdmin(ReadOnlyAdmin):
+class EventAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("event_id", "event_type", "order_id", "customer_id", "created_at")
     list_filter = ("event_type",)
     search_fields = ("=event_id", "=order_id")
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnlyAdmin):
+class DeliveryAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "event_id",
         "event_type",

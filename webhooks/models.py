@@ -6,13 +6,15 @@
 import base64
 import secrets
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Self
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
-from django.db.models import Func, Q
+from django.db import models
+from django.db.models import Q
 
+from common.clock import ClockTimestamp
+from common.leases import LeaseHeld, SentOnce
 from webhooks.errors import DeliveryInFlight, EndpointRefused
 from webhooks.transport import MAX_URL_LENGTH, check_url
 
@@ -20,14 +22,6 @@ from webhooks.transport import MAX_URL_LENGTH, check_url
 # run out means a sender that is gone; an event whose sender was killed is late by no more than this.
 DELIVERY_LEASE = timedelta(seconds=60)
 MAX_EVENT_TYPE_LENGTH = 100
-
-
-class ClockTimestamp(Func):
-    """PostgreSQL's clock now. `now()` stands still in a transaction; a worker's clock may be off."""
-
-    function = "clock_timestamp"
-    arity = 0
-    output_field = models.DateTimeField()
 
 
 def new_secret() -> str:
@@ -113,8 +107,11 @@ class Event(models.Model):
         return f"{self.event_type} of order {self.order_id}"
 
 
-class Delivery(models.Model):
+class Delivery(SentOnce):
     """One event to one endpoint: the durable answer to 'was it sent?', and the lease of its sender."""
+
+    IDENTITY = ("event_id", "endpoint")
+    LEASE = DELIVERY_LEASE
 
     class Status(models.TextChoices):
         OPEN = "open"
@@ -128,13 +125,7 @@ class Delivery(models.Model):
         Subscription, null=True, on_delete=models.PROTECT, help_text="None for a direct call of send_webhook."
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
-    lease_token = models.UUIDField(null=True)
-    lease_until = models.DateTimeField(null=True)
-    attempts = models.PositiveIntegerField(default=0)
-    last_error = models.CharField(max_length=500, blank=True, default="")
     http_status = models.PositiveSmallIntegerField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    sent_at = models.DateTimeField(null=True)
 
     class Meta:
         verbose_name_plural = "deliveries"
@@ -159,56 +150,13 @@ class Delivery(models.Model):
 
     @classmethod
     def claim(cls, *, event_id: str, endpoint: str, event_type: str) -> Self:
-        """Take the right to post this event to this endpoint, for `DELIVERY_LEASE`, committed before it
-        returns.
-
-        Returns the row: claimed (status open, with our lease token), or one that was sent before (status
-        sent). Raises DeliveryInFlight with the seconds left when another sender's lease runs. Must not be
-        called inside a transaction: a claim that nobody else can see claims nothing.
+        """Take the right to post this event to this endpoint, for `DELIVERY_LEASE`: see `SentOnce.claim_row`. Raises
+        DeliveryInFlight with the seconds left while another sender's lease runs.
         """
-        with transaction.atomic(durable=True):
-            cls.objects.bulk_create(
-                [cls(event_id=event_id, endpoint=endpoint, event_type=event_type)], ignore_conflicts=True
-            )
-            # The row lock makes claims of one row take turns; it ends with this short transaction, before the
-            # post.
-            row = cls.objects.select_for_update().get(event_id=event_id, endpoint=endpoint)
-            if row.status == cls.Status.SENT:
-                return row
-            # A statement of its own: read together with the row, the clock could be from before the wait for
-            # its lock.
-            clock: datetime = cls.objects.values_list(ClockTimestamp(), flat=True).get(pk=row.pk)
-            if row.lease_until is not None and row.lease_until > clock:
-                left = (row.lease_until - clock).total_seconds()
-                raise DeliveryInFlight(f"{row} is being sent, lease ends in {left:.1f} s", retry_after=left)
-            row.status, row.lease_token, row.lease_until = (
-                cls.Status.OPEN,
-                uuid.uuid4(),
-                clock + DELIVERY_LEASE,
-            )
-            row.attempts += 1
-            row.save(update_fields=["status", "lease_token", "lease_until", "attempts"])
-            return row
-
-    def mark_sent(self, *, http_status: int) -> None:
-        """Record a 2xx. Not guarded by the lease: who got a 2xx knows that it was delivered, late or not."""
-        Delivery.objects.filter(pk=self.pk).exclude(status=self.Status.SENT).update(
-            status=self.Status.SENT,
-            sent_at=ClockTimestamp(),
-            http_status=http_status,
-            last_error="",
-            lease_token=None,
-            lease_until=None,
-        )
-
-    def release(self, *, error: str, http_status: int | None) -> None:
-        """Give the claim back after a failure, so that the retry need not wait for the lease to run out.
-
-        Guarded by our token: a sender that was frozen past its lease must not release its successor's.
-        """
-        Delivery.objects.filter(pk=self.pk, lease_token=self.lease_token).update(
-            lease_token=None, lease_until=None, last_error=error[:500], http_status=http_status
-        )
+        try:
+            return cls.claim_row(cls(event_id=event_id, endpoint=endpoint, event_type=event_type))
+        except LeaseHeld as held:
+            raise DeliveryInFlight(str(held), retry_after=held.seconds_left) from None
 
     def cancel(self, *, reason: str) -> None:
         """Not to be sent any more; leaves alone what was sent or is being sent."""

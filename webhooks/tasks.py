@@ -8,6 +8,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.utils import timezone
 
 import outbox
+from common.priority import Priority
 from webhooks.delivery import RETRY_AFTER_DEFAULT_SECONDS, send_webhook
 from webhooks.errors import DeliveryInFlight, EndpointGone, EndpointRefused, WebhookDeliveryError
 from webhooks.models import Delivery, Event, Subscription
@@ -26,7 +27,7 @@ PATIENCE = timedelta(days=3)
 # that follow take longer and go one at a time as well. What takes longer than its limit waits for a lock that
 # somebody forgot.
 @shared_task(
-    queue="default",
+    queue=Priority.NORMAL.queue,
     transactional=True,
     ordered=True,
     # As with `deliver`: an event that cannot be published waits for an operator, and cuts nobody off from later ones.
@@ -60,13 +61,13 @@ def publish_event(event: str, order_id: int) -> dict[str, Any]:
         )
         if is_new:  # Else another copy of the event has staged its message already.
             # One key a subscription: its receiver sees events in the order in which they were committed.
-            outbox.enqueue(deliver.s(delivery.pk), queue="default", ordering_key=f"webhook-{subscription.pk}")
+            outbox.enqueue(deliver.s(delivery.pk), ordering_key=f"webhook-{subscription.pk}")
             created += 1
     return {"status": "published", "event_id": row.event_id, "deliveries": created}
 
 
 @shared_task(
-    queue="default",
+    queue=Priority.NORMAL.queue,
     autoretry_for=(WebhookDeliveryError, SoftTimeLimitExceeded),
     permanent_errors=(EndpointRefused,),
     retry_schedule=RETRY_SCHEDULE,

@@ -118,7 +118,7 @@ def processed(world: World) -> Any:
     """An order that is confirmed and completed, with everything that follows from its completion still to be done."""
     order = place()
     run(world, "orders.tasks.send_confirmation")
-    queue = publish_only(world, staged("orders.tasks.process_order", args=[order.pk]))
+    queue = publish_only(world, staged("orders.tasks.process_order", kwargs={"order_id": order.pk}))
     world.floor.take(queue)
     order.refresh_from_db()
     assert order.status == "completed", order

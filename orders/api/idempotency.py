@@ -1,14 +1,19 @@
 """Whose an Idempotency-Key is: one order for one key of a customer."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
 from idempotency.answers import Asked, fingerprint
 from idempotency.models import Record
-from orders.api.schemas import OrderIn
 from orders.models import ApiKey, Order
+
+if TYPE_CHECKING:
+    # Every process imports this module, and pydantic takes a while.
+    from orders.schema import OrderIn
 
 
 def asked_for(api_key: ApiKey, key: str, body: OrderIn) -> Asked:

@@ -16,7 +16,7 @@ from orders.api.schemas import (
     StepStatus,
     TransitionOut,
 )
-from orders.lifecycle import correlation_id
+from orders.events import correlation_id
 from orders.models import Order
 from outbox.stats import messages_of
 from payments.selectors import disputes_of, invoices_of, refund_of

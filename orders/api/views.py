@@ -19,17 +19,9 @@ from orders.api.idempotency import asked_for
 from orders.api.journey import journey_of
 from orders.api.parsing import StrictParser, too_large
 from orders.api.problems import Problem, busy, documented, field_problem, not_found
-from orders.api.schemas import (
-    MAX_ID,
-    CancelIn,
-    JourneyOut,
-    OrderIn,
-    OrderOut,
-    OrderPage,
-    OrderStatus,
-    field_name,
-)
+from orders.api.schemas import CancelIn, JourneyOut, OrderOut, OrderPage, OrderStatus
 from orders.models import ApiKey, Order
+from orders.schema import MAX_ID, OrderIn, field_name
 from orders.selectors import order_page
 from orders.services import CannotCancel, PlacementError, cancel_order, place_order
 

@@ -2,8 +2,9 @@
 
 from django.db import transaction
 
+from common.clock import ClockTimestamp
 from orders import lifecycle, stock
-from orders.clock import ClockTimestamp
+from orders.events import announce
 from orders.models import Order
 
 Status = Order.Status
@@ -38,7 +39,7 @@ def cancel_order(*, order_id: int, reason: str = "") -> Order:
     if order.stock_shipped_at is None:
         stock.release(order)
     lifecycle.log_transition(order_id, before, Status.CANCELLED, note=reason)
-    lifecycle.announce("order.cancelled", order_id, customer_id=order.customer_id)
+    announce("order.cancelled", order_id, customer_id=order.customer_id)
     if (order.payment_id or order.payment_intent_id) and not being_charged:
         # Somebody who is still charging asks for the refund itself, once it knows what there is to refund.
         lifecycle.request_refund(order_id=order_id)

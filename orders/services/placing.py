@@ -7,12 +7,12 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import EmailField
 
-import outbox
 from orders import stock
-from orders.lifecycle import correlation_id, log_transition
+from orders.events import announce
+from orders.lifecycle import log_transition
 from orders.models import Customer, Order, OrderItem, Price, Product
 from orders.pricing import MAX_QUANTITY, tax_cents
-from payments.money import NotChargeable, check_chargeable
+from payments.gateway import NotChargeable, check_chargeable
 
 #: An id of the gateway, for example `pm_card_visa`. It ends up in a URL-encoded form and in our logs.
 PAYMENT_METHOD = re.compile(r"[A-Za-z0-9_]{1,255}")
@@ -72,7 +72,7 @@ def place_order(
         for sku, quantity in lines
     )
     log_transition(order.pk, "", Order.Status.PENDING)
-    _enqueue_first_messages(order.pk)
+    announce("order.placed", order.pk)
     try:
         # Last, because the locks on the products are what orders of one SKU wait for.
         stock.reserve([(products[sku], quantity) for sku, quantity in lines])
@@ -124,11 +124,3 @@ def _prices(currency: str, lines: Sequence[tuple[str, int]], products: dict[str,
         if sku not in prices:
             raise PlacementError("unknown_currency", "currency", f"{sku} has no price in {currency}.")
     return prices
-
-
-def _enqueue_first_messages(order_id: int) -> None:
-    from orders import tasks  # tasks call services: at module level the two would import each other
-
-    correlation = correlation_id(order_id)
-    outbox.enqueue(tasks.process_order.s(order_id), queue="critical", correlation_id=correlation)
-    outbox.enqueue(tasks.send_confirmation.s(order_id), queue="high", correlation_id=correlation)

@@ -1,6 +1,7 @@
 """The payment gateway: Stripe's PaymentIntents, called in an order of steps that makes a second capture impossible."""
 
 from payments.gateway.client import Charge, PaymentGateway, Refunded
+from payments.gateway.currencies import NotChargeable, check_chargeable, money
 from payments.gateway.errors import (
     CardDeclined,
     ChargeRefused,
@@ -16,6 +17,9 @@ __all__ = [
     "GatewayBusy",
     "GatewayUnavailable",
     "InvalidRequest",
+    "NotChargeable",
     "PaymentGateway",
     "Refunded",
+    "check_chargeable",
+    "money",
 ]

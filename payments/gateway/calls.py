@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import stripe
 from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
 
+from common.clock import scaled
 from payments.gateway import transport
 from payments.gateway.errors import GatewayBusy, GatewayUnavailable, translated
 from resilience.breaker import Breaker
@@ -44,7 +44,7 @@ def _is_outage(_kind: type[Exception], error: Exception) -> bool:
 #: Around each HTTP call and not around a whole charge: a charge makes up to four calls, so at a given error
 #: rate it fails far more often than the gateway does, and would open the circuit of a gateway that mostly
 #: works.
-breaker = Breaker(5, 30 * settings.RETRY_SCALE, expected_exception=_is_outage, name="payment-gateway")
+breaker = Breaker(5, scaled(30), expected_exception=_is_outage, name="payment-gateway")
 
 
 def call(operation: Callable[[stripe.StripeClient], T]) -> T:

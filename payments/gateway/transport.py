@@ -17,8 +17,9 @@ from typing import Any
 
 import requests
 import stripe
-import urllib3
 from django.conf import settings
+
+from common.http import read_within
 
 #: Time to a TCP connection. A gateway that is up accepts at once.
 CONNECT_SECONDS = 3.0
@@ -56,7 +57,7 @@ class BoundedTransport(stripe.HTTPClient):
         *,
         _usage: Any = None,
     ) -> tuple[Any, int, Mapping[str, str]]:
-        deadline = time.monotonic() + TOTAL_SECONDS
+        since = time.monotonic()
         try:
             response = self._session().request(
                 method,
@@ -68,14 +69,14 @@ class BoundedTransport(stripe.HTTPClient):
                 allow_redirects=False,
                 stream=True,
             )
-            body = _read(response, deadline)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            read_within(response, since=since, total_s=TOTAL_SECONDS)
+        except OSError as error:  # requests' own errors are, too
             raise stripe.APIConnectionError(f"{type(error).__name__}: {error}") from error
         if 300 <= response.status_code < 400:
             raise stripe.APIConnectionError(
                 f"the gateway redirects (HTTP {response.status_code}); not followed"
             )
-        return body, response.status_code, response.headers
+        return response.content, response.status_code, response.headers
 
     def close(self) -> None:
         self._session().close()
@@ -87,17 +88,6 @@ class BoundedTransport(stripe.HTTPClient):
             # Without an auth of its own, requests lets an entry in ~/.netrc replace the Authorization header.
             session.auth = lambda request: request
         return session
-
-
-def _read(response: requests.Response, deadline: float) -> bytes:
-    """The body, as it comes: `response.content` would wait for a dripping server as long as it drips."""
-    body = bytearray()
-    while chunk := response.raw.read1(65536, decode_content=True):
-        body += chunk
-        if time.monotonic() > deadline:
-            response.close()
-            raise requests.Timeout(f"the answer was not complete after {TOTAL_SECONDS:.0f} s")
-    return bytes(body)
 
 
 def client() -> stripe.StripeClient:

@@ -112,7 +112,7 @@ def test_upload_is_imported_and_its_progress_is_shown(operator: Client, mocker: 
     file = ImportFile.objects.get()
     (message,) = staged("orders.tasks.process_large_file")
     assert message.args == [file.pk]
-    mocker.patch("orders.services.placing._enqueue_first_messages")
+    mocker.patch("orders.services.placing.announce")
     drain()
     page = operator.get(reverse("admin:orders_importfile_changelist")).content.decode()
     assert "2 staged, 1 imported, 1 rejected, 0 waiting" in page
@@ -175,6 +175,19 @@ def test_report_that_is_asked_for_is_enqueued(operator: Client) -> None:
     operator.post(reverse("admin:orders_report_add"), {"first_day": today, "last_day": today})
     (message,) = staged("orders.tasks.generate_report")
     assert message.args == [Report.objects.get().pk]
+
+
+def test_report_that_is_asked_for_again_while_it_waits_is_made_once(operator: Client) -> None:
+    today = timezone.now().date().isoformat()
+    operator.post(reverse("admin:orders_report_add"), {"first_day": today, "last_day": today})
+    page = reverse("admin:orders_report_change", args=[Report.objects.get().pk])
+    answer = operator.post(page, follow=True)
+    assert "is being made already" in answer.content.decode()
+    assert len(staged("orders.tasks.generate_report")) == 1
+    drain()
+    assert Report.objects.get().status == Report.Status.READY
+    operator.post(page)
+    assert len(staged("orders.tasks.generate_report")) == 1
 
 
 def test_customer_can_be_added_after_the_demo_data(operator: Client) -> None:

@@ -39,7 +39,7 @@ def test_placed_order_is_answered_202_with_its_address(api: Caller) -> None:
 def test_order_is_answered_only_after_it_and_its_message_are_committed(
     api: Caller, mocker: MockerFixture
 ) -> None:
-    mocker.patch("outbox.enqueue", side_effect=RuntimeError("the outbox is broken"))
+    mocker.patch("outbox.emit", side_effect=RuntimeError("the outbox is broken"))
     answer = api.post(body())
     assert answer.status_code == 500
     assert answer["Content-Type"] == "application/problem+json"

@@ -11,13 +11,13 @@ import threading
 import django
 django.setup()
 from django.db import connection, transaction
-from orders import lifecycle
+from orders import events
 together = threading.Barrier(8)
 def announce(order_id):
     connection.ensure_connection()
     together.wait(30)
     with transaction.atomic():
-        lifecycle.announce("order.completed", order_id)
+        events.announce("order.completed", order_id, customer_id=1)
 threads = [threading.Thread(target=announce, args=(order_id,)) for order_id in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join(60)

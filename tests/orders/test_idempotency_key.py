@@ -15,8 +15,8 @@ from idempotency.answers import Asked, answer_once
 from idempotency.errors import InFlight
 from idempotency.models import Record
 from orders.api.idempotency import asked_for
-from orders.api.schemas import OrderIn
 from orders.models import ApiKey, Order
+from orders.schema import OrderIn
 from orders.services import place_order
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place, units

@@ -18,7 +18,7 @@ HEADING = "customer_id,currency,payment_method,items,receipt_email\n"
 
 @pytest.fixture(autouse=True)
 def _no_follow_up(mocker: MockerFixture) -> None:
-    mocker.patch("orders.services.placing._enqueue_first_messages")
+    mocker.patch("orders.services.placing.announce")
 
 
 def upload(*lines: str, heading: str = HEADING) -> ImportFile:

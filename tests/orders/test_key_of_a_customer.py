@@ -14,8 +14,8 @@ from django.http import HttpResponse
 from idempotency.answers import answer_once
 from idempotency.models import Record
 from orders.api.idempotency import asked_for
-from orders.api.schemas import OrderIn
 from orders.models import ApiKey, Customer, Order
+from orders.schema import OrderIn
 from outbox.database import may_pass
 from outbox.testing import staged
 from tests.orders.conftest import Caller, body, place

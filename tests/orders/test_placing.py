@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from pytest_mock import MockerFixture
 
 from orders.models import Order, OrderItem, Price, Product
@@ -18,10 +19,16 @@ def test_order_its_reservation_and_its_messages_exist_together(shop: None) -> No
     stock, reserved, _ = units()
     order = place(quantity=3, receipt_email="ada@example.com")
     assert units() == (stock - 3, reserved + 3, 0)
-    assert [(m.task, m.queue, m.args, m.correlation_id) for m in staged()] == [
-        ("orders.tasks.process_order", "critical", [order.id], f"order-{order.id}"),
-        ("orders.tasks.send_confirmation", "high", [order.id], f"order-{order.id}"),
+    assert [(m.task, m.queue, m.kwargs, m.correlation_id) for m in staged()] == [
+        ("orders.tasks.process_order", "critical", {"order_id": order.id}, f"order-{order.id}"),
+        ("orders.tasks.send_confirmation", "high", {"order_id": order.id}, f"order-{order.id}"),
     ]
+
+
+def test_the_first_messages_of_an_order_are_written_in_one_statement(shop: None) -> None:
+    with CaptureQueriesContext(connection) as placing:
+        place(quantity=3)
+    assert sum("INSERT INTO outbox_outboxmessage" in each["sql"] for each in placing) == 1
 
 
 def test_rollback_leaves_neither_order_nor_message_nor_reservation(shop: None) -> None:

@@ -101,7 +101,7 @@ def test_a_worker_whose_clock_is_ahead_bills_no_month_early(
 def test_a_month_waits_an_hour_for_the_last_commits_and_is_billed_then(
     customer: Customer, mocker: MockerFixture
 ) -> None:
-    clock = mocker.patch("payments.clock.now", return_value=datetime(2026, 10, 1, 0, 59, 59, tzinfo=UTC))
+    clock = mocker.patch("common.clock.now", return_value=datetime(2026, 10, 1, 0, 59, 59, tzinfo=UTC))
     with pytest.raises(outbox.Defer) as caught:
         bill_task(customer.pk, "2026-09")
     assert caught.value.seconds == 1

@@ -1,8 +1,8 @@
-"""payments/money.py: an amount is written as people write that currency."""
+"""payments/gateway/currencies.py: an amount is written as people write that currency."""
 
 import pytest
 
-from payments.money import money
+from payments.gateway import money
 
 
 @pytest.mark.parametrize(
