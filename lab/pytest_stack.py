@@ -8,13 +8,18 @@ of its own, since there are tests that empty, kill and restart them.
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import tempfile
 from collections.abc import Generator
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
+import psycopg2
 import pytest
+import redis
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from lab.stack import Stack, StackError
 
@@ -47,6 +52,20 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
     except BaseException:
         _discard()
         raise
+
+
+def pytest_report_header() -> str:
+    """Which combination this run says something about."""
+    session = psycopg2.connect(os.environ["DATABASE_URL"])
+    postgresql = session.info.parameter_status("server_version")
+    session.close()
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        store = client.info("server")["redis_version"]
+    driver = "psycopg" if is_psycopg3 else "psycopg2-binary"
+    packages = " ".join(f"{name} {version(name)}" for name in ("Django", driver, "celery", "kombu", "redis"))
+    return (
+        f"combination: Python {platform.python_version()} {packages}; PostgreSQL {postgresql} Redis {store}"
+    )
 
 
 def current() -> Stack:
