@@ -34,7 +34,9 @@ class Prepared:
     it (docs/decisions/0009-a-plan-lasts-a-second.md). So it lasts for PLAN_LASTS_S.
 
     `types`: each parameter of the text, `%(name)s`, and its type. Behind a pooler nothing is prepared: the next
-    transaction may run in another session, or in one where another process has prepared its own under this name.
+    transaction may run in another session, or in one where another process has prepared its own under this name. Nor is
+    it where psycopg 3 binds parameters on the server (`server_side_binding` in OPTIONS of DATABASES), where EXECUTE
+    takes none.
     """
 
     _numbers = itertools.count()
@@ -56,7 +58,7 @@ class Prepared:
             name, until = self._plans.pop(session, ("", now))
             if now < until:
                 cursor.execute(f"EXECUTE {name} {self._values}", parameters)
-            elif is_shared():
+            elif is_shared() or connection.settings_dict["OPTIONS"].get("server_side_binding"):
                 return one(self._sql, **parameters)
             else:
                 # One round trip for all of it.
@@ -74,7 +76,7 @@ class Prepared:
 
 
 def decoded(value: Any) -> Any:
-    # Django's psycopg2 backend leaves jsonb from raw SQL as text.
+    # Django leaves jsonb from raw SQL as text.
     return json.loads(value) if isinstance(value, str) else value
 
 

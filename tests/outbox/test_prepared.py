@@ -49,6 +49,15 @@ def test_a_session_plans_it_once(half: Prepared, clock: Any) -> None:
     assert [times for _, times in plans()] == [3]
 
 
+def test_with_parameters_that_the_server_binds_nothing_is_prepared(
+    half: Prepared, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EXECUTE takes none of them, as psycopg 3 sends them then; psycopg 2 knows no such option."""
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "server_side_binding", True)
+    assert {half.one(by=by, text="it's") for by in (1, 2)} == {(100, "it's%"), (50, "it's%")}
+    assert plans() == []
+
+
 def test_another_session_has_a_plan_of_its_own(half: Prepared, clock: Any) -> None:
     half.one(by=1, text="")
     connection.close()
