@@ -60,7 +60,7 @@ def send_once(
     except Exception as error:
         log.release(error=f"{type(error).__name__}: {error}")
         raise
-    return {"status": "sent", "message_id": message_id}
+    return {"status": EmailLog.Status.SENT.value, "message_id": message_id}
 
 
 def _send(log: EmailLog, mail: RenderedEmail) -> None:

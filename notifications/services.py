@@ -151,5 +151,5 @@ def _occasion() -> str:
     return str(message.message_id if message else uuid.uuid4())
 
 
-#: The documents' name for it.
+#: The name under which readers of the patterns look for it.
 perform_notification = EmailService.send_notification

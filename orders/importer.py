@@ -67,9 +67,9 @@ def stage_file(*, file_id: int) -> dict[str, Any]:
         ImportFile.objects.filter(pk=file_id).update(
             status=ImportFile.Status.REJECTED, error=str(error)[:500]
         )
-        return {"status": "rejected", "file_id": file_id}
+        return {"status": ImportFile.Status.REJECTED.value, "file_id": file_id}
     ImportFile.objects.filter(pk=file_id).update(status=ImportFile.Status.STAGED)
-    return {"status": "staged", "file_id": file_id, "rows": staged}
+    return {"status": ImportFile.Status.STAGED.value, "file_id": file_id, "rows": staged}
 
 
 @transaction.atomic

@@ -15,7 +15,7 @@ import outbox
 from common.clock import ClockTimestamp
 from orders import stock
 from orders.events import announce
-from orders.models import Order, OrderTransition
+from orders.models import UNSOLD, Order, OrderTransition
 
 #: Longer than the hard time limit of `process_order` (55 s), so that no live run outlives its lease.
 LEASE_S = 60.0
@@ -103,7 +103,7 @@ def request_refund(*, order_id: int, payment_id: str = "") -> bool:
     Once for an order whose charge is only possible (`payment_id` unknown), and once when the charge becomes
     known: the second request is what repairs a first one that found nothing to refund yet.
     """
-    unpaid = Order.objects.filter(pk=order_id, status__in=[Status.CANCELLED, Status.FAILED])
+    unpaid = Order.objects.filter(pk=order_id, status__in=UNSOLD)
     with transaction.atomic():
         if payment_id:
             won = unpaid.filter(payment_id="").update(

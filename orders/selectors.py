@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from django.db.models import Count, Max, Min, Q, QuerySet
 
 from common.clock import ClockTimestamp
-from orders.models import Customer, ImportFile, ImportRow, Order
+from orders.models import UNSOLD, Customer, ImportFile, ImportRow, Order
 
 
 def get_order(order_id: int) -> Order:
@@ -43,7 +43,7 @@ def intents_in_processing(*, before: datetime, limit: int) -> list[tuple[int, st
 
 def intents_without_sale(*, before: datetime, limit: int) -> list[tuple[int, str]]:
     """The same of orders that were cancelled or failed."""
-    ended = Order.objects.filter(status__in=[Order.Status.CANCELLED, Order.Status.FAILED])
+    ended = Order.objects.filter(status__in=UNSOLD)
     return _part(ended, before=before, limit=limit)
 
 

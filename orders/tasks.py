@@ -199,7 +199,7 @@ def track_analytics(order_id: int, event: str | None = None) -> dict[str, Any]:
     return {"status": "counted" if counted else "skipped", "order_id": order_id}
 
 
-# The documents' limits for long files: after 5 minutes it is asked to stop, after 6 it is killed.
+# A long file is asked to stop after 5 minutes and killed after 6; what it has staged stays.
 @shared_task(
     queue=Priority.LOW.queue,
     permanent_errors=(importer.ImportFile.DoesNotExist,),
@@ -246,4 +246,4 @@ def import_row(row_id: int) -> dict[str, Any]:
 def generate_report(report_id: int) -> dict[str, Any]:
     """Write the report's CSV."""
     reports.generate(report_id=report_id)
-    return {"status": "ready", "report_id": report_id}
+    return {"status": Report.Status.READY.value, "report_id": report_id}

@@ -24,7 +24,7 @@ from payments.gateway import answers, money
 from payments.gateway.answers import DisputeAnswer
 from payments.gateway.calls import call, pages, read
 from payments.gateway.errors import InvalidRequest
-from payments.models import REFUNDABLE, Dispute, Finding, Refund
+from payments.models import Dispute, Finding, Refund
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _was_to_be_refunded(dispute: Dispute) -> bool:
     """Whether the bank only did what we wanted to do: the order ended without a sale, and its refund was refused."""
     return (
         dispute.order is not None
-        and dispute.order.status in REFUNDABLE
+        and dispute.order.is_unsold
         and Refund.objects.filter(order=dispute.order, status=Refund.Status.DISPUTED).exists()
     )
 

@@ -18,7 +18,7 @@ from orders import selectors as orders
 from orders.events import announce
 from payments import disputes
 from payments.gateway import answers
-from payments.models import REFUNDABLE, Refund
+from payments.models import Refund
 from webhooks.incoming.selectors import get_incoming_event
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def _captured(intent: dict[str, Any]) -> None:
     given up.
     """
     order = orders.order_by_payment_intent(intent["id"])
-    if order is not None and order.status in REFUNDABLE:
+    if order is not None and order.is_unsold:
         announce("order.refund_due", order.pk)
 
 
@@ -62,7 +62,7 @@ def _charge_refunded(charge: dict[str, Any]) -> None:
     if not charge["refunded"] or not charge.get("payment_intent"):
         return
     order = orders.order_by_payment_intent(charge["payment_intent"])
-    if order is None or order.status not in REFUNDABLE:
+    if order is None or not order.is_unsold:
         # A completed order that somebody refunded by hand stays as it is: its goods may well have been kept.
         return
     refund, _ = Refund.objects.get_or_create(

@@ -5,9 +5,6 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
-#: Order states in which keeping the money would be wrong.
-REFUNDABLE = frozenset({"cancelled", "failed"})
-
 
 class Invoice(models.Model):
     """One order's invoice for one billing period, with its PDF.

@@ -28,7 +28,7 @@ from payments import disputes, findings
 from payments.findings import Difference
 from payments.gateway.client import Intent, PaymentGateway, Refunded
 from payments.gateway.errors import InvalidRequest
-from payments.models import REFUNDABLE, Finding, Refund
+from payments.models import Finding, Refund
 from payments.refunds import settle
 
 #: How far back the gateway's list is read. Differences found once are followed however old they grow, and so are
@@ -141,7 +141,7 @@ def _completed(since: datetime) -> dict[str, Any]:
     for payment_id in open_findings.values_list("subject", flat=True):
         if payment_id not in found and (order := orders.order_by_payment_intent(payment_id)) is not None:
             found[payment_id] = order
-    return {payment_id: order for payment_id, order in found.items() if order.status == "completed"}
+    return {payment_id: order for payment_id, order in found.items() if order.is_completed}
 
 
 def _intents(since: datetime, followed: set[str]) -> Iterator[Intent]:
@@ -211,11 +211,11 @@ def _compare(intent: Intent, order: Any | None, *, before: datetime | None) -> I
             f"the order is over {order.total_cents} {order.currency}",
             intent.captured_cents - owed_cents,
         )
-    elif order.status in REFUNDABLE:
+    elif order.is_unsold:
         refund = Refund.objects.filter(order_id=order.pk).first()
         if refund is None or refund.status == Refund.Status.VOIDED:
             yield differs(Kind.CAPTURED_NOT_REFUNDED, f"the order is {order.status}", Action.REFUND_REQUESTED)
-    elif order.status != "completed":
+    elif not order.is_completed:
         yield differs(Kind.CAPTURED_NOT_COMPLETED, f"the order is {order.status}", Action.PROCESSING_REARMED)
 
 

@@ -14,7 +14,7 @@ from orders import selectors as orders
 from payments import disputes
 from payments.gateway.client import PaymentGateway, Refunded
 from payments.gateway.errors import GatewayError, RequestRefused
-from payments.models import REFUNDABLE, Refund
+from payments.models import Refund
 
 #: The gateway's codes for a payment that the customer's bank has taken back.
 _DISPUTED = frozenset({"charge_disputed", "refund_disputed_payment"})
@@ -40,7 +40,7 @@ def refund_order(order_id: int) -> Refund:
     Raises RefundRefused, RefundFailed, `payments.gateway.errors.GatewayUnavailable` (ask again) or `InvalidRequest`.
     """
     order = orders.get_order(order_id)
-    if order.status not in REFUNDABLE:
+    if not order.is_unsold:
         raise RefundRefused(
             f"order {order_id} is {order.status}: only cancelled or failed orders are refunded"
         )

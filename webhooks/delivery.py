@@ -1,7 +1,7 @@
 """Post one event to one endpoint, once.
 
-The documents keep "already sent" in a cache for a day. Here it is a row (webhooks.models.Delivery, unique on
-event and endpoint), so that it survives an evicted key and a flushed Redis, and two senders at once post
+That it was sent is a row (webhooks.models.Delivery, unique on event and endpoint) and not a key in a cache, so that it
+survives an evicted key and a flushed Redis, and two senders at once post
 once: the second finds the first one's lease.
 
 What is left: a sender that dies after the receiver acted and before `mark_sent`, an answer that is lost on
@@ -84,7 +84,7 @@ def send_webhook(
         raise
     # A database that restarted meanwhile must not have the event posted again while we are here to tell it.
     patiently(lambda: delivery.mark_sent(http_status=http_status))
-    return {"status": "sent", "http_status": http_status, "idempotency_key": key}
+    return {"status": Delivery.Status.SENT.value, "http_status": http_status, "idempotency_key": key}
 
 
 def _post(url: str, event_id: str, body: str, signer: Webhook | None) -> int:

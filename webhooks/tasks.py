@@ -88,7 +88,7 @@ def deliver(delivery_id: int) -> dict[str, Any]:
     subscription = delivery.subscription
     if subscription is None or not subscription.is_active:
         delivery.cancel(reason="the subscription is switched off")
-        return {"status": "cancelled", "delivery_id": delivery_id}
+        return {"status": Delivery.Status.CANCELLED.value, "delivery_id": delivery_id}
     event = Event.objects.get(event_id=delivery.event_id)
     try:
         return send_webhook(
@@ -97,7 +97,7 @@ def deliver(delivery_id: int) -> dict[str, Any]:
     except EndpointGone as error:
         subscription.disable(reason=f"the endpoint answered {error}")
         delivery.cancel(reason=str(error))
-        return {"status": "cancelled", "delivery_id": delivery_id}
+        return {"status": Delivery.Status.CANCELLED.value, "delivery_id": delivery_id}
     except DeliveryInFlight as error:
         raise outbox.Defer(error.retry_after or 1.0, str(error)) from error
     except WebhookDeliveryError as error:

@@ -3,10 +3,11 @@
 from orders.models.batch import ImportFile, ImportRow, Report
 from orders.models.catalogue import Price, Product
 from orders.models.customers import ApiKey, Customer
-from orders.models.order import Order, OrderItem, OrderTransition
+from orders.models.order import UNSOLD, Order, OrderItem, OrderTransition
 from orders.models.records import DailyTotals, SyncErrorLog
 
 __all__ = [
+    "UNSOLD",
     "ApiKey",
     "Customer",
     "DailyTotals",

@@ -9,6 +9,20 @@ from orders.models.catalogue import Product
 from orders.models.customers import Customer
 
 
+class OrderStatus(models.TextChoices):
+    """Where an order stands."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: It ended without a sale: keeping its money would be wrong.
+UNSOLD = (OrderStatus.CANCELLED, OrderStatus.FAILED)
+
+
 class Order(models.Model):
     """One purchase: pending → processing → completed | failed | cancelled.
 
@@ -18,12 +32,7 @@ class Order(models.Model):
     writes.
     """
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        PROCESSING = "processing"
-        COMPLETED = "completed"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
+    Status = OrderStatus
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="orders")
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
@@ -68,34 +77,42 @@ class Order(models.Model):
                 condition=Q(subtotal_cents__gte=0, tax_cents__gte=0), name="orders_order_amounts_not_negative"
             ),
             models.CheckConstraint(
-                condition=Q(status__in=["pending", "processing", "completed", "failed", "cancelled"]),
+                condition=Q(status__in=OrderStatus.values),
                 name="orders_order_status_known",
             ),
             models.CheckConstraint(
-                condition=Q(status="processing") | Q(lease_until__isnull=True),
+                condition=Q(status=OrderStatus.PROCESSING) | Q(lease_until__isnull=True),
                 name="orders_order_lease_only_while_processing",
             ),
             models.CheckConstraint(
-                condition=~Q(status="pending") | Q(payment_id=""), name="orders_order_pending_is_not_charged"
+                condition=~Q(status=OrderStatus.PENDING) | Q(payment_id=""),
+                name="orders_order_pending_is_not_charged",
             ),
         ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_order_by_customer"),
             models.Index(
                 fields=["status", "id"],
-                condition=Q(status__in=["pending", "processing"]),
+                condition=Q(status__in=[OrderStatus.PENDING, OrderStatus.PROCESSING]),
                 name="orders_order_open",
             ),
             models.Index(fields=["completed_at"], name="orders_order_completed_at"),
             # Reconciliation reads a part of them in each pass. Without the payment in its condition: the update
             # that every charge makes, of the payment's id, would have to touch each index.
-            models.Index(
-                fields=["id"], condition=Q(status__in=["cancelled", "failed"]), name="orders_order_unsold"
-            ),
+            models.Index(fields=["id"], condition=Q(status__in=UNSOLD), name="orders_order_unsold"),
         ]
 
     def __str__(self) -> str:
         return f"order {self.pk} ({self.status})"
+
+    @property
+    def is_completed(self) -> bool:
+        return self.status == OrderStatus.COMPLETED
+
+    @property
+    def is_unsold(self) -> bool:
+        """Whether it ended without a sale: what its payment took goes back."""
+        return self.status in UNSOLD
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; an order that was given only its total is untaxed, so that the amounts always add up."""

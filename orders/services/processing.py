@@ -54,7 +54,7 @@ class OrderService:
             )
         except CardDeclined as error:
             if lifecycle.fail(order, reason=_reason(order_id, error)):
-                return Outcome(status="failed", order_id=order_id)
+                return Outcome(status=Status.FAILED.value, order_id=order_id)
             return _standing(order_id)
         except Exception:
             if lifecycle.release(order):
@@ -63,7 +63,7 @@ class OrderService:
             logger.warning("order %s was taken away during its charge", order_id, exc_info=True)
             return _standing(order_id)
         if lifecycle.complete(order, payment_id=payment.id):
-            return Outcome(status="completed", order_id=order_id)
+            return Outcome(status=Status.COMPLETED.value, order_id=order_id)
         # Charged, but the order is no longer ours. If nobody will deliver it, the money goes back.
         lifecycle.request_refund(order_id=order_id, payment_id=payment.id)
         return _standing(order_id)
@@ -85,6 +85,6 @@ def _standing(order_id: int) -> Outcome:
         if order.payment_intent_id and not order.payment_id:
             # Whoever held it when it was cancelled may have charged and died before it could say so.
             lifecycle.request_refund(order_id=order_id)
-        return Outcome(status="cancelled", order_id=order_id)
+        return Outcome(status=Status.CANCELLED.value, order_id=order_id)
     done = order.status in (Status.COMPLETED, Status.FAILED)
     return Outcome(status="already_processed" if done else "in_progress", order_id=order_id)

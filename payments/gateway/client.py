@@ -62,6 +62,8 @@ __all__ = [
 
 #: What an idempotency key begins with when the rest of it is the id of an order.
 _ORDER_KEY = "order-"
+#: Status of a refund where nothing had been captured: the intent was cancelled instead.
+VOIDED = "voided"
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ class PaymentGateway:
             raise GatewayBusy(f"{intent.id} is processing: it can be refunded when it has been captured")
         if intent.status != "canceled":
             cls._cancel(intent.id)
-        return Refunded("", "voided", 0)
+        return Refunded("", VOIDED, 0)
 
     @classmethod
     def _cancel(cls, intent_id: str) -> None:
@@ -292,5 +294,5 @@ def _refusal_is_final() -> Iterator[None]:
 
 def _given(refunds: list[RefundAnswer]) -> Refunded:
     valid = [refund for refund in refunds if not refund.is_void]
-    last = valid[0] if valid else RefundAnswer("", "voided", 0)
+    last = valid[0] if valid else RefundAnswer("", VOIDED, 0)
     return Refunded(last.id, last.status, sum(refund.amount_cents for refund in valid))
