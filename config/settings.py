@@ -297,7 +297,6 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.flag("WORKER_REMOTE_CONTROL")
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_TIME_LIMIT = 360
-# The soft limit is OutboxTask's: as a setting it would defer every hard limit that is shorter.
 # Keeps the database connection between tasks; Celery's Django fixup closes it twice a task otherwise.
 CELERY_DB_REUSE_MAX = 10_000
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10

@@ -8,10 +8,11 @@ nobody chose: to publish directly on purpose, use a plain `celery.Celery`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import celery
-from celery import Task
+from celery import Task, signals
 from celery.app.registry import TaskRegistry
 from celery.canvas import Signature
 
@@ -42,6 +43,11 @@ class Celery(celery.Celery):
     #: For OutboxTask: the tasks of another application would be published past the outbox.
     sends_by_outbox = True
 
+    @cached_property
+    def AsyncResult(self) -> Any:
+        """The class of what sending a task returns: Celery's, with the state of the journal."""
+        return self.subclass_with_self("outbox.result:AsyncResult")  # type: ignore[arg-type]
+
     def send_task(  # type: ignore[override]
         self, name: str, args: Any = None, kwargs: Any = None, **options: Any
     ) -> celery.result.AsyncResult[Any]:
@@ -60,6 +66,16 @@ class Celery(celery.Celery):
         result_cls: Any = options.get("result_cls") or self.AsyncResult
         result: celery.result.AsyncResult[Any] = result_cls(str(enqueue(signature)))
         return result
+
+
+@signals.worker_init.connect
+def _leave_soft_limits_to_the_tasks(sender: Any, **_: Any) -> None:
+    """Each task has its own from `task_soft_time_limit`; the pool's would defer every hard limit that is shorter."""
+    if not getattr(sender.app, "sends_by_outbox", False):
+        return
+    if sender.soft_time_limit != sender.app.conf.task_soft_time_limit:
+        raise SystemExit("--soft-time-limit is for tasks that are bound already: set task_soft_time_limit")
+    sender.soft_time_limit = None
 
 
 def _mix_in(task: Task) -> None:

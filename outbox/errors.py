@@ -63,3 +63,7 @@ class PoisonMessage(Exception):
 
     #: What the dead-letter desk asks: the end is a lost run's, and no failure of the task's own.
     lost = True
+
+
+class ResultNotKept(NotImplementedError):
+    """There is no value to wait for: the project, or the task, keeps none."""

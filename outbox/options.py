@@ -85,9 +85,8 @@ def read(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
     None, and an empty list or mapping, say nothing: Celery hands on what the caller left out.
     """
-    if task.priority is not None:
-        _refuse(task, "priority")
-    given = {}
+    given: dict[str, Any] = {}
+    refused = {"priority"} if task.priority is not None else set()
     for name, value in options.items():
         if value is None or (isinstance(value, (list, tuple, dict)) and not value):
             continue
@@ -95,11 +94,14 @@ def read(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
             given[name] = value
         elif name in REFUSED:
             if not _says_nothing(task, name, value):
-                _refuse(task, name)
+                refused.add(name)
         elif name not in IGNORED:
             raise EnqueueError(
                 f"{task.name}: the outbox does not know {name}; {_HEADERS} if the task reads it"
             )
+    if refused:
+        ways = "; ".join(f"`{name}`: {REFUSED[name]}" for name in sorted(refused))
+        raise EnqueueError(f"{task.name}: the outbox cannot keep {ways}")
     eta = given.pop("eta", None)
     if eta is not None:
         given.setdefault("countdown", _seconds_until(task, eta))
@@ -123,10 +125,6 @@ def _says_nothing(task: Any, name: str, value: Any) -> bool:
         # Beat gives it to Celery's own clean-up of results, which may well run late.
         return task.name == "celery.backend_cleanup"
     return (name == "serializer" and value == "json") or (name == "retries" and value == 0)
-
-
-def _refuse(task: Any, name: str) -> None:
-    raise EnqueueError(f"{task.name}: the outbox cannot keep `{name}`: {REFUSED[name]}")
 
 
 def _seconds_until(task: Any, eta: Any) -> float:

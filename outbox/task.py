@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, transaction
 
 from outbox import conf, context, delivery
 from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
@@ -30,6 +31,8 @@ from outbox.retry_policy import RetryPolicy, seconds_until
 _BEGUN = object()
 #: The same, once the body runs: from here on a call of the task is a plain one.
 _ENTERED = object()
+#: Where neither the task nor Celery's `task_soft_time_limit` says any: a minute before the default hard limit.
+SOFT_TIME_LIMIT_S = 300
 #: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
 #: without a result backend never ends.
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
@@ -59,8 +62,8 @@ class OutboxTask(DjangoTask):
     `ordered`: whether its message of an event (`outbox.emit`) takes the ordering key of the event. Default: False.
     `passes_over_dead`: whether a dead message of this task lets the next one of its ordered group run. Default: False, the
         group waits until the dead letter is replayed or discarded.
-    `soft_time_limit`: seconds after which the body gets SoftTimeLimitExceeded. Default: 300. It is dropped where
-        `time_limit`, the hard limit, is not above it.
+    `soft_time_limit`: seconds after which the body gets SoftTimeLimitExceeded. Default: Celery's `task_soft_time_limit`,
+        else 300. It is dropped where `time_limit`, the hard limit, is not above it.
     `secret_arguments`: names of arguments that are shown in no log, list or page, given by name or by position. Default: ().
     """
 
@@ -77,7 +80,7 @@ class OutboxTask(DjangoTask):
     retry_jitter: ClassVar[bool] = True
     retry_kwargs: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     default_retry_delay: float | None = None  # type: ignore[assignment]
-    soft_time_limit: int | None = 300
+    soft_time_limit: int | None = None
     secret_arguments: ClassVar[tuple[str, ...]] = ()
     queue: str | None = None
     #: For the worker's Request class: a run before the message's `eta` puts it off, see `_run_without_journal`.
@@ -97,9 +100,8 @@ class OutboxTask(DjangoTask):
     def on_bound(cls, app: Any) -> None:
         """Refuse words that would be ignored, and drop a soft limit that the hard one precedes.
 
-        The pool starts the clock of the hard limit only when the soft one has rung. For the same reason the soft
-        limit is an attribute here and not the setting `task_soft_time_limit`, which the pool would apply to
-        every task that has none: a task's own hard limit of seconds would never be enforced.
+        The pool starts the clock of the hard limit only when the soft one has rung. For the same reason the pool has no
+        soft limit for tasks without one, see `outbox.app`: a hard limit of seconds would never be enforced.
         """
         if not getattr(app, "sends_by_outbox", False):
             raise ImproperlyConfigured(f"{cls.name}: the Celery application must be an outbox.Celery")
@@ -120,6 +122,8 @@ class OutboxTask(DjangoTask):
         ):
             given = repr(cls.secret_arguments) if isinstance(cls.secret_arguments, str) else sorted(unknown)
             raise ImproperlyConfigured(f"{cls.name}: secret_arguments names none of its arguments: {given}")
+        if cls.soft_time_limit is None:
+            cls.soft_time_limit = SOFT_TIME_LIMIT_S
         if cls.soft_time_limit and cls.time_limit and cls.soft_time_limit >= cls.time_limit:
             cls.soft_time_limit = None
 
@@ -132,6 +136,8 @@ class OutboxTask(DjangoTask):
             return OutboxTask.run_body(self, *args, **kwargs)
         request.outbox_begun = _BEGUN
         request.replay_retries = None
+        if self._is_eager():
+            return self._run_eagerly(args, kwargs)
         wire = request.get("outbox")
         try:
             with within_hard_limit(self.hard_limit_s()):
@@ -150,6 +156,22 @@ class OutboxTask(DjangoTask):
     def is_plain_call(self) -> bool:
         """Whether a call now is one of a function, also in the body of a task that calls itself."""
         return bool(self.request.called_directly) or self.request.get("outbox_begun") is _ENTERED
+
+    def _is_eager(self) -> bool:
+        # What a worker receives has the delivery info of that worker; `request.is_eager` anybody could write as a header.
+        return bool((self.request.delivery_info or {}).get("is_eager"))
+
+    def _run_eagerly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """In the caller's process, as Celery's `task_always_eager` and `apply` do it: without a message, retries at once."""
+        try:
+            with transaction.atomic() if self.transactional else nullcontext():
+                return self.run_body(*args, **kwargs)
+        except (Retry, Ignore, Reject):
+            raise
+        except Exception as error:
+            if not self.retry_policy().may_retry(error, self.request.retries):
+                raise
+            raise super().retry(exc=error, countdown=0, throw=False) from error
 
     def run_body(self, *args: Any, **kwargs: Any) -> Any:
         """What a delivery runs once the message is claimed: the body, in the `__call__` of a base class if that has one."""
@@ -262,6 +284,10 @@ class OutboxTask(DjangoTask):
                 f"{self.name}: a retry is the same message; it cannot change arguments or options"
             )
         request = self.request
+        if self._is_eager():
+            return super().retry(
+                exc=cast(Any, exc), throw=throw, eta=eta, countdown=countdown, max_retries=max_retries
+            )
         limit = self.retry_limit(max_retries)
         if request.called_directly:
             raise exc or Retry("called as a function: there is no message to retry")

@@ -50,5 +50,9 @@ CELERY_BEAT_SCHEDULE = (
     else {}
 )
 
+# For tests of Celery's own settings, in processes of their own.
+CELERY_TASK_SOFT_TIME_LIMIT = float(os.environ.get("HOLDFAST_TEST_SOFT_LIMIT", "0")) or None
+CELERY_RESULT_BACKEND = os.environ.get("HOLDFAST_TEST_RESULTS")
+
 # For tests that need a broker's connection to lose its patience sooner, in a process of its own.
 CELERY_BROKER_TRANSPORT_OPTIONS |= json.loads(os.environ.get("HOLDFAST_TEST_TRANSPORT", "{}"))  # noqa: F405

@@ -66,7 +66,6 @@ class Outgoing:
             "task": self.task,
             "id": self.message_id,
             "root_id": self.message_id,
-            "ignore_result": True,
             "correlation": self.correlation_id,
             "outbox": self.identity(),
         }

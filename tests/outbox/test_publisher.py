@@ -91,7 +91,7 @@ def test_what_was_published_is_what_celery_itself_publishes(publisher: Publisher
         app.amqp.send_task_message(
             app.amqp.Producer(connection),
             note.name,
-            app.amqp.create_task_message(str(uuid.uuid4()), note.name, ("m1 ü",), {}, ignore_result=True),
+            app.amqp.create_task_message(str(uuid.uuid4()), note.name, ("m1 ü",), {}),
             queue="default",
         )
     ours, celerys = received(2)

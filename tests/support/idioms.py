@@ -85,6 +85,23 @@ def takes(*args: Any, **kwargs: Any) -> None:
     effects.add(repr((args, kwargs)))
 
 
+@shared_task(ignore_result=False)
+def answers(name: str, fail: bool = False) -> dict[str, int]:
+    """A task that keeps its value."""
+    effects.add(name)
+    if fail:
+        raise LookupError("no answer")
+    return {"answer": 42}
+
+
+@shared_task(autoretry_for=(ConnectionError,), max_retries=2)
+def fails_at_first(name: str) -> str:
+    effects.add(name)
+    if effects.count(name) < 3:
+        raise ConnectionError("again")
+    return name
+
+
 class ClassBased(Task):
     name = "tests.support.idioms.class_based"
 
