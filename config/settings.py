@@ -279,26 +279,12 @@ CELERY_TIMEZONE = "UTC"
 # State lives in the database. With a result backend, its outage would turn successes into failures.
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = env.integer("WORKER_PREFETCH")
-CELERY_WORKER_CONSUMER = "outbox.worker.consumer:Consumer"
-# An outage longer than Celery's default of 100 tries must not end the worker.
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A channel that the broker closed (RabbitMQ: a message held longer than its consumer_timeout, a deleted queue;
-# Redis: out of memory) must not end the worker either.
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True
-# On Redis, cancelling tasks on a lost connection acknowledges them: the work would be lost.
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 # Whoever can write to the broker could stop every worker, or revoke what it runs.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.flag("WORKER_REMOTE_CONTROL")
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_TIME_LIMIT = 360
-# Keeps the database connection between tasks; Celery's Django fixup closes it twice a task otherwise.
-CELERY_DB_REUSE_MAX = 10_000
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
 CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
     CELERY_BROKER_URL,
@@ -308,7 +294,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
 )
 if CELERY_BROKER_URL.startswith("sentinel:") and SENTINEL_KWARGS["ssl"]:
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}
-CELERY_BEAT_SCHEDULER = "outbox.scheduler:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune": {"task": "outbox.retention.prune", "schedule": 600.0, "options": {"queue": "low"}},
     "reconcile": {"task": "payments.tasks.reconcile", "schedule": 900.0, "options": {"queue": "low"}},

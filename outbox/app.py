@@ -19,6 +19,30 @@ from celery.canvas import Signature
 from outbox.enqueue import enqueue
 from outbox.task import OutboxTask
 
+#: Celery's settings without which a promise does not hold. The project's own come before them; the system checks say which
+#: of those are wrong.
+DEFAULTS = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_acks_on_failure_or_timeout": True,
+    # A run ends before its lease does, and before the broker redelivers its message.
+    "task_time_limit": 360,
+    # One more would wait in a worker that may be busy for long.
+    "worker_prefetch_multiplier": 1,
+    "worker_consumer": "outbox.worker.consumer:Consumer",
+    # An outage longer than Celery's default of 100 tries must not end the worker.
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    # A channel that the broker closed (RabbitMQ: a message held longer than its consumer_timeout, a deleted queue;
+    # Redis: out of memory) must not end the worker either.
+    "broker_channel_error_retry": True,
+    # On Redis, cancelling tasks on a lost connection acknowledges them: the work would be lost.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Keeps the database connection between tasks; Celery's Django fixup closes it twice a task otherwise.
+    "db_reuse_max": 10_000,
+    "beat_scheduler": "outbox.scheduler:Scheduler",
+}
+
 
 class Registry(TaskRegistry):
     """The tasks of an application. Each one that comes in is an OutboxTask, or becomes one."""
@@ -35,13 +59,18 @@ class Celery(celery.Celery):
     """`celery.Celery`, of which every task is a row before it is a message.
 
     Tasks keep the base class that they have (`@shared_task(base=...)`, `task_cls=`, class-based tasks); outbox.task.OutboxTask
-    comes behind it in the order of methods, so that what the base overrides is called first.
+    comes behind it in the order of methods, so that what the base overrides is called first. Celery's settings have the
+    defaults of DEFAULTS.
     """
 
     task_cls = "outbox.task:OutboxTask"
     registry_cls = Registry  # type: ignore[assignment]
     #: For OutboxTask: the tasks of another application would be published past the outbox.
     sends_by_outbox = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.on_after_configure.connect(_add_defaults, weak=False)
 
     @cached_property
     def AsyncResult(self) -> Any:
@@ -66,6 +95,11 @@ class Celery(celery.Celery):
         result_cls: Any = options.get("result_cls") or self.AsyncResult
         result: celery.result.AsyncResult[Any] = result_cls(str(enqueue(signature)))
         return result
+
+
+def _add_defaults(source: Any, **_: Any) -> None:
+    # Just before Celery's own. Its own add_defaults would put them before the project's settings.
+    source.maps.insert(-1, DEFAULTS)
 
 
 @signals.worker_init.connect

@@ -68,6 +68,7 @@ class OutboxTask(DjangoTask):
     """
 
     abstract = True
+    Request = "outbox.worker.request:Request"
 
     permanent_errors: ClassVar[tuple[type[BaseException], ...]] = ()
     max_deliveries: ClassVar[int] = 5

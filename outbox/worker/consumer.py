@@ -5,15 +5,26 @@ Only a worker imports it, when the apps are ready.
 
 from typing import Any, ClassVar
 
+from celery.exceptions import NotRegistered
 from celery.utils.imports import symbol_by_name
 from celery.worker import consumer as celery_consumer
 from kombu.common import ignore_errors
 
 from outbox import dead_letters
+from outbox.worker import endings
 from outbox.worker.unusable import UsableQueues
 
+
+class RowConsumer(celery_consumer.Consumer):
+    """Tells the row of a message whose task is not registered in this worker. Celery only drops the copy."""
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        endings.record(message.headers, NotRegistered(*exc.args))
+        super().on_unknown_task(body, message, exc)
+
+
 _hooks = dead_letters.hooks()
-_Base: Any = symbol_by_name(_hooks.CONSUMER) if _hooks else celery_consumer.Consumer
+_Base: Any = symbol_by_name(_hooks.CONSUMER) if _hooks else RowConsumer
 
 
 class Consumer(UsableQueues, _Base):

@@ -229,3 +229,11 @@ def test_an_outbox_task_of_another_application_is_refused() -> None:
 def test_an_application_that_publishes_by_itself_is_an_error_of_the_check(mocker: MockerFixture) -> None:
     mocker.patch.object(outbox.Celery, "sends_by_outbox", False)
     assert "outbox.E010" in [problem.id for problem in checks.check_settings()]
+
+
+def test_the_projects_settings_come_before_the_outboxs_and_those_before_celerys() -> None:
+    given = outbox.Celery("given", set_as_current=False)
+    given.config_from_object({"worker_prefetch_multiplier": 3, "task_acks_late": False})
+    assert (given.conf.worker_prefetch_multiplier, given.conf.task_acks_late) == (3, False)
+    assert (given.conf.task_time_limit, given.conf.broker_connection_max_retries) == (360, None)
+    assert given.conf.task_default_queue == "celery"

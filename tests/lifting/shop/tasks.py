@@ -122,3 +122,8 @@ def typed(name, *values, **named):
 def answers(name):
     did(name)
     return {"answer": 42}
+
+
+@shared_task
+def out_of_memory(name):
+    raise MemoryError

@@ -1,0 +1,49 @@
+"""outbox/ and dlq/ together: the same promises, with a dead letter of what died, and its replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lifting import promises
+from tests.lifting.project import COMBINATIONS, Project, made
+from tests.support.processes import await_
+
+pytestmark = pytest.mark.proof
+
+
+def dead_letters(project: Project, name: str) -> list[dict[str, object]]:
+    found = project.python(
+        f"""
+        from dlq.models import DeadLetter
+        result = list(DeadLetter.objects.filter(args__0={name!r}).values("state", "cause", "exception"))
+        """
+    )
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=str)
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    directory = tmp_path_factory.mktemp("together")
+    with made(directory / "project", "outbox/ and dlq/ together", combination=request.param) as project:
+        yield project
+
+
+class TestWithProcesses(promises.WithProcesses):
+    def replay(self, project: Project, name: str) -> None:
+        letters = dead_letters(project, name)
+        assert [letter["state"] for letter in letters] == ["open"]
+        project.python(
+            f"""
+            from dlq import replay
+            replay.replay(DeadLetter.objects.get(args__0={name!r}).pk)
+            """
+        )
+        await_(lambda: dead_letters(project, name)[0]["state"] == "resolved", "the dead letter is resolved")
+        assert project.times(name) == 1
+
+
+class TestKilled(promises.Killed):
+    pass
