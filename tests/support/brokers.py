@@ -40,21 +40,19 @@ def using(url: str, **options: Any) -> Iterator[None]:
         "CELERY_TASK_QUEUES": declare(url),
         "CELERY_BROKER_TRANSPORT_OPTIONS": {**transport_options(url, visibility_timeout_s=900), **options},
     }
-    names = {name.removeprefix("CELERY_").lower(): name for name in chosen}
-    conf_before = {name: app.conf[name] for name in names}
     os.environ["BROKER_URL"] = url
-    _configure({name: chosen[setting] for name, setting in names.items()})
     try:
+        # Celery reads its configuration from these settings. Written to `app.conf`, it would hide them from later tests.
         with override_settings(**chosen):
+            _forget_derived()
             yield
     finally:
-        _configure(conf_before)
+        _forget_derived()
         os.environ.pop("BROKER_URL") if before is None else os.environ.update(BROKER_URL=before)
 
 
-def _configure(conf: dict[str, Any]) -> None:
-    app.conf.update(conf)
-    # What the application derived from the settings before.
+def _forget_derived() -> None:
+    """What the application and kombu derived from the settings before."""
     for derived in ("amqp", "control"):
         app.__dict__.pop(derived, None)
     # kombu keeps one pool per URL, closed or not, and would hand out a closed one again.
