@@ -39,7 +39,7 @@ DEFAULTS = {
     # On Redis, cancelling tasks on a lost connection acknowledges them: the work would be lost.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     # Keeps the database connection between tasks; Celery's Django fixup closes it twice a task otherwise.
-    "db_reuse_max": 10_000,
+    "CELERY_DB_REUSE_MAX": 10_000,  # by this name alone, whatever the namespace
     "beat_scheduler": "outbox.scheduler:Scheduler",
 }
 

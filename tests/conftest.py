@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from celery import current_app
 
 from tests.support import brokers, effects
 
@@ -15,6 +16,15 @@ pytest_plugins = ["tests.lab.sandbox_fixture", "tests.support.broker_fixture", "
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         effects.create_table()
+
+
+@pytest.fixture(autouse=True)
+def celerys_settings_stay() -> Iterator[None]:
+    """What a test writes to Celery's configuration and leaves there would hide Django's settings from later tests."""
+    current_app.conf.get("timezone")  # the first look loads Celery's configuration
+    before = dict(current_app.conf.changes)
+    yield
+    assert current_app.conf.changes == before
 
 
 @pytest.fixture

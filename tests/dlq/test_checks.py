@@ -20,6 +20,7 @@ from dlq.worker.consumer import Consumer
 from dlq.worker.request import Request
 from outbox import checks as outbox_checks
 from outbox import dlq_hooks
+from tests.support.celery_settings import celery_settings
 
 
 def found(ids: str = "dlq.E outbox.E008 outbox.E009") -> list[str]:
@@ -133,25 +134,16 @@ def test_a_handler_that_cannot_be_imported_is_named_with_its_queue(settings: Set
     )
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "missing"),
-    [
-        (app.conf, "worker_consumer", "dlq.worker.consumer:Consumer"),
-        (app.Task, "Request", "dlq.worker.request:Request"),
-    ],
-    ids=["consumer", "request"],
-)
-def test_one_of_the_two_classes_that_see_a_message_end_is_not_enough(
-    owner: Any, name: str, missing: str
-) -> None:
-    ours = getattr(owner, name)
-    # Not monkeypatch, which cannot put Celery's settings back.
-    setattr(owner, name, f"celery.{missing.removeprefix('dlq.')}")
-    try:
+def test_a_consumer_that_does_not_see_a_message_end_is_refused() -> None:
+    with celery_settings(app, worker_consumer="celery.worker.consumer:Consumer"):
         (line,) = checks.serious(runs_tasks=True)
-    finally:
-        setattr(owner, name, ours)
-    assert f"{name} is not {missing}" in line
+    assert "worker_consumer is not dlq.worker.consumer:Consumer" in line
+
+
+def test_a_request_that_does_not_see_a_message_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.Task, "Request", "celery.worker.request:Request")
+    (line,) = checks.serious(runs_tasks=True)
+    assert "Request is not dlq.worker.request:Request" in line
 
 
 def test_one_call_connects_a_plain_application_to_the_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:

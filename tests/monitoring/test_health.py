@@ -4,7 +4,6 @@ import time
 
 import pytest
 import requests
-from celery import current_app
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -28,8 +27,8 @@ def closed_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_liveness_asks_no_dependency(client, monkeypatch, closed_port) -> None:
-    monkeypatch.setitem(current_app.conf, "broker_url", f"redis://127.0.0.1:{closed_port}/0")
+def test_liveness_asks_no_dependency(client, settings, closed_port) -> None:
+    settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{closed_port}/0"
     response = client.get("/healthz")
     assert response.status_code == 200
     assert response.json() == {"status": "ok"}
@@ -44,8 +43,8 @@ def test_ready_when_database_migrations_and_broker_are_there(client) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_is_down_is_named(client, monkeypatch, closed_port, scheme) -> None:
-    monkeypatch.setitem(current_app.conf, "broker_url", f"{scheme}://127.0.0.1:{closed_port}/0")
+def test_a_broker_that_is_down_is_named(client, settings, closed_port, scheme) -> None:
+    settings.CELERY_BROKER_URL = f"{scheme}://127.0.0.1:{closed_port}/0"
     response = client.get("/readyz")
     assert response.status_code == 503
     assert list(response.json()["missing"]) == ["broker"]
@@ -55,9 +54,9 @@ def test_a_broker_that_is_down_is_named(client, monkeypatch, closed_port, scheme
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_broker_that_never_answers_is_named_within_the_deadline(
-    client, monkeypatch, silent_port, scheme
+    client, settings, silent_port, scheme
 ) -> None:
-    monkeypatch.setitem(current_app.conf, "broker_url", f"{scheme}://127.0.0.1:{silent_port}/0")
+    settings.CELERY_BROKER_URL = f"{scheme}://127.0.0.1:{silent_port}/0"
     began = time.monotonic()
     response = client.get("/readyz")
     assert time.monotonic() - began < health.DEADLINE_S + 1
@@ -132,10 +131,8 @@ def test_the_reason_is_one_line() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_installation_can_choose_what_it_needs_to_be_ready(
-    client, settings, monkeypatch, closed_port
-) -> None:
-    monkeypatch.setitem(current_app.conf, "broker_url", f"redis://127.0.0.1:{closed_port}/0")
+def test_an_installation_can_choose_what_it_needs_to_be_ready(client, settings, closed_port) -> None:
+    settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{closed_port}/0"
     settings.MONITORING_READY_CHECKS = {"database": "monitoring.health.check_database"}
     assert client.get("/readyz").status_code == 200
 

@@ -14,6 +14,7 @@ from celery.beat import PersistentScheduler
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
 from tests.support import effects
+from tests.support.celery_settings import celery_settings
 from tests.support.processes import ROOT, environment
 
 #: In the test database, with tables that exist in one transaction only.
@@ -47,11 +48,11 @@ with transaction.atomic():
 @pytest.fixture
 def celerys_beat(tmp_path: Path) -> Iterator[PersistentScheduler]:
     entry = {"task": "tests.support.tasks.note", "args": ["a"], "schedule": 1.0}
-    current_app.conf.beat_schedule = {"known": entry, "by name": entry | {"options": {"queue": "low"}}}
-    scheduler = PersistentScheduler(current_app, schedule_filename=str(tmp_path / "schedule"))
-    yield scheduler
-    scheduler.close()
-    current_app.conf.beat_schedule = {}
+    entries = {"known": entry, "by name": entry | {"options": {"queue": "low"}}}
+    with celery_settings(beat_schedule=entries):
+        scheduler = PersistentScheduler(current_app, schedule_filename=str(tmp_path / "schedule"))
+        yield scheduler
+        scheduler.close()
 
 
 @pytest.mark.django_db

@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from config.celery import app
 from outbox.checks import check_acknowledgement, check_connections, check_settings, check_time_limits
+from tests.support.celery_settings import celery_settings
 from tests.support.processes import ROOT, environment, worker
 
 
@@ -58,13 +59,10 @@ def test_a_task_that_acknowledges_before_its_run_is_refused_by_name() -> None:
 
 
 def test_routes_are_refused_because_the_outbox_would_not_look_at_them() -> None:
-    app.conf.task_routes = {"a.task": {"queue": "low"}}
-    try:
+    with celery_settings(app, task_routes={"a.task": {"queue": "low"}}):
         assert texts(check_settings()) == [
             "CELERY_TASK_ROUTES is ignored: a task says its queue, as `queue=`"
         ]
-    finally:
-        app.conf.task_routes = None
 
 
 @pytest.mark.django_db

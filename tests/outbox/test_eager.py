@@ -13,14 +13,13 @@ import outbox
 from outbox.errors import ForeignMessage
 from outbox.testing import staged
 from tests.support import effects, idioms, tasks
+from tests.support.celery_settings import celery_settings
 
 
 @pytest.fixture(params=[True, False], ids=["propagates", "keeps errors"])
 def propagates(request: pytest.FixtureRequest, db: None) -> Iterator[bool]:
-    conf = current_app.conf
-    conf.task_always_eager, conf.task_eager_propagates = True, request.param
-    yield request.param
-    conf.task_always_eager = conf.task_eager_propagates = False
+    with celery_settings(task_always_eager=True, task_eager_propagates=request.param):
+        yield request.param
     assert staged() == []
 
 

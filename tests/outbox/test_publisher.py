@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from kombu import Consumer
+from pytest_django import Settings
 
 from config.celery import app
 from outbox.broker.envelope import Outgoing
@@ -232,9 +233,9 @@ def test_a_broker_that_falls_silent_in_the_middle_of_a_frame_is_given_up(
 @pytest.mark.proof
 @on_rabbitmq
 def test_heartbeats_keep_an_idle_connection_and_without_them_the_broker_cuts_it(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    monkeypatch.setitem(app.conf, "broker_heartbeat", 1)
+    settings.CELERY_BROKER_HEARTBEAT = 1
     monkeypatch.setattr("outbox.broker.publisher.TEND_EVERY_S", 0.1)
     publisher.publish(batch(1))
     channel = publisher._channel

@@ -16,6 +16,7 @@ from outbox.errors import ResultNotKept
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.support import idioms, tasks
+from tests.support.celery_settings import celery_settings
 from tests.support.processes import relay, worker
 
 
@@ -24,11 +25,10 @@ def results() -> Iterator[str]:
     """The backend of results that this process and its workers have meanwhile."""
     url = os.environ["REDIS_URL"]
     app = current_app
-    app.conf.result_backend = url
-    app._local.__dict__.pop("backend", None)
-    app._backend_cache = None
-    yield url
-    app.conf.result_backend = None
+    with celery_settings(result_backend=url):
+        app._local.__dict__.pop("backend", None)
+        app._backend_cache = None
+        yield url
     app._local.__dict__.pop("backend", None)
     app._backend_cache = None
 

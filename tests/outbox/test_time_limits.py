@@ -10,6 +10,7 @@ from celery import current_app
 from outbox.task import SOFT_TIME_LIMIT_S, OutboxTask
 from outbox.testing import wait_until_settled
 from tests.support import tasks
+from tests.support.celery_settings import celery_settings
 from tests.support.messages import row
 from tests.support.processes import relay, worker
 
@@ -29,13 +30,10 @@ def bound(**words: object) -> OutboxTask:
 
 def test_the_soft_limit_is_the_tasks_else_the_setting_else_a_default() -> None:
     assert bound().soft_time_limit == SOFT_TIME_LIMIT_S
-    current_app.conf.task_soft_time_limit = 40
-    try:
+    with celery_settings(task_soft_time_limit=40):
         assert bound().soft_time_limit == 40
         assert bound(soft_time_limit=50).soft_time_limit == 50
         assert bound(time_limit=40).soft_time_limit is None
-    finally:
-        current_app.conf.task_soft_time_limit = None
 
 
 @pytest.mark.django_db(transaction=True)
