@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -17,7 +16,7 @@ from dlq.models import DeadLetter
 from tests.dlq.corpus import TASK
 from tests.support import effects, rawpublish
 from tests.support.brokers import on_rabbitmq_in_proof
-from tests.support.processes import Process, await_, worker
+from tests.support.processes import await_, worker
 from tests.support.proxy import Proxy, proxied
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_rabbitmq_in_proof]
@@ -39,12 +38,6 @@ def database_url(proxy: Proxy) -> str:
     )
 
 
-def cpu_s(process: Process) -> float:
-    """CPU seconds that the worker's parent has used."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def send_what_ends_badly() -> set[str]:
     """More than the worker's two prefetch slots hold: what runs out of time, what fails, what it cannot read."""
     tasks = [*(f"tests.support.tasks.{name}_without_database" for name in ("hangs", "wrong")), "no.such.task"]
@@ -59,13 +52,13 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neith
         getattr(proxy, away)()
         ids = send_what_ends_badly()
         await_(lambda: "wait to be recorded" in process.output(), "endings wait")
-        cpu_before, asked_before, since = cpu_s(process), proxy.attempts, time.monotonic()
+        cpu_before, asked_before, since = process.cpu_s(), proxy.attempts, time.monotonic()
         # The event loop answers while the endings wait, again and again.
         for _ in range(3):
             await_(lambda: app.control.ping(timeout=2), "the worker answers", 15)
         await_(lambda: time.monotonic() - since > 4, "the outage has lasted a while")
         lasted_s = time.monotonic() - since
-        assert cpu_s(process) - cpu_before < 0.25 * lasted_s, "it spins"
+        assert process.cpu_s() - cpu_before < 0.25 * lasted_s, "it spins"
         # The outbox's heartbeat asks once a second, too.
         assert proxy.attempts - asked_before < 3 * lasted_s, "it asks a dead database without end"
         assert DeadLetter.objects.count() == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,18 +19,12 @@ from outbox.relay import queries
 from outbox.testing import run_here, wait_until_settled
 from tests.outbox.test_redis import relaying
 from tests.support import effects, tasks
-from tests.support.processes import Process, await_, relay, worker
+from tests.support.processes import await_, relay, worker
 from tests.support.servers import kill_postgres, start_postgres
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
 QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
-
-
-def cpu_s(process: Process) -> float:
-    """Processor time that the process itself has used."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_database_restarted_under_load_loses_and_doubles_nothing_and_kills_no_message() -> None:
@@ -81,9 +74,9 @@ def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes
         outbox.enqueue_many([tasks.slow.s("a", 2), tasks.note_once.s("b"), tasks.note_once.s("c")])
         await_(lambda: effects.count("a-begun") == 1, "the first is running")
         kill_postgres()
-        began, began_cpu_s = time.monotonic(), cpu_s(process)
+        began, began_cpu_s = time.monotonic(), process.cpu_s()
         await_(lambda: time.monotonic() - began > 5, "five seconds of outage")
-        spent_s = cpu_s(process) - began_cpu_s
+        spent_s = process.cpu_s() - began_cpu_s
         start_postgres()
         wait_until_settled(60)
         assert process.alive()

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 from django.conf import settings
 from django.db import connection
 
+from lab.bench.cpu import of_process_s
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: A worker process imports Django and every task; on two busy cores this takes seconds.
 START_TIMEOUT_S = 60.0
@@ -41,6 +43,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self.popen.pid
+
+    def cpu_s(self) -> float:
+        """Seconds that the process itself has computed so far, its children not counted."""
+        return of_process_s(self.pid)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
