@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 #: Slots of one schedule that are made up for at once. A long outage must not flood the queue; what is older
 #: is passed over, with a line in the log.
 MAX_CATCH_UP = 10
-#: Longest sleep between two looks at the schedules.
-MAX_SLEEP_S = 1.0
+#: The wait after a slot that could not be enqueued: the database is away, the entry is wrong, another beat has the cursor.
+RETRY_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _MINUTE = timedelta(minutes=1)
@@ -32,9 +32,16 @@ _HORIZON = timedelta(days=41 * 366)
 
 
 class Scheduler(CelerySchedulerBase):
-    """For `celery beat`: enqueues a message, unique on (schedule, slot), for every slot that has come."""
+    """For `celery beat`: enqueues a message, unique on (schedule, slot), for every slot that has come.
+
+    Sleeps until the next slot, and for `max_interval` seconds at the most (Celery's `--max-interval`; default: 10): so long
+    it takes until a cursor that another beat has moved is seen.
+    """
+
+    max_interval: int = 10
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._wait_s = 0.0
         #: Entry -> what was last logged about it, so that an entry that stays wrong is one line and not one a second.
         self._refused: dict[str, str] = {}
         super().__init__(*args, **kwargs)
@@ -51,7 +58,8 @@ class Scheduler(CelerySchedulerBase):
                 raise
             log.warning("Database away (%s)", first_line(error))
             connection.close()
-        return MAX_SLEEP_S
+            return RETRY_S
+        return self._wait_s
 
     def run_once(self, at: datetime | None = None) -> int:
         """Enqueue every slot up to now (or `at`); returns how many.
@@ -59,10 +67,14 @@ class Scheduler(CelerySchedulerBase):
         An entry that cannot be enqueued is logged and left where it is; the others go on. Once it is mended, its
         slots are made up for.
         """
-        count = 0
+        count, self._wait_s = 0, float(self.max_interval)
+        cursors = self._cursors(at)
         for name, entry in self.schedule.items():
             try:
-                count += self._advance(name, entry, at)
+                spec, wait_s = cursors.get(name, ("", 0.0))
+                if wait_s <= 0 or spec != repr(entry.schedule):
+                    enqueued, wait_s = self._advance(name, entry, at)
+                    count += enqueued
                 self._refused.pop(name, None)
             except Exception as error:
                 if may_pass(error):
@@ -71,9 +83,22 @@ class Scheduler(CelerySchedulerBase):
                 if self._refused.get(name) != text:
                     self._refused[name] = text
                     log.error("%s: nothing is enqueued for this schedule: %s", name, text)
+                wait_s = RETRY_S
+            self._wait_s = min(self._wait_s, wait_s)
         return count
 
-    def _advance(self, name: str, entry: Any, at: datetime | None) -> int:
+    def _cursors(self, at: datetime | None) -> dict[str, tuple[str, float]]:
+        """Of each schedule that has a cursor its definition and the seconds until its next slot, by the database's clock."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT name, spec, extract(epoch FROM next_at - coalesce(%s, clock_timestamp()))::float8"
+                " FROM outbox_schedule",
+                [at],
+            )
+            return {name: (spec, wait_s) for name, spec, wait_s in cursor.fetchall()}
+
+    def _advance(self, name: str, entry: Any, at: datetime | None) -> tuple[int, float]:
+        """Enqueue what is due of one schedule; returns how many, and the seconds until its next slot."""
         spec = repr(entry.schedule)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
@@ -88,7 +113,7 @@ class Scheduler(CelerySchedulerBase):
             )
             row = cursor.fetchone()
             if row is None:
-                return 0
+                return 0, RETRY_S
             slot, known_spec = row
             if known_spec != spec:
                 # Never later than the slot that was promised: while two beats of different versions run side by side,
@@ -108,7 +133,7 @@ class Scheduler(CelerySchedulerBase):
                 )
         if passed_over:
             log.warning("%s: slots older than the last %d were passed over", name, MAX_CATCH_UP)
-        return len(due)
+        return len(due), (slot - now).total_seconds()
 
 
 def _due(when: BaseSchedule, since: datetime, now: datetime) -> tuple[list[datetime], datetime, bool]:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from celery import current_app
 from celery.schedules import BaseSchedule, crontab, schedule
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
@@ -20,6 +22,7 @@ from outbox.models import OutboxMessage, Schedule
 from outbox.scheduler import MAX_CATCH_UP, Scheduler, next_slot
 from outbox.testing import staged
 from tests.support import effects
+from tests.support.database import another_session
 from tests.support.processes import await_, relay, started, worker
 
 START = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
@@ -154,6 +157,54 @@ def test_an_entrys_countdown_delays_its_message() -> None:
     assert scheduler.run_once(START + timedelta(seconds=40)) == 1
     (message,) = staged()
     assert (message.status, message.queue) == ("scheduled", "low")
+
+
+@pytest.mark.django_db
+def test_beat_asks_once_and_then_sleeps_until_the_next_slot() -> None:
+    scheduler = beat(schedule(5.0), hourly={"task": NOTE, "args": ["hour"], "schedule": 3600.0})
+    scheduler.tick()
+    with CaptureQueriesContext(connection) as look:
+        assert 0 < scheduler.tick() <= 5
+    assert len(look) == 1
+    due = Schedule.objects.get(name="note").next_at
+    assert scheduler.run_once(due - timedelta(milliseconds=1)) == 0
+    assert scheduler._wait_s == pytest.approx(0.001)
+    assert scheduler.run_once(due) == 1
+    assert scheduler._wait_s == 5
+
+
+@pytest.mark.django_db
+def test_a_cursor_that_another_beat_has_moved_is_seen_after_the_longest_sleep() -> None:
+    old, new = beat(schedule(3600.0)), beat(schedule(10.0))
+    old.run_once(START)
+    assert old._wait_s == Scheduler.max_interval == 10
+    new.run_once(START + timedelta(seconds=1))
+    # The new one is killed. What it has promised is done by the old one.
+    assert old.run_once(START + timedelta(seconds=old._wait_s)) == 1
+    assert slots() == ["2026-03-01T12:00:40+00:00"]
+    assert Scheduler(app=current_app._get_current_object(), lazy=True, max_interval=3).max_interval == 3
+
+
+@pytest.mark.django_db
+def test_an_entry_that_cannot_be_enqueued_is_tried_again_soon() -> None:
+    scheduler = beat(schedule(3600.0), wrong={"task": "no.such.task", "schedule": 60.0})
+    scheduler.run_once(START)
+    scheduler.run_once(START + timedelta(minutes=1))
+    assert scheduler._wait_s == outbox.scheduler.RETRY_S
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clean")
+def test_a_slot_whose_cursor_another_beat_holds_is_looked_at_again_soon() -> None:
+    """The other one may be killed before it commits."""
+    scheduler = beat()
+    scheduler.run_once(START)
+    with another_session() as other:
+        other.cursor().execute("SELECT 1 FROM outbox_schedule FOR UPDATE")
+        assert scheduler.run_once(START + timedelta(seconds=40)) == 0
+        assert scheduler._wait_s == outbox.scheduler.RETRY_S
+        other.rollback()
+    assert scheduler.run_once(START + timedelta(seconds=41)) == 1
 
 
 def test_beat_knows_no_schedule_but_those_that_were_set() -> None:
