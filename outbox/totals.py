@@ -8,7 +8,6 @@ is what settlements wait for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.db import connection, transaction
 
@@ -17,6 +16,9 @@ from outbox.status import Status
 
 #: Upper bounds, in seconds, of the time from enqueueing to completion: an answer, a retry, a back-off, a day.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
+
+
+_SINCE = "SELECT coalesce(max(counted_until), '-infinity')::text FROM outbox_tally"
 
 
 def _ended(until: str) -> str:
@@ -36,15 +38,17 @@ def _ended(until: str) -> str:
 def count_once() -> None:
     """Count what has ended, up to where nobody can add to it any more. One at a time; a second one does nothing."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.totals'))")
-        if not cursor.fetchone()[0]:
+        cursor.execute(
+            f"SELECT pg_try_advisory_xact_lock(hashtext('outbox.totals')), clock_timestamp(), ({_SINCE})"
+        )
+        locked, now, since = cursor.fetchone()
+        if not locked:
             return
         # (Of transactions of another role the start is hidden, unless ours has pg_read_all_stats: use one role.)
         # A row may say that it ended before this moment and not be committed yet; then its transaction is open, and
         # began before it said so. What ended before the oldest open transaction began is therefore all there is.
-        # The clock is read before they are looked at: one that begins after the look must not end before `until`.
-        cursor.execute("SELECT clock_timestamp()")
-        (now,) = cursor.fetchone()
+        # The clock was read before they are looked at: one that begins after the look must not end before `until`. And they
+        # are looked at before the statement that counts begins: what that one does not see must not end before `until`, either.
         cursor.execute(
             "SELECT least(%s, min(xact_start)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
@@ -58,7 +62,7 @@ def count_once() -> None:
             ON CONFLICT (queue, status, bounds_kept) DO UPDATE SET count = outbox_tally.count + excluded.count,
                 latency_s = outbox_tally.latency_s + excluded.latency_s, counted_until = excluded.counted_until
             """,
-            {"buckets": list(BUCKETS), "since": _since(cursor), "until": until},
+            {"buckets": list(BUCKETS), "since": since, "until": until},
         )
 
 
@@ -84,13 +88,15 @@ def totals() -> dict[str, Total]:
     with connection.cursor() as cursor:
         # But for the hint to the planner one statement, so that what ends or is counted just now is in one of the
         # parts, and not in none or two.
+        cursor.execute(_SINCE)
+        (since,) = cursor.fetchone()
         cursor.execute(
             "SELECT queue, status, bounds_kept, sum(count), sum(latency_s) FROM ("
             " SELECT queue, status, bounds_kept, count, latency_s FROM outbox_tally"
             f" UNION ALL SELECT queue, status, bounds_kept, count, latency_s FROM ({_ended('true')}) e"
             f" UNION ALL {unended}"
             ") counted GROUP BY 1, 2, 3",
-            {"buckets": list(BUCKETS), "since": _since(cursor)},
+            {"buckets": list(BUCKETS), "since": since},
         )
         for queue, status, bounds_kept, count, latency_s in cursor.fetchall():
             total = found.setdefault(queue, Total())
@@ -101,8 +107,3 @@ def totals() -> dict[str, Total]:
                 for bound in BUCKETS[len(BUCKETS) - bounds_kept :]:
                     total.buckets[bound] += int(count)
     return found
-
-
-def _since(cursor: Any) -> str:
-    cursor.execute("SELECT coalesce(max(counted_until), '-infinity')::text FROM outbox_tally")
-    return str(cursor.fetchone()[0])

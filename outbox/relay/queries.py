@@ -132,17 +132,30 @@ def refuse(message: Outgoing, reason: str, *, max_refusals: int) -> None:
     )
 
 
-def unstarted_queues(margin_s: float) -> list[str]:
-    """Queues with a message that was published more than the margin ago and that no run has begun."""
+@dataclass(frozen=True)
+class AtRisk:
+    """What may have been lost. `running`: some run has begun and not ended. `queues` have a message that was published more
+    than the margin ago and that no run has begun.
+    """
+
+    running: bool
+    queues: list[str]
+
+
+def at_risk(margin_s: float) -> AtRisk:
+    """Whether there is anything to rescue; all that the rescuer costs in an idle system."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT DISTINCT queue FROM outbox_outboxmessage WHERE status = {PUBLISHED} AND started_at IS NULL
-              AND published_at < (SELECT clock_timestamp()) - %s * interval '1 second'
+            SELECT (SELECT true FROM outbox_outboxmessage WHERE status = {PUBLISHED} AND started_at IS NOT NULL
+                    ORDER BY lease_until LIMIT 1) IS NOT NULL,
+                   ARRAY(SELECT DISTINCT queue FROM outbox_outboxmessage
+                         WHERE status = {PUBLISHED} AND started_at IS NULL
+                           AND published_at < (SELECT clock_timestamp()) - %s * interval '1 second')
             """,
             [margin_s],
         )
-        return [queue for (queue,) in cursor.fetchall()]
+        return AtRisk(*cursor.fetchone())
 
 
 def requeue_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:

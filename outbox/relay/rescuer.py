@@ -17,6 +17,10 @@ from outbox.relay.queue_faults import Faults
 
 log = logging.getLogger(__name__)
 
+#: How often the rows of processes that are gone are removed, and what has ended is counted. Neither is waited for: a reader
+#: of the totals adds what has ended since the last count.
+TIDY_EVERY_S = 10.0
+
 
 class Rescuer:
     """Runs inside every relay; several at once do no harm, since every requeue is one guarded statement."""
@@ -25,6 +29,7 @@ class Rescuer:
         self._publisher = publisher
         self._faults = faults
         self._seeing_since = self._passed_at = time.monotonic()
+        self._tidy_at = 0.0
 
     def blinded(self) -> None:
         """The database was down: heartbeats could not be written, so their absence proves nothing for a while."""
@@ -36,11 +41,14 @@ class Rescuer:
         if time.monotonic() - self._passed_at > timeout_s / 2:
             # This process stood still, or the database did, which may have kept the workers from writing, too.
             self.blinded()
-        requeued = queries.requeue_abandoned(
-            worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
-        )
+        at_risk = queries.at_risk(margin_s)
+        requeued = 0
+        if at_risk.running:
+            requeued = queries.requeue_abandoned(
+                worker_timeout_s=timeout_s, judge_workers=time.monotonic() - self._seeing_since > timeout_s
+            )
         queues, known = [], conf.queues()
-        for queue in queries.unstarted_queues(margin_s):
+        for queue in at_risk.queues:
             if queue in known:
                 # What an unusable queue holds cannot be known: no evidence of loss, until it answers again.
                 if not self._faults.waits(queue):
@@ -57,8 +65,10 @@ class Rescuer:
             for queue, depth in depths.items():
                 requeued += queries.requeue_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)
         self._faults.adopt()
-        queries.forget_processes(worker_timeout_s=timeout_s)
-        totals.count_once()
+        if time.monotonic() >= self._tidy_at:
+            queries.forget_processes(worker_timeout_s=timeout_s)
+            totals.count_once()
+            self._tidy_at = time.monotonic() + TIDY_EVERY_S
         self._passed_at = time.monotonic()
         if requeued:
             log.warning("Requeued %d messages: the broker lost them, or their worker died", requeued)

@@ -86,7 +86,7 @@ def _read(node: dict[str, Any]) -> int:
         # For each group: the key of the next one, its head, and the head's update.
         pytest.param(groups.promote_heads, 4 * GROUPS, id="promote heads"),
         pytest.param(lambda: groups.promote_next("group-1"), 4, id="promote the next"),
-        pytest.param(lambda: queries.unstarted_queues(15), 250, id="where something waits"),
+        pytest.param(lambda: queries.at_risk(15), 250, id="what may be lost"),
         pytest.param(
             lambda: queries.requeue_unstarted("low", seen_empty=True, margin_s=15),
             150,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from celery import current_app
 from django.conf import LazySettings
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import outbox
@@ -130,7 +134,7 @@ def test_no_pass_reads_the_whole_table() -> None:
         queries.work(["default"])
         assert queries.promote_due(500) == 0
         assert prune_once(older_than_s=60) == 0
-        queries.unstarted_queues(5)
+        queries.at_risk(5)
         queries.requeue_unstarted("default", seen_empty=True, margin_s=5)
         cursor.execute(
             "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox_outboxmessage'"
@@ -189,6 +193,50 @@ def test_a_relay_that_stood_still_calls_no_worker_dead(
         requeued = rescuing.run_once()
     assert requeued == 1
     assert row(message_id).status == "pending"
+
+
+def test_rescue_of_an_idle_system_is_one_statement_and_processes_that_are_gone_are_forgotten_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr(rescuer.time, "monotonic", lambda: clock[0])
+    rescuing = rescuer.Rescuer(Broker(), Faults())
+    rescuing.run_once()
+    RelayProcess.objects.create(incarnation=uuid.uuid4(), seen_at=timezone.now() - timedelta(minutes=2))
+    with CaptureQueriesContext(connection) as passes:
+        for _ in range(9):
+            clock[0] += 1
+            assert rescuing.run_once() == 0
+    assert len(passes) == 9
+    assert RelayProcess.objects.exists()
+    clock[0] += 1
+    rescuing.run_once()
+    assert not RelayProcess.objects.exists()
+
+
+def test_an_idle_relay_costs_the_database_two_statements_a_second() -> None:
+    relaying, stop, statements = (
+        Relay(current_app._get_current_object(), publisher=Broker()),
+        threading.Event(),
+        [],
+    )
+
+    def run() -> None:
+        def count(execute: Any, sql: str, *rest: Any) -> Any:
+            statements.append(sql)
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(count):
+            relaying.run(stop)
+
+    with elsewhere(run):
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        time.sleep(0.1)
+        before = len(statements)
+        time.sleep(3)
+        idle = statements[before:]
+        stop.set()
+    assert len(idle) <= 2 * 4, idle
 
 
 def test_a_child_whose_id_is_taken_is_refused_before_its_parent_has_done_its_work() -> None:
