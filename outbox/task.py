@@ -19,7 +19,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, transaction
 
-from outbox import conf, context, delivery
+from outbox import conf, context, delivery, options
 from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
 from outbox.deadline import within_hard_limit
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
@@ -310,6 +310,10 @@ class OutboxTask(DjangoTask):
             raise outcome
         run.retry = outcome
         return outcome
+
+    def on_replace(self, sig: Any) -> Any:
+        """What `replace` ends in. Refused: a message's row has one task from its beginning to its end."""
+        raise EnqueueError(f"{self.name}: the outbox cannot keep `replace`: {options.REFUSED['chain']}")
 
     def _seconds_until(self, moment: datetime) -> float:
         return seconds_until(moment, self.app.timezone)

@@ -18,7 +18,7 @@ import outbox
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
-from tests.support import effects, tasks
+from tests.support import effects, idioms, tasks
 from tests.support.messages import row
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +37,14 @@ def test_a_permanent_error_is_dead_at_once_whatever_autoretry_for_says() -> None
     message_id = outbox.enqueue(tasks.permanently_wrong.s("a"))
     assert drain() == 1
     assert row(message_id).status == "dead"
+
+
+def test_a_task_that_replaces_itself_is_refused_by_name() -> None:
+    outbox.enqueue(idioms.replaces_itself.s("a"))
+    drain()
+    message = OutboxMessage.objects.get()
+    assert message.status == "dead"
+    assert "the outbox cannot keep `replace`: enqueue the next step" in str(message.errors[-1])
 
 
 def test_a_deferral_spends_no_attempt() -> None:

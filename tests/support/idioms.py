@@ -102,6 +102,11 @@ def fails_at_first(name: str) -> str:
     return name
 
 
+@shared_task(bind=True)
+def replaces_itself(self: Any, name: str) -> None:
+    raise self.replace(takes.si(name))
+
+
 class ClassBased(Task):
     name = "tests.support.idioms.class_based"
 

@@ -4,8 +4,8 @@ import os
 import signal
 import time
 
-from celery import Task, shared_task
-from celery.exceptions import Ignore, Reject
+from celery import Task, current_app, shared_task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from shop.models import Effect
 
 
@@ -92,6 +92,34 @@ class Audited(Task):
 @shared_task(base=Audited)
 def audited(name):
     did(name)
+
+
+class AsClass(Task):
+    name = "shop.tasks.as_class"
+
+    def run(self, name):
+        did(name)
+
+
+as_class = current_app.register_task(AsClass())
+
+
+@shared_task(bind=True)
+def notes_tenant(self, name):
+    did(f"{name}:{self.request.tenant}")
+
+
+@shared_task
+def over_the_soft_limit(name):
+    try:
+        time.sleep(3600)
+    except SoftTimeLimitExceeded:
+        did(f"{name}:SoftTimeLimitExceeded")
+
+
+@shared_task(bind=True)
+def retries_elsewhere(self, name):
+    raise self.retry(queue="urgent")
 
 
 @shared_task(bind=True)
