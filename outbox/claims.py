@@ -15,7 +15,7 @@ from typing import Any
 from outbox import payload
 from outbox.broker.envelope import RETRIES_HEADER
 from outbox.prepared import Prepared, one
-from outbox.sql import LIVE, PUBLISHED
+from outbox.sql import LIVE, PUBLISHED, TABLE_BYTES
 from outbox.status import Status
 
 #: Why a copy is not run: it was overtaken (done, cancelled, or of an older generation), another run holds the row, the
@@ -39,14 +39,14 @@ _CLAIM = Prepared(
           AND (lease_token IS NULL OR lease_until < clock_timestamp())
         FOR UPDATE SKIP LOCKED
     )
-    RETURNING {_CLAIMED}
+    RETURNING {_CLAIMED}, {TABLE_BYTES}
     """,
     id="uuid", generation="int", task="text", token="uuid", worker="text", lease="float8", max="int",
 )  # fmt: skip
 _LOCK = Prepared(
     f"""
     SELECT {_CLAIMED},
-           set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
+           set_config('idle_in_transaction_session_timeout', %(frozen)s, true), {TABLE_BYTES}
     FROM outbox_outboxmessage
     WHERE {LIVE} AND {_NAMED} AND deliveries < %(max)s AND lease_token IS NULL FOR UPDATE SKIP LOCKED
     """,

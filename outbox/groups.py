@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from django.db import IntegrityError, connection, transaction
 
-from outbox.prepared import one
+from outbox.prepared import Prepared
 from outbox.rows import WAKE
-from outbox.sql import ACTIVE, BLOCKED, DEAD, DUE
+from outbox.sql import ACTIVE, BLOCKED, DEAD, DUE, TABLE_BYTES
 
 
 def _next_head(key: str) -> str:
@@ -41,12 +41,16 @@ def _promote(heads: str) -> str:
     """
 
 
-_PROMOTE_NEXT = f"""
+_PROMOTE_NEXT = Prepared(
+    f"""
     WITH next AS ({_promote(_next_head("%(key)s"))} RETURNING id), woken AS ({WAKE})
-    SELECT id, (SELECT count(*) FROM woken) FROM next
-"""
+    SELECT CASE WHEN id IS NOT NULL THEN (SELECT count(*) FROM woken) END, {TABLE_BYTES}
+    FROM (SELECT) one_row LEFT JOIN next ON true
+    """,
+    key="text",
+)
 # Walks the groups by an index skip scan: the cost is that of the groups that wait, not of their messages.
-_PROMOTE_HEADS = f"""
+_PROMOTE_HEADS = Prepared(f"""
     WITH RECURSIVE groups AS (
         SELECT min(ordering_key) AS key FROM outbox_outboxmessage WHERE status = {BLOCKED}
         UNION ALL
@@ -56,7 +60,8 @@ _PROMOTE_HEADS = f"""
         SELECT head.id FROM groups CROSS JOIN LATERAL ({_next_head("key")}) head WHERE key IS NOT NULL
     )
     {_promote("SELECT id FROM heads")}
-"""
+    RETURNING id, {TABLE_BYTES}
+""")
 
 
 def promote_next(ordering_key: str) -> None:
@@ -64,7 +69,7 @@ def promote_next(ordering_key: str) -> None:
 
     Under concurrency the partial unique index decides; the relay's own pass heals what this one could not see.
     """
-    one(_PROMOTE_NEXT, key=ordering_key)
+    _PROMOTE_NEXT.one(key=ordering_key)
 
 
 def promote_heads() -> int:
@@ -75,8 +80,7 @@ def promote_heads() -> int:
             cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.promote_heads'))")
             if not cursor.fetchone()[0]:
                 return 0
-            cursor.execute(_PROMOTE_HEADS)
-            return cursor.rowcount
+            return len(_PROMOTE_HEADS.all())
     except IntegrityError:
         # A cancellation has made another message the head meanwhile; the next pass sees it.
         return 0

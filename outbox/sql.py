@@ -30,6 +30,8 @@ CLAIMABLE = _any_of((Status.PENDING, Status.PUBLISHED))
 LIVE = f"message_id = %(id)s AND generation = %(generation)s AND status IN {CLAIMABLE}"
 #: The state of a message that waits for nothing but its time.
 DUE = f"CASE WHEN deliver_at > clock_timestamp() THEN {SCHEDULED} ELSE {PENDING} END"
+#: The size of the table, looked up once a statement: the last column of what `outbox.prepared.Prepared` executes.
+TABLE_BYTES = "(SELECT pg_relation_size('outbox_outboxmessage'))"
 #: The open messages, one condition for each partial index. Asked for in one condition the planner would use none of
 #: them, and read every row that is done.
 OPEN_BY_INDEX = {

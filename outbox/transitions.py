@@ -31,6 +31,7 @@ from outbox.sql import (
     PENDING,
     PUBLISHED,
     SCHEDULED,
+    TABLE_BYTES,
     with_error,
 )
 
@@ -53,7 +54,7 @@ _DONE = Prepared(
         published_at = coalesce(published_at, clock_timestamp()),
         started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
     WHERE {LIVE} AND {_HELD}
-    RETURNING id
+    RETURNING id, {TABLE_BYTES}
     """,
     id="uuid", generation="int", token="uuid",
 )  # fmt: skip

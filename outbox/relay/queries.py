@@ -11,6 +11,7 @@ partial index alone has. That is why a queue is a range and not an equation, aft
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from django.db import connection
 
 from outbox import transitions
 from outbox.broker.envelope import Outgoing
-from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED
+from outbox.prepared import Prepared
+from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED, TABLE_BYTES
 
 #: For this long the row of a worker that is gone without a word is kept: how monitoring knows that one is missing.
 REMEMBERED_S = 600.0
@@ -35,20 +37,29 @@ class Work:
     queues: list[str]
 
 
+@functools.cache
+def _work(queues: int) -> Prepared:
+    names = [f"queue_{number}" for number in range(queues)]
+    # Not an array: how many queues are in one the planner does not know, and would plan this each time.
+    rows = f"VALUES {', '.join(f'(%({name})s)' for name in names)}" if names else "SELECT '' WHERE false"
+    return Prepared(
+        f"""
+        SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = {SCHEDULED})
+                        <= clock_timestamp(), false),
+               (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) IS NOT NULL,
+               ARRAY(SELECT q FROM ({rows}) AS queues (q) WHERE (
+                   SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= q AND queue <= q
+                   ORDER BY queue, id LIMIT 1) IS NOT NULL),
+               {TABLE_BYTES}
+        """,
+        **dict.fromkeys(names, "text"),
+    )
+
+
 def work(queues: Sequence[str]) -> Work:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = {SCHEDULED})
-                            <= clock_timestamp(), false),
-                   (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) IS NOT NULL,
-                   ARRAY(SELECT q FROM unnest(%s::text[]) q WHERE (
-                       SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= q AND queue <= q
-                       ORDER BY queue, id LIMIT 1) IS NOT NULL)
-            """,
-            [list(queues)],
-        )
-        return Work(*cursor.fetchone())
+    row = _work(len(queues)).one(**{f"queue_{number}": queue for number, queue in enumerate(queues)})
+    assert row is not None
+    return Work(*row)
 
 
 def promote_due(limit: int) -> int:
@@ -63,29 +74,30 @@ def promote_due(limit: int) -> int:
     )
 
 
+_MARK = Prepared(
+    f"""
+    UPDATE outbox_outboxmessage
+    SET status = {PUBLISHED}, published_at = clock_timestamp(), publish_count = publish_count + 1,
+        started_at = NULL
+    WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = {PENDING} AND id = ANY(ARRAY(
+        SELECT id FROM outbox_outboxmessage
+        WHERE status = {PENDING} AND queue >= %(queue)s AND queue <= %(queue)s
+        ORDER BY queue, id LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+    RETURNING id, message_id::text, generation, publish_count,
+              extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
+              correlation_id, queue, {TABLE_BYTES}
+    """,
+    queue="text", most="int",
+)  # fmt: skip
+
+
 def mark(queue: str, limit: int) -> list[Outgoing]:
     """Claim up to `limit` pending messages of a queue for one publisher, oldest first, past what others hold.
 
     The mark does not wait for the disk. A server that crashes may forget it, and then the message is published again;
     but never once a worker has committed anything about it, for what commits later is flushed with all before it.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE outbox_outboxmessage
-            SET status = {PUBLISHED}, published_at = clock_timestamp(), publish_count = publish_count + 1,
-                started_at = NULL
-            WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = {PENDING} AND id = ANY(ARRAY(
-                SELECT id FROM outbox_outboxmessage
-                WHERE status = {PENDING} AND queue >= %(queue)s AND queue <= %(queue)s
-                ORDER BY queue, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-            RETURNING id, message_id::text, generation, publish_count,
-                      extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
-                      correlation_id, queue
-            """,
-            {"queue": queue, "limit": limit},
-        )
-        batch = [Outgoing(*row) for row in cursor.fetchall()]
+    batch = [Outgoing(*row) for row in _MARK.all(queue=queue, most=limit)]
     batch.sort(key=lambda message: message.id)
     return batch
 
@@ -142,20 +154,24 @@ class AtRisk:
     queues: list[str]
 
 
+_AT_RISK = Prepared(
+    f"""
+    SELECT (SELECT true FROM outbox_outboxmessage WHERE status = {PUBLISHED} AND started_at IS NOT NULL
+            ORDER BY lease_until LIMIT 1) IS NOT NULL,
+           ARRAY(SELECT DISTINCT queue FROM outbox_outboxmessage
+                 WHERE status = {PUBLISHED} AND started_at IS NULL
+                   AND published_at < (SELECT clock_timestamp()) - %(margin)s * interval '1 second'),
+           {TABLE_BYTES}
+    """,
+    margin="float8",
+)
+
+
 def at_risk(margin_s: float) -> AtRisk:
     """Whether there is anything to rescue; all that the rescuer costs in an idle system."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT (SELECT true FROM outbox_outboxmessage WHERE status = {PUBLISHED} AND started_at IS NOT NULL
-                    ORDER BY lease_until LIMIT 1) IS NOT NULL,
-                   ARRAY(SELECT DISTINCT queue FROM outbox_outboxmessage
-                         WHERE status = {PUBLISHED} AND started_at IS NULL
-                           AND published_at < (SELECT clock_timestamp()) - %s * interval '1 second')
-            """,
-            [margin_s],
-        )
-        return AtRisk(*cursor.fetchone())
+    row = _AT_RISK.one(margin=margin_s)
+    assert row is not None
+    return AtRisk(*row)
 
 
 def requeue_unstarted(queue: str, *, seen_empty: bool, margin_s: float) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from pytest_mock import MockerFixture
 
-from outbox import groups, retention, stats, totals
+import outbox
+from outbox import claims, groups, retention, stats, totals, transitions
 from outbox.relay import queries
+from tests.support import tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +38,9 @@ FROM (VALUES ('done', 30000, false), ('pending', 8000, false), ('blocked', 2000,
 """
 
 
+_NAME = re.compile(r"PREPARE (\w+)")
+
+
 @pytest.fixture
 def table() -> None:
     with connection.cursor() as cursor:
@@ -43,24 +50,42 @@ def table() -> None:
 
 
 def rows_read(step: Callable[[], Any]) -> int:
-    """How many rows of the outbox the statements of `step` read, those they threw away included."""
+    """How many rows of the outbox the statements of `step` read, those they threw away included.
+
+    Of a prepared statement with the worse of its two plans: for these parameters, and for any.
+    """
     read = 0
 
     def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         nonlocal read
-        if "outbox_outboxmessage" in sql:
-            with transaction.atomic(), connection.connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", params)
-                answer = cursor.fetchone()[0]
-                read += sum(
-                    map(_read, _nodes((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]))
-                )
-                transaction.set_rollback(True)
+        prepare, is_prepared, executed = sql.rpartition("EXECUTE ")
+        if is_prepared:
+            read += max(
+                _rows(prepare, f"EXECUTE {executed}", params, mode=mode) for mode in ("custom", "generic")
+            )
+        elif "outbox_outboxmessage" in sql:
+            read += _rows("", sql, params)
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(explain):
         step()
     return read
+
+
+def _rows(prepare: str, sql: str, params: Any, *, mode: str = "custom") -> int:
+    with transaction.atomic(), connection.connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL plan_cache_mode = force_{mode}_plan")
+        if prepare:
+            cursor.execute(prepare)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", params)
+        answer = cursor.fetchone()[0]
+        plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+        transaction.set_rollback(True)
+    if prepare:
+        # A name of its own outlives the transaction that made it.
+        with connection.connection.cursor() as cursor:
+            cursor.execute(f"DEALLOCATE {_NAME.findall(prepare)[0]}")
+    return sum(map(_read, _nodes(plan)))
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -105,3 +130,55 @@ def test_a_statement_reads_no_more_than_the_rows_it_is_about(
     table: None, step: Callable[[], Any], most: int
 ) -> None:
     assert rows_read(step) <= most
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(lambda: queries.work(QUEUES), id="is there work"),
+        pytest.param(lambda: queries.at_risk(15), id="what may be lost"),
+        pytest.param(lambda: groups.promote_next("group-1"), id="promote the next"),
+        pytest.param(lambda: run("claim"), id="claim and settle"),
+        pytest.param(lambda: run("lock"), id="lock and settle"),
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("clean")
+def test_a_plan_made_for_an_empty_table_is_given_up_while_it_fills(
+    step: Callable[[], Any], mocker: MockerFixture
+) -> None:
+    """Nothing analyzes the table meanwhile, and the time of the plan does not run out."""
+    mocker.patch("outbox.prepared.time.monotonic", return_value=1000.0)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE outbox_outboxmessage SET (autovacuum_enabled = off)")
+        try:
+            cursor.execute("VACUUM outbox_outboxmessage")
+            for _ in range(8):  # The sixth execution makes the plan that is kept.
+                step()
+            cursor.execute(FILL, {"queues": QUEUES, "groups": GROUPS})
+            step()
+            with transaction.atomic():
+                before = scans()
+                step()
+                assert scans() == before
+        finally:
+            cursor.execute("ALTER TABLE outbox_outboxmessage RESET (autovacuum_enabled)")
+
+
+def scans() -> int:
+    """How often this transaction, and what came shortly before it, have read the whole table."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'outbox_outboxmessage'")
+        return int(cursor.fetchone()[0])
+
+
+def run(how: str) -> None:
+    """A worker's statements about one message."""
+    message_id = outbox.enqueue(tasks.note.s("a"), queue="low")
+    with transaction.atomic():
+        if how == "claim":
+            claimed = claims.claim(message_id, 1, lease_s=60, worker="w", max_deliveries=5)
+        else:
+            claimed = claims.lock(message_id, 1, frozen_s=60, max_deliveries=5)
+        assert isinstance(claimed, claims.Claimed)
+        assert transitions.settle(claimed)

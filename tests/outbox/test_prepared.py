@@ -1,4 +1,4 @@
-"""A prepared statement: planned once a session and second, and never in the way of the next execution."""
+"""A prepared statement: planned for the table as it is, and never in the way of the next execution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def a_session_of_its_own() -> Iterator[None]:
 
 @pytest.fixture
 def half() -> Prepared:
-    return Prepared("SELECT 100 / %(by)s, %(text)s || '%%'", by="int", text="text")
+    return Prepared("SELECT 100 / %(by)s, %(text)s || '%%', 0", by="int", text="text")
 
 
 def plans() -> list[tuple[str, int]]:
@@ -74,8 +74,24 @@ def test_a_plan_is_given_up_for_another_after_its_time(half: Prepared, clock: An
     assert (after != before, times) == (True, 1)
 
 
+def test_a_plan_is_given_up_for_another_when_the_table_has_doubled(clock: Any) -> None:
+    sized = Prepared("SELECT 1, %(bytes)s", bytes="bigint")
+    kib, names = 1024, []
+    for size in (0, 128, 129, 129, 200, 256, 100, 200, 201, 201):
+        assert sized.one(bytes=size * kib) == (1,)
+        names.append(plans()[0][0])
+    first, second, third = sorted(set(names), key=names.index)
+    assert names == [first] * 3 + [second] * 6 + [third]
+
+
+def test_a_statement_without_parameters_is_prepared_too(clock: Any) -> None:
+    both = Prepared("SELECT n, 0 FROM generate_series(1, 2) n")
+    assert both.all() == both.all() == [(1,), (2,)]
+    assert [times for _, times in plans()] == [2]
+
+
 def test_two_statements_do_not_meet(half: Prepared, clock: Any) -> None:
-    other = Prepared("SELECT %(by)s", by="int")
+    other = Prepared("SELECT %(by)s, 0", by="int")
     assert [(half.one(by=by, text=""), other.one(by=by)) for by in (1, 2)] == [
         ((100, "%"), (1,)),
         ((50, "%"), (2,)),
@@ -119,7 +135,7 @@ def test_a_signal_between_the_answer_and_its_note_is_not_in_the_way(
 
 def test_nothing_is_prepared_where_sessions_are_shared(half: Prepared, pooler: PgBouncer) -> None:
     """Two clients that execute in turn: each meets the sessions of the other."""
-    other = Prepared("SELECT 200 / %(by)s, %(text)s", by="int", text="text")
+    other = Prepared("SELECT 200 / %(by)s, %(text)s, 0", by="int", text="text")
     with through(pooler):
         for by in (1, 2, 4, 5):
             assert half.one(by=by, text="a") == (100 // by, "a%")
