@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from celery import current_app, signals
+from celery.utils.imports import symbol_by_name
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 #: What Celery must be set to, and what goes wrong otherwise. `outbox.Celery` has these values as defaults.
 _PROMISED = {
     "task_acks_late": (True, "a killed worker would lose work"),
+    "task_reject_on_worker_lost": (
+        True,
+        "a message whose process was killed would be acknowledged, and not run again",
+    ),
     "task_acks_on_failure_or_timeout": (True, "a message that failed would be dropped by the broker"),
     "worker_cancel_long_running_tasks_on_connection_loss": (
         False,
@@ -129,6 +134,30 @@ def check_acknowledgement(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(Tags.compatibility, deploy=True)
+def check_worker(**_: Any) -> list[CheckMessage]:
+    """The worker's classes are those that write to a row how its run ended."""
+    if check_dead_letters():
+        return []  # Their classes cannot be imported.
+    from outbox.worker.consumer import Consumer
+    from outbox.worker.request import Request
+
+    current_app.loader.import_default_modules()
+    classes = [(conf.name_of("worker_consumer"), current_app.conf.worker_consumer, Consumer)]
+    classes += [
+        (f"Request of {name}", task.Request, Request) for name, task in sorted(current_app.tasks.items())
+    ]
+    return [
+        Error(
+            f"{what} must be {needed.__module__}:{needed.__qualname__} or a class of it, not {given}: a killed process and a"
+            " hard time limit would be noticed only when the lease of the run ends",
+            id="outbox.E011",
+        )
+        for what, given, needed in classes
+        if not issubclass(symbol_by_name(given), needed)
+    ]
+
+
 def serious(*, runs_tasks: bool = False) -> list[str]:
     """What must stop a process at its start, one line each; what cannot be known now is logged as a warning.
 
@@ -137,7 +166,7 @@ def serious(*, runs_tasks: bool = False) -> list[str]:
     problems = [
         *check_settings(),
         *check_dead_letters(),
-        *(check_time_limits() if runs_tasks else ()),
+        *((*check_time_limits(), *check_worker()) if runs_tasks else ()),
         *check_connections(),
     ]
     for problem in problems:

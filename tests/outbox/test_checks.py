@@ -12,7 +12,14 @@ from django.core.checks import CheckMessage
 from pytest_django import Settings
 
 from config.celery import app
-from outbox.checks import check_acknowledgement, check_connections, check_settings, check_time_limits
+from outbox.checks import (
+    check_acknowledgement,
+    check_connections,
+    check_settings,
+    check_time_limits,
+    check_worker,
+)
+from tests.support import tasks
 from tests.support.celery_settings import celery_settings
 from tests.support.processes import ROOT, environment, worker
 
@@ -50,6 +57,33 @@ def test_on_rabbitmq_the_consumer_timeout_must_outlast_every_task(settings: Sett
 def test_acknowledging_before_the_run_is_refused(settings: Settings) -> None:
     settings.CELERY_TASK_ACKS_LATE = False
     assert texts(check_settings()) == ["CELERY_TASK_ACKS_LATE must be on: a killed worker would lose work"]
+
+
+def test_a_killed_process_must_not_acknowledge_its_message(settings: Settings) -> None:
+    settings.CELERY_TASK_REJECT_ON_WORKER_LOST = False
+    assert texts(check_settings()) == [
+        "CELERY_TASK_REJECT_ON_WORKER_LOST must be on: a message whose process was killed would be acknowledged, and not run"
+        " again"
+    ]
+
+
+def test_a_consumer_that_is_not_the_outboxs_is_refused() -> None:
+    assert check_worker() == []
+    with celery_settings(app, worker_consumer="dlq.worker.consumer:Consumer"):
+        (text,) = texts(check_worker())
+    assert text.startswith(
+        "CELERY_WORKER_CONSUMER must be outbox.worker.consumer:Consumer or a class of it, not dlq.worker.consumer:Consumer"
+    )
+
+
+def test_a_task_with_a_request_that_is_not_the_outboxs_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks.note, "Request", "celery.worker.request:Request", raising=False)
+    (text,) = texts(check_worker())
+    assert text.startswith(
+        "Request of tests.support.tasks.note must be dlq.worker.request:Request or a class of it"
+    )
 
 
 def test_a_task_that_acknowledges_before_its_run_is_refused_by_name() -> None:
