@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -24,7 +25,7 @@ from orders.models import (
     Report,
     SyncErrorLog,
 )
-from orders.selectors import import_errors, import_progress
+from orders.selectors import import_errors, import_progress, with_progress
 from orders.services import CannotCancel, cancel_order
 from orders.tasks import generate_report, process_large_file
 from payments.gateway import money
@@ -42,6 +43,9 @@ class ItemInline(ReadOnly, admin.TabularInline):
     extra = 0
     fields = ("product", "quantity", "unit_price_cents")
     readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderItem]:
+        return super().get_queryset(request).select_related("product")
 
 
 class TransitionInline(ReadOnly, admin.TabularInline):
@@ -115,6 +119,7 @@ class ProductAdmin(admin.ModelAdmin):
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
     list_display = ["name", "prefix", "customer", "is_active", "created_at"]
+    list_select_related = ["customer"]
     list_filter = ["is_active"]
     fields = ["name", "customer", "is_active"]
     raw_id_fields = ["customer"]
@@ -189,6 +194,9 @@ class ImportFileAdmin(admin.ModelAdmin):
         super().save_model(request, obj, form, change)
         if not change:
             process_large_file.delay(obj.pk)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ImportFile]:
+        return with_progress(super().get_queryset(request))
 
     @admin.display
     def progress(self, obj: ImportFile) -> SafeString:

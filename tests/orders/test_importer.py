@@ -9,7 +9,7 @@ from pytest_mock import MockerFixture
 import outbox
 from orders import importer
 from orders.models import ImportFile, ImportRow, Order
-from orders.selectors import import_progress
+from orders.selectors import import_progress, with_progress
 from orders.tasks import import_row, process_large_file
 from outbox.testing import clear, drain, staged
 
@@ -49,7 +49,12 @@ def test_all_records_become_orders(shop: None) -> None:
     drain()
     file.refresh_from_db()
     assert file.status == "staged"
-    assert import_progress(file) == {"staged": 3, "pending": 0, "imported": 3, "rejected": 0}
+    assert import_progress(with_progress(ImportFile.objects.all()).get(pk=file.pk)) == {
+        "staged": 3,
+        "pending": 0,
+        "imported": 3,
+        "rejected": 0,
+    }
     order = Order.objects.get(receipt_email="a1@example.com")
     assert (order.customer_id, order.items.count(), order.subtotal_cents) == (2, 2, 1999 + 2 * 999)
 
