@@ -198,7 +198,9 @@ class Shop(RuleBasedStateMachine):
         """Nothing is stuck: whoever is to go on with it exists."""
         waiting = Order.objects.filter(status__in=("pending", "processing")).values_list("id", flat=True)
         todo = OutboxMessage.objects.filter(task="orders.tasks.process_order", status__in=[*OPEN, "dead"])
-        assert set(waiting) <= {order_id for (order_id,) in todo.values_list("args", flat=True)}
+        assert set(waiting) <= {
+            kwargs.get("order_id", *args) for args, kwargs in todo.values_list("args", "kwargs")
+        }
 
     # In the end:
 
