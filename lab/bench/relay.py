@@ -14,7 +14,8 @@ from lab.bench import cpu
 from lab.bench.figures import Figure, ratio, take_turns
 from lab.bench.world import World, one_core, stage
 from outbox.broker.envelope import Outgoing
-from outbox.broker.publisher import Publisher, RedisPublisher
+from outbox.broker.publisher import Publisher
+from outbox.broker.redis import RedisPublisher
 from outbox.relay.loop import Relay
 
 app = app_or_default()

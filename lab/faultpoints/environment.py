@@ -15,6 +15,7 @@ from django.apps import apps
 from django.db import connection
 from django.test import Client
 
+from lab.faultpoints import runs
 from lab.faultpoints.boundaries import Crossing, Watch, watching
 from lab.faultpoints.in_process import Floor
 from lab.faultpoints.sandbox import KeptSandbox
@@ -77,12 +78,11 @@ class World:
         """Seed what stays, once per database."""
         from django.contrib.auth.models import User
 
-        from lab.faultpoints.witness import create_table
         from orders.models import ApiKey, Product
         from orders.seed import seed_demo as seed_orders
         from webhooks.seed import seed_demo as seed_webhooks
 
-        create_table()
+        runs.create_table()
         seed_orders()
         seed_webhooks(f"{self._url}/merchants/{{customer_id}}/webhooks", customer_ids=CUSTOMERS)
         Product.objects.update(stock=STOCK, reserved=0, shipped=0)

@@ -21,7 +21,8 @@ from config.celery import app
 from dlq.message import RawMessage
 from dlq.models import Cause
 from dlq.worker.failure import Ending
-from outbox.broker.publisher import Publisher, publisher_for
+from outbox.broker import publisher_for
+from outbox.broker.publisher import Publisher
 from outbox.relay import loop as relay_module
 from outbox.relay import rescuer
 from outbox.relay.queue_faults import Faults

@@ -8,31 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Task, shared_task
-from django.db import connection
 
 import outbox
 from lab.faultpoints.environment import World, model
+from lab.faultpoints.runs import record, rows
 from lab.faultpoints.scenario import Scenario, State, message
-
-TABLE = "crashpoints_witness"
-
-
-def create_table() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"CREATE TABLE IF NOT EXISTS {TABLE} (id bigserial, name text, copy int, row_generation int)"
-        )
 
 
 def _write(task: Task, name: str) -> None:
     run = outbox.current()
     assert run is not None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {TABLE} (name, copy, row_generation) SELECT %s, %s, generation"
-            " FROM outbox_outboxmessage WHERE message_id = %s",
-            [name, task.request.outbox["generation"], run.message_id],
-        )
+    record(name, generation=task.request.outbox["generation"], message_id=run.message_id)
 
 
 @shared_task(bind=True, transactional=True)
@@ -76,13 +62,6 @@ def wrong(self: Task) -> None:
     """Wrong for good: one dead letter."""
     _write(self, "wrong")
     raise ValueError("no retry can mend this")
-
-
-def rows(name: str) -> list[tuple[int, int]]:
-    """(generation of the copy, generation of the row) of each run."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT copy, row_generation FROM {TABLE} WHERE name = %s ORDER BY id", [name])
-        return [tuple(row) for row in cursor.fetchall()]
 
 
 def _witness(

@@ -19,7 +19,8 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from outbox import conf, groups, rows
-from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
+from outbox.broker import publisher_for
+from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
 from outbox.relay.queue_faults import Faults

@@ -15,8 +15,9 @@ from kombu import Consumer
 from pytest_django import Settings
 
 from config.celery import app
+from outbox.broker import publisher_for
 from outbox.broker.envelope import Outgoing
-from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable, publisher_for
+from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable
 from outbox.payload import MAX_HEADERS_BYTES
 from tests.support import brokers
 from tests.support.brokers import on_both_brokers, on_rabbitmq, using

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from config.celery import app
-from outbox.broker.publisher import BrokerAway, publisher_for
+from outbox.broker import publisher_for
+from outbox.broker.publisher import BrokerAway
 from tests.outbox.test_publisher import batch, received
 from tests.support.brokers import private_redis
 

@@ -13,7 +13,7 @@ from django.db import connection
 
 import outbox
 from config.celery import app
-from outbox.broker.publisher import publisher_for
+from outbox.broker import publisher_for
 from outbox.models import OutboxMessage
 from outbox.relay.loop import Relay
 from outbox.testing import wait_until_settled
