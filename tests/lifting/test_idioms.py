@@ -40,7 +40,9 @@ def test_what_becomes_of_each_idiom_is_the_table_of_the_page(
     if os.environ.get("REWRITE"):
         PAGE.write_text(f"{page[:begin]}\n\n{seen}\n\n{page[end:]}")
     else:
-        assert page[begin:end].strip() == seen, f"docs/lifting.md says otherwise: run {BEGIN[5:-4]}"
+        assert page[begin:end].strip() == seen, (
+            f"docs/lifting.md says otherwise; to write it anew: {BEGIN[5:-4].partition(': ')[2]}"
+        )
 
 
 def table(rows: list[idioms.Row]) -> str:
