@@ -18,7 +18,7 @@ from orders import selectors as orders
 from orders.events import announce
 from payments import disputes
 from payments.gateway import answers
-from payments.models import Refund
+from payments.models import Refund, RefundStatus
 from webhooks.incoming.selectors import get_incoming_event
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _refund_changed(refund: dict[str, Any]) -> None:
         _advance(ours & ~Q(status=Refund.Status.FAILED), Refund.Status.FAILED, gateway_refund_id=refund["id"])
 
 
-def _advance(which: Q, status: Refund.Status, **values: Any) -> None:
+def _advance(which: Q, status: RefundStatus, **values: Any) -> None:
     if Refund.objects.filter(which).update(status=status, settled_at=Now(), **values):
         logger.info("refund is now %s (by a gateway event)", status)
 

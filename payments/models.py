@@ -48,6 +48,16 @@ class Invoice(models.Model):
         return f"INV-{self.pk:08d}"
 
 
+class RefundStatus(models.TextChoices):
+    """Where a refund stands; see `Refund`."""
+
+    PENDING = "pending"
+    DISPUTED = "disputed"
+    SUCCEEDED = "succeeded"
+    VOIDED = "voided"
+    FAILED = "failed"
+
+
 class Refund(models.Model):
     """The compensation of one order: everything that its payment captured goes back, once.
 
@@ -57,12 +67,7 @@ class Refund(models.Model):
     included; while `pending`, what it will be.
     """
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        DISPUTED = "disputed"
-        SUCCEEDED = "succeeded"
-        VOIDED = "voided"
-        FAILED = "failed"
+    Status = RefundStatus
 
     order = models.OneToOneField("orders.Order", on_delete=models.PROTECT, related_name="+")
     payment_intent_id = models.CharField(max_length=255, blank=True, db_index=True)
@@ -76,28 +81,42 @@ class Refund(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(status__in=["pending", "disputed", "succeeded", "voided", "failed"]),
+                condition=Q(status__in=RefundStatus.values),
                 name="payments_refund_status_known",
             ),
             models.CheckConstraint(
-                condition=~Q(status="succeeded") | Q(amount_cents__gt=0),
+                condition=~Q(status=RefundStatus.SUCCEEDED) | Q(amount_cents__gt=0),
                 name="payments_refund_succeeded_has_amount",
             ),
             models.CheckConstraint(
-                condition=~Q(status="voided") | Q(amount_cents=0), name="payments_refund_voided_has_no_amount"
+                condition=~Q(status=RefundStatus.VOIDED) | Q(amount_cents=0),
+                name="payments_refund_voided_has_no_amount",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=["pending", "disputed"], settled_at__isnull=True)
-                | (~Q(status__in=["pending", "disputed"]) & Q(settled_at__isnull=False)),
+                condition=Q(status__in=[RefundStatus.PENDING, RefundStatus.DISPUTED], settled_at__isnull=True)
+                | (
+                    ~Q(status__in=[RefundStatus.PENDING, RefundStatus.DISPUTED]) & Q(settled_at__isnull=False)
+                ),
                 name="payments_refund_settled_has_time",
             ),
         ]
         indexes = [
-            models.Index(fields=["created_at"], condition=Q(status="pending"), name="payments_refund_open"),
+            models.Index(
+                fields=["created_at"], condition=Q(status=RefundStatus.PENDING), name="payments_refund_open"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"refund of order {self.order_id} ({self.status})"
+
+
+class DisputeState(models.TextChoices):
+    """Where a dispute stands; see `Dispute`."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+    CLOSED = "closed"
 
 
 class Dispute(models.Model):
@@ -108,11 +127,7 @@ class Dispute(models.Model):
     handled it, since nothing at the gateway changes any more.
     """
 
-    class State(models.TextChoices):
-        OPEN = "open"
-        WON = "won"
-        LOST = "lost"
-        CLOSED = "closed"
+    State = DisputeState
 
     dispute_id = models.CharField(max_length=255, unique=True)
     order = models.ForeignKey("orders.Order", null=True, on_delete=models.PROTECT, related_name="+")
@@ -137,18 +152,18 @@ class Dispute(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(state__in=["open", "won", "lost", "closed"]), name="payments_dispute_state_known"
+                condition=Q(state__in=DisputeState.values), name="payments_dispute_state_known"
             ),
             models.CheckConstraint(
-                condition=Q(state="open", closed_at__isnull=True)
-                | (~Q(state="open") & Q(closed_at__isnull=False)),
+                condition=Q(state=DisputeState.OPEN, closed_at__isnull=True)
+                | (~Q(state=DisputeState.OPEN) & Q(closed_at__isnull=False)),
                 name="payments_dispute_closed_has_time",
             ),
         ]
         indexes = [
             models.Index(
                 fields=["id"],
-                condition=Q(state__in=["open", "lost"], handled_at__isnull=True),
+                condition=Q(state__in=[DisputeState.OPEN, DisputeState.LOST], handled_at__isnull=True),
                 name="payments_dispute_to_do",
             ),
         ]

@@ -12,10 +12,10 @@ from django.conf import settings
 from lab.chaos.damage import Outcome
 from lab.collect import Sandbox, letter_lines, message_lines, read_books
 from lab.invariants import Books, ClientRequest, Pair, Sample
+from lab.invariants.records import FINAL
 
 DELIVER = "webhooks.tasks.deliver"
 PUBLISH = "webhooks.tasks.publish_event"
-FINAL = ("completed", "failed", "cancelled")
 
 
 def read_chaos_books(

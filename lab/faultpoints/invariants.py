@@ -13,6 +13,7 @@ from lab.collect import letter_lines, message_lines, read_books
 from lab.faultpoints.environment import World
 from lab.faultpoints.in_process import open_messages
 from lab.invariants import check, messages
+from lab.invariants.records import FINAL
 
 #: Asked for again on purpose when a charge becomes known: the refund itself is what happens once.
 _MAY_REPEAT = ("payments.tasks.refund_order",)
@@ -28,11 +29,10 @@ def nothing_is_enqueued_twice(world: World) -> str:
 
 
 def an_order_ends_once(world: World) -> str:
-    final = ("completed", "failed", "cancelled")
     ends = Counter(
         (row.order_id, row.to_status)
         for row in world.rows("orders.OrderTransition")
-        if row.to_status in final
+        if row.to_status in FINAL
     )
     return "; ".join(
         f"order {order} became {status} {times} times" for (order, status), times in ends.items() if times > 1

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lab.invariants.finding import Finding, none, same
-from lab.invariants.records import Books, OrderLine
+from lab.invariants.records import FINAL, Books, OrderLine
 
-FINAL = ("completed", "failed", "cancelled")
 #: Every step that an order may make; a claim may be taken over any number of times.
 LEGAL = {
     ("", "pending"),

@@ -14,6 +14,8 @@ Pair = tuple[str, str]
 #: Open states of a message, and those in which it has ended.
 OPEN = ("scheduled", "blocked", "pending", "published")
 ENDED = ("done", "dead", "cancelled")
+#: States in which an order has ended.
+FINAL = ("completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
