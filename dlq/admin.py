@@ -18,7 +18,7 @@ from django.urls import URLPattern, path
 from dlq import replay, stats
 from dlq.admin_display import Shown
 from dlq.message import text
-from dlq.models import LARGE, DeadLetter, LetterEvent
+from dlq.models import LARGE, DeadLetter, DeadLetterEvent
 from dlq.refusals import Refusals
 
 #: Reasons shown one by one after a bulk action; the rest is a number.
@@ -30,13 +30,13 @@ def _newest_seen(request: HttpRequest) -> int:
     seen = request.POST.get("seen", "")
     if re.fullmatch(r"[0-9]{1,18}", seen):
         return int(seen)
-    newest: int = LetterEvent.objects.aggregate(newest=Max("pk", default=0))["newest"]
+    newest: int = DeadLetterEvent.objects.aggregate(newest=Max("pk", default=0))["newest"]
     return newest
 
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(Shown, admin.ModelAdmin):
-    """View only: a letter changes by its actions, each of which asks for its own permission."""
+    """View only: a dead letter changes by its actions, each of which asks for its own permission."""
 
     list_display = ("what", "badge", "failed_replays", "failed_ago", "queue", "cause", "problem")
     list_filter = ("state", "cause", "queue", "task", "exception", "failed_at")
@@ -47,7 +47,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         "id, task, exception, the function that raised, correlation id, or an argument: order_id=999, or 999"
     )
     date_hierarchy = "failed_at"
-    # The groups page, and a letter's own, link to the list by it.
+    # The groups page, and a dead letter's own, link to the list by it.
     linked_by = ("fingerprint",)
     list_per_page = 50
     show_full_result_count = False
@@ -111,21 +111,23 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     # --- what can be done ------------------------------------------------------------------------------
 
     @admin.action(description="Replay selected", permissions=["replay"])
-    def replay_selected(self, request: HttpRequest, letters: QuerySet[DeadLetter]) -> None:
-        """Send each selected letter again; what cannot be sent is named with its reason."""
+    def replay_selected(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> None:
+        """Send each selected dead letter again; what cannot be sent is named with its reason."""
         actor = request.user.get_username()
-        self._each(request, letters, lambda pk: replay.replay(pk, actor=actor), "sent again")
+        self._each(request, dead_letters, lambda pk: replay.replay(pk, actor=actor), "sent again")
 
     @admin.action(description="Discard selected, with a reason", permissions=["discard"])
-    def discard_selected(self, request: HttpRequest, letters: QuerySet[DeadLetter]) -> HttpResponse | None:
-        """Ask for the reason, then close each selected letter for good."""
+    def discard_selected(
+        self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]
+    ) -> HttpResponse | None:
+        """Ask for the reason, then close each selected dead letter for good."""
         reason = request.POST.get("reason", "").strip()
         if not reason:
             context = {
                 **self.admin_site.each_context(request),
-                "title": f"Discard {letters.count()} dead letters",
-                "letters": letters[:20],
-                "count": letters.count(),
+                "title": f"Discard {dead_letters.count()} dead letters",
+                "dead_letters": dead_letters[:20],
+                "count": dead_letters.count(),
                 "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
                 "seen": _newest_seen(request),
                 "select_across": request.POST.get("select_across", "0"),
@@ -134,16 +136,18 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
             }
             return TemplateResponse(request, "admin/dlq/discard.html", context)
         # "All that match" is asked anew here: what came, or failed again, since the page was shown is not meant by it.
-        letters = letters.exclude(events__pk__gt=_newest_seen(request))
+        dead_letters = dead_letters.exclude(events__pk__gt=_newest_seen(request))
         actor = request.user.get_username()
-        self._each(request, letters, lambda pk: replay.discard(pk, reason=reason, actor=actor), "discarded")
+        self._each(
+            request, dead_letters, lambda pk: replay.discard(pk, reason=reason, actor=actor), "discarded"
+        )
         return None
 
     def _each(
-        self, request: HttpRequest, letters: QuerySet[DeadLetter], act: Callable[[int], Any], done: str
+        self, request: HttpRequest, dead_letters: QuerySet[DeadLetter], act: Callable[[int], Any], done: str
     ) -> None:
         count, refused = 0, Refusals()
-        for pk, message_id in list(letters.values_list("pk", "message_id")):
+        for pk, message_id in list(dead_letters.values_list("pk", "message_id")):
             try:
                 act(pk)
             except (replay.NotReplayable, replay.NotDiscardable) as exc:
@@ -207,7 +211,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         )
 
     def groups_view(self, request: HttpRequest) -> HttpResponse:
-        """The problems behind the unresolved letters, the largest first."""
+        """The problems behind the unresolved dead letters, the largest first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context = {

@@ -14,7 +14,7 @@ from django.utils.timesince import timesince
 
 from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import DeadLetter, LetterEvent, State
+from dlq.models import DeadLetter, DeadLetterEvent, State
 
 _COLOURS = {
     State.OPEN: "#b42318",
@@ -30,51 +30,57 @@ class Shown:
     """Mixin of a `ModelAdmin`: the methods that its `list_display` and fieldsets name."""
 
     @admin.display(description="task", ordering="task")
-    def what(self, letter: DeadLetter) -> str:
-        return letter.call or f"({letter.cause} message)"
+    def what(self, dead_letter: DeadLetter) -> str:
+        return dead_letter.call or f"({dead_letter.cause} message)"
 
     @admin.display(description="state", ordering="state")
-    def badge(self, letter: DeadLetter) -> SafeString:
-        return format_html('<b style="color:{}">{}</b>', _COLOURS[State(letter.state)], letter.state)
+    def badge(self, dead_letter: DeadLetter) -> SafeString:
+        return format_html(
+            '<b style="color:{}">{}</b>', _COLOURS[State(dead_letter.state)], dead_letter.state
+        )
 
     @admin.display(description="failed replays", ordering="failures")
-    def failed_replays(self, letter: DeadLetter) -> int:
-        return letter.failures - 1
+    def failed_replays(self, dead_letter: DeadLetter) -> int:
+        return dead_letter.failures - 1
 
     @admin.display(description="failed", ordering="failed_at")
-    def failed_ago(self, letter: DeadLetter) -> SafeString:
+    def failed_ago(self, dead_letter: DeadLetter) -> SafeString:
         return format_html(
-            '<span title="{}">{} ago</span>', letter.failed_at.isoformat(), timesince(letter.failed_at)
+            '<span title="{}">{} ago</span>',
+            dead_letter.failed_at.isoformat(),
+            timesince(dead_letter.failed_at),
         )
 
     @admin.display(description="error")
-    def problem(self, letter: DeadLetter) -> str:
-        return masked_prefix(letter.summary, 200)
+    def problem(self, dead_letter: DeadLetter) -> str:
+        return masked_prefix(dead_letter.summary, 200)
 
     @admin.display(description="called with")
-    def call(self, letter: DeadLetter) -> SafeString:
-        args, kwargs = masked_call(letter.task, letter.args, letter.kwargs)
+    def call(self, dead_letter: DeadLetter) -> SafeString:
+        args, kwargs = masked_call(dead_letter.task, dead_letter.args, dead_letter.kwargs)
         return _preformatted(_pretty({"args": args, "kwargs": kwargs}))
 
     @admin.display(description="about")
-    def subjects(self, letter: DeadLetter) -> SafeString:
+    def subjects(self, dead_letter: DeadLetter) -> SafeString:
         """Links to all dead letters with the same argument."""
         url = reverse("admin:dlq_deadletter_changelist")
-        about = [each for each in letter.about if "=" in each] or letter.about
+        about = [each for each in dead_letter.about if "=" in each] or dead_letter.about
         links = ((f"{url}?{urlencode({'q': each})}", each) for each in about)
         return format_html_join(" ", '<a href="{}">{}</a>', links)
 
     @admin.display(description="traceback")
-    def shown_traceback(self, letter: DeadLetter) -> SafeString:
-        return _preformatted(masked_text(letter.traceback) or "(none: it never ran, or did not live to tell)")
+    def shown_traceback(self, dead_letter: DeadLetter) -> SafeString:
+        return _preformatted(
+            masked_text(dead_letter.traceback) or "(none: it never ran, or did not live to tell)"
+        )
 
     @admin.display(description="headers")
-    def shown_headers(self, letter: DeadLetter) -> SafeString:
-        return _preformatted(_pretty(masked(letter.headers)))
+    def shown_headers(self, dead_letter: DeadLetter) -> SafeString:
+        return _preformatted(_pretty(masked(dead_letter.headers)))
 
     @admin.display(description="received message")
-    def kept_message(self, letter: DeadLetter) -> str:
-        raw = letter.message
+    def kept_message(self, dead_letter: DeadLetter) -> str:
+        raw = dead_letter.message
         if raw is None:
             return "not kept: the journal has it"
         if raw.missing:
@@ -82,36 +88,36 @@ class Shown:
         return f"kept whole: {len(raw.body)} bytes, {raw.content_type}, {raw.content_encoding}"
 
     @admin.display(description="body")
-    def shown_bytes(self, letter: DeadLetter) -> SafeString:
-        raw = letter.message
+    def shown_bytes(self, dead_letter: DeadLetter) -> SafeString:
+        raw = dead_letter.message
         if raw is None:
             return SafeString("none")
         shown = raw.body[:MAX_SHOWN_BYTES].decode("ascii", "backslashreplace")
         shown = "".join(
             each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in shown
         )
-        url = reverse("admin:dlq_deadletter_bytes", args=[letter.pk])
+        url = reverse("admin:dlq_deadletter_bytes", args=[dead_letter.pk])
         return format_html(
             '{}<p><a href="{}">Download {} bytes</a></p>', _preformatted(shown), url, len(raw.body)
         )
 
     @admin.display(description="timeline")
-    def timeline(self, letter: DeadLetter) -> SafeString:
-        def cells(event: LetterEvent) -> tuple[str, str, str, str]:
+    def timeline(self, dead_letter: DeadLetter) -> SafeString:
+        def cells(event: DeadLetterEvent) -> tuple[str, str, str, str]:
             note = masked_prefix(event.note.strip(), 300)
             return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, note
 
         rows = format_html_join(
             "",
             "<tr><td>{}</td><td><b>{}</b></td><td>{}</td><td>{}</td></tr>",
-            map(cells, letter.events.all()),
+            map(cells, dead_letter.events.all()),
         )
         return format_html("<table>{}</table>", rows)
 
     @admin.display(description="same problem")
-    def same_problem(self, letter: DeadLetter) -> SafeString:
-        url = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={letter.fingerprint}"
-        count = DeadLetter.objects.filter(fingerprint=letter.fingerprint, closed_at=None).count()
+    def same_problem(self, dead_letter: DeadLetter) -> SafeString:
+        url = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={dead_letter.fingerprint}"
+        count = DeadLetter.objects.filter(fingerprint=dead_letter.fingerprint, closed_at=None).count()
         return format_html('<a href="{}">{} unresolved</a>', url, count)
 
 

@@ -48,7 +48,7 @@ def normalised(message: str) -> str:
 
 
 def fingerprint(*, exception: str, error: str, where: str, task: str) -> str:
-    """The key of a letter's group. Letters of one task and one problem share it, those of two never do."""
+    """The key of a dead letter's group. Dead letters of one task and one problem share it, those of two never do."""
     parts = (task, exception, where or normalised(error))
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 

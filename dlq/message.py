@@ -13,7 +13,7 @@ from typing import Any
 #: Deeper nesting than any sane message has. Past it PostgreSQL's jsonb and Python's pickle run into their own
 #: recursion limits, the latter in the worker's event loop.
 MAX_DEPTH = 64
-#: Header of a message that was sent again from its letter: the letter's id. It is no part of the message.
+#: Header of a message that was sent again from a dead letter, with the id of that one. It is no part of the message.
 REPLAY_HEADER = "dlq-replay"
 #: Headers that `dlq.worker.transport` puts to a message it could not take: why it is none; size and digest of one that is too
 #: large, of whose body only the beginning is kept.
@@ -24,7 +24,7 @@ PREFIX_BYTES = 4096
 #: What brokers write among the headers of a message that they give out again; it is no part of the message either.
 BROKER_HEADERS = frozenset({"redelivered", "x-delivery-count", "x-acquired-count"})
 #: From here on an integer has more digits than Python writes as text, or reads. Its default, whatever this process is
-#: set to: another one reads the letter.
+#: set to: another one reads the dead letter.
 _TOO_LONG = 10**sys.int_info.default_max_str_digits
 #: Longest id that is taken as a message's own; a Celery id is a UUID of 36 characters.
 MAX_ID_LENGTH = 200

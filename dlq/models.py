@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from dlq import call
 from dlq.message import RawMessage
 
-#: What a list of letters does not show, and must not load for every row: a message may have megabytes.
+#: What a list of dead letters does not show, and must not load for every row: a message may have megabytes.
 LARGE = ("raw", "traceback", "headers")
 
 
@@ -102,8 +102,7 @@ class DeadLetter(models.Model):
             ("view_raw_deadletter", "Can see and download messages as received, secrets included"),
         )
         indexes = (
-            # What a desk asks all day is about unresolved letters: years of closed ones must not slow it
-            # down.
+            # What a desk asks all day is about unresolved dead letters: years of closed ones must not slow it down.
             models.Index(fields=["-failed_at", "-id"], name="dlq_unresolved", condition=Q(closed_at=None)),
             models.Index(fields=["fingerprint"], name="dlq_group", condition=Q(closed_at=None)),
             models.Index(fields=["-failed_at", "-id"], name="dlq_by_time"),
@@ -163,8 +162,8 @@ class DeadLetter(models.Model):
         """Add to its story, under the queue and the task that it has now."""
         outside = self.generation is None and self.cause != Cause.ADDED
         queue, task = labels(self.queue, self.task, outside=outside)
-        LetterEvent.objects.create(
-            letter=self, what=what, queue=queue, task=task, generation=self.generation, **details
+        DeadLetterEvent.objects.create(
+            dead_letter=self, what=what, queue=queue, task=task, generation=self.generation, **details
         )
 
 
@@ -177,7 +176,7 @@ SENT_BY_OTHERS = models.ExpressionWrapper(
 def labels(queue: str, task: str, *, outside: bool) -> tuple[str, str]:
     """Queue and task as figures name them; `outside`: what this deployment does not know is "unknown".
 
-    Whoever writes to the broker invents names as they like, and each would be a series of the metrics for ever.
+    An outside producer may invent names without end, and each would be a series of the metrics for ever.
     """
     if not outside:
         return queue, task
@@ -188,10 +187,12 @@ def labels(queue: str, task: str, *, outside: bool) -> tuple[str, str]:
     )
 
 
-class LetterEvent(models.Model):
-    """One step of a letter's story: who did what, when, and what came of it. Written once, never changed."""
+class DeadLetterEvent(models.Model):
+    """One step of a dead letter's story: who did what, when, and what came of it. Written once, never changed."""
 
-    letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="events")
+    dead_letter = models.ForeignKey(
+        DeadLetter, on_delete=models.CASCADE, related_name="events", db_column="letter_id"
+    )
     at = models.DateTimeField(db_default=Now())
     what = models.CharField(max_length=10, choices=Happened.choices)
     actor = models.CharField(max_length=255, blank=True, default="", help_text="empty: the system")
@@ -200,12 +201,14 @@ class LetterEvent(models.Model):
     traceback = models.TextField(blank=True, default="")
     attempts = models.PositiveIntegerField(null=True, blank=True)
     generation = models.BigIntegerField(null=True, blank=True)
-    # The letter's own may be others later, and what was counted under these would be counted anew under those.
+    # The dead letter's own may be others later, and what was counted under these would be counted anew under those.
     # The database has the default, too: processes of the release before this one write without them.
     queue = models.CharField(max_length=255, blank=True, default="", db_default="")
     task = models.CharField(max_length=255, blank=True, default="", db_default="")
 
     class Meta:
+        # Table and column keep their first names: processes of the release before use them during a deployment.
+        db_table = "dlq_letterevent"
         ordering = ("id",)
         indexes = (models.Index(fields=["what", "at"], name="dlq_event_flow"),)
         constraints = (models.CheckConstraint(name="dlq_known_event", condition=Q(what__in=Happened.values)),)
@@ -215,9 +218,9 @@ class LetterEvent(models.Model):
 
 
 class Tally(models.Model):
-    """Events that went with their letters, counted as they went: totals are over all that ever happened.
+    """Counts of the events that were deleted with their dead letters, so that totals are monotonic.
 
-    Without it a counter would fall with each deletion, and whoever reads it take the rest for new failures.
+    Without it a counter would fall with each deletion, and Prometheus would take that for a restart of the counter.
     """
 
     queue = models.CharField(max_length=255, blank=True)

@@ -17,25 +17,23 @@ from dlq.message import storable, text
 from dlq.models import LARGE, Cause, DeadLetter, Happened, State
 
 MAX_KEY_LENGTH = 255
-#: What is on record for letters that were purged without a word.
-PURGED = "purged with all open letters"
+#: What is on record for dead letters that were purged without a word.
+PURGED = "purged with all open dead letters"
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class DeadLetterQueueFull(Exception):
-    """`add` was refused: the queue holds `max_size` open letters. Replay, discard or purge before adding
-    more.
-    """
+    """`add` was refused: the queue holds `max_size` open dead letters. Replay, discard or purge before adding more."""
 
 
-class NoSuchLetter(LookupError):
-    """No letter has this job id."""
+class NoSuchDeadLetter(LookupError):
+    """No dead letter has this job id."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One open letter, as it was when it was read."""
+    """One open dead letter, as it was when it was read."""
 
     job_id: str
     task_name: str
@@ -60,7 +58,7 @@ class _OnClassOrInstance(Generic[P, R]):
 
 
 class DeadLetterQueue:
-    """All open letters. `DeadLetterQueue.add(...)` and `DeadLetterQueue(max_size=100).add(...)` both work.
+    """All open dead letters. `DeadLetterQueue.add(...)` and `DeadLetterQueue(max_size=100).add(...)` both work.
 
     `max_size` bounds what `add` takes and nothing else: a message that ended badly in a worker is recorded
     however many there are, since refusing it would lose it.
@@ -75,7 +73,7 @@ class DeadLetterQueue:
     def add(self: Any, job_id: Any, queue: str, payload: Any, error: str) -> Entry:
         """Put a failed job aside; a dict as payload becomes its keyword arguments, a list its arguments.
 
-        The same `job_id` again reopens its letter, or changes nothing while it is open. Raises
+        The same `job_id` again reopens its dead letter, or changes nothing while it is open. Raises
         `DeadLetterQueueFull`, and `ValueError` for what cannot be a job id.
         """
         key = text(job_id)
@@ -84,7 +82,7 @@ class DeadLetterQueue:
         keyword = isinstance(payload, dict)
         arguments = list(payload) if isinstance(payload, (list, tuple)) else [payload]
         values: dict[str, Any] = {
-            # All that a letter of a message has, too: a closed one that is added again is about this payload.
+            # All that a dead letter of a message has, too: a closed one that is added again is about this payload.
             **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),
             "raw": None,
             "generation": None,
@@ -101,32 +99,35 @@ class DeadLetterQueue:
             with connection.cursor() as cursor:
                 # One at a time: counting and then inserting would let two past the bound.
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('dlq.add'))")
-            open_letters = DeadLetter.objects.filter(state=State.OPEN)
-            if open_letters.count() >= self.max_size and not open_letters.filter(message_id=key).exists():
+            open_dead_letters = DeadLetter.objects.filter(state=State.OPEN)
+            if (
+                open_dead_letters.count() >= self.max_size
+                and not open_dead_letters.filter(message_id=key).exists()
+            ):
                 raise DeadLetterQueueFull(
-                    f"the dead-letter queue holds {self.max_size} open letters, its max_size"
+                    f"the dead-letter queue holds {self.max_size} open dead letters, its max_size"
                 )
-            letter, created = DeadLetter.objects.select_for_update().get_or_create(
+            dead_letter, created = DeadLetter.objects.select_for_update().get_or_create(
                 message_id=key, defaults=values
             )
             if created:
-                letter.happened(Happened.FAILED, note=letter.error, attempts=1)
-            elif letter.state != State.OPEN:
-                record.reopen_with(letter, values)
-        letter.refresh_from_db()
-        return _entry(letter)
+                dead_letter.happened(Happened.FAILED, note=dead_letter.error, attempts=1)
+            elif dead_letter.state != State.OPEN:
+                record.reopen_with(dead_letter, values)
+        dead_letter.refresh_from_db()
+        return _entry(dead_letter)
 
     @_OnClassOrInstance
     def all(self: Any) -> list[dict[str, Any]]:
-        """Every open letter, the last failure first."""
-        letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
-        return [asdict(_entry(letter)) for letter in letters]
+        """Every open dead letter, the last failure first."""
+        dead_letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
+        return [asdict(_entry(dead_letter)) for dead_letter in dead_letters]
 
     @_OnClassOrInstance
     def peek(self: Any, count: int = 20) -> list[Entry]:
-        """The `count` open letters that failed last."""
-        letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
-        return [_entry(letter) for letter in letters[: max(count, 0)]]
+        """The `count` open dead letters that failed last."""
+        dead_letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
+        return [_entry(dead_letter) for dead_letter in dead_letters[: max(count, 0)]]
 
     @_OnClassOrInstance
     def replay(
@@ -134,7 +135,7 @@ class DeadLetterQueue:
     ) -> str:
         """Run it again, with up to `retries` retries (None: as many as its task says). Returns the id it runs under.
 
-        `task_id`: another name for `job_id`. Raises `NoSuchLetter`, or `dlq.replay.NotReplayable` with the reason.
+        `task_id`: another name for `job_id`. Raises `NoSuchDeadLetter`, or `dlq.replay.NotReplayable` with the reason.
         """
         if (job_id is None) == (task_id is None):
             raise TypeError("replay takes one id, as job_id or as task_id")
@@ -142,12 +143,12 @@ class DeadLetterQueue:
         # As `add` wrote it, and so that no id, whatever is in it, is more than an unknown one.
         found = DeadLetter.objects.filter(message_id=text(job_id)).values_list("pk", flat=True).first()
         if found is None:
-            raise NoSuchLetter(f"no dead letter has the job id {job_id!r}")
+            raise NoSuchDeadLetter(f"no dead letter has the job id {job_id!r}")
         return replay.replay(found, actor=actor, retries=retries)
 
     @_OnClassOrInstance
     def purge(self: Any, reason: str = PURGED, *, actor: str = "") -> int:
-        """Discard every open letter for this reason; they stay on record as discarded. Returns how many."""
+        """Discard every open dead letter for this reason; they stay on record as discarded. Returns how many."""
         purged = 0
         for pk in list(DeadLetter.objects.filter(state=State.OPEN).values_list("pk", flat=True)):
             try:
@@ -160,15 +161,15 @@ class DeadLetterQueue:
         return purged
 
 
-def _entry(letter: DeadLetter) -> Entry:
+def _entry(dead_letter: DeadLetter) -> Entry:
     return Entry(
-        job_id=letter.message_id,
-        task_name=letter.task,
-        queue=letter.queue,
-        payload=letter.payload,
-        error=masked_text(letter.error),
-        exception=letter.exception,
-        attempts=letter.attempts,
-        failures=letter.failures,
-        failed_at=letter.failed_at,
+        job_id=dead_letter.message_id,
+        task_name=dead_letter.task,
+        queue=dead_letter.queue,
+        payload=dead_letter.payload,
+        error=masked_text(dead_letter.error),
+        exception=dead_letter.exception,
+        attempts=dead_letter.attempts,
+        failures=dead_letter.failures,
+        failed_at=dead_letter.failed_at,
     )

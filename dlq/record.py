@@ -1,6 +1,6 @@
-"""Open a letter, count it again, resolve it. Recording is idempotent: one ending seen twice is one letter.
+"""Open a dead letter, count it again, resolve it. Recording is idempotent: one ending seen twice is one dead letter.
 
-Every function joins the caller's transaction, so that the letter and what it is about are committed together.
+Every function joins the caller's transaction, so that the dead letter and what it is about are committed together.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def on_dead(
     attempts: int,
     worker: str,
 ) -> DeadLetter:
-    """A journalled message is dead: open its letter, or reopen it after a replay that failed.
+    """A journalled message is dead: open its dead letter, or reopen it after a replay that failed.
 
     Called by the journal in the transaction in which the message becomes dead. The same generation reported twice
     changes nothing. Its cause is that it failed, or was lost where the exception says so (`lost = True`); what the
@@ -48,7 +48,7 @@ def on_dead(
     origin = str(headers.get(REPLAY_HEADER, message_id))
     if origin != str(message_id):
         on_resolved(origin, note=f"was sent again, and goes on as the journal's message {message_id}")
-    letter, _ = _record(
+    dead_letter, _ = _record(
         str(message_id),
         generation=generation,
         values={
@@ -65,7 +65,7 @@ def on_dead(
             **described(exception=exception, error=error, traceback=traceback, task=task),
         },
     )
-    return letter
+    return dead_letter
 
 
 def record_raw(
@@ -87,9 +87,9 @@ def record_raw(
     """A message without a journal ended badly: keep it whole, under its id.
 
     `keep_raw`: False for a message that the database will not take. `replayed`: it is the copy that a replay of this
-    very letter sent, whatever its digest.
-    Another message that shares the id of an unresolved letter gets a letter of its own, under its digest: nothing
-    that was received is dropped because a producer used an id twice.
+    dead letter sent, whatever its digest.
+    Another message that shares the id of an unresolved dead letter gets one of its own, under its digest: nothing that
+    was received is dropped because a producer used an id twice.
     """
     values = {
         "cause": cause,
@@ -106,61 +106,61 @@ def record_raw(
         "raw_digest": raw.digest,
         **described(exception=exception, error=error, traceback=traceback, task=task),
     }
-    letter, mine = _record(message_key, generation=None, values=values, replayed=replayed)
+    dead_letter, mine = _record(message_key, generation=None, values=values, replayed=replayed)
     if not mine:
-        letter, _ = _record(f"sha256:{raw.digest}", generation=None, values=values)
-    return letter
+        dead_letter, _ = _record(f"sha256:{raw.digest}", generation=None, values=values)
+    return dead_letter
 
 
 def _record(
     message_key: str, *, generation: int | None, values: dict[str, Any], replayed: bool = False
 ) -> tuple[DeadLetter, bool]:
-    """Insert or update. The second value is False when the unresolved letter of this key is another message's."""
+    """Insert or update. The second value is False when the unresolved dead letter of this key is another message's."""
     with transaction.atomic():
-        letter, created = DeadLetter.objects.select_for_update().get_or_create(
+        dead_letter, created = DeadLetter.objects.select_for_update().get_or_create(
             message_id=message_key, defaults={**values, "generation": generation}
         )
         if created:
-            _died(letter, Happened.FAILED)
-            return letter, True
-        if letter.state == State.OPEN and letter.cause == Cause.ADDED:
+            _died(dead_letter, Happened.FAILED)
+            return dead_letter, True
+        if dead_letter.state == State.OPEN and dead_letter.cause == Cause.ADDED:
             # The application has put this failure aside already: here is the message that it speaks of.
-            DeadLetter.objects.filter(pk=letter.pk).update(**values, generation=generation)
-            letter.refresh_from_db()
-            return letter, True
+            DeadLetter.objects.filter(pk=dead_letter.pk).update(**values, generation=generation)
+            dead_letter.refresh_from_db()
+            return dead_letter, True
         if generation is None:
-            if letter.closed_at is None and not replayed:
-                # The same message: a redelivery, or the second of two hooks that report one ending. While the letter
-                # is under replay, the copy that was sent decides and not a late one of the original.
-                return letter, letter.raw_digest == values["raw_digest"]
-            if letter.state == State.OPEN and not (replayed and _was_given_up(letter)):
-                return letter, True
+            if dead_letter.closed_at is None and not replayed:
+                # The same message: a redelivery, or the second of two hooks that report one ending. While the
+                # dead letter is under replay, the copy that was sent decides and not a late one of the original.
+                return dead_letter, dead_letter.raw_digest == values["raw_digest"]
+            if dead_letter.state == State.OPEN and not (replayed and _was_given_up(dead_letter)):
+                return dead_letter, True
             if replayed:
-                # What came back is the copy that the replay sent; the letter keeps the original.
+                # What came back is the copy that the replay sent; the dead letter keeps the original.
                 values = {name: value for name, value in values.items() if name not in _ORIGINAL}
-        elif generation == letter.generation:
-            return letter, True
-        reopen_with(letter, values | {"generation": generation})
-    return letter, True
+        elif generation == dead_letter.generation:
+            return dead_letter, True
+        reopen_with(dead_letter, values | {"generation": generation})
+    return dead_letter, True
 
 
-def _was_given_up(letter: DeadLetter) -> bool:
+def _was_given_up(dead_letter: DeadLetter) -> bool:
     """Its replay counts as lost; what comes of it after all is not yet recorded."""
-    last = letter.events.last()
+    last = dead_letter.events.last()
     return last is not None and last.what == Happened.RETURNED
 
 
 def reopen(message_id: str, *, attempts: int, exception: BaseException, error: str, traceback: str) -> None:
-    """A replay that ran outside of any worker failed: its letter is open again."""
+    """A replay that ran outside of any worker failed: its dead letter is open again."""
     with transaction.atomic():
-        letter = DeadLetter.objects.select_for_update().get(message_id=message_id)
-        values = described(exception=exception, error=error, traceback=traceback, task=letter.task)
-        reopen_with(letter, {**values, "attempts": attempts})
+        dead_letter = DeadLetter.objects.select_for_update().get(message_id=message_id)
+        values = described(exception=exception, error=error, traceback=traceback, task=dead_letter.task)
+        reopen_with(dead_letter, {**values, "attempts": attempts})
 
 
-def reopen_with(letter: DeadLetter, values: dict[str, Any]) -> None:
-    """The same letter again, with what went wrong this time; what went wrong before stays in its events."""
-    DeadLetter.objects.filter(pk=letter.pk).update(
+def reopen_with(dead_letter: DeadLetter, values: dict[str, Any]) -> None:
+    """The same dead letter again, with what went wrong this time; what went wrong before stays in its events."""
+    DeadLetter.objects.filter(pk=dead_letter.pk).update(
         **values,
         state=State.OPEN,
         failures=F("failures") + 1,
@@ -168,49 +168,48 @@ def reopen_with(letter: DeadLetter, values: dict[str, Any]) -> None:
         discard_reason="",
         failed_at=Now(),
     )
-    letter.refresh_from_db()
-    _died(letter, Happened.REOPENED)
+    dead_letter.refresh_from_db()
+    _died(dead_letter, Happened.REOPENED)
 
 
 def on_resolved(message_id: Any, *, headers: dict[str, Any] | None = None, note: str = "") -> bool:
-    """A replay of this message succeeded: its letter needs nobody any more. False when it has no letter to
-    close.
+    """Resolve the dead letter of a message that succeeded. Returns False when it has none to close.
 
-    An open letter closes as well: the message may have been replayed by other means, or its replay have been
-    given up too early. `headers`: the message's, which name the letter that it was sent again from, where it runs
-    under another id.
+    An open one closes as well: the message may have been replayed by other means, or its replay have been given up too
+    early. `headers`: the message's, which name the dead letter that it was sent again from, where it runs under
+    another id.
     """
     with transaction.atomic():
-        letters = list(_unresolved(message_id, headers))
-        for letter in letters:
-            DeadLetter.objects.filter(pk=letter.pk).update(state=State.RESOLVED, closed_at=Now())
-            letter.happened(Happened.RESOLVED, note=shortened(note))
-    return bool(letters)
+        dead_letters = list(_unresolved(message_id, headers))
+        for dead_letter in dead_letters:
+            DeadLetter.objects.filter(pk=dead_letter.pk).update(state=State.RESOLVED, closed_at=Now())
+            dead_letter.happened(Happened.RESOLVED, note=shortened(note))
+    return bool(dead_letters)
 
 
 def on_cancelled(message_id: Any, *, headers: dict[str, Any] | None = None, reason: str) -> None:
-    """A message that was sent again was taken back before it ran: its letter will hear of it no more."""
+    """Discard the dead letter of a message that was sent again and cancelled before it ran."""
     reason = shortened(f"its message was cancelled: {reason}")
     with transaction.atomic():
-        for letter in _unresolved(message_id, headers):
-            DeadLetter.objects.filter(pk=letter.pk).update(
+        for dead_letter in _unresolved(message_id, headers):
+            DeadLetter.objects.filter(pk=dead_letter.pk).update(
                 state=State.DISCARDED, closed_at=Now(), discard_reason=reason
             )
-            letter.happened(Happened.DISCARDED, note=reason)
+            dead_letter.happened(Happened.DISCARDED, note=reason)
 
 
 def _unresolved(message_id: Any, headers: dict[str, Any] | None) -> QuerySet[DeadLetter]:
-    """The letters that wait for this message, locked."""
+    """The dead letters that wait for this message, locked."""
     keys = {str(message_id), str((headers or {}).get(REPLAY_HEADER, message_id))}
     return DeadLetter.objects.select_for_update().filter(message_id__in=keys, closed_at=None).order_by("pk")
 
 
 def complete(message_key: str, *, cause: Cause, raw: RawMessage | None) -> None:
     """Add what the worker's parent knows to a dead letter that its journal opened: the cause, the message as received."""
-    letters = DeadLetter.objects.filter(message_id=message_key)
-    letters.update(cause=cause)
+    dead_letters = DeadLetter.objects.filter(message_id=message_key)
+    dead_letters.update(cause=cause)
     if raw is not None:
-        letters.filter(raw=None).update(raw=raw.dump(), raw_digest=raw.digest)
+        dead_letters.filter(raw=None).update(raw=raw.dump(), raw_digest=raw.digest)
 
 
 def lost_runs(message_key: str) -> int:
@@ -235,7 +234,7 @@ def uncount_lost_run(message_key: str) -> None:
 
 
 def forget_lost_runs(message_key: str) -> None:
-    """The message is a letter now, and a replay of it has all its runs again."""
+    """The message is a dead letter now, and a replay of it has all its runs again."""
     LostRun.objects.filter(message_key=message_key).delete()
 
 
@@ -244,11 +243,11 @@ def correlation_of(headers: dict[str, Any]) -> str:
     return text(headers.get("correlation_id") or headers.get("correlation") or "")[:255]
 
 
-def _died(letter: DeadLetter, what: Happened) -> None:
-    letter.happened(
+def _died(dead_letter: DeadLetter, what: Happened) -> None:
+    dead_letter.happened(
         what,
-        note=letter.error,
-        exception=letter.exception,
-        traceback=letter.traceback,
-        attempts=letter.attempts,
+        note=dead_letter.error,
+        exception=dead_letter.exception,
+        traceback=dead_letter.traceback,
+        attempts=dead_letter.attempts,
     )

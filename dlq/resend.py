@@ -16,9 +16,9 @@ from dlq.error_info import shortened
 from dlq.message import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, State
 
-#: A message without a journal that was sent again and was not heard of since may have been lost with its
-#: broker; after this an operator may send it again, and `dlq.unanswered` opens its letter. A journalled one cannot
-#: be lost, so that it has no such end.
+#: A message without a journal that was sent again and was not heard of since may have been lost with its broker; after
+#: this an operator may send it again, and `dlq.unanswered` opens its dead letter. A journalled one cannot be lost, so
+#: that it has no such end.
 SILENT_AFTER = timedelta(hours=1)
 #: How long RabbitMQ may take to confirm that it has stored the message.
 CONFIRM_WITHIN_S = 10
@@ -35,60 +35,62 @@ class NotReplayable(Exception):
 class Way(Protocol):
     """One way of sending again. Both steps return the id that the message runs under, and raise NotReplayable."""
 
-    def claim(self, letter: DeadLetter, retries: int | None) -> str | None:
+    def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
         """In the transaction that claims the dead letter; None when `send` is still to be called."""
 
-    def send(self, letter: DeadLetter, retries: int | None) -> str:
+    def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """After the claim is committed: a crash here leaves a replay that is never heard of."""
 
 
-def way_of(letter: DeadLetter, *, force: bool = False) -> Way:
+def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
     """How this message is sent again. `force`: also one that could not be read. Raises NotReplayable."""
-    if letter.generation is not None:
+    if dead_letter.generation is not None:
         return Journalled()
-    if (raw := letter.message) is not None and raw.missing:
+    if (raw := dead_letter.message) is not None and raw.missing:
         raise NotReplayable(
-            f"{letter.message_id}: its body is not here, it was too large to be kept ({raw.missing});"
+            f"{dead_letter.message_id}: its body is not here, it was too large to be kept ({raw.missing});"
             " have its producer send it again, smaller, and discard this dead letter"
         )
-    if letter.cause in UNREADABLE and not force:
+    if dead_letter.cause in UNREADABLE and not force:
         raise NotReplayable(
-            f"{letter.message_id} is {letter.cause}: sent again as it is, it can only fail again"
+            f"{dead_letter.message_id} is {dead_letter.cause}: sent again as it is, it can only fail again"
         )
     if raw is not None:
-        if call.registered(letter.task) is None:
+        if call.registered(dead_letter.task) is None:
             raise NotReplayable(
-                f"no task {letter.task!r} is registered here: deploy it, or discard the letter"
+                f"no task {dead_letter.task!r} is registered here: deploy it, or discard the dead letter"
             )
-        if letter.queue not in current_app.amqp.queues:
+        if dead_letter.queue not in current_app.amqp.queues:
             # The name is the producer's word. On Redis it would be a list that nobody reads.
             raise NotReplayable(
-                f"{letter.message_id}: the queue {letter.queue!r} is none of this application's"
+                f"{dead_letter.message_id}: the queue {dead_letter.queue!r} is none of this application's"
             )
         return Raw(raw)
-    if letter.cause != Cause.ADDED:
-        raise NotReplayable(f"{letter.message_id}: its message could not be kept")
-    if conf.handler(letter.queue) is None:
-        raise NotReplayable(f"DLQ_HANDLERS names no handler for the queue {letter.queue!r}")
+    if dead_letter.cause != Cause.ADDED:
+        raise NotReplayable(f"{dead_letter.message_id}: its message could not be kept")
+    if conf.handler(dead_letter.queue) is None:
+        raise NotReplayable(f"DLQ_HANDLERS names no handler for the queue {dead_letter.queue!r}")
     return Handler()
 
 
 class Journalled:
     """The journal runs its own dead message again, as a new generation of it."""
 
-    def claim(self, letter: DeadLetter, retries: int | None) -> str | None:
+    def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
         hooks = journal.hooks()
         if hooks is None:
-            raise NotReplayable(f"{letter.message_id} has a journal, and DLQ_JOURNAL does not name it")
+            raise NotReplayable(f"{dead_letter.message_id} has a journal, and DLQ_JOURNAL does not name it")
         try:
-            new_id = hooks.republish(letter.message_id, retries=retries)
+            new_id = hooks.republish(dead_letter.message_id, retries=retries)
         except hooks.Refused as why:
-            raise NotReplayable(f"{letter.message_id}: {why}") from None
+            raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
         if new_id is None:
-            raise NotReplayable(f"{letter.message_id}: its journal has no dead message of this id any more")
+            raise NotReplayable(
+                f"{dead_letter.message_id}: its journal has no dead message of this id any more"
+            )
         return str(new_id)
 
-    def send(self, letter: DeadLetter, retries: int | None) -> str:
+    def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         raise AssertionError("the journal sends what it has armed")
 
 
@@ -98,7 +100,7 @@ class Raw:
     def __init__(self, raw: RawMessage) -> None:
         self.raw = raw
 
-    def claim(self, letter: DeadLetter, retries: int | None) -> str | None:
+    def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
         """Hand the message to a journal, in the caller's transaction; None where there is none, or it does not take it."""
         hooks = journal.hooks()
         if hooks is None:
@@ -113,74 +115,74 @@ class Raw:
                 args, kwargs, embed = body
         except Exception as error:
             raise NotReplayable(
-                f"{letter.message_id}: its body cannot be read ({shortened(error)})"
+                f"{dead_letter.message_id}: its body cannot be read ({shortened(error)})"
             ) from None
         if not isinstance(args, list) or not isinstance(kwargs, dict):
-            raise NotReplayable(f"{letter.message_id}: its arguments are no list and mapping")
+            raise NotReplayable(f"{dead_letter.message_id}: its arguments are no list and mapping")
         if any((embed or {}).get(name) for name in ("callbacks", "errbacks", "chain", "chord")):
             raise NotReplayable(
-                f"{letter.message_id}: it carries what is to follow it, which would never happen here"
+                f"{dead_letter.message_id}: it carries what is to follow it, which would never happen here"
             )
         try:
             new_id = hooks.adopt(
-                letter.message_id,
-                task=letter.task,
-                queue=letter.queue,
+                dead_letter.message_id,
+                task=dead_letter.task,
+                queue=dead_letter.queue,
                 args=args,
                 kwargs=kwargs,
                 retries=retries,
             )
         except hooks.Refused as why:
-            raise NotReplayable(f"{letter.message_id}: {why}") from None
+            raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
         return None if new_id is None else str(new_id)
 
-    def send(self, letter: DeadLetter, retries: int | None) -> str:
+    def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """Publish the same message under the same id."""
-        body, content_type, content_encoding = _body(letter, self.raw, retries)
+        body, content_type, content_encoding = _body(dead_letter, self.raw, retries)
         with current_app.connection_for_write() as connection:
             try:
                 connection.ensure_connection(max_retries=3, interval_start=0, interval_step=1)
                 producer = connection.Producer(connection.default_channel)
             except Exception as exc:
-                raise _unsent(letter, exc) from exc
+                raise _unsent(dead_letter, exc) from exc
             try:
                 producer.publish(
                     body,
                     exchange=Exchange(""),
-                    routing_key=letter.queue,
+                    routing_key=dead_letter.queue,
                     content_type=content_type,
                     content_encoding=content_encoding,
-                    headers=renewed(self.raw.headers, letter, retries),
+                    headers=renewed(self.raw.headers, dead_letter, retries),
                     # Once: when the answer is lost, the broker may have the message, and no row would tell two copies.
                     retry=False,
                     delivery_mode=2,
                     mandatory=True,
                     confirm_timeout=CONFIRM_WITHIN_S,
-                    correlation_id=letter.message_id,
+                    correlation_id=dead_letter.message_id,
                 )
             except Exception as exc:
                 if not isinstance(exc, connection.connection_errors):
-                    raise _unsent(letter, exc) from exc
+                    raise _unsent(dead_letter, exc) from exc
                 # Without the handshake of a close, which would wait for the same broker.
                 connection.collect()
                 raise NotReplayable(
-                    f"{letter.message_id} may have been published, the broker did not confirm it ({exc}): it can be sent"
+                    f"{dead_letter.message_id} may have been published, the broker did not confirm it ({exc}): it can be sent"
                     f" again when it was not heard of for {SILENT_AFTER}"
                 ) from exc
-        return letter.message_id
+        return dead_letter.message_id
 
 
 class Handler:
     """The callable that `DLQ_HANDLERS` names for the queue is run at once, in this process."""
 
-    def claim(self, letter: DeadLetter, retries: int | None) -> str | None:
+    def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
         return None
 
-    def send(self, letter: DeadLetter, retries: int | None) -> str:
+    def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         retries = HANDLER_RETRIES if retries is None else retries
-        handler = conf.handler(letter.queue)
+        handler = conf.handler(dead_letter.queue)
         assert handler is not None
-        payload = letter.payload
+        payload = dead_letter.payload
         for attempt in range(retries + 1):
             try:
                 if isinstance(payload, dict):
@@ -191,31 +193,33 @@ class Handler:
                 if attempt < retries:
                     continue
                 record.reopen(
-                    letter.message_id,
+                    dead_letter.message_id,
                     attempts=attempt + 1,
                     exception=exc,
                     error=str(exc),
                     traceback="".join(traceback.format_exception(exc)),
                 )
-                raise NotReplayable(f"{letter.message_id} failed again: {type(exc).__name__}: {exc}") from exc
+                raise NotReplayable(
+                    f"{dead_letter.message_id} failed again: {type(exc).__name__}: {exc}"
+                ) from exc
             break
-        record.on_resolved(letter.message_id)
-        return letter.message_id
+        record.on_resolved(dead_letter.message_id)
+        return dead_letter.message_id
 
 
-def _unsent(letter: DeadLetter, exc: Exception) -> NotReplayable:
-    """The broker does not have it, and nothing ran: the letter is open again, and as it was."""
+def _unsent(dead_letter: DeadLetter, exc: Exception) -> NotReplayable:
+    """The broker does not have it, and nothing ran: the dead letter is open again, and as it was."""
     why = shortened(f"could not be published, the broker did not take it: {type(exc).__name__}: {exc}")
     with transaction.atomic():
-        if DeadLetter.objects.filter(pk=letter.pk, state=State.REPLAYING).update(state=State.OPEN):
-            letter.happened(Happened.RETURNED, note=why)
-    return NotReplayable(f"{letter.message_id} {why}. Its letter is open as before")
+        if DeadLetter.objects.filter(pk=dead_letter.pk, state=State.REPLAYING).update(state=State.OPEN):
+            dead_letter.happened(Happened.RETURNED, note=why)
+    return NotReplayable(f"{dead_letter.message_id} {why}. Its dead letter is open as before")
 
 
-def _body(letter: DeadLetter, raw: RawMessage, retries: int | None) -> tuple[bytes | str, Any, Any]:
+def _body(dead_letter: DeadLetter, raw: RawMessage, retries: int | None) -> tuple[bytes | str, Any, Any]:
     """The body for another run, its content type and encoding: as it was, but for fields of Celery's protocol 1.
 
-    That has the fields in the body, where its expiry counts and where the worker looks for the letter's id.
+    That has the fields in the body, where its expiry counts and where the worker looks for the dead letter's id.
     """
     as_it_was = raw.body, raw.content_type, raw.content_encoding
     try:
@@ -224,13 +228,13 @@ def _body(letter: DeadLetter, raw: RawMessage, retries: int | None) -> tuple[byt
         return as_it_was
     if not isinstance(fields, dict):
         return as_it_was
-    content_type, content_encoding, body = dumps(renewed(fields, letter, retries), serializer="json")
+    content_type, content_encoding, body = dumps(renewed(fields, dead_letter, retries), serializer="json")
     return body, content_type, content_encoding
 
 
-def renewed(fields: dict[str, Any], letter: DeadLetter, retries: int | None) -> dict[str, Any]:
+def renewed(fields: dict[str, Any], dead_letter: DeadLetter, retries: int | None) -> dict[str, Any]:
     """The fields for another run: not expired, not compressed (the kept body is not), with tries left."""
-    task = call.registered(letter.task)
+    task = call.registered(dead_letter.task)
     limit = task.max_retries if task else None
     # Celery counts what is spent, and not what is left.
     spent = 0 if limit is None or retries is None else max(0, limit - retries)
@@ -239,4 +243,4 @@ def renewed(fields: dict[str, Any], letter: DeadLetter, retries: int | None) -> 
         # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
         dropped.add(hooks.HEADER)
     kept = {key: value for key, value in fields.items() if key not in dropped}
-    return {**kept, "retries": spent, REPLAY_HEADER: letter.message_id}
+    return {**kept, "retries": spent, REPLAY_HEADER: dead_letter.message_id}

@@ -1,4 +1,4 @@
-"""Deletion of letters that were closed long ago; what is counted of them stays."""
+"""Deletion of dead letters that were closed long ago; what is counted of them stays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from dlq.models import DeadLetter
 
-#: Letters deleted in one transaction, so that pruning years of them holds no long lock.
+#: Dead letters deleted in one transaction, so that pruning years of them holds no long lock.
 BATCH = 1_000
 
 _COUNT = """
@@ -24,7 +24,7 @@ _COUNT = """
 
 
 def delete_closed(*, older_than: timedelta, batch: int = BATCH) -> int:
-    """Delete the letters that were closed before, with their events. Returns how many; `batch` in a transaction."""
+    """Delete the dead letters that were closed before, with their events, `batch` in a transaction. Returns how many."""
     deleted = 0
     while count := _delete(older_than, batch):
         deleted += count

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import SENT_BY_OTHERS, DeadLetter, Happened, LetterEvent, State, Tally, labels
+from dlq.models import SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happened, State, Tally, labels
 
 #: Windows of the trend of a group.
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
@@ -22,11 +22,11 @@ HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 def stats() -> dict[str, Any]:
     """Figures for metrics and alerts.
 
-    `open`, `replaying`: letters in that state; `grown_last_hour`: new letters of the last hour less older ones that
-    were closed in it; `by_queue`: [{"queue", "task", "state", "count"}] of the
-    unresolved; `oldest_age_s`: seconds since the oldest open letter first failed, None without one (letters
-    under replay are not counted: nobody can act on them); `dead_lettered`: [{"queue", "task", "exception",
-    "count"}] and `replays`: {outcome: count}, both over all that ever happened, a message that died twice counted twice.
+    `open`, `replaying`: dead letters in that state; `grown_last_hour`: new ones of the last hour less older ones that
+    were closed in it; `by_queue`: [{"queue", "task", "state", "count"}] of the unresolved; `oldest_age_s`: seconds since
+    the oldest open one first failed, None without one (those under replay are not counted: an operator cannot act on
+    them); `dead_lettered`: [{"queue", "task", "exception", "count"}] and `replays`: {outcome: count}, both over all that
+    ever happened, a message that died twice counted twice.
 
     Of a message without a journal a queue or task that is none of this deployment's is "unknown", see `dlq.models.labels`.
     """
@@ -74,7 +74,7 @@ def happened() -> QuerySet[Any, tuple[str, str, str, str, int]]:
     One statement, so that what is deleted just now is in one of the two, and not in none or both.
     """
     columns = ("queue", "task", "exception", "what")
-    kept = LetterEvent.objects.order_by().values_list(*columns).annotate(count=Count("pk"))
+    kept = DeadLetterEvent.objects.order_by().values_list(*columns).annotate(count=Count("pk"))
     gone = Tally.objects.values_list(*columns, "count")
     # The union would take the model's own order, by a column that it does not have; Django 6.1 refuses that.
     return kept.union(gone, all=True).order_by()
@@ -82,7 +82,7 @@ def happened() -> QuerySet[Any, tuple[str, str, str, str, int]]:
 
 @dataclass(frozen=True)
 class Group:
-    """Unresolved letters of one fingerprint: one problem, however many messages it hit."""
+    """Unresolved dead letters of one fingerprint: one problem, however many messages it hit."""
 
     fingerprint: str
     title: str
@@ -96,11 +96,11 @@ class Group:
     last_week: int
 
 
-def groups(letters: QuerySet[DeadLetter] | None = None) -> list[Group]:
-    """The problems behind the unresolved letters, the largest first."""
-    letters = DeadLetter.objects.filter(closed_at=None) if letters is None else letters
+def groups(dead_letters: QuerySet[DeadLetter] | None = None) -> list[Group]:
+    """The problems behind the unresolved dead letters, the largest first."""
+    dead_letters = DeadLetter.objects.filter(closed_at=None) if dead_letters is None else dead_letters
     rows: Iterable[Any] = (
-        letters.order_by()
+        dead_letters.order_by()
         .values("fingerprint", "task", "exception")
         .annotate(
             count=Count("pk"),
@@ -126,48 +126,48 @@ def _title(row: dict[str, Any]) -> str:
     return f"{kind}: {where}" if kind else where
 
 
-#: Letters that are in memory at once while they are exported.
+#: Dead letters that are in memory at once while they are exported.
 EXPORT_PAGE = 500
 
 
-def exported(letters: QuerySet[DeadLetter]) -> Iterator[dict[str, Any]]:
-    """Letters as JSON-ready dicts, with their events; secrets are masked and the raw message stays out.
+def exported(dead_letters: QuerySet[DeadLetter]) -> Iterator[dict[str, Any]]:
+    """Dead letters as JSON-ready dicts, with their events; secrets are masked and the raw message stays out.
 
     A page at a time: all at once may be more than the memory holds, and a cursor of the server needs a session that a
     pooler does not give.
     """
-    ids = list(letters.values_list("pk", flat=True))
+    ids = list(dead_letters.values_list("pk", flat=True))
     for start in range(0, len(ids), EXPORT_PAGE):
         page = DeadLetter.objects.filter(pk__in=ids[start : start + EXPORT_PAGE])
         yield from map(detail, page.prefetch_related("events"))
 
 
-def detail(letter: DeadLetter) -> dict[str, Any]:
-    """Everything that may be shown about one letter."""
-    args, kwargs = masked_call(letter.task, letter.args, letter.kwargs)
+def detail(dead_letter: DeadLetter) -> dict[str, Any]:
+    """Everything that may be shown about one dead letter."""
+    args, kwargs = masked_call(dead_letter.task, dead_letter.args, dead_letter.kwargs)
     return {
-        "message_id": letter.message_id,
-        "state": letter.state,
-        "cause": letter.cause,
-        "task": letter.task,
-        "queue": letter.queue,
-        "call": letter.call,
+        "message_id": dead_letter.message_id,
+        "state": dead_letter.state,
+        "cause": dead_letter.cause,
+        "task": dead_letter.task,
+        "queue": dead_letter.queue,
+        "call": dead_letter.call,
         "args": args,
         "kwargs": kwargs,
-        "headers": masked(letter.headers),
-        "correlation_id": letter.correlation_id,
-        "generation": letter.generation,
-        "exception": letter.exception,
-        "error": masked_text(letter.error),
-        "traceback": masked_text(letter.traceback),
-        "place": letter.place,
-        "attempts": letter.attempts,
-        "failures": letter.failures,
-        "worker": letter.worker,
-        "failed_first_at": letter.failed_first_at.isoformat(),
-        "failed_at": letter.failed_at.isoformat(),
-        "discard_reason": letter.discard_reason,
-        "raw_bytes": None if letter.message is None else len(letter.message.body),
+        "headers": masked(dead_letter.headers),
+        "correlation_id": dead_letter.correlation_id,
+        "generation": dead_letter.generation,
+        "exception": dead_letter.exception,
+        "error": masked_text(dead_letter.error),
+        "traceback": masked_text(dead_letter.traceback),
+        "place": dead_letter.place,
+        "attempts": dead_letter.attempts,
+        "failures": dead_letter.failures,
+        "worker": dead_letter.worker,
+        "failed_first_at": dead_letter.failed_first_at.isoformat(),
+        "failed_at": dead_letter.failed_at.isoformat(),
+        "discard_reason": dead_letter.discard_reason,
+        "raw_bytes": None if dead_letter.message is None else len(dead_letter.message.body),
         "events": [
             {
                 "at": event.at.isoformat(),
@@ -175,6 +175,6 @@ def detail(letter: DeadLetter) -> dict[str, Any]:
                 "actor": event.actor,
                 "note": masked_text(event.note),
             }
-            for event in letter.events.all()
+            for event in dead_letter.events.all()
         ],
     }

@@ -1,6 +1,6 @@
-"""A replay that nobody hears of again is a failure that nobody sees: after a while its letter is open again.
+"""Open a dead letter again whose replay had no outcome for an hour, so that no failure stays hidden.
 
-A message without a journal may be lost with its broker, and whoever sends it may die before it is sent.
+A message without a journal may be lost with its broker, and the process that sends it may die before it is sent.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from django.db import transaction
 from dlq import replay
 from dlq.models import DeadLetter, Happened, State
 
-#: Letters opened in one transaction: a broker that is lost may take thousands of replays with it.
+#: Dead letters opened in one transaction: a broker that is lost may take thousands of replays with it.
 BATCH = 1_000
 _WHY = f"its replay was not heard of for {replay.SILENT_AFTER}: it is lost, or waits and may run yet"
 
 
 @shared_task
 def reopen() -> int:
-    """Open each letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many.
+    """Open each dead letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many.
 
-    What comes of the replay after all still counts: a success resolves the letter, a failure is recorded.
+    What comes of the replay after all still counts: a success resolves the dead letter, a failure is recorded.
     """
     opened = 0
     while count := _reopen_some():
@@ -32,8 +32,10 @@ def _reopen_some() -> int:
     with transaction.atomic():
         # What is locked has just been heard of, is sent again, or is opened by another of us.
         silent = DeadLetter.objects.select_for_update(skip_locked=True).filter(replay.silent())
-        letters = list(silent.order_by().only("queue", "task", "generation", "cause")[:BATCH])
-        DeadLetter.objects.filter(pk__in=[letter.pk for letter in letters]).update(state=State.OPEN)
-        for letter in letters:
-            letter.happened(Happened.RETURNED, note=_WHY)
-    return len(letters)
+        dead_letters = list(silent.order_by().only("queue", "task", "generation", "cause")[:BATCH])
+        DeadLetter.objects.filter(pk__in=[dead_letter.pk for dead_letter in dead_letters]).update(
+            state=State.OPEN
+        )
+        for dead_letter in dead_letters:
+            dead_letter.happened(Happened.RETURNED, note=_WHY)
+    return len(dead_letters)

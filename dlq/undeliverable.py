@@ -18,7 +18,7 @@ from dlq.models import Cause
 from dlq.worker.failure import Ending
 from dlq.worker.transport import guard
 
-#: What RabbitMQ adds when it puts a message aside. The letter keeps the message as it was sent.
+#: What RabbitMQ adds when it puts a message aside. The dead letter keeps the message as it was sent.
 _ADDED = {"x-death", *(f"x-first-death-{part}" for part in ("exchange", "queue", "reason")), *BROKER_HEADERS}
 
 
@@ -66,12 +66,12 @@ def _record(message: Any) -> None:
     try:
         args, kwargs, _ = message.decode()
     except Exception:
-        args = kwargs = None  # The letter keeps the body as it is.
+        args = kwargs = None  # The dead letter keeps the body as it is.
     error = f"RabbitMQ gave it up ({reason.replace('_', ' ') or 'no reason'}) in queue {origin!r}"
     task = raw.headers.get("task")
     Ending(
         raw=raw,
-        # With the letter that it was sent again from, which is no part of the message.
+        # With the dead letter that it was sent again from, which is no part of the message.
         fields=message.headers,
         exception=Undeliverable(error),
         error=error,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from django.db.models import Count, F, Q, Sum
 
-from lab.invariants import Books, LetterLine, MessageLine, Movement, OrderLine, Shelf
+from lab.invariants import Books, DeadLetterLine, MessageLine, Movement, OrderLine, Shelf
 
 OPEN_MESSAGES = ("scheduled", "blocked", "pending", "published")
 OPEN_ORDERS = ("pending", "processing")
@@ -107,8 +107,8 @@ def dead_letter_kinds() -> list[tuple[int, str]]:
     """How many unresolved dead letters there are of each kind, the most frequent first."""
     from dlq.models import DeadLetter
 
-    letters = DeadLetter.objects.filter(closed_at=None)
-    kinds = Counter(f"{letter.task}: {letter.summary}" for letter in letters)
+    dead_letters = DeadLetter.objects.filter(closed_at=None)
+    kinds = Counter(f"{dead_letter.task}: {dead_letter.summary}" for dead_letter in dead_letters)
     return [(count, kind) for kind, count in kinds.most_common()]
 
 
@@ -174,7 +174,7 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
             for sku, stock, reserved, shipped in Product.objects.values_list("sku", *_UNITS)
         ],
         open_messages=OutboxMessage.objects.filter(status__in=OPEN_MESSAGES).count(),
-        dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
+        unresolved_dead_letters=DeadLetter.objects.filter(closed_at=None).count(),
         captures=_movements(sandbox.ledger("charges")),
         refunds=_movements(sandbox.ledger("refunds")),
         shipments=[int(entry["order_id"]) for entry in shipments],
@@ -245,14 +245,14 @@ def message_lines() -> list[MessageLine]:
     ]
 
 
-def letter_lines() -> list[LetterLine]:
+def dead_letter_lines() -> list[DeadLetterLine]:
     """Every dead letter."""
-    from dlq.models import DeadLetter, LetterEvent
+    from dlq.models import DeadLetter, DeadLetterEvent
 
-    events = Counter(LetterEvent.objects.values_list("letter_id", "what"))
+    events = Counter(DeadLetterEvent.objects.values_list("dead_letter_id", "what"))
     columns = ("pk", "message_id", "state", "generation", "failures", "exception")
     return [
-        LetterLine(
+        DeadLetterLine(
             message_id,
             state,
             generation,

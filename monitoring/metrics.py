@@ -142,12 +142,14 @@ def _totals(snapshot: Snapshot, totals: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Metric]:
-    letters = GaugeMetricFamily("dlq_messages", "Unresolved dead letters", labels=["queue", "task", "state"])
+    dead_letters = GaugeMetricFamily(
+        "dlq_messages", "Unresolved dead letters", labels=["queue", "task", "state"]
+    )
     counts = {(queue, "", state): 0 for queue in snapshot.queues for state in UNRESOLVED}
     counts |= {(row["queue"], row["task"], row["state"]): row["count"] for row in figures.get("by_queue", ())}
     for labels, count in counts.items():
-        letters.add_metric(list(labels), count)
-    yield letters
+        dead_letters.add_metric(list(labels), count)
+    yield dead_letters
     yield GaugeMetricFamily("dlq_open", "Open dead letters", snapshot.dead_letter_count)
     yield GaugeMetricFamily(
         "dlq_grown_last_hour", "Open dead letters more than an hour ago", snapshot.dead_letters_grown

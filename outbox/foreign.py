@@ -42,7 +42,7 @@ def adopt(
     }
     signature = task.s(*args, **kwargs).set(task_id=str(message_id), countdown=delay_s, headers=headers)
     queue = (task.request.delivery_info or {}).get("routing_key")
-    # A replay from here on, so that its end is told to the dead-letter desk, whose letter waits for it.
+    # A replay from here on, so that its end is reported to the dead letter that waits for it.
     replays = int(_replay_header() in headers)
     row = replace(new_message(signature, {"queue": queue} if queue else {}), replays=replays)
     try:

@@ -1,7 +1,7 @@
 """The choke point for what never becomes a request: Celery's Consumer, with every refusal recorded first.
 
 A message that Celery cannot read is dropped with a log line, or ends the worker. Here it is checked before
-Celery's handler sees it, kept whole as a letter, and only then acknowledged.
+Celery's handler sees it, kept whole as a dead letter, and only then acknowledged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How one message ended badly, and what is to become of it: ask the journal, else write the letter.
+"""How one message ended badly, and what is to become of it: ask the journal, else write the dead letter.
 
 Both ways into here, Request and Consumer, run in the worker's parent and go through the shelf.
 """
@@ -89,7 +89,7 @@ class Ending:
 
     def _record(self, *, keep_raw: bool = True) -> None:
         if getattr(self.exception, "unsolicited", False):
-            # Nobody sent it again, whatever it says: no letter of another message is to hear of it.
+            # It was not sent again, whatever its headers say: the dead letter of another message must not change.
             self.fields = {name: value for name, value in self.fields.items() if name != REPLAY_HEADER}
         key, own_id = message_key(self.fields, self.raw.digest)
         # One transaction: a dead letter of the journal's that lacked its cause would never get it.
@@ -147,7 +147,7 @@ class Ending:
         if hooks is None or generation is None:
             return None
         verdict: str | None = hooks.worker_failure(
-            # Not the letter's, whose id a replay carries: what it became is a row under an id of its own.
+            # Not the dead letter's, whose id a replay carries: what it became is a row under an id of its own.
             message_id=self.fields.get("id") or key,
             generation=generation,
             exception=self.exception,

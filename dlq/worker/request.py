@@ -152,7 +152,7 @@ class Request(celery_request.Request):
             args=self.args,
             kwargs=self.kwargs,
             worker=self.hostname,
-            # What was acknowledged before it ran cannot run again: no count, the letter at once.
+            # What was acknowledged before it ran cannot run again: no count, the dead letter at once.
             lost=lost and not self.acknowledged,
             stopped=_is_stopping(),
             pid=cast("int | None", self.worker_pid),  # celery-types takes it for text

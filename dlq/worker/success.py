@@ -1,4 +1,4 @@
-"""A message that was sent again from its letter, and has no journal to say so, reports its success itself."""
+"""A message that was sent again from its dead letter, and has no journal to say so, reports its success itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The longer books of a chaos run: transition logs, messages, letters, and the order of webhooks."""
+"""The longer books of a chaos run: transition logs, messages, dead letters, and the order of webhooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from lab.chaos.damage import Outcome
-from lab.collect import Sandbox, letter_lines, message_lines, read_books
+from lab.collect import Sandbox, dead_letter_lines, message_lines, read_books
 from lab.invariants import Books, ClientRequest, Pair, Sample
 from lab.invariants.records import FINAL
 
@@ -47,7 +47,7 @@ def read_chaos_books(
         requests=list(requests),
         samples=list(samples),
         messages=message_lines(),
-        letters=letter_lines(),
+        dead_letters=dead_letter_lines(),
         webhooks_enqueued=_webhooks_enqueued(),
         events=_events(),
         injected=injected,

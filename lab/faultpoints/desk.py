@@ -33,7 +33,7 @@ def _dead(message_id: UUID) -> int:
 
 def _dead_order(world: World) -> State:
     place()
-    return {"letter": _dead(staged("orders.tasks.process_order"))}
+    return {"dead_letter": _dead(staged("orders.tasks.process_order"))}
 
 
 def _dead_head(world: World) -> State:
@@ -45,65 +45,67 @@ def _dead_head(world: World) -> State:
     drop_fan_out()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE outbox_outboxmessage SET passes_over_dead = false")
-    return {"letter": _dead(staged("webhooks.tasks.deliver"))}
+    return {"dead_letter": _dead(staged("webhooks.tasks.deliver"))}
 
 
 def _replay(world: World, state: State) -> None:
     from dlq import replay
 
-    replay.replay(state["letter"], actor="operator")
+    replay.replay(state["dead_letter"], actor="operator")
 
 
 def _replay_unless_done(world: World, state: State) -> None:
     from dlq import replay
 
-    # The operator looks first, and the desk refuses a letter that is not open.
-    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
-        replay.replay(state["letter"], actor="operator")
+    # The operator looks first, and the desk refuses a dead letter that is not open.
+    if model("dlq.DeadLetter").objects.get(pk=state["dead_letter"]).state == "open":
+        replay.replay(state["dead_letter"], actor="operator")
 
 
 def _replay_as_a_second_operator(world: World, state: State) -> None:
     from dlq import replay
 
     try:
-        replay.replay(state["letter"], actor="another operator")
+        replay.replay(state["dead_letter"], actor="another operator")
     except replay.NotReplayable:
         state["refused"] = True
 
 
 def _is_resolved(world: World, state: State) -> str:
-    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
-    replays = letter.events.filter(what="replayed").count()
-    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
-    holds = letter.state == "resolved" and replays == row.replays == 1
+    dead_letter = model("dlq.DeadLetter").objects.get(pk=state["dead_letter"])
+    replays = dead_letter.events.filter(what="replayed").count()
+    row = model("outbox.OutboxMessage").objects.get(message_id=dead_letter.message_id)
+    holds = dead_letter.state == "resolved" and replays == row.replays == 1
     return (
-        "" if holds else f"letter {letter.state}, replayed {replays} times, its message {row.replays} times"
+        ""
+        if holds
+        else f"dead letter {dead_letter.state}, replayed {replays} times, its message {row.replays} times"
     )
 
 
 def _discard(world: World, state: State) -> None:
     from dlq import replay
 
-    replay.discard(state["letter"], reason="of no use any more", actor="operator")
+    replay.discard(state["dead_letter"], reason="of no use any more", actor="operator")
 
 
 def _discard_unless_done(world: World, state: State) -> None:
-    if model("dlq.DeadLetter").objects.get(pk=state["letter"]).state == "open":
+    if model("dlq.DeadLetter").objects.get(pk=state["dead_letter"]).state == "open":
         _discard(world, state)
 
 
 def _is_discarded(world: World, state: State) -> str:
-    letter = model("dlq.DeadLetter").objects.get(pk=state["letter"])
-    row = model("outbox.OutboxMessage").objects.get(message_id=letter.message_id)
+    dead_letter = model("dlq.DeadLetter").objects.get(pk=state["dead_letter"])
+    row = model("outbox.OutboxMessage").objects.get(message_id=dead_letter.message_id)
     return (
         ""
-        if letter.state == "discarded" and row.status == "cancelled"
-        else f"letter {letter.state}, message {row.status}"
+        if dead_letter.state == "discarded" and row.status == "cancelled"
+        else f"dead letter {dead_letter.state}, message {row.status}"
     )
 
 
 def _silent(world: World) -> Any:
-    """A letter that was sent again long ago, and the message that asks for such."""
+    """A dead letter that was sent again long ago, and the message that asks for such."""
     from dlq.queue import DeadLetterQueue
     from dlq.unanswered import reopen
 
@@ -113,9 +115,13 @@ def _silent(world: World) -> Any:
 
 
 def _is_open_and_says_so_once(world: World, state: State) -> str:
-    letter = model("dlq.DeadLetter").objects.get(message_id="lost")
-    said = letter.events.filter(what="returned").count()
-    return "" if (letter.state, said) == ("open", 1) else f"letter {letter.state}, and said {said} times"
+    dead_letter = model("dlq.DeadLetter").objects.get(message_id="lost")
+    said = dead_letter.events.filter(what="returned").count()
+    return (
+        ""
+        if (dead_letter.state, said) == ("open", 1)
+        else f"dead letter {dead_letter.state}, and said {said} times"
+    )
 
 
 _DISCARDED: dict[str, Any] = {

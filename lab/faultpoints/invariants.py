@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from lab.collect import letter_lines, message_lines, read_books
+from lab.collect import dead_letter_lines, message_lines, read_books
 from lab.faultpoints.environment import World
 from lab.faultpoints.in_process import open_messages
 from lab.invariants import check, messages
@@ -187,7 +187,7 @@ def violations(world: World, *, accepted: list[int], waived: frozenset[str]) -> 
     books = replace(
         read_books(world.sandbox, accepted=accepted, at_start=world.at_start()),
         messages=message_lines(),
-        letters=letter_lines(),
+        dead_letters=dead_letter_lines(),
     )
     found = [
         f"{finding.promise}: {finding.database} / {finding.outside} {finding.difference}"
@@ -200,7 +200,8 @@ def violations(world: World, *, accepted: list[int], waived: frozenset[str]) -> 
             found.append(f"{name}: {difference}")
     if any(violation.startswith("no dead letter") for violation in found):
         found += [
-            f"dead letter of {letter.task}: {letter.error}" for letter in world.rows("dlq.DeadLetter")[:3]
+            f"dead letter of {dead_letter.task}: {dead_letter.error}"
+            for dead_letter in world.rows("dlq.DeadLetter")[:3]
         ]
     if stuck := open_messages():
         found.append(f"nothing is stuck: {stuck}")

@@ -63,17 +63,17 @@ _OUTBOX = (
          ("outbox.scheduler", 'dedup_key=f"beat:{name}:{moment.isoformat()}"', 'dedup_key=""')),
 )  # fmt: skip
 
-_LETTERS = (
+_DEAD_LETTERS = (
     _bug("dead without a dead letter", "witness_wrong", "kill", _PLACE,
          ("outbox.transitions", '        _tell(\n            "on_dead",', '        (lambda *args, **kwargs: None)(\n            "on_dead",')),
     _bug("dead and recorded in two transactions", "witness_wrong", "kill", _PLACE,
          ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {DEAD}", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {{DEAD}}")),
-    _bug("a letter is replayed without a claim", "replay", "rival", "replay",
+    _bug("a dead letter is replayed without a claim", "replay", "rival", "replay",
          ("dlq.replay", "    if not claimed:", "    if False:"),
-         ("dlq.resend", "        if new_id is None:", "        new_id = new_id or letter.message_id\n        if new_id is None:")),
-    _bug("a letter is claimed and its message armed in two transactions", "replay", "kill", _FINAL,
-         ("dlq.replay", "    with transaction.atomic():\n        letter = _claim(", f"    {_NO_TRANSACTION}\n        letter = _claim(")),
-    _bug("a replay that succeeds does not close its letter", "replay", "kill", _PLACE,
+         ("dlq.resend", "        if new_id is None:", "        new_id = new_id or dead_letter.message_id\n        if new_id is None:")),
+    _bug("a dead letter is claimed and its message armed in two transactions", "replay", "kill", _FINAL,
+         ("dlq.replay", "    with transaction.atomic():\n        dead_letter = _claim(", f"    {_NO_TRANSACTION}\n        dead_letter = _claim(")),
+    _bug("a replay that succeeds does not close its dead letter", "replay", "kill", _PLACE,
          ("outbox.transitions", "        if claimed.replays:", "        if False:")),
     _bug("a discarded message keeps its group waiting", "discard", "kill", _STUCK,
          ("outbox.dlq_hooks", '    if known is None or transitions.cancel(known, reason="dead letter discarded"):\n        return\n', "    return\n")),
@@ -143,5 +143,5 @@ _MONEY_AND_MAIL = (
 )  # fmt: skip
 
 MUTATIONS: dict[str, Mutation] = {
-    each.name: each for each in (*_OUTBOX, *_LETTERS, *_ORDERS, *_MONEY_AND_MAIL)
+    each.name: each for each in (*_OUTBOX, *_DEAD_LETTERS, *_ORDERS, *_MONEY_AND_MAIL)
 }

@@ -9,7 +9,7 @@ from lab.invariants.finding import Finding
 from lab.invariants.records import (
     Books,
     ClientRequest,
-    LetterLine,
+    DeadLetterLine,
     MessageLine,
     Movement,
     OrderLine,
@@ -21,8 +21,8 @@ from lab.invariants.records import (
 __all__ = [
     "Books",
     "ClientRequest",
+    "DeadLetterLine",
     "Finding",
-    "LetterLine",
     "MessageLine",
     "Movement",
     "OrderLine",

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, pairwise
 
 from lab.invariants.finding import Finding, none
-from lab.invariants.records import ENDED, OPEN, Books, LetterLine, MessageLine
+from lab.invariants.records import ENDED, OPEN, Books, DeadLetterLine, MessageLine
 
 #: What the transaction that accepted an order wrote, and what the one that completed it wrote: once each.
 PROCESS = "orders.tasks.process_order"
@@ -39,7 +39,9 @@ def no_message_is_open(books: Books) -> Finding:
 
 
 def no_dead_letter(books: Books) -> Finding:
-    return Finding("no dead letter", str(books.dead_letters), "-", books.dead_letters == 0)
+    return Finding(
+        "no dead letter", str(books.unresolved_dead_letters), "-", books.unresolved_dead_letters == 0
+    )
 
 
 def every_message_exists_once(books: Books) -> Finding:
@@ -71,27 +73,27 @@ def every_message_exists_once(books: Books) -> Finding:
 
 def every_failure_has_one_place(books: Books) -> Finding:
     """Each failed message is scheduled for a retry, an unresolved dead letter, or resolved: never two of them, never none."""
-    letters = {letter.message_id: letter for letter in books.letters}
+    dead_letters = {dead_letter.message_id: dead_letter for dead_letter in books.dead_letters}
     rows = {line.message_id: line.status for line in books.messages}
 
-    def wrong(line: MessageLine, letter: LetterLine | None) -> Iterator[str]:
-        if line.status == "dead" and (letter is None or letter.state != "open"):
-            yield f"{line.message_id} is dead, its letter is {letter.state if letter else 'missing'}"
-        if line.status in OPEN and letter is not None and letter.state == "open":
-            yield f"{line.message_id} is {line.status} and an open letter as well"
-        if line.status == "done" and letter is not None and letter.state != "resolved":
-            yield f"{line.message_id} is done, its letter is {letter.state}"
+    def wrong(line: MessageLine, dead_letter: DeadLetterLine | None) -> Iterator[str]:
+        if line.status == "dead" and (dead_letter is None or dead_letter.state != "open"):
+            yield f"{line.message_id} is dead, its record is {dead_letter.state if dead_letter else 'missing'}"
+        if line.status in OPEN and dead_letter is not None and dead_letter.state == "open":
+            yield f"{line.message_id} is {line.status} and an open dead letter as well"
+        if line.status == "done" and dead_letter is not None and dead_letter.state != "resolved":
+            yield f"{line.message_id} is done, its dead letter is {dead_letter.state}"
 
     def without_a_failure() -> Iterator[str]:
-        for letter in books.letters:
-            status = rows.get(letter.message_id, "missing")
-            if letter.generation is None or status not in ("cancelled", "missing"):
+        for dead_letter in books.dead_letters:
+            status = rows.get(dead_letter.message_id, "missing")
+            if dead_letter.generation is None or status not in ("cancelled", "missing"):
                 continue
-            if letter.state in ("open", "replaying"):
-                yield f"{letter.message_id} is {status}, its letter is {letter.state}"
+            if dead_letter.state in ("open", "replaying"):
+                yield f"{dead_letter.message_id} is {status}, its dead letter is {dead_letter.state}"
 
     failed = sum(line.attempts > 1 or line.status == "dead" for line in books.messages)
-    found = (text for line in books.messages for text in wrong(line, letters.get(line.message_id)))
+    found = (text for line in books.messages for text in wrong(line, dead_letters.get(line.message_id)))
     return none(
         "every failure has exactly one place",
         f"{failed:,} failed once or more",
@@ -100,15 +102,15 @@ def every_failure_has_one_place(books: Books) -> Finding:
 
 
 def only_garbage_is_left(books: Books) -> Finding:
-    """After the operator's replay the only unresolved letters are of what the experiment itself injected."""
-    left = [letter for letter in books.letters if letter.state in ("open", "replaying")]
+    """After the operator's replay the only unresolved dead letters are of what the experiment itself injected."""
+    left = [dead_letter for dead_letter in books.dead_letters if dead_letter.state in ("open", "replaying")]
     strange = (
-        f"{letter.message_id} is {letter.state}"
-        for letter in left
+        f"{dead_letter.message_id} is {dead_letter.state}"
+        for dead_letter in left
         # A readable one becomes a row when it is replayed, and dies as one.
-        if letter.message_id not in books.injected
-        # A broken message may have no id that can be read: then its letter is known by the digest of its bytes.
-        and (letter.generation is not None or not letter.message_id.startswith("sha256:"))
+        if dead_letter.message_id not in books.injected
+        # A broken message may have no id that can be read: then its dead letter is known by the digest of its bytes.
+        and (dead_letter.generation is not None or not dead_letter.message_id.startswith("sha256:"))
     )
     return none(
         "no dead letter but injected garbage", f"{len(left):,} of {len(books.injected):,} injected", strange
@@ -117,34 +119,34 @@ def only_garbage_is_left(books: Books) -> Finding:
 
 def no_message_dies_of_a_passing_fault(books: Books) -> Finding:
     """A database without space, a worker of the previous release or a stop says nothing about the message."""
-    ours = [letter for letter in books.letters if letter.generation is not None]
+    ours = [dead_letter for dead_letter in books.dead_letters if dead_letter.generation is not None]
     wrong = (
-        f"{letter.message_id} died of {letter.exception}"
-        for letter in ours
-        if letter.exception.startswith(NOT_ITS_OWN)
+        f"{dead_letter.message_id} died of {dead_letter.exception}"
+        for dead_letter in ours
+        if dead_letter.exception.startswith(NOT_ITS_OWN)
     )
     return none("no message died of a passing fault", f"{len(ours):,} died", wrong)
 
 
 def replays_are_runs_of_the_same_message(books: Books) -> Finding:
-    """Lineage: a row was replayed as often as its letter says, and each replay was a new generation of it."""
+    """Lineage: a row was replayed as often as its dead letter says, and each replay was a new generation of it."""
     rows = {line.message_id: line for line in books.messages}
 
     def wrong() -> Iterator[str]:
-        for letter in books.letters:
-            if letter.generation is None:
+        for dead_letter in books.dead_letters:
+            if dead_letter.generation is None:
                 continue
-            row = rows.get(letter.message_id)
+            row = rows.get(dead_letter.message_id)
             if row is None:
-                yield f"the letter of {letter.message_id} has no message"
-            elif row.replays != letter.replayed:
-                yield f"{letter.message_id}: {letter.replayed} replays were ordered, {row.replays} armed"
+                yield f"the dead letter of {dead_letter.message_id} has no message"
+            elif row.replays != dead_letter.replayed:
+                yield f"{dead_letter.message_id}: {dead_letter.replayed} replays were ordered, {row.replays} armed"
             elif row.generation + row.born_of_replay <= row.replays:
-                yield f"{letter.message_id}: generation {row.generation} after {row.replays} replays"
-            if letter.failures != 1 + letter.reopened:
-                yield f"{letter.message_id}: {letter.failures} failures, {letter.reopened} times reopened"
+                yield f"{dead_letter.message_id}: generation {row.generation} after {row.replays} replays"
+            if dead_letter.failures != 1 + dead_letter.reopened:
+                yield f"{dead_letter.message_id}: {dead_letter.failures} failures, {dead_letter.reopened} times reopened"
 
-    replayed = sum(letter.replayed for letter in books.letters)
+    replayed = sum(dead_letter.replayed for dead_letter in books.dead_letters)
     return none("a replay is another run of the same message", f"{replayed:,} replays", wrong())
 
 

@@ -85,7 +85,7 @@ class MessageLine:
 
 
 @dataclass(frozen=True)
-class LetterLine:
+class DeadLetterLine:
     """One dead letter: `replayed` and `reopened` count its events; `generation` None is a message without a row.
 
     `exception`: the type of its last failure, with its module.
@@ -124,7 +124,7 @@ class Books:
     deliveries: Sequence[Pair]  # (event id, merchant) that the database counts as delivered
     shelves: Sequence[Shelf]
     open_messages: int
-    dead_letters: int
+    unresolved_dead_letters: int
     captures: Sequence[Movement]
     refunds: Sequence[Movement]
     shipments: Sequence[int]
@@ -142,7 +142,7 @@ class Books:
     requests: Sequence[ClientRequest] = ()
     samples: Sequence[Sample] = ()
     messages: Sequence[MessageLine] = ()
-    letters: Sequence[LetterLine] = ()
+    dead_letters: Sequence[DeadLetterLine] = ()
     webhooks_enqueued: Sequence[
         Pair
     ] = ()  # (event id, merchant) in commit order, without those that were replayed

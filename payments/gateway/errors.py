@@ -103,7 +103,7 @@ def translated() -> Iterator[None]:
     """Turns what the `stripe` client raises into the kinds above.
 
     `from None` on purpose: the original exceptions carry whole bodies, which would reach logs and dead
-    letters.
+    dead letters.
     """
     try:
         yield

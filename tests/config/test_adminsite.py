@@ -80,12 +80,12 @@ def test_a_date_that_there_is_not_is_no_500(staff: Client, value: str) -> None:
 
 
 def test_the_pages_of_dead_letters_link_to_their_list(staff: Client) -> None:
-    letter = die()
+    dead_letter = die()
     for page in (
         reverse("admin:dlq_deadletter_groups"),
-        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
     ):
-        link = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={letter.fingerprint}"
+        link = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={dead_letter.fingerprint}"
         assert link in staff.get(page).content.decode()
         assert "1 dead letter" in staff.get(link).content.decode()
 

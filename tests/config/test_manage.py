@@ -41,10 +41,11 @@ def test_with_traceback_it_shows_where() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("letters", [1, 3_000])
-def test_an_export_whose_reader_has_seen_enough_ends_without_a_word(letters: int) -> None:
+@pytest.mark.parametrize("dead_letters", [1, 3_000])
+def test_an_export_whose_reader_has_seen_enough_ends_without_a_word(dead_letters: int) -> None:
     DeadLetter.objects.bulk_create(
-        DeadLetter(message_id=f"m-{number}", cause="failed", error="x" * 100) for number in range(letters)
+        DeadLetter(message_id=f"m-{number}", cause="failed", error="x" * 100)
+        for number in range(dead_letters)
     )
     with subprocess.Popen(
         [sys.executable, "manage.py", "dlq", "export"],
@@ -52,7 +53,7 @@ def test_an_export_whose_reader_has_seen_enough_ends_without_a_word(letters: int
     ) as exporting:  # fmt: skip
         assert exporting.stdout is not None
         assert exporting.stderr is not None
-        if letters > 1:
+        if dead_letters > 1:
             exporting.stdout.readline()
         exporting.stdout.close()
         assert exporting.stderr.read() == b""

@@ -5,12 +5,15 @@ from dlq.replay import NotReplayable, claimable
 from dlq.resend import way_of
 
 
-def obstacle(letter: DeadLetter) -> str:
+def obstacle(dead_letter: DeadLetter) -> str:
     """Why this dead letter cannot be replayed now; '' when it can."""
-    if letter.state != State.OPEN and not DeadLetter.objects.filter(claimable(), pk=letter.pk).exists():
-        return f"it is {letter.state}"
+    if (
+        dead_letter.state != State.OPEN
+        and not DeadLetter.objects.filter(claimable(), pk=dead_letter.pk).exists()
+    ):
+        return f"it is {dead_letter.state}"
     try:
-        way_of(letter)
+        way_of(dead_letter)
     except NotReplayable as exc:
         return str(exc)
     return ""

@@ -34,8 +34,8 @@ def operator() -> Client:
     return client("view_deadletter", "replay_deadletter", "discard_deadletter")
 
 
-def act(operator: Client, action: str, *letters: DeadLetter, **values: Any) -> str:
-    data = {"action": action, "_selected_action": [letter.pk for letter in letters], **values}
+def act(operator: Client, action: str, *dead_letters: DeadLetter, **values: Any) -> str:
+    data = {"action": action, "_selected_action": [dead_letter.pk for dead_letter in dead_letters], **values}
     return operator.post(reverse(LIST), data, follow=True).content.decode()
 
 
@@ -54,17 +54,17 @@ def test_the_list_and_every_filter_and_the_search_open(operator: Client) -> None
 
 
 def test_the_detail_shows_traceback_call_headers_and_timeline(operator: Client) -> None:
-    letter = receive(
+    dead_letter = receive(
         traceback='  File "/srv/app/orders/tasks.py", line 1, in place\nValueError: no', args=["WIDGET"]
     )
-    page = operator.get(reverse("admin:dlq_deadletter_change", args=[letter.pk])).content.decode()
+    page = operator.get(reverse("admin:dlq_deadletter_change", args=[dead_letter.pk])).content.decode()
     for expected in ("in place", "WIDGET", "kept whole: 15 bytes", "failed"):
         assert expected in page
 
 
 def test_secrets_are_shown_on_no_page(operator: Client) -> None:
     secret = "hunter2"
-    letter = die(
+    dead_letter = die(
         kwargs={"password": secret},
         headers={"authorization": secret, "kwargsrepr": secret},
         error=f"login failed: password={secret}",
@@ -72,13 +72,13 @@ def test_secrets_are_shown_on_no_page(operator: Client) -> None:
     )
     for url in (
         reverse(LIST),
-        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
         reverse("admin:dlq_deadletter_groups"),
     ):
         page = operator.get(url).content.decode()
         assert secret not in page, url
-    letter.refresh_from_db()
-    assert letter.kwargs == {"password": secret}, "a replay needs it"
+    dead_letter.refresh_from_db()
+    assert dead_letter.kwargs == {"password": secret}, "a replay needs it"
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_no_search_of_the_list_tells_a_secret(operator: Client) -> None:
 
 
 def test_what_a_message_says_is_not_executed_in_the_operators_browser(operator: Client) -> None:
-    letter = die(
+    dead_letter = die(
         args=["<script>alert(1)</script>"],
         error="<script>alert(2)</script>",
         task="<script>alert(3)</script>",
     )
     for url in (
         reverse(LIST),
-        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
         reverse("admin:dlq_deadletter_groups"),
     ):
         assert "<script>alert" not in operator.get(url).content.decode(), url
@@ -136,14 +136,14 @@ def test_replay_selected_sends_what_it_can_and_says_why_not(operator: Client, mo
 
 
 def test_discard_asks_for_a_reason_first(operator: Client) -> None:
-    letter = die()
-    assert "Discard 1" in act(operator, "discard_selected", letter)
-    assert "needs a reason" in act(operator, "discard_selected", letter, reason=" ")
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
-    assert "1 discarded." in act(operator, "discard_selected", letter, reason="customer left")
-    letter.refresh_from_db()
-    assert (letter.state, letter.discard_reason) == (State.DISCARDED, "customer left")
+    dead_letter = die()
+    assert "Discard 1" in act(operator, "discard_selected", dead_letter)
+    assert "needs a reason" in act(operator, "discard_selected", dead_letter, reason=" ")
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
+    assert "1 discarded." in act(operator, "discard_selected", dead_letter, reason="customer left")
+    dead_letter.refresh_from_db()
+    assert (dead_letter.state, dead_letter.discard_reason) == (State.DISCARDED, "customer left")
 
 
 def test_what_came_after_the_question_is_not_discarded_with_all_that_match(operator: Client) -> None:
@@ -164,37 +164,37 @@ def test_what_came_after_the_question_is_not_discarded_with_all_that_match(opera
 
 def test_who_may_only_look_is_offered_and_allowed_nothing_else(mocker: MockerFixture) -> None:
     onlooker = client("view_deadletter")
-    letter = die()
+    dead_letter = die()
     page = onlooker.get(reverse(LIST)).content.decode()
     assert "replay_selected" not in page
     assert "discard_selected" not in page
-    act(onlooker, "replay_selected", letter)
-    act(onlooker, "discard_selected", letter, reason="because")
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
+    act(onlooker, "replay_selected", dead_letter)
+    act(onlooker, "discard_selected", dead_letter, reason="because")
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
 
 
 def test_who_may_not_look_sees_nothing() -> None:
-    letter = die()
+    dead_letter = die()
     stranger = client()
     for url in (
         reverse(LIST),
-        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
         reverse("admin:dlq_deadletter_groups"),
     ):
         assert stranger.get(url).status_code == 403, url
 
 
-def test_nobody_adds_changes_or_deletes_a_letter() -> None:
+def test_nobody_adds_changes_or_deletes_a_dead_letter() -> None:
     root = User.objects.create_superuser("root", password="x")
     operator = Client()
     operator.force_login(root)
-    letter = die()
+    dead_letter = die()
     assert operator.get(reverse("admin:dlq_deadletter_add")).status_code == 403
-    assert operator.post(reverse("admin:dlq_deadletter_delete", args=[letter.pk])).status_code == 403
+    assert operator.post(reverse("admin:dlq_deadletter_delete", args=[dead_letter.pk])).status_code == 403
     assert (
         operator.post(
-            reverse("admin:dlq_deadletter_change", args=[letter.pk]), {"state": "resolved"}
+            reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]), {"state": "resolved"}
         ).status_code
         == 403
     )
@@ -214,12 +214,14 @@ RAW = b"<script>\xff\xfe\x00 password=canary"
 
 
 def test_the_bytes_of_a_message_are_shown_and_downloaded_by_permission_alone() -> None:
-    letter = receive()
-    letter.raw = RawMessage(RAW, content_type="application/octet-stream", content_encoding="binary").dump()
-    letter.save()
+    dead_letter = receive()
+    dead_letter.raw = RawMessage(
+        RAW, content_type="application/octet-stream", content_encoding="binary"
+    ).dump()
+    dead_letter.save()
     page, download = (
-        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
-        reverse("admin:dlq_deadletter_bytes", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
+        reverse("admin:dlq_deadletter_bytes", args=[dead_letter.pk]),
     )
     allowed = client("view_deadletter", "view_raw_deadletter")
     shown = allowed.get(page).content.decode()

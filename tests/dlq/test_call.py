@@ -134,10 +134,10 @@ def test_a_dead_letter_is_found_by_its_order_and_by_no_other(root: Client) -> No
 
 @pytest.mark.django_db
 def test_the_list_and_the_page_name_the_call_and_lead_to_all_that_are_about_the_same(root: Client) -> None:
-    letter = die(args=[999])
+    dead_letter = die(args=[999])
     listed = root.get(reverse("admin:dlq_deadletter_changelist")).content.decode()
     assert "process_order(order_id=999)" in listed
-    page = root.get(reverse("admin:dlq_deadletter_change", args=[letter.pk])).content.decode()
+    page = root.get(reverse("admin:dlq_deadletter_change", args=[dead_letter.pk])).content.decode()
     assert "process_order(order_id=999)" in page
     assert '?q=order_id%3D999">order_id=999</a>' in page
 
@@ -149,11 +149,11 @@ def test_a_secret_in_a_position_is_on_no_page_and_in_no_export(
     secret = "Qx7hunter2hunter2"
     message_id = outbox.enqueue(tasks.is_refused.s(999, secret))
     drain()
-    letter = DeadLetter.objects.get()
+    dead_letter = DeadLetter.objects.get()
     row = OutboxMessage.objects.get(message_id=message_id)
     pages = [
         reverse("admin:dlq_deadletter_changelist"),
-        reverse("admin:dlq_deadletter_change", args=[letter.pk]),
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
         reverse("admin:dlq_deadletter_groups"),
         reverse("admin:outbox_outboxmessage_changelist"),
         reverse("admin:outbox_outboxmessage_change", args=[row.pk]),
@@ -168,8 +168,8 @@ def test_a_secret_in_a_position_is_on_no_page_and_in_no_export(
     assert [text for text in shown if secret in text] == []
     assert sum("order_id=999" in text for text in shown) >= 7
     assert ids(root, secret) == set()
-    letter.refresh_from_db()
-    assert letter.args == row.args == [999, secret]
+    dead_letter.refresh_from_db()
+    assert dead_letter.args == row.args == [999, secret]
 
 
 def test_a_line_of_the_log_shows_no_secret_whoever_wrote_it() -> None:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from pytest_mock import MockerFixture
 
-from dlq.models import DeadLetter, LetterEvent, State
+from dlq.models import DeadLetter, DeadLetterEvent, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.concurrency import at_once
 from tests.dlq.test_record import die
@@ -29,7 +29,7 @@ def dlq(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_list_shows_open_letters_and_obeys_its_filters() -> None:
+def test_list_shows_open_dead_letters_and_obeys_its_filters() -> None:
     die("m-1", error="password=hunter2")
     die("m-2", queue="low")
     DeadLetterQueue.purge(reason="r")
@@ -39,7 +39,7 @@ def test_list_shows_open_letters_and_obeys_its_filters() -> None:
     assert "m-1" not in dlq("list")
     assert "m-1" in dlq("list", "--state", "discarded")
     assert "m-3" not in dlq("list", "--task", "other.task")
-    assert "1 letters" in dlq("list", "--queue", "low")
+    assert "1 dead letters" in dlq("list", "--queue", "low")
     assert "hunter2" not in dlq("list", "--state", "discarded")
 
 
@@ -53,11 +53,11 @@ def test_show_and_export_hold_everything_but_secrets() -> None:
     assert [event["what"] for event in shown["events"]] == ["failed"]
 
 
-def test_an_unknown_letter_is_named_and_nothing_is_done(mocker: MockerFixture) -> None:
+def test_an_unknown_dead_letter_is_named_and_nothing_is_done(mocker: MockerFixture) -> None:
     process = mocker.patch("orders.services.OrderService.process")
     DeadLetterQueue.add(job_id="a", queue="orders", payload={}, error="x")
     for arguments in (("show", "nobody"), ("replay", "a", "nobody"), ("discard", "nobody", "--reason", "r")):
-        with pytest.raises(CommandError, match="no letter nobody"):
+        with pytest.raises(CommandError, match="no dead letter nobody"):
             dlq(*arguments)
     process.assert_not_called()
 
@@ -81,7 +81,7 @@ def test_who_acts_in_a_container_without_a_passwd_entry_is_named_by_number(
     mocker.patch("dlq.management.commands.dlq.os.getuid", return_value=12345)
     die()
     dlq(*arguments, "--reason", "r")
-    assert LetterEvent.objects.get(what="discarded").actor == "uid 12345"
+    assert DeadLetterEvent.objects.get(what="discarded").actor == "uid 12345"
 
 
 def test_replay_all_obeys_the_filters(mocker: MockerFixture) -> None:
@@ -105,7 +105,7 @@ def test_a_reason_that_many_share_is_said_once_with_their_number() -> None:
     DeadLetter.objects.filter(message_id__startswith="m-").update(
         state=State.REPLAYING, replayed_at=timezone.now()
     )
-    everything = [letter.message_id for letter in DeadLetter.objects.all()]
+    everything = [dead_letter.message_id for dead_letter in DeadLetter.objects.all()]
     said = StringIO()
     with pytest.raises(CommandError, match="60 of 60 were not sent again"):
         call_command("dlq", "replay", *everything, stdout=StringIO(), stderr=said)
@@ -128,13 +128,13 @@ def test_purge_deletes_what_was_closed_long_ago_and_nothing_else() -> None:
     die("open")
     die("fresh")
     dlq("discard", "fresh", "--reason", "r")
-    assert "5 letters deleted" in dlq("purge", "--closed-before-days", "90")
+    assert "5 dead letters deleted" in dlq("purge", "--closed-before-days", "90")
     assert set(DeadLetter.objects.values_list("message_id", flat=True)) == {"open", "fresh"}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_deleted() -> None:
-    letter = die()
+def test_a_dead_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_deleted() -> None:
+    dead_letter = die()
     DeadLetterQueue.purge(reason="r")
     DeadLetter.objects.update(closed_at=timezone.now() - timedelta(days=91))
     reopened, commit = threading.Event(), threading.Event()
@@ -160,14 +160,14 @@ def test_a_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_deleted(
         commit.set()
 
     assert at_once(3, die_again, purge, commit_when_the_purge_waits) == [None] * 3
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
 
 
-def test_purge_with_a_reason_discards_every_open_letter_as_the_queue_does() -> None:
+def test_purge_with_a_reason_discards_every_open_dead_letter_as_the_queue_does() -> None:
     die("m-1")
     die("m-2")
-    assert "2 letters discarded" in dlq("purge", "--reason", "test system")
+    assert "2 dead letters discarded" in dlq("purge", "--reason", "test system")
     assert set(DeadLetter.objects.values_list("state", "discard_reason")) == {("discarded", "test system")}
 
 
@@ -198,8 +198,8 @@ def test_a_number_that_makes_no_sense_is_refused_in_one_line(arguments: tuple[st
 @pytest.mark.parametrize("strange", ["\udcff", "a\x00b"])
 def test_what_the_database_cannot_hold_is_merely_unknown(strange: str) -> None:
     for arguments in (("show", strange), ("replay", strange), ("discard", strange, "--reason", strange)):
-        with pytest.raises(CommandError, match="there is no letter"):
+        with pytest.raises(CommandError, match="there is no dead letter"):
             dlq(*arguments)
     for option in ("--task", "--queue", "--exception"):
-        assert "0 letters" in dlq("list", option, strange)
+        assert "0 dead letters" in dlq("list", option, strange)
         assert dlq("export", option, strange) == ""

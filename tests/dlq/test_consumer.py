@@ -25,12 +25,12 @@ def applicable() -> list[Broken]:
     ]
 
 
-def assert_recorded(letter: DeadLetter, broken: Broken) -> None:
-    raw = letter.message
+def assert_recorded(dead_letter: DeadLetter, broken: Broken) -> None:
+    raw = dead_letter.message
     assert raw is not None
-    assert letter.state == State.OPEN
-    assert letter.cause == broken.cause, f"{broken.name}: {letter.summary}"
-    assert letter.queue == rawpublish.QUEUE
+    assert dead_letter.state == State.OPEN
+    assert dead_letter.cause == broken.cause, f"{broken.name}: {dead_letter.summary}"
+    assert dead_letter.queue == rawpublish.QUEUE
     if "compression" not in broken.headers:
         assert raw.body == broken.body_bytes, broken.name
     for name, value in broken.headers.items():
@@ -74,9 +74,9 @@ def test_all_malformed_messages_at_once_are_each_recorded_once_and_the_worker_li
         )
         assert_healthy(process)
     assert DeadLetter.objects.count() == len(messages)
-    assert sorted(letter.message.body for letter in DeadLetter.objects.all() if letter.message) == sorted(
-        letter_body for letter_body in _bodies_as_kept(messages)
-    )
+    assert sorted(
+        dead_letter.message.body for dead_letter in DeadLetter.objects.all() if dead_letter.message
+    ) == sorted(dead_letter_body for dead_letter_body in _bodies_as_kept(messages))
     assert rawpublish.depth() == 0
 
 
@@ -84,7 +84,7 @@ def _bodies_as_kept(messages: list[Broken]) -> list[bytes]:
     return [broken.body_bytes for broken in messages]
 
 
-def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_letter() -> None:
+def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_dead_letter() -> None:
     with worker() as process:
         rawpublish.send("tests.support.tasks.slow", "cold", 60)
         await_(lambda: effects.count("cold-begun") == 1, "it runs")
@@ -100,7 +100,7 @@ def test_the_log_of_a_refused_message_quotes_neither_its_body_nor_its_secrets() 
     body = b'\xff{"password": "hunter2"}' * 2_000
     with worker() as process:
         rawpublish.publish(body, rawpublish.task_headers(TASK))
-        await_(DeadLetter.objects.exists, "the letter")
+        await_(DeadLetter.objects.exists, "the dead letter")
         output = process.output()
     assert "put to the dead letters (undecodable)" in output
     assert "hunter2" not in output

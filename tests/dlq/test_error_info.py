@@ -1,4 +1,4 @@
-"""Letters of one problem are one group, whatever differs from case to case."""
+"""Dead letters of one problem are one group, whatever differs from case to case."""
 
 from __future__ import annotations
 

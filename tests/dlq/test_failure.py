@@ -1,4 +1,4 @@
-"""An ending that the database will not take as it is becomes a shorter letter, and gives its slot back."""
+"""An ending that the database will not take as it is becomes a shorter dead letter, and gives its slot back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection
 from kombu.asynchronous.timer import Timer
 
 from dlq.message import RawMessage
-from dlq.models import Cause, DeadLetter, LetterEvent, State
+from dlq.models import Cause, DeadLetter, DeadLetterEvent, State
 from dlq.worker import failure as ending_module
 from dlq.worker.failure import MAX_REFUSALS, Ending
 from dlq.worker.pending_acks import Shelf
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @contextmanager
 def refusing(condition: str) -> Iterator[None]:
-    """The database refuses every letter for which the condition is false."""
+    """The database refuses every dead letter for which the condition is false."""
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE dlq_deadletter ADD CONSTRAINT test_refusal CHECK ({condition})")
         try:
@@ -53,30 +53,30 @@ def test_what_is_refused_for_its_arguments_keeps_the_message_and_can_be_replayed
             with pytest.raises(IntegrityError):
                 refused.record()
         refused.record()
-        letter = DeadLetter.objects.get()
-        assert letter.message == refused.raw
-        assert letter.error.startswith("no (not recorded in full: 15 bytes, sha256 ")
+        dead_letter = DeadLetter.objects.get()
+        assert dead_letter.message == refused.raw
+        assert dead_letter.error.startswith("no (not recorded in full: 15 bytes, sha256 ")
         DeadLetter.objects.update(queue="default")
-        letter.refresh_from_db()
-        assert obstacle(letter) == ""
+        dead_letter.refresh_from_db()
+        assert obstacle(dead_letter) == ""
 
 
-def test_what_is_refused_for_its_size_is_a_letter_with_size_and_digest_that_cannot_be_replayed() -> None:
+def test_what_is_refused_for_its_size_is_a_dead_letter_with_size_and_digest_that_cannot_be_replayed() -> None:
     with refusing("octet_length(raw) < 10"):
         refused = ending()
         refused.record(last_try=True)
         refused.record(last_try=True)
-        letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.state, letter.cause, letter.failures) == (
+        dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.message_id, dead_letter.state, dead_letter.cause, dead_letter.failures) == (
         "m-1",
         State.OPEN,
         "failed",
         1,
     )
-    assert (letter.raw, letter.raw_digest) == (None, refused.raw.digest)
-    assert f"15 bytes, sha256 {refused.raw.digest}" in letter.error
-    assert LetterEvent.objects.count() == 1
-    assert obstacle(letter) == "m-1: its message could not be kept"
+    assert (dead_letter.raw, dead_letter.raw_digest) == (None, refused.raw.digest)
+    assert f"15 bytes, sha256 {refused.raw.digest}" in dead_letter.error
+    assert DeadLetterEvent.objects.count() == 1
+    assert obstacle(dead_letter) == "m-1: its message could not be kept"
 
 
 def test_a_record_that_is_refused_for_ever_leaves_the_shelf_and_is_acknowledged(

@@ -106,17 +106,17 @@ def test_each_item_that_is_no_envelope_is_a_dead_letter_with_its_bytes_and_the_n
                 10,
             )
             assert process.alive(), f"{item[:80]!r}: ended the worker"
-            letter = DeadLetter.objects.latest("id")
-            assert letter.message is not None
-            assert letter.message.body == item
-            assert (letter.cause, letter.queue) == (Cause.MALFORMED, "default")
-            assert letter.exception == "dlq.worker.transport.NoEnvelope"
+            dead_letter = DeadLetter.objects.latest("id")
+            assert dead_letter.message is not None
+            assert dead_letter.message.body == item
+            assert (dead_letter.cause, dead_letter.queue) == (Cause.MALFORMED, "default")
+            assert dead_letter.exception == "dlq.worker.transport.NoEnvelope"
         assert_healthy(process)
     assert DeadLetter.objects.count() == len(GARBAGE)
     with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
         assert not client.exists("default", "unacked", "unacked_index")
     with pytest.raises(NotReplayable, match="sent again as it is"):
-        replay(letter.pk)
+        replay(dead_letter.pk)
 
 
 def test_garbage_that_cannot_be_recorded_survives_the_worker_that_holds_it(proxy: Proxy) -> None:
@@ -133,7 +133,7 @@ def test_garbage_that_cannot_be_recorded_survives_the_worker_that_holds_it(proxy
     with worker() as process:
         await_(lambda: DeadLetter.objects.count() == 2, "both are recorded")
         assert_healthy(process)
-    kept = [letter.message.body for letter in DeadLetter.objects.all() if letter.message]
+    kept = [dead_letter.message.body for dead_letter in DeadLetter.objects.all() if dead_letter.message]
     assert sorted(kept) == [b"not json", b"\xff\xfe\x00"]
 
 
@@ -153,5 +153,5 @@ def test_garbage_among_the_unacknowledged_is_recorded_and_what_is_behind_it_is_r
         await_(lambda: effects.count("behind") == 1, "the good one is redelivered")
         await_(lambda: DeadLetter.objects.count() == 4, "each other is a dead letter")
         assert_healthy(process)
-    kept = {letter.message.body for letter in DeadLetter.objects.all() if letter.message}
+    kept = {dead_letter.message.body for dead_letter in DeadLetter.objects.all() if dead_letter.message}
     assert kept == {item for tag, item in entries.items() if tag != b"good"}

@@ -15,7 +15,7 @@ import outbox
 from config.celery import app
 from dlq import replay
 from dlq.masking import MASK
-from dlq.models import DeadLetter, Happened, LetterEvent, State
+from dlq.models import DeadLetter, DeadLetterEvent, Happened, State
 from outbox.models import OutboxMessage
 from tests.support import effects, rawpublish, tasks
 from tests.support.brokers import on_rabbitmq_in_proof
@@ -32,62 +32,64 @@ def relaying(live: Process, django_db_blocker: DjangoDbBlocker) -> Iterator[None
         yield
 
 
-def the_letter(message_id: str, within_s: float = 30.0) -> DeadLetter:
-    await_(lambda: DeadLetter.objects.filter(state=State.OPEN).exists(), "an open letter", within_s)
-    letter = DeadLetter.objects.get()
-    assert letter.message_id == message_id
+def the_dead_letter(message_id: str, within_s: float = 30.0) -> DeadLetter:
+    await_(lambda: DeadLetter.objects.filter(state=State.OPEN).exists(), "an open dead letter", within_s)
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.message_id == message_id
     row = OutboxMessage.objects.get(message_id=message_id)
-    assert (row.status, row.generation) == ("dead", letter.generation)
-    return letter
+    assert (row.status, row.generation) == ("dead", dead_letter.generation)
+    return dead_letter
 
 
 def story() -> list[str]:
-    return list(LetterEvent.objects.values_list("what", flat=True))
+    return list(DeadLetterEvent.objects.values_list("what", flat=True))
 
 
-def test_a_hard_time_limit_is_one_letter_and_a_dead_row(live: Process) -> None:
-    letter = the_letter(tasks.over_the_hard_limit.delay("over").id)
-    assert letter.cause == "timeout"
+def test_a_hard_time_limit_is_one_dead_letter_and_a_dead_row(live: Process) -> None:
+    dead_letter = the_dead_letter(tasks.over_the_hard_limit.delay("over").id)
+    assert dead_letter.cause == "timeout"
     assert story() == [Happened.FAILED]
-    assert letter.message is not None, "the message is kept as it was received"
+    assert dead_letter.message is not None, "the message is kept as it was received"
 
 
-def test_a_message_that_kills_its_process_is_a_letter_when_its_deliveries_are_spent(live: Process) -> None:
-    letter = the_letter(tasks.kills_its_process.delay("poison").id, within_s=60)
-    assert letter.cause == "lost"
+def test_a_message_that_kills_its_process_is_a_dead_letter_when_its_deliveries_are_spent(
+    live: Process,
+) -> None:
+    dead_letter = the_dead_letter(tasks.kills_its_process.delay("poison").id, within_s=60)
+    assert dead_letter.cause == "lost"
     assert effects.count("poison") == tasks.kills_its_process.max_deliveries
     assert story() == [Happened.FAILED]
 
 
-def test_memory_error_is_one_letter(live: Process) -> None:
-    letter = the_letter(tasks.out_of_memory.delay("oom").id)
+def test_memory_error_is_one_dead_letter(live: Process) -> None:
+    dead_letter = the_dead_letter(tasks.out_of_memory.delay("oom").id)
     assert story() == [Happened.FAILED]
-    assert "MemoryError" in letter.traceback
+    assert "MemoryError" in dead_letter.traceback
     assert live.alive()
 
 
-def test_a_task_that_no_worker_knows_for_an_hour_is_one_letter_and_a_dead_row(live: Process) -> None:
+def test_a_task_that_no_worker_knows_for_an_hour_is_one_dead_letter_and_a_dead_row(live: Process) -> None:
     message_id = tasks.note.apply_async(("a",), countdown=3600).id
     row = OutboxMessage.objects.filter(message_id=message_id)
     refused = {"error": "unknown here", "skewed_since": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
     row.update(task="tests.support.tasks.renamed", status="pending", errors=[refused])
-    letter = the_letter(message_id)
-    assert letter.cause == "unknown task"
-    assert letter.args == ["a"]
+    dead_letter = the_dead_letter(message_id)
+    assert dead_letter.cause == "unknown task"
+    assert dead_letter.args == ["a"]
     assert story() == [Happened.FAILED]
 
 
-def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolves_the_letter(
+def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolves_the_dead_letter(
     live: Process,
 ) -> None:
     message_id = tasks.wrong_until_told.delay("mend").id
-    letter = the_letter(message_id)
-    assert replay.replay(letter.pk) == message_id
+    dead_letter = the_dead_letter(message_id)
+    assert replay.replay(dead_letter.pk) == message_id
     await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again")
-    letter = the_letter(message_id)
+    dead_letter = the_dead_letter(message_id)
     effects.add("mend-told")
-    replay.replay(letter.pk)
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    replay.replay(dead_letter.pk)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
     assert story() == [
         Happened.FAILED,
         Happened.REPLAYED,
@@ -100,21 +102,21 @@ def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolv
 
 def test_a_replay_uses_as_many_retries_as_the_operator_says(live: Process) -> None:
     message_id = tasks.wrong_until_told.delay("once").id
-    letter = the_letter(message_id)
+    dead_letter = the_dead_letter(message_id)
     OutboxMessage.objects.update(task="tests.support.tasks.always_unavailable")
-    replay.replay(letter.pk, retries=1)
+    replay.replay(dead_letter.pk, retries=1)
     await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again")
-    letter = the_letter(message_id)
-    assert letter.attempts == effects.count("once") == 2
+    dead_letter = the_dead_letter(message_id)
+    assert dead_letter.attempts == effects.count("once") == 2
 
 
-def test_a_revoked_message_is_a_letter_that_says_so(live: Process) -> None:
+def test_a_revoked_message_is_a_dead_letter_that_says_so(live: Process) -> None:
     message_id = str(uuid.uuid4())
     app.control.revoke(message_id)
     await_(lambda: app.control.ping(timeout=0.5), "the worker knows of the revocation")
     tasks.note.apply_async(("revoked",), task_id=message_id)
-    letter = the_letter(message_id)
-    assert (letter.cause, letter.exception) == ("revoked", "dlq.worker.request.Revoked")
+    dead_letter = the_dead_letter(message_id)
+    assert (dead_letter.cause, dead_letter.exception) == ("revoked", "dlq.worker.request.Revoked")
 
 
 def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no_secret(
@@ -123,9 +125,9 @@ def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no
     secret = "Qx7hunter2hunter2"
     task = tasks.is_refused.s(999, secret, note="x").set(correlation_id="c-999")
     message_id = str(outbox.enqueue(task))
-    letter = the_letter(message_id)
-    assert letter.call == f"is_refused(order_id=999, pass_phrase_of={MASK}, note='x')"
-    assert letter.about == ["order_id=999", "999", "note=x", "x"]
+    dead_letter = the_dead_letter(message_id)
+    assert dead_letter.call == f"is_refused(order_id=999, pass_phrase_of={MASK}, note='x')"
+    assert dead_letter.about == ["order_id=999", "999", "note=x", "x"]
     log = live.output()
     said = [line.partition(": ")[2] for line in log.splitlines() if "tests.support.tasks.is_refused(" in line]
     call = f"tests.support.tasks.is_refused(order_id=999, pass_phrase_of={MASK}, note='x') {message_id}"
@@ -141,24 +143,24 @@ def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no
 
 def test_what_the_parent_saw_end_has_a_line_that_says_which_call_it_was(live: Process) -> None:
     message_id = str(outbox.enqueue(tasks.over_the_hard_limit.s("over").set(correlation_id="c-1")))
-    the_letter(message_id)
+    the_dead_letter(message_id)
     line = (
         f"tests.support.tasks.over_the_hard_limit(name='over') {message_id} generation 1: TimeLimitExceeded: "
         "TimeLimitExceeded(1,) (correlation c-1)"
     )
     await_(lambda: line in live.output(), "the line")
     refused = rawpublish.send("no.such.task", 999, "password=hunter2", _headers={"correlation_id": "c-2"})
-    await_(lambda: DeadLetter.objects.filter(message_id=refused).exists(), "the second letter")
+    await_(lambda: DeadLetter.objects.filter(message_id=refused).exists(), "the second dead letter")
     line = f"no.such.task(999, 'password={MASK}') {refused} attempt 1: NotRegistered: 'no.such.task' (correlation c-2)"
     await_(lambda: line in live.output(), "the second line")
 
 
-def test_a_discarded_letter_releases_the_group_that_waits_behind_it(live: Process) -> None:
+def test_a_discarded_dead_letter_releases_the_group_that_waits_behind_it(live: Process) -> None:
     message_id = str(tasks.ordered.apply_async(("head", True), ordering_key="group"))
     tasks.ordered.apply_async(("next",), ordering_key="group")
-    letter = the_letter(message_id)
+    dead_letter = the_dead_letter(message_id)
     assert effects.count("next") == 0
-    replay.discard(letter.pk, reason="the customer left", actor="alice")
+    replay.discard(dead_letter.pk, reason="the customer left", actor="alice")
     await_(lambda: effects.count("next") == 1, "the group moves on")
     assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"
 

@@ -25,10 +25,14 @@ def test_rows_that_are_read_a_few_at_a_time_are_all_read(pooler: PgBouncer, mock
         for n in range(5):
             DeadLetterQueue.add(f"job-{n}", "orders", {"n": n}, "it failed")
         expected = [f"job-{n}" for n in reversed(range(5))]
-        assert [letter["message_id"] for letter in stats.exported(DeadLetter.objects.all())] == expected
-        assert [letter["job_id"] for letter in DeadLetterQueue.all()] == expected
+        assert [
+            dead_letter["message_id"] for dead_letter in stats.exported(DeadLetter.objects.all())
+        ] == expected
+        assert [dead_letter["job_id"] for dead_letter in DeadLetterQueue.all()] == expected
         # As Django's own forms do for the choices of a foreign key.
-        assert [letter.message_id for letter in DeadLetter.objects.iterator(chunk_size=1)] == expected
+        assert [
+            dead_letter.message_id for dead_letter in DeadLetter.objects.iterator(chunk_size=1)
+        ] == expected
 
 
 def test_a_record_that_the_pooler_holds_up_is_given_up(pooler: PgBouncer, mocker: MockerFixture) -> None:

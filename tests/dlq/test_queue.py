@@ -11,8 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_mock import MockerFixture
 
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
-from dlq.queue import DeadLetterQueue, DeadLetterQueueFull, NoSuchLetter
+from dlq.models import Cause, DeadLetter, DeadLetterEvent, Happened, State
+from dlq.queue import DeadLetterQueue, DeadLetterQueueFull, NoSuchDeadLetter
 from dlq.replay import NotDiscardable, NotReplayable
 from orders.models import Customer, Order
 from tests.dlq.concurrency import at_once
@@ -102,7 +102,7 @@ def test_a_job_whose_arguments_are_a_list_can_be_replayed(mocker: MockerFixture)
 @pytest.mark.parametrize("job_id", ["a\x00", "a\udcff"])
 def test_a_job_is_replayed_by_the_id_it_was_added_with(mocker: MockerFixture, job_id: str) -> None:
     process = mocker.patch(PROCESS)
-    with pytest.raises(NoSuchLetter, match="a"):
+    with pytest.raises(NoSuchDeadLetter, match="a"):
         DeadLetterQueue.replay(job_id)
     add(job_id)
     DeadLetterQueue.replay(job_id)
@@ -118,16 +118,21 @@ def test_a_replay_is_retried_as_often_as_it_may(mocker: MockerFixture) -> None:
     assert process.call_count == 4
 
 
-def test_a_replay_that_fails_reopens_the_letter_and_says_so(mocker: MockerFixture) -> None:
+def test_a_replay_that_fails_reopens_the_dead_letter_and_says_so(mocker: MockerFixture) -> None:
     mocker.patch(PROCESS, side_effect=OSError("still away"))
     add()
     with pytest.raises(NotReplayable, match="OSError: still away"):
         DeadLetterQueue.replay("test-1", retries=1)
-    letter = DeadLetter.objects.get()
-    assert (letter.state, letter.failures, letter.attempts, letter.exception) == (State.OPEN, 2, 2, "OSError")
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.state, dead_letter.failures, dead_letter.attempts, dead_letter.exception) == (
+        State.OPEN,
+        2,
+        2,
+        "OSError",
+    )
 
 
-def test_a_letter_is_not_replayed_twice(mocker: MockerFixture) -> None:
+def test_a_dead_letter_is_not_replayed_twice(mocker: MockerFixture) -> None:
     process = mocker.patch(PROCESS)
     add()
     DeadLetterQueue.replay("test-1")
@@ -137,7 +142,7 @@ def test_a_letter_is_not_replayed_twice(mocker: MockerFixture) -> None:
 
 
 def test_replaying_an_unknown_job_or_one_of_a_queue_without_a_handler_says_why() -> None:
-    with pytest.raises(NoSuchLetter, match="nobody"):
+    with pytest.raises(NoSuchDeadLetter, match="nobody"):
         DeadLetterQueue.replay("nobody")
     add("homeless", queue="no-such-queue")
     with pytest.raises(NotReplayable, match="DLQ_HANDLERS names no handler for the queue 'no-such-queue'"):
@@ -149,7 +154,7 @@ def test_the_queue_is_bounded_and_says_so() -> None:
     queue = DeadLetterQueue(max_size=2)
     for job_id in ("a", "b", "a"):  # the same job again takes no more room
         queue.add(job_id=job_id, queue="orders", payload={}, error="x")
-    with pytest.raises(DeadLetterQueueFull, match="2 open letters"):
+    with pytest.raises(DeadLetterQueueFull, match="2 open dead letters"):
         queue.add(job_id="c", queue="orders", payload={}, error="x")
     assert DeadLetterQueue.max_size == 10_000
     queue.purge(reason="test over")
@@ -165,7 +170,7 @@ def test_what_cannot_be_a_job_id_is_refused(job_id: str) -> None:
 def test_a_purge_without_a_word_records_that_it_was_one() -> None:
     add("a")
     assert DeadLetterQueue.purge() == 1
-    assert DeadLetter.objects.get().discard_reason == "purged with all open letters"
+    assert DeadLetter.objects.get().discard_reason == "purged with all open dead letters"
 
 
 def test_a_purge_takes_no_empty_reason_and_keeps_the_record() -> None:
@@ -201,22 +206,22 @@ def test_the_bound_holds_for_those_who_add_at_once() -> None:
 
 
 @pytest.mark.parametrize("fail", [die, receive])
-def test_a_message_whose_failure_the_application_has_added_already_is_the_same_letter(
+def test_a_message_whose_failure_the_application_has_added_already_is_the_same_dead_letter(
     fail: Callable[[str], DeadLetter],
 ) -> None:
     add("m-1", error="given up")
-    letter = fail("m-1")
+    dead_letter = fail("m-1")
     assert DeadLetter.objects.count() == 1
-    letter.refresh_from_db()
-    assert (letter.cause, letter.failures, letter.state) == (Cause.FAILED, 1, State.OPEN)
-    assert letter.generation is not None or letter.message is not None, "a replay has the message"
-    assert list(LetterEvent.objects.values_list("what", "note")) == [(Happened.FAILED, "given up")]
+    dead_letter.refresh_from_db()
+    assert (dead_letter.cause, dead_letter.failures, dead_letter.state) == (Cause.FAILED, 1, State.OPEN)
+    assert dead_letter.generation is not None or dead_letter.message is not None, "a replay has the message"
+    assert list(DeadLetterEvent.objects.values_list("what", "note")) == [(Happened.FAILED, "given up")]
     fail("m-1")
     assert DeadLetter.objects.get().failures == 1
 
 
 @pytest.mark.parametrize("fail", [die, receive])
-def test_a_closed_letter_that_is_added_again_is_replayed_with_what_was_added(
+def test_a_closed_dead_letter_that_is_added_again_is_replayed_with_what_was_added(
     fail: Callable[[str], DeadLetter], mocker: MockerFixture
 ) -> None:
     process = mocker.patch(PROCESS)
@@ -227,7 +232,7 @@ def test_a_closed_letter_that_is_added_again_is_replayed_with_what_was_added(
     process.assert_called_once_with(order_id=7)
 
 
-def test_a_list_of_letters_loads_no_message_and_no_traceback() -> None:
+def test_a_list_of_dead_letters_loads_no_message_and_no_traceback() -> None:
     receive("m-1")
     for look in (DeadLetterQueue.all, DeadLetterQueue.peek):
         with CaptureQueriesContext(connection) as queries:

@@ -1,4 +1,4 @@
-"""One message that ended badly is one letter, however often its end is reported."""
+"""One message that ended badly is one dead letter, however often its end is reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from dlq import error_info, record
 from dlq.message import RawMessage
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, DeadLetterEvent, Happened, State
 from tests.dlq.concurrency import at_once
 
 
@@ -47,16 +47,21 @@ def receive(key: str = "m-1", body: bytes = b"[[1], {}, null]", **changes: Any) 
 
 
 def happened() -> list[str]:
-    return list(LetterEvent.objects.values_list("what", flat=True))
+    return list(DeadLetterEvent.objects.values_list("what", flat=True))
 
 
 @pytest.mark.django_db
-def test_a_letter_keeps_the_original_call_and_says_what_went_wrong() -> None:
-    letter = die(args=[42], kwargs={"items": [{"sku": "ABC123", "quantity": 2}]})
-    letter.refresh_from_db()
-    assert letter.payload == {"args": [42], "kwargs": {"items": [{"sku": "ABC123", "quantity": 2}]}}
-    assert (letter.state, letter.queue, letter.attempts, letter.failures) == (State.OPEN, "critical", 3, 1)
-    assert (letter.exception, letter.correlation_id) == ("ValueError", "c-1")
+def test_a_dead_letter_keeps_the_original_call_and_says_what_went_wrong() -> None:
+    dead_letter = die(args=[42], kwargs={"items": [{"sku": "ABC123", "quantity": 2}]})
+    dead_letter.refresh_from_db()
+    assert dead_letter.payload == {"args": [42], "kwargs": {"items": [{"sku": "ABC123", "quantity": 2}]}}
+    assert (dead_letter.state, dead_letter.queue, dead_letter.attempts, dead_letter.failures) == (
+        State.OPEN,
+        "critical",
+        3,
+        1,
+    )
+    assert (dead_letter.exception, dead_letter.correlation_id) == ("ValueError", "c-1")
     assert happened() == [Happened.FAILED]
 
 
@@ -64,8 +69,8 @@ def test_a_letter_keeps_the_original_call_and_says_what_went_wrong() -> None:
 def test_the_same_death_reported_twice_is_one_failure() -> None:
     die()
     die()
-    letter = DeadLetter.objects.get()
-    assert letter.failures == 1
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.failures == 1
     assert happened() == [Happened.FAILED]
 
 
@@ -77,14 +82,19 @@ def test_the_same_raw_message_delivered_twice_is_one_failure() -> None:
 
 
 @pytest.mark.django_db
-def test_a_second_failure_after_a_replay_reopens_the_same_letter_with_its_history() -> None:
-    letter = die(error="first")
-    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+def test_a_second_failure_after_a_replay_reopens_the_same_dead_letter_with_its_history() -> None:
+    dead_letter = die(error="first")
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     die(generation=2, error="second", attempts=5)
-    letter.refresh_from_db()
-    assert (letter.state, letter.failures, letter.error, letter.attempts) == (State.OPEN, 2, "second", 5)
-    assert letter.failed_first_at < letter.failed_at
-    assert [(event.what, event.note) for event in LetterEvent.objects.all()] == [
+    dead_letter.refresh_from_db()
+    assert (dead_letter.state, dead_letter.failures, dead_letter.error, dead_letter.attempts) == (
+        State.OPEN,
+        2,
+        "second",
+        5,
+    )
+    assert dead_letter.failed_first_at < dead_letter.failed_at
+    assert [(event.what, event.note) for event in DeadLetterEvent.objects.all()] == [
         (Happened.FAILED, "first"),
         (Happened.REOPENED, "second"),
     ]
@@ -92,74 +102,74 @@ def test_a_second_failure_after_a_replay_reopens_the_same_letter_with_its_histor
 
 @pytest.mark.django_db
 def test_a_late_report_of_the_first_death_does_not_end_the_replay() -> None:
-    letter = die()
-    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    dead_letter = die()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     die()
-    letter.refresh_from_db()
-    assert letter.state == State.REPLAYING
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.REPLAYING
 
 
 @pytest.mark.django_db
-def test_while_a_letter_is_under_replay_another_message_with_its_id_gets_a_letter_of_its_own() -> None:
-    letter = receive()
-    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+def test_while_a_dead_letter_is_under_replay_another_message_with_its_id_gets_one_of_its_own() -> None:
+    dead_letter = receive()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     other = receive(body=b"[[2], {}, null]")
-    letter.refresh_from_db()
-    assert letter.state == State.REPLAYING
-    assert other.pk != letter.pk
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.REPLAYING
+    assert other.pk != dead_letter.pk
     assert other.message is not None
     assert other.message.body == b"[[2], {}, null]"
 
 
 @pytest.mark.django_db
 def test_a_late_copy_of_the_original_does_not_end_the_replay_and_the_replays_copy_does() -> None:
-    letter = receive()
-    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    dead_letter = receive()
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     receive()
-    letter.refresh_from_db()
-    assert letter.state == State.REPLAYING
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.REPLAYING
     for _ in range(2):  # Reported twice, it is one failure.
         receive(body=b"[[1], {}, {}]", replayed=True)
-    letter.refresh_from_db()
-    assert (letter.state, letter.failures) == (State.OPEN, 2)
-    assert letter.message is not None
-    assert letter.message.body == b"[[1], {}, null]"
+    dead_letter.refresh_from_db()
+    assert (dead_letter.state, dead_letter.failures) == (State.OPEN, 2)
+    assert dead_letter.message is not None
+    assert dead_letter.message.body == b"[[1], {}, null]"
     assert DeadLetter.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_success_resolves_the_letter_and_a_second_report_changes_nothing() -> None:
+def test_success_resolves_the_dead_letter_and_a_second_report_changes_nothing() -> None:
     die()
     assert record.on_resolved("m-1")
     assert not record.on_resolved("m-1")
     assert not record.on_resolved("never-seen")
-    letter = DeadLetter.objects.get()
-    assert letter.state == State.RESOLVED
-    assert letter.closed_at is not None
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.state == State.RESOLVED
+    assert dead_letter.closed_at is not None
     assert happened() == [Happened.FAILED, Happened.RESOLVED]
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("closed", [State.RESOLVED, State.DISCARDED])
-def test_a_closed_letter_whose_message_dies_again_is_open_again(closed: str) -> None:
-    letter = die()
-    DeadLetter.objects.update(state=closed, closed_at=letter.failed_at, discard_reason="was wrong")
+def test_a_closed_dead_letter_whose_message_dies_again_is_open_again(closed: str) -> None:
+    dead_letter = die()
+    DeadLetter.objects.update(state=closed, closed_at=dead_letter.failed_at, discard_reason="was wrong")
     die(generation=2)
-    letter.refresh_from_db()
-    assert (letter.state, letter.closed_at, letter.discard_reason) == (State.OPEN, None, "")
+    dead_letter.refresh_from_db()
+    assert (dead_letter.state, dead_letter.closed_at, dead_letter.discard_reason) == (State.OPEN, None, "")
 
 
 @pytest.mark.django_db
 def test_what_jsonb_and_text_cannot_hold_is_kept_in_the_raw_message() -> None:
     body = b'[["a\\u0000b", NaN, 1e999, "\\ud800"], {}, null]'
-    letter = receive(
+    dead_letter = receive(
         body=body, args=["a\x00b", float("nan"), float("inf"), "\ud800", b"\xff"], error="bad \x00 \ud800"
     )
-    letter.refresh_from_db()
-    assert letter.args == ["a\\x00b", "nan", "inf", "\\ud800", "b'\\xff'"]
-    assert letter.error == "bad \\x00 \\ud800"
-    assert letter.message is not None
-    assert letter.message.body == body
+    dead_letter.refresh_from_db()
+    assert dead_letter.args == ["a\\x00b", "nan", "inf", "\\ud800", "b'\\xff'"]
+    assert dead_letter.error == "bad \\x00 \\ud800"
+    assert dead_letter.message is not None
+    assert dead_letter.message.body == body
 
 
 @pytest.mark.django_db
@@ -182,32 +192,32 @@ def test_a_redelivery_has_the_same_digest_and_another_message_has_not() -> None:
 
 @pytest.mark.django_db
 def test_a_huge_traceback_is_cut_in_the_middle() -> None:
-    letter = die(traceback="begin " + "x" * 200_000 + " end")
-    assert len(letter.traceback) < 60_000
-    assert letter.traceback.startswith("begin ")
-    assert letter.traceback.endswith(" end")
+    dead_letter = die(traceback="begin " + "x" * 200_000 + " end")
+    assert len(dead_letter.traceback) < 60_000
+    assert dead_letter.traceback.startswith("begin ")
+    assert dead_letter.traceback.endswith(" end")
 
 
 @pytest.mark.django_db
-def test_a_huge_error_is_cut_in_the_letter_and_in_its_story() -> None:
-    letter = die(error="begin " + "x" * 200_000)
-    note = LetterEvent.objects.get().note
-    assert letter.error == note
-    assert letter.error.startswith("begin xxx")
-    assert letter.error.endswith("(cut: 200006 characters)")
-    assert len(letter.error) < error_info.MAX_ERROR + 50
+def test_a_huge_error_is_cut_in_the_dead_letter_and_in_its_story() -> None:
+    dead_letter = die(error="begin " + "x" * 200_000)
+    note = DeadLetterEvent.objects.get().note
+    assert dead_letter.error == note
+    assert dead_letter.error.startswith("begin xxx")
+    assert dead_letter.error.endswith("(cut: 200006 characters)")
+    assert len(dead_letter.error) < error_info.MAX_ERROR + 50
 
 
 @pytest.mark.django_db
 def test_illegal_states_are_refused_by_the_database() -> None:
-    letter = die()
+    dead_letter = die()
     for wrong in ({"state": "lost"}, {"state": "discarded"}, {"state": "resolved"}, {"failures": 0}):
         with pytest.raises(IntegrityError), transaction.atomic():
-            DeadLetter.objects.filter(pk=letter.pk).update(**wrong)
+            DeadLetter.objects.filter(pk=dead_letter.pk).update(**wrong)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_workers_that_record_the_same_message_at_once_open_one_letter() -> None:
+def test_two_workers_that_record_the_same_message_at_once_open_one_dead_letter() -> None:
     at_once(4, receive)
     assert DeadLetter.objects.count() == 1
     assert happened() == [Happened.FAILED]

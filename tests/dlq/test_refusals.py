@@ -19,26 +19,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_
 
 def test_a_renamed_tasks_message_keeps_what_a_replay_needs(live: Process) -> None:
     message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
-    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
-    letter = DeadLetter.objects.get()
-    assert (letter.task, letter.args, letter.kwargs) == (
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.task, dead_letter.args, dead_letter.kwargs) == (
         "tests.support.tasks.renamed",
         ["a"],
         {"password": "hunter2"},
     )
 
 
-def test_two_different_messages_with_one_id_are_two_letters(live: Process) -> None:
+def test_two_different_messages_with_one_id_are_two_dead_letters(live: Process) -> None:
     headers = rawpublish.task_headers("no.such.task")
     for name in ("first", "second"):
         rawpublish.publish(json.dumps([[name], {}, None]), headers)
-    await_(lambda: DeadLetter.objects.count() == 2, "both letters")
-    assert sorted(letter.args[0] for letter in DeadLetter.objects.all()) == ["first", "second"]
+    await_(lambda: DeadLetter.objects.count() == 2, "both dead letters")
+    assert sorted(dead_letter.args[0] for dead_letter in DeadLetter.objects.all()) == ["first", "second"]
 
 
 def test_an_expired_message_is_recorded_and_does_not_run(live: Process) -> None:
     message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
-    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
     assert_every_process_works(live)
     assert DeadLetter.objects.get().cause == "expired"
     assert effects.count("late") == 0
@@ -48,15 +48,17 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     """Whatever a later Celery does with one message; KeyError is what kombu takes for a lost connection."""
     for _ in range(4):
         rawpublish.send("tests.support.tasks.breaks_the_handler")
-    await_(lambda: DeadLetter.objects.count() == 4, "the letters")
+    await_(lambda: DeadLetter.objects.count() == 4, "the dead letters")
     assert_every_process_works(live)
-    assert {letter.exception for letter in DeadLetter.objects.all()} == {"KeyError"}
-    assert {letter.cause for letter in DeadLetter.objects.all()} == {"failed"}
-    assert {obstacle(letter) for letter in DeadLetter.objects.all()} == {""}, "the messages are good"
+    assert {dead_letter.exception for dead_letter in DeadLetter.objects.all()} == {"KeyError"}
+    assert {dead_letter.cause for dead_letter in DeadLetter.objects.all()} == {"failed"}
+    assert {obstacle(dead_letter) for dead_letter in DeadLetter.objects.all()} == {""}, (
+        "the messages are good"
+    )
 
 
 @pytest.mark.parametrize("canvas", ["callbacks", "errbacks", "chain", "chord"])
-def test_an_outside_message_with_a_canvas_in_it_is_a_letter_before_its_effect(
+def test_an_outside_message_with_a_canvas_in_it_is_a_dead_letter_before_its_effect(
     live: Process, canvas: str
 ) -> None:
     """Run, it would have its effect, and what is to follow would be lost; a chord's without a word."""
@@ -64,13 +66,13 @@ def test_an_outside_message_with_a_canvas_in_it_is_a_letter_before_its_effect(
     headers = rawpublish.task_headers(TASK, group="some-group")
     embed = {canvas: following if canvas == "chord" else [following]}
     rawpublish.publish(json.dumps([["first"], {}, embed]), headers)
-    await_(lambda: DeadLetter.objects.exists(), "the letter")
+    await_(lambda: DeadLetter.objects.exists(), "the dead letter")
     assert_every_process_works(live)
-    letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.args) == (headers["id"], ["first"])
-    assert f"the message carries {canvas}, which would never happen here" in letter.error
-    assert letter.message is not None
-    assert json.loads(letter.message.body)[2] == embed
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.message_id, dead_letter.args) == (headers["id"], ["first"])
+    assert f"the message carries {canvas}, which would never happen here" in dead_letter.error
+    assert dead_letter.message is not None
+    assert json.loads(dead_letter.message.body)[2] == embed
     assert effects.names("first") == effects.names("next") == []
 
 

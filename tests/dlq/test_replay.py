@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 
 from dlq import record, replay
 from dlq.message import REPLAY_HEADER, RawMessage
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, DeadLetterEvent, Happened, State
 from dlq.queue import DeadLetterQueue
 from dlq.replay import NotDiscardable, NotReplayable
 from dlq.resend import renewed
@@ -47,52 +47,54 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.django_db
-def test_a_journalled_letter_is_sent_by_its_journal_under_the_same_id() -> None:
-    letter = die()
-    assert replay.replay(letter.pk, actor="alice") == "m-1"
-    letter.refresh_from_db()
+def test_a_journalled_dead_letter_is_sent_by_its_journal_under_the_same_id() -> None:
+    dead_letter = die()
+    assert replay.replay(dead_letter.pk, actor="alice") == "m-1"
+    dead_letter.refresh_from_db()
     assert sent == ["m-1"]
-    assert letter.state == State.REPLAYING
-    assert letter.replayed_at is not None
-    event = LetterEvent.objects.get(what=Happened.REPLAYED)
+    assert dead_letter.state == State.REPLAYING
+    assert dead_letter.replayed_at is not None
+    event = DeadLetterEvent.objects.get(what=Happened.REPLAYED)
     assert (event.actor, event.generation) == ("alice", 1)
 
 
 @pytest.mark.django_db
-def test_a_journal_without_the_message_leaves_the_letter_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_without_the_message_leaves_the_dead_letter_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dlq_hooks, "republish", empty_publisher)
-    letter = die()
+    dead_letter = die()
     with pytest.raises(NotReplayable, match="m-1: its journal has no dead message"):
-        replay.replay(letter.pk)
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
-    assert LetterEvent.objects.filter(what=Happened.REPLAYED).count() == 0
+        replay.replay(dead_letter.pk)
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
+    assert DeadLetterEvent.objects.filter(what=Happened.REPLAYED).count() == 0
 
 
 @pytest.mark.django_db
-def test_without_a_way_to_its_journal_a_letter_is_neither_replayed_nor_discarded(settings: Settings) -> None:
+def test_without_a_way_to_its_journal_a_dead_letter_is_neither_replayed_nor_discarded(
+    settings: Settings,
+) -> None:
     settings.DLQ_JOURNAL = None
-    letter = die()
+    dead_letter = die()
     with pytest.raises(NotReplayable, match="m-1 has a journal, and DLQ_JOURNAL does not name it"):
-        replay.replay(letter.pk)
+        replay.replay(dead_letter.pk)
     with pytest.raises(NotDiscardable, match="m-1 has a journal, and DLQ_JOURNAL does not name it"):
-        replay.discard(letter.pk, reason="because")
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
+        replay.discard(dead_letter.pk, reason="because")
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("state", [State.REPLAYING, State.RESOLVED, State.DISCARDED])
-def test_only_an_open_letter_is_replayed_or_discarded(state: str) -> None:
-    letter = die()
-    closed_at = letter.failed_at if state != State.REPLAYING else None
+def test_only_an_open_dead_letter_is_replayed_or_discarded(state: str) -> None:
+    dead_letter = die()
+    closed_at = dead_letter.failed_at if state != State.REPLAYING else None
     DeadLetter.objects.update(
-        state=state, replayed_at=letter.failed_at, closed_at=closed_at, discard_reason="r"
+        state=state, replayed_at=dead_letter.failed_at, closed_at=closed_at, discard_reason="r"
     )
     with pytest.raises(NotReplayable, match=f"m-1 is {state}, not open"):
-        replay.replay(letter.pk)
+        replay.replay(dead_letter.pk)
     with pytest.raises(NotDiscardable, match=f"m-1 is {state}, not open"):
-        replay.discard(letter.pk, reason="because")
+        replay.discard(dead_letter.pk, reason="because")
     assert sent == released == []
 
 
@@ -118,10 +120,10 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
     """RabbitMQ's count would go on where it ended: a limit reached once would be reached at every replay."""
     old = {"id": "m-1", "x-delivery-count": 20, "redelivered": True, "expires": "2020-01-01T00:00:00+00:00"}
     raw = RawMessage(b"[[1], {}, null]", "application/json", "utf-8", {**old, "tenant": "a"}, {}, {})
-    letter = record.record_raw(
+    dead_letter = record.record_raw(
         message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task="tests.support.tasks.note"
     )
-    sent_again = renewed(raw.headers, letter, 3)
+    sent_again = renewed(raw.headers, dead_letter, 3)
     assert set(sent_again) == {"id", "tenant", "retries", REPLAY_HEADER}
 
 
@@ -130,35 +132,35 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
 def test_a_message_without_a_journal_is_sent_with_so_many_retries_spent_that_the_wanted_are_left(
     retries: int | None, spent: int
 ) -> None:
-    letter = receive("m-1", task="tests.support.tasks.always_unavailable")
-    assert letter.message is not None
-    assert renewed(letter.message.headers, letter, retries)["retries"] == spent
+    dead_letter = receive("m-1", task="tests.support.tasks.always_unavailable")
+    assert dead_letter.message is not None
+    assert renewed(dead_letter.message.headers, dead_letter, retries)["retries"] == spent
 
 
 @pytest.mark.django_db
 def test_a_number_of_retries_below_none_is_refused_and_nothing_is_sent() -> None:
-    letter = die()
+    dead_letter = die()
     with pytest.raises(ValueError, match="retries must be at least 0, not -1"):
-        replay.replay(letter.pk, retries=-1)
+        replay.replay(dead_letter.pk, retries=-1)
     assert sent == []
 
 
 @pytest.mark.django_db
-def test_a_letter_that_is_gone_is_said_to_be_gone() -> None:
-    with pytest.raises(NotReplayable, match="there is no letter 0"):
+def test_a_dead_letter_that_is_gone_is_said_to_be_gone() -> None:
+    with pytest.raises(NotReplayable, match="there is no dead letter 0"):
         replay.replay(0)
-    with pytest.raises(NotDiscardable, match="there is no letter 0"):
+    with pytest.raises(NotDiscardable, match="there is no dead letter 0"):
         replay.discard(0, reason="r")
 
 
 @pytest.mark.django_db
 def test_a_discard_releases_the_journals_message_and_keeps_who_and_why() -> None:
-    letter = die()
-    replay.discard(letter.pk, reason="  paid by hand ", actor="alice")
-    letter.refresh_from_db()
+    dead_letter = die()
+    replay.discard(dead_letter.pk, reason="  paid by hand ", actor="alice")
+    dead_letter.refresh_from_db()
     assert released == ["m-1"]
-    assert (letter.state, letter.discard_reason) == (State.DISCARDED, "paid by hand")
-    event = LetterEvent.objects.get(what=Happened.DISCARDED)
+    assert (dead_letter.state, dead_letter.discard_reason) == (State.DISCARDED, "paid by hand")
+    event = DeadLetterEvent.objects.get(what=Happened.DISCARDED)
     assert (event.actor, event.note) == ("alice", "paid by hand")
 
 
@@ -179,10 +181,10 @@ def test_a_message_without_a_journal_that_was_never_heard_of_again_can_be_sent_a
 
 @pytest.mark.django_db
 def test_a_journalled_replay_never_counts_as_silent() -> None:
-    letter = die()
+    dead_letter = die()
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=timezone.now() - timedelta(days=9))
     with pytest.raises(NotReplayable, match="is replaying"):
-        replay.replay(letter.pk)
+        replay.replay(dead_letter.pk)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -190,20 +192,22 @@ def test_a_journalled_replay_never_counts_as_silent() -> None:
 def test_operators_who_replay_at_once_replay_once(journalled: bool, mocker: MockerFixture) -> None:
     process = mocker.patch("orders.services.OrderService.process")
     if journalled:
-        letter = die()
+        dead_letter = die()
     else:
         DeadLetterQueue.add(job_id="m-1", queue="orders", payload={"order_id": 1}, error="x")
-        letter = DeadLetter.objects.get()
-    outcomes = at_once(4, lambda: replay.replay(letter.pk))
+        dead_letter = DeadLetter.objects.get()
+    outcomes = at_once(4, lambda: replay.replay(dead_letter.pk))
     assert len([outcome for outcome in outcomes if outcome == "m-1"]) == 1
     assert len([outcome for outcome in outcomes if isinstance(outcome, NotReplayable)]) == 3
     assert len(sent) + process.call_count == 1
-    assert LetterEvent.objects.filter(what=Happened.REPLAYED).count() == 1
+    assert DeadLetterEvent.objects.filter(what=Happened.REPLAYED).count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_a_replay_and_a_discard_at_once_one_is_done() -> None:
-    letter = die()
-    outcomes = at_once(2, lambda: replay.replay(letter.pk), lambda: replay.discard(letter.pk, reason="r"))
+    dead_letter = die()
+    outcomes = at_once(
+        2, lambda: replay.replay(dead_letter.pk), lambda: replay.discard(dead_letter.pk, reason="r")
+    )
     assert len([outcome for outcome in outcomes if isinstance(outcome, Exception)]) == 1
     assert len(sent) + len(released) == 1

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from config.celery import app
 from dlq import record, replay
 from dlq.message import REPLAY_HEADER, RawMessage
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, DeadLetterEvent, Happened, State
 from dlq.replay import NotReplayable
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -24,75 +24,77 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_
 TASKS = "tests.support.tasks."
 
 
-def letter_of(message_id: str) -> DeadLetter:
-    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the letter")
+def dead_letter_of(message_id: str) -> DeadLetter:
+    await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
     return DeadLetter.objects.get(message_id=message_id)
 
 
-def story(letter: DeadLetter) -> list[str]:
-    return list(LetterEvent.objects.filter(letter=letter).values_list("what", flat=True))
+def story(dead_letter: DeadLetter) -> list[str]:
+    return list(DeadLetterEvent.objects.filter(dead_letter=dead_letter).values_list("what", flat=True))
 
 
-def test_an_outside_message_is_sent_again_and_its_success_resolves_the_letter(live: Process) -> None:
-    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "mend"))
-    assert letter.message is not None
+def test_an_outside_message_is_sent_again_and_its_success_resolves_the_dead_letter(live: Process) -> None:
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "mend"))
+    assert dead_letter.message is not None
     effects.add("mend-told")
-    assert replay.replay(letter.pk, actor="alice") == letter.message_id
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
-    assert story(letter) == [Happened.FAILED, Happened.REPLAYED, Happened.RESOLVED]
+    assert replay.replay(dead_letter.pk, actor="alice") == dead_letter.message_id
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
+    assert story(dead_letter) == [Happened.FAILED, Happened.REPLAYED, Happened.RESOLVED]
     assert effects.count("mend-done") == 1
 
 
-def test_an_outside_message_that_fails_again_reopens_its_letter_and_keeps_the_original(live: Process) -> None:
-    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "stays"))
-    original = letter.message
+def test_an_outside_message_that_fails_again_reopens_its_dead_letter_and_keeps_the_original(
+    live: Process,
+) -> None:
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "stays"))
+    original = dead_letter.message
     for failures in (2, 3):
-        replay.replay(letter.pk)
+        replay.replay(dead_letter.pk)
         await_(
             lambda failures=failures: DeadLetter.objects.filter(failures=failures).exists(), "it failed again"
         )
-        letter.refresh_from_db()
-        assert letter.state == State.OPEN
+        dead_letter.refresh_from_db()
+        assert dead_letter.state == State.OPEN
     assert DeadLetter.objects.count() == 1
-    assert letter.message == original
-    assert story(letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
+    assert dead_letter.message == original
+    assert story(dead_letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
 
 
 @pytest.mark.parametrize("message_id", ["6f1c8f0e-0d6a-4c9b-8f3e-2b7a51d0c3aa", "nightly-report"])
-def test_a_replay_that_the_outbox_takes_over_resolves_the_letter_when_it_ends(
+def test_a_replay_that_the_outbox_takes_over_resolves_the_dead_letter_when_it_ends(
     live: Process, message_id: str
 ) -> None:
     headers = {"id": message_id, "retries": 2}
-    letter = letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "taken", _headers=headers))
-    replay.replay(letter.pk)
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "taken", _headers=headers))
+    replay.replay(dead_letter.pk)
     await_(
         lambda: OutboxMessage.objects.filter(task=f"{TASKS}unavailable_until_told").exists(), "it is a row"
     )
-    letter.refresh_from_db()
-    assert letter.state == State.REPLAYING
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.REPLAYING
     effects.add("taken-told")
     drain()
-    letter.refresh_from_db()
-    assert letter.state == State.RESOLVED
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.RESOLVED
     assert effects.count("taken-done") == 1
 
 
 @pytest.mark.parametrize("message_id", ["6f1c8f0e-0d6a-4c9b-8f3e-2b7a51d0c3aa", "nightly-report"])
-def test_a_replay_that_the_outbox_takes_over_and_that_dies_there_has_one_open_letter(
+def test_a_replay_that_the_outbox_takes_over_and_that_dies_there_has_one_open_dead_letter(
     live: Process, message_id: str
 ) -> None:
     headers = {"id": message_id, "retries": 2}
-    letter = letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "dies", _headers=headers))
-    replay.replay(letter.pk)
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "dies", _headers=headers))
+    replay.replay(dead_letter.pk)
     await_(
         lambda: OutboxMessage.objects.filter(task=f"{TASKS}unavailable_until_told").exists(), "it is a row"
     )
     drain()
-    open_letter = DeadLetter.objects.get(closed_at=None)
-    assert open_letter.state == State.OPEN
+    open_dead_letter = DeadLetter.objects.get(closed_at=None)
+    assert open_dead_letter.state == State.OPEN
     # From now on the journal replays it.
     effects.add("dies-told")
-    replay.replay(open_letter.pk)
+    replay.replay(open_dead_letter.pk)
     drain()
     assert not DeadLetter.objects.filter(closed_at=None).exists()
     assert effects.count("dies-done") == 1
@@ -100,60 +102,60 @@ def test_a_replay_that_the_outbox_takes_over_and_that_dies_there_has_one_open_le
 
 @pytest.mark.parametrize("args", [(["old"], {"expires": "2020-01-01T00:00:00+00:00"}), (None, {})])
 def test_a_message_of_protocol_1_is_sent_again_as_a_replay(live: Process, args: Any) -> None:
-    """Its fields are in the body: its expiry, and where the worker looks for the letter's id."""
+    """Its fields are in the body: its expiry, and where the worker looks for the dead letter's id."""
     positional, extra = args
     message_id = str(uuid.uuid4())
     call = {"args": positional} if positional else {"kwargs": {"name": "old"}}
     body = {"task": f"{TASKS}wrong_until_told", "id": message_id, **call, **extra}
     rawpublish.publish(json.dumps(body), {})
-    letter = letter_of(message_id)
+    dead_letter = dead_letter_of(message_id)
     effects.add("old-told")
-    replay.replay(letter.pk)
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    replay.replay(dead_letter.pk)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
     assert effects.count("old-done") == 1
 
 
-def test_a_success_that_comes_after_its_replay_was_given_up_resolves_the_letter(live: Process) -> None:
-    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "late"))
+def test_a_success_that_comes_after_its_replay_was_given_up_resolves_the_dead_letter(live: Process) -> None:
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "late"))
     effects.add("late-told")
-    headers = {"id": letter.message_id, REPLAY_HEADER: letter.message_id}
+    headers = {"id": dead_letter.message_id, REPLAY_HEADER: dead_letter.message_id}
     rawpublish.send(f"{TASKS}wrong_until_told", "late", _headers=headers)
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
 
 
 def test_an_expired_message_is_sent_again_without_its_expiry(live: Process) -> None:
     headers = {"expires": "2020-01-01T00:00:00+00:00"}
-    letter = letter_of(rawpublish.send(f"{TASKS}note", "late", _headers=headers))
-    replay.replay(letter.pk)
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}note", "late", _headers=headers))
+    replay.replay(dead_letter.pk)
     await_(lambda: effects.count("late") == 1, "it runs")
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
 
 
 def test_a_revoked_message_runs_when_an_operator_sends_it_again(live: Process) -> None:
     message_id = str(uuid.uuid4())
     app.control.revoke(message_id)
     await_(lambda: app.control.ping(timeout=0.5), "the worker knows of the revocation")
-    letter = letter_of(rawpublish.send(f"{TASKS}note", "revoked", _headers={"id": message_id}))
-    replay.replay(letter.pk)
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}note", "revoked", _headers={"id": message_id}))
+    replay.replay(dead_letter.pk)
     await_(lambda: effects.count("revoked") == 1, "it runs")
 
 
 def test_a_message_that_killed_its_process_may_do_so_again_as_often_after_a_replay(live: Process) -> None:
-    letter = letter_of(rawpublish.send(f"{TASKS}exits", "again"))
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}exits", "again"))
     assert effects.count("again") == 3
-    replay.replay(letter.pk)
+    replay.replay(dead_letter.pk)
     await_(lambda: DeadLetter.objects.filter(failures=2).exists(), "it failed again", 60)
     assert effects.count("again") == 6
 
 
 def test_a_message_that_only_an_older_deployment_could_not_read_is_sent_again_by_force(live: Process) -> None:
-    letter = letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "read"))
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "read"))
     DeadLetter.objects.update(cause=Cause.UNDECODABLE)
     effects.add("read-told")
     with pytest.raises(CommandError, match="1 of 1 were not sent again"):
-        call_command("dlq", "replay", letter.message_id)
-    call_command("dlq", "replay", letter.message_id, "--force")
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+        call_command("dlq", "replay", dead_letter.message_id)
+    call_command("dlq", "replay", dead_letter.message_id, "--force")
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
     assert effects.count("read-done") == 1
 
 
@@ -162,17 +164,17 @@ def test_a_message_whose_journal_has_forgotten_it_runs_when_it_is_sent_again(liv
     raw = RawMessage(
         b'[["forgotten"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "default"}
     )
-    letter = record.record_raw(
+    dead_letter = record.record_raw(
         message_key=headers["id"], raw=raw, cause=Cause.FAILED, error="no", task=f"{TASKS}note"
     )
-    replay.replay(letter.pk)
-    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+    replay.replay(dead_letter.pk)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved")
     assert effects.count("forgotten") == 1
 
 
 def test_a_malformed_message_is_not_sent_again(live: Process) -> None:
     rawpublish.publish("5", rawpublish.task_headers(f"{TASKS}note"))
-    await_(lambda: DeadLetter.objects.exists(), "the letter")
+    await_(lambda: DeadLetter.objects.exists(), "the dead letter")
     with pytest.raises(NotReplayable, match="malformed: sent again as it is, it can only fail again"):
         replay.replay(DeadLetter.objects.get().pk)
     assert DeadLetter.objects.get().state == State.OPEN

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from config.celery import app
-from dlq.models import DeadLetter, Happened, LetterEvent, LostRun, State
+from dlq.models import DeadLetter, DeadLetterEvent, Happened, LostRun, State
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.dlq.preflight import obstacle
@@ -21,20 +21,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_
 TASKS = "tests.support.tasks."
 
 
-def the_letter(message_id: str, within_s: float = 20.0) -> DeadLetter:
-    """The letter of a message, and the proof that it is the only one and was opened once."""
+def the_dead_letter(message_id: str, within_s: float = 20.0) -> DeadLetter:
+    """The dead letter of a message, and the proof that it is the only one and was opened once."""
     await_(
         lambda: DeadLetter.objects.filter(message_id=message_id).exists(),
-        f"a letter of {message_id}",
+        f"a dead letter of {message_id}",
         within_s,
     )
-    letter = DeadLetter.objects.get()
-    assert letter.message_id == message_id
-    assert letter.state == State.OPEN
-    assert letter.failures == 1
-    assert [event.what for event in LetterEvent.objects.all()] == [Happened.FAILED]
-    assert letter.message is not None, "the raw message is kept"
-    return letter
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.message_id == message_id
+    assert dead_letter.state == State.OPEN
+    assert dead_letter.failures == 1
+    assert [event.what for event in DeadLetterEvent.objects.all()] == [Happened.FAILED]
+    assert dead_letter.message is not None, "the raw message is kept"
+    return dead_letter
 
 
 def assert_goes_on(live: Process) -> None:
@@ -43,39 +43,43 @@ def assert_goes_on(live: Process) -> None:
 
 
 def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}permanently_wrong", "a"))
-    assert (letter.task, letter.args, letter.kwargs) == (f"{TASKS}permanently_wrong", ["a"], {})
-    assert (letter.exception, letter.error, letter.cause) == (
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}permanently_wrong", "a"))
+    assert (dead_letter.task, dead_letter.args, dead_letter.kwargs) == (
+        f"{TASKS}permanently_wrong",
+        ["a"],
+        {},
+    )
+    assert (dead_letter.exception, dead_letter.error, dead_letter.cause) == (
         "ValueError",
         "no retry can mend this",
         "failed",
     )
-    assert "permanently_wrong" in letter.traceback
-    assert letter.place == "support.tasks.permanently_wrong"
+    assert "permanently_wrong" in dead_letter.traceback
+    assert dead_letter.place == "support.tasks.permanently_wrong"
     assert_goes_on(live)
 
 
-def test_an_exception_that_cannot_be_shown_is_a_letter_all_the_same(live: Process) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}fails_unspeakably"))
-    assert letter.exception.endswith("Unspeakable")
+def test_an_exception_that_cannot_be_shown_is_a_dead_letter_all_the_same(live: Process) -> None:
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}fails_unspeakably"))
+    assert dead_letter.exception.endswith("Unspeakable")
     assert_goes_on(live)
 
 
 def test_what_a_task_raises_is_a_failure_whatever_its_name_and_can_be_replayed(live: Process) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}cannot_decode_what_it_fetched"))
-    assert (letter.cause, letter.exception) == ("failed", "tests.support.tasks.DecodeError")
-    assert obstacle(letter) == ""
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}cannot_decode_what_it_fetched"))
+    assert (dead_letter.cause, dead_letter.exception) == ("failed", "tests.support.tasks.DecodeError")
+    assert obstacle(dead_letter) == ""
 
 
-def test_wrong_arguments_are_a_letter_at_once(live: Process) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}note", 1, 2, 3))
-    assert letter.exception == "TypeError"
+def test_wrong_arguments_are_a_dead_letter_at_once(live: Process) -> None:
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}note", 1, 2, 3))
+    assert dead_letter.exception == "TypeError"
     assert_goes_on(live)
 
 
-def test_a_hard_time_limit_is_one_letter_although_celery_reports_it_twice(live: Process) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over"))
-    assert letter.cause == "timeout"
+def test_a_hard_time_limit_is_one_dead_letter_although_celery_reports_it_twice(live: Process) -> None:
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over"))
+    assert dead_letter.cause == "timeout"
     assert_goes_on(live)
     assert DeadLetter.objects.count() == 1
     assert effects.count("over") == 1
@@ -84,8 +88,8 @@ def test_a_hard_time_limit_is_one_letter_although_celery_reports_it_twice(live: 
 @pytest.mark.parametrize("timelimit", [[86_400, None], [None, 86_400]])
 def test_a_producer_cannot_lift_a_tasks_own_hard_limit(live: Process, timelimit: list[float | None]) -> None:
     headers = {"timelimit": timelimit}
-    letter = the_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over", _headers=headers))
-    assert letter.cause == "timeout"
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over", _headers=headers))
+    assert dead_letter.cause == "timeout"
 
 
 def test_an_outside_message_with_an_eta_is_a_row_until_then_and_no_worker_holds_it(live: Process) -> None:
@@ -108,56 +112,62 @@ def test_an_outside_message_whose_eta_has_passed_runs_at_once(live: Process) -> 
 
 def test_a_hard_limit_below_the_soft_one_holds(live: Process) -> None:
     """Celery starts the clock of the hard limit when the soft one has passed."""
-    letter = the_letter(rawpublish.send(f"{TASKS}slow", "limited", 60, _headers={"timelimit": [1, 300]}))
-    assert letter.cause == "timeout"
+    dead_letter = the_dead_letter(
+        rawpublish.send(f"{TASKS}slow", "limited", 60, _headers={"timelimit": [1, 300]})
+    )
+    assert dead_letter.cause == "timeout"
 
 
-def test_memory_error_is_a_letter_and_the_worker_lives(live: Process) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}out_of_memory", "oom"))
-    assert letter.exception.endswith("OutOfMemory")
-    assert "as if" in letter.traceback
+def test_memory_error_is_a_dead_letter_and_the_worker_lives(live: Process) -> None:
+    dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}out_of_memory", "oom"))
+    assert dead_letter.exception.endswith("OutOfMemory")
+    assert "as if" in dead_letter.traceback
     assert_goes_on(live)
     assert effects.count("oom") == 1
 
 
 @pytest.mark.parametrize("task", ["kills_its_process", "exits"])
-def test_a_message_that_kills_its_process_runs_three_times_and_is_a_letter(live: Process, task: str) -> None:
-    letter = the_letter(rawpublish.send(TASKS + task, "poison"), within_s=60)
-    assert letter.cause == "lost"
+def test_a_message_that_kills_its_process_runs_three_times_and_is_a_dead_letter(
+    live: Process, task: str
+) -> None:
+    dead_letter = the_dead_letter(rawpublish.send(TASKS + task, "poison"), within_s=60)
+    assert dead_letter.cause == "lost"
     assert effects.count("poison") == 3
     assert not LostRun.objects.exists(), "a replay has all its runs again"
     assert_goes_on(live)
 
 
-def test_a_message_that_was_acknowledged_before_it_ran_is_a_letter_after_its_first_lost_run(
+def test_a_message_that_was_acknowledged_before_it_ran_is_a_dead_letter_after_its_first_lost_run(
     live: Process,
 ) -> None:
-    letter = the_letter(rawpublish.send(f"{TASKS}kills_its_process_acknowledged", "early"), within_s=60)
-    assert letter.cause == "lost"
+    dead_letter = the_dead_letter(
+        rawpublish.send(f"{TASKS}kills_its_process_acknowledged", "early"), within_s=60
+    )
+    assert dead_letter.cause == "lost"
     assert effects.count("early") == 1
 
 
-def test_a_message_revoked_before_it_ran_is_a_letter(live: Process) -> None:
+def test_a_message_revoked_before_it_ran_is_a_dead_letter(live: Process) -> None:
     message_id = str(uuid.uuid4())
     app.control.revoke(message_id)
     # Control commands are handled in order: once it answers a ping it knows of the revocation.
     await_(lambda: app.control.ping(timeout=0.5), "the worker answers")
     rawpublish.send(f"{TASKS}note", "revoked", _headers={"id": message_id})
-    assert the_letter(message_id).cause == "revoked"
+    assert the_dead_letter(message_id).cause == "revoked"
     assert_goes_on(live)
     assert effects.count("revoked") == 0
 
 
-def test_a_message_terminated_while_it_runs_is_one_letter(live: Process) -> None:
+def test_a_message_terminated_while_it_runs_is_one_dead_letter(live: Process) -> None:
     message_id = rawpublish.send(f"{TASKS}slow", "cut", 60)
     await_(lambda: effects.count("cut-begun"), "it runs")
     app.control.revoke(message_id, terminate=True)
-    assert the_letter(message_id).cause == "revoked"
+    assert the_dead_letter(message_id).cause == "revoked"
     assert_goes_on(live)
     assert DeadLetter.objects.count() == 1
 
 
 def test_a_soft_time_limit_is_an_ordinary_failure(live: Process) -> None:
     message_id = rawpublish.send(f"{TASKS}slow", "soft", 60, _headers={"timelimit": [30, 0.5]})
-    assert the_letter(message_id).exception.endswith("SoftTimeLimitExceeded")
+    assert the_dead_letter(message_id).exception.endswith("SoftTimeLimitExceeded")
     assert_goes_on(live)

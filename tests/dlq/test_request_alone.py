@@ -50,7 +50,7 @@ def ended_with(exception: BaseException) -> ExceptionInfo:
 
 
 @pytest.mark.parametrize("exception", [SystemExit(0), WorkerLostError("lost"), Terminated(15)])
-def test_a_run_that_the_worker_cancelled_is_neither_a_letter_nor_a_lost_run_nor_acknowledged(
+def test_a_run_that_the_worker_cancelled_is_neither_a_dead_letter_nor_a_lost_run_nor_acknowledged(
     exception: BaseException,
 ) -> None:
     """At a cold shutdown, or when the broker connection was lost: the broker offers the message again."""

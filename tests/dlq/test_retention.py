@@ -1,4 +1,4 @@
-"""Letters are deleted; what was counted of them is not."""
+"""Dead letters are deleted; what was counted of them is not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from dlq import record, replay, retention, stats
-from dlq.models import DeadLetter, LetterEvent, State
+from dlq.models import DeadLetter, DeadLetterEvent, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.test_record import die
 from tests.dlq.test_replay import publisher
@@ -35,7 +35,7 @@ def died() -> dict[tuple[str, str, str], int]:
     return totals()[0]
 
 
-def test_totals_do_not_fall_when_their_letters_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_totals_do_not_fall_when_their_dead_letters_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("outbox.dlq_hooks.republish", publisher)
     for number in range(5):
         die(f"m-{number}", task="t", exception=KeyError("x") if number % 2 else ValueError("x"))
@@ -48,7 +48,7 @@ def test_totals_do_not_fall_when_their_letters_are_deleted(monkeypatch: pytest.M
         {"sent": 1, "succeeded": 0, "failed": 1, "returned": 0},
     )
     assert retention.delete_closed(older_than=A_YEAR / 2, batch=2) == 5
-    assert (DeadLetter.objects.count(), LetterEvent.objects.count()) == (0, 0)
+    assert (DeadLetter.objects.count(), DeadLetterEvent.objects.count()) == (0, 0)
     assert totals() == before
     die("another", task="t")
     close_long_ago()
@@ -56,7 +56,7 @@ def test_totals_do_not_fall_when_their_letters_are_deleted(monkeypatch: pytest.M
     assert died() == {("critical", "t", "ValueError"): 5, ("critical", "t", "KeyError"): 2}
 
 
-def test_a_letter_that_dies_of_something_else_the_second_time_is_counted_under_both() -> None:
+def test_a_dead_letter_that_dies_of_something_else_the_second_time_is_counted_under_both() -> None:
     """Counted by what it died of last, the first number would fall, which looks like a restart of the counter."""
     die("m", exception=ValueError("x"))
     die("m", exception=KeyError("x"), generation=2)
@@ -66,8 +66,8 @@ def test_a_letter_that_dies_of_something_else_the_second_time_is_counted_under_b
     }
 
 
-def test_no_total_falls_when_a_letter_is_about_another_queue_or_task_from_then_on() -> None:
-    """Counted under what its letter is about now, a death would move from one counter to another."""
+def test_no_total_falls_when_a_dead_letter_is_about_another_queue_or_task_from_then_on() -> None:
+    """Counted under what its dead letter is about now, a death would move from one counter to another."""
     DeadLetterQueue.add("m", "orders", {"order_id": 1}, "x")
     die("m", queue="critical", task="t")
     put_aside = {("orders", "", ""): 1}

@@ -14,7 +14,7 @@ from tests.dlq.test_record import die, receive
 pytestmark = pytest.mark.django_db
 
 
-def test_without_letters_every_figure_is_there_and_zero() -> None:
+def test_without_dead_letters_every_figure_is_there_and_zero() -> None:
     assert stats.stats() == {
         "open": 0,
         "replaying": 0,
@@ -31,7 +31,7 @@ def test_the_union_over_all_that_happened_is_in_no_order() -> None:
     assert not stats.happened().ordered
 
 
-def test_open_letters_are_counted_by_queue_and_task_and_closed_ones_are_not() -> None:
+def test_open_dead_letters_are_counted_by_queue_and_task_and_closed_ones_are_not() -> None:
     die("a")
     die("b")
     die("c", queue="low", task="t")
@@ -54,7 +54,7 @@ def test_names_that_a_producer_invents_are_no_labels_of_the_metrics() -> None:
     assert [(row["task"], row["count"]) for row in found["dead_lettered"]] == [("unknown", 3)]
 
 
-def test_the_oldest_age_is_that_of_an_open_letter() -> None:
+def test_the_oldest_age_is_that_of_an_open_dead_letter() -> None:
     now = timezone.now()
     die("open")
     die("older but replaying")
@@ -66,7 +66,7 @@ def test_the_oldest_age_is_that_of_an_open_letter() -> None:
     assert stats.stats()["replaying"] == 1
 
 
-def test_the_open_letters_have_grown_by_the_new_ones_less_the_old_ones_that_were_closed() -> None:
+def test_the_open_dead_letters_have_grown_by_the_new_ones_less_the_old_ones_that_were_closed() -> None:
     long_ago = timezone.now() - timedelta(days=1)
     for name in ("old", "closed now", "closed long ago"):
         die(name)

@@ -74,13 +74,13 @@ def test_a_compressed_body_is_inflated_no_further_than_the_limit() -> None:
             rawpublish.publish(bomb, headers)
             assert_it_costs_others_less_than_a_second(process, since, compression)
             await_(lambda number=number: DeadLetter.objects.count() == number, "it is recorded", 5)
-            letter = DeadLetter.objects.latest("id")
-            assert (letter.message_id, letter.cause) == (headers["id"], Cause.UNDECODABLE)
-            assert "inflate to more than DLQ_MAX_MESSAGE_BYTES (1048576)" in letter.error
-            assert letter.message is not None
+            dead_letter = DeadLetter.objects.latest("id")
+            assert (dead_letter.message_id, dead_letter.cause) == (headers["id"], Cause.UNDECODABLE)
+            assert "inflate to more than DLQ_MAX_MESSAGE_BYTES (1048576)" in dead_letter.error
+            assert dead_letter.message is not None
             # Small as it is, it is kept whole.
-            assert letter.message.body == bomb
-            assert not letter.message.missing
+            assert dead_letter.message.body == bomb
+            assert not dead_letter.message.missing
         assert peak_mb(process) - before_mb < 64
         assert_every_process_works(process)
         assert "database is away" not in process.output()
@@ -128,21 +128,21 @@ def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_b
         assert peak_mb(process) < 4 * HUGE / MEGABYTE + 150
         assert_every_process_works(process)
         assert "database is away" not in process.output()
-    letter = DeadLetter.objects.get()
-    assert letter.cause == Cause.UNDECODABLE
-    assert letter.exception == "dlq.worker.inflate.TooLarge"
-    assert letter.message is not None
-    assert len(letter.message.body) == PREFIX_BYTES
-    assert len(letter.raw or b"") < 3 * PREFIX_BYTES
-    assert re.search(r"\d{9} bytes, sha256 [0-9a-f]{64}", letter.error)
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.cause == Cause.UNDECODABLE
+    assert dead_letter.exception == "dlq.worker.inflate.TooLarge"
+    assert dead_letter.message is not None
+    assert len(dead_letter.message.body) == PREFIX_BYTES
+    assert len(dead_letter.raw or b"") < 3 * PREFIX_BYTES
+    assert re.search(r"\d{9} bytes, sha256 [0-9a-f]{64}", dead_letter.error)
     if is_rabbitmq(settings.CELERY_BROKER_URL):
-        assert f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}" in letter.error
-        assert letter.message.body == body[:PREFIX_BYTES]
+        assert f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}" in dead_letter.error
+        assert dead_letter.message.body == body[:PREFIX_BYTES]
     for force in (False, True):
         with pytest.raises(NotReplayable, match="its body is not here, it was too large"):
-            replay(letter.pk, force=force)
-    assert "its body is not here" in obstacle(letter)
-    assert stats.detail(letter)["raw_bytes"] == PREFIX_BYTES
+            replay(dead_letter.pk, force=force)
+    assert "its body is not here" in obstacle(dead_letter)
+    assert stats.detail(dead_letter)["raw_bytes"] == PREFIX_BYTES
     assert rawpublish.depth() == 0
 
 

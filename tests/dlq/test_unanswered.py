@@ -1,4 +1,4 @@
-"""A replay that is lost is seen: its letter is open again, and what comes of it after all still counts."""
+"""A replay that is lost is seen: its dead letter is open again, and what comes of it after all still counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils import timezone
 from config.settings import CELERY_BEAT_SCHEDULE
 from dlq import record, replay, stats, unanswered
 from dlq.message import RawMessage
-from dlq.models import Cause, DeadLetter, Happened, LetterEvent, State
+from dlq.models import Cause, DeadLetter, DeadLetterEvent, Happened, State
 from dlq.queue import DeadLetterQueue
 from monitoring import alerts
 from monitoring.snapshot import QueueMonitor
@@ -27,20 +27,22 @@ NOTE = "tests.support.tasks.note"
 
 
 def be_silent(*, over: timedelta = replay.SILENT_AFTER) -> None:
-    """All letters were sent again, and not heard of since, for as long."""
+    """All dead letters were sent again, and not heard of since, for as long."""
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=timezone.now() - over)
 
 
 @pytest.mark.usefixtures("clean")
-def test_a_replay_that_its_broker_lost_is_an_open_letter_again(capsys: pytest.CaptureFixture[str]) -> None:
-    letter = receive(task=NOTE)
-    replay.replay(letter.pk)
+def test_a_replay_that_its_broker_lost_is_an_open_dead_letter_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dead_letter = receive(task=NOTE)
+    replay.replay(dead_letter.pk)
     brokers.empty()
     DeadLetter.objects.update(failed_first_at=timezone.now() - timedelta(days=6))
     be_silent(over=timedelta(days=5))
     assert unanswered.reopen() == 1
     assert happened() == [Happened.FAILED, Happened.REPLAYED, Happened.RETURNED]
-    assert "was not heard of for 1:00:00" in LetterEvent.objects.latest("id").note
+    assert "was not heard of for 1:00:00" in DeadLetterEvent.objects.latest("id").note
     found = stats.stats()
     assert (found["open"], found["replaying"], found["replays"]["returned"]) == (1, 0, 1)
     assert found["dead_lettered"][0]["count"] == 1, "it did not die once more"
@@ -50,26 +52,28 @@ def test_a_replay_that_its_broker_lost_is_an_open_letter_again(capsys: pytest.Ca
     call_command("dlq", "replay", "--all")
     be_silent()
     unanswered.reopen()
-    replay.discard(letter.pk, reason="paid by hand")
+    replay.discard(dead_letter.pk, reason="paid by hand")
 
 
 @pytest.mark.slow
 @on_rabbitmq_in_proof
 @pytest.mark.usefixtures("clean")
-def test_a_replay_that_runs_after_it_was_given_up_resolves_its_letter() -> None:
+def test_a_replay_that_runs_after_it_was_given_up_resolves_its_dead_letter() -> None:
     raw = RawMessage(
         *(b'[["late"], {}, null]', "application/json", "utf-8"),
         headers=rawpublish.task_headers(NOTE, id="m-1"),
         properties={},
         delivery_info={"routing_key": rawpublish.QUEUE},
     )
-    letter = record.record_raw(message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task=NOTE)
+    dead_letter = record.record_raw(message_key="m-1", raw=raw, cause=Cause.FAILED, error="no", task=NOTE)
     rawpublish.depth()  # declares the queue, without which RabbitMQ takes nothing
-    replay.replay(letter.pk)
+    replay.replay(dead_letter.pk)
     be_silent()
     assert unanswered.reopen() == 1
     with worker():
-        await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the letter is resolved")
+        await_(
+            lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the dead letter is resolved"
+        )
     assert effects.count("late") == 1
     assert happened() == [Happened.FAILED, Happened.REPLAYED, Happened.RETURNED, Happened.RESOLVED]
 
@@ -80,8 +84,8 @@ def test_a_replay_that_fails_after_it_was_given_up_is_recorded_once() -> None:
     unanswered.reopen()
     for _ in range(2):  # Two hooks may report one ending.
         receive(replayed=True, exception=KeyError("late"), error="late")
-    letter = DeadLetter.objects.get()
-    assert (letter.state, letter.failures, letter.exception) == (State.OPEN, 2, "KeyError")
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.state, dead_letter.failures, dead_letter.exception) == (State.OPEN, 2, "KeyError")
     assert happened() == [Happened.FAILED, Happened.RETURNED, Happened.REOPENED]
 
 
@@ -95,19 +99,19 @@ def test_only_a_replay_that_may_be_lost_and_only_after_its_time_is_given_up() ->
     assert unanswered.reopen() == 0, "a journal loses nothing"
 
 
-def test_of_several_at_once_each_letter_is_opened_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_at_once_each_dead_letter_is_opened_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unanswered, "BATCH", 3)
     for number in range(40):
         receive(f"m-{number}")
     be_silent()
     opened = at_once(4, unanswered.reopen)
     assert unanswered.reopen() + sum(int(str(count)) for count in opened) == 40
-    assert LetterEvent.objects.filter(what=Happened.RETURNED).count() == 40
+    assert DeadLetterEvent.objects.filter(what=Happened.RETURNED).count() == 40
     assert not DeadLetter.objects.exclude(state=State.OPEN).exists()
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_what_happens_to_a_letter_at_that_moment_is_what_counts(again: bool) -> None:
+def test_what_happens_to_a_dead_letter_at_that_moment_is_what_counts(again: bool) -> None:
     """Its replay succeeds, or an operator sends it again, and the transaction is about to be committed."""
     DeadLetterQueue.add("m-1", "nowhere", {}, "x")
     be_silent()

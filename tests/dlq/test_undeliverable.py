@@ -41,24 +41,24 @@ def give_up(queue: str = "default") -> None:
         )
 
 
-def test_a_message_that_ends_every_worker_becomes_one_letter_that_keeps_it_as_it_was_sent() -> None:
+def test_a_message_that_ends_every_worker_becomes_one_dead_letter_that_keeps_it_as_it_was_sent() -> None:
     declare_queues()
     headers = rawpublish.task_headers("orders.of.another.shop")
     rawpublish.publish(json.dumps([[7], {"a": "b"}, None]), headers)
     give_up()
     assert collect() == 1
     assert collect() == 0
-    letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.task, letter.queue) == (
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.message_id, dead_letter.task, dead_letter.queue) == (
         headers["id"],
         "orders.of.another.shop",
         "default",
     )
-    assert (letter.args, letter.kwargs, letter.cause) == ([7], {"a": "b"}, "lost")
-    assert letter.error == "RabbitMQ gave it up (delivery limit) in queue 'default'"
-    assert letter.message is not None
-    assert letter.message.headers == headers
-    assert letter.message.body == json.dumps([[7], {"a": "b"}, None]).encode()
+    assert (dead_letter.args, dead_letter.kwargs, dead_letter.cause) == ([7], {"a": "b"}, "lost")
+    assert dead_letter.error == "RabbitMQ gave it up (delivery limit) in queue 'default'"
+    assert dead_letter.message is not None
+    assert dead_letter.message.headers == headers
+    assert dead_letter.message.body == json.dumps([[7], {"a": "b"}, None]).encode()
 
 
 def test_a_message_of_the_outbox_is_buried_with_its_row() -> None:
@@ -77,9 +77,9 @@ def test_what_cannot_be_decoded_is_kept_all_the_same() -> None:
     rawpublish.publish(b"\x00\xff", {"id": str(uuid.uuid4())}, content_type="application/x-odd")
     give_up()
     assert collect() == 1
-    letter = DeadLetter.objects.get()
-    assert letter.message is not None
-    assert letter.message.body == b"\x00\xff"
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.message is not None
+    assert dead_letter.message.body == b"\x00\xff"
 
 
 def test_a_message_that_breaks_the_reading_of_it_holds_up_none_behind_it() -> None:
@@ -91,10 +91,12 @@ def test_a_message_that_breaks_the_reading_of_it_holds_up_none_behind_it() -> No
             message = connection.default_channel.prepare_message(b"no gzip", headers=each)
             connection.default_channel.basic_publish(message, exchange="", routing_key=UNDELIVERABLE)
     assert collect() == 2
-    assert {letter.message_id for letter in DeadLetter.objects.all()} == {each["id"] for each in headers}
-    letter = DeadLetter.objects.get(message_id=headers[0]["id"])
-    assert letter.message is not None
-    assert letter.message.body == b"no gzip"
+    assert {dead_letter.message_id for dead_letter in DeadLetter.objects.all()} == {
+        each["id"] for each in headers
+    }
+    dead_letter = DeadLetter.objects.get(message_id=headers[0]["id"])
+    assert dead_letter.message is not None
+    assert dead_letter.message.body == b"no gzip"
 
 
 def test_the_queue_of_what_was_given_up_drops_nothing_that_comes_back_often() -> None:

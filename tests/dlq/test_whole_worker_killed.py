@@ -43,7 +43,9 @@ def start_workers_until(done: Callable[[], bool]) -> int:
         with worker(concurrency=1, env=QUICK) as process:
             started += 1
             await_(
-                lambda process=process: done() or not process.alive(), "a letter, or another dead worker", 60
+                lambda process=process: done() or not process.alive(),
+                "a dead letter, or another dead worker",
+                60,
             )
         visibility_timeout_passes()
     return started
@@ -58,37 +60,39 @@ def visibility_timeout_passes() -> None:
                 client.zadd("unacked_index", {tag: 0})
 
 
-def test_a_message_without_a_journal_whose_runs_are_spent_is_a_letter_and_does_not_run_again() -> None:
+def test_a_message_without_a_journal_whose_runs_are_spent_is_a_dead_letter_and_does_not_run_again() -> None:
     spent, has_one_left = (rawpublish.send("tests.support.tasks.note", name) for name in ("spent", "left"))
     LostRun.objects.create(message_key=spent, count=2)
     LostRun.objects.create(message_key=has_one_left, count=1)
     give_back(2)
     with worker(concurrency=1) as process:
         await_(lambda: effects.count("left") == 1, "what has a run left runs")
-        await_(lambda: DeadLetter.objects.exists(), "the letter")
+        await_(lambda: DeadLetter.objects.exists(), "the dead letter")
         assert process.alive()
-    letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.cause, letter.args) == (spent, "lost", ["spent"])
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.message_id, dead_letter.cause, dead_letter.args) == (spent, "lost", ["spent"])
     assert effects.count("spent") == 0
     assert rawpublish.depth() == 0
     assert not LostRun.objects.filter(message_key=spent).exists(), "a replay has all its runs again"
 
 
 @pytest.mark.proof
-def test_a_message_without_a_journal_that_kills_whole_workers_runs_three_times_and_is_a_letter() -> None:
+def test_a_message_without_a_journal_that_kills_whole_workers_runs_three_times_and_is_a_dead_letter() -> None:
     message_id = rawpublish.send(TASK, "poison")
     assert start_workers_until(lambda: DeadLetter.objects.exists()) == 4
     assert effects.count("poison") == 3
-    letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.cause, letter.args) == (message_id, "lost", ["poison"])
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.message_id, dead_letter.cause, dead_letter.args) == (message_id, "lost", ["poison"])
     assert rawpublish.depth() == 0
 
 
 @pytest.mark.proof
-def test_a_message_of_the_outbox_that_kills_whole_workers_is_a_letter_when_its_deliveries_are_spent() -> None:
+def test_a_message_of_the_outbox_that_kills_whole_workers_is_a_dead_letter_when_its_deliveries_are_spent() -> (
+    None
+):
     message_id = tasks.kills_its_worker.delay("poison").id
     with relay(env=QUICK):
         start_workers_until(lambda: DeadLetter.objects.exists())
     assert effects.count("poison") == tasks.kills_its_worker.max_deliveries
-    letter = DeadLetter.objects.get()
-    assert (letter.message_id, letter.cause) == (message_id, "lost")
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.message_id, dead_letter.cause) == (message_id, "lost")

@@ -1,4 +1,4 @@
-"""The desk and the real journal: what becomes of a letter when its message's row says no, or is taken back."""
+"""The desk and the real journal: what becomes of a dead letter when its message's row says no, or is taken back."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def dead(**options: str) -> tuple[uuid.UUID, DeadLetter]:
     return message_id, DeadLetter.objects.get(message_id=str(message_id))
 
 
-def test_a_letter_whose_dedup_key_another_message_holds_is_refused_and_stays_open() -> None:
-    message_id, letter = dead(dedup_key="k")
+def test_a_dead_letter_whose_dedup_key_another_message_holds_is_refused_and_stays_open() -> None:
+    message_id, dead_letter = dead(dedup_key="k")
     outbox.enqueue(tasks.note.s("b"), dedup_key="k")
     with pytest.raises(NotReplayable, match="another message with its dedup key is open"):
-        replay.replay(letter.pk)
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
+        replay.replay(dead_letter.pk)
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
     drain()
-    assert replay.replay(letter.pk) == str(message_id)
+    assert replay.replay(dead_letter.pk) == str(message_id)
 
 
 @pytest.mark.parametrize("retries", [0, 1, 5])
@@ -58,17 +58,17 @@ def test_a_replay_may_use_as_many_retries_as_the_operator_says(task: Any, retrie
     assert DeadLetterQueue.replay(task_id=str(message_id), retries=retries) == str(message_id)
     drain()
     assert effects.count("a") - before == 1 + retries
-    letter = DeadLetter.objects.get()
-    assert (letter.state, letter.attempts) == (State.OPEN, 1 + retries)
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.state, dead_letter.attempts) == (State.OPEN, 1 + retries)
     # The next replay is asked anew.
     before = effects.count("a")
-    replay.replay(letter.pk)
+    replay.replay(dead_letter.pk)
     drain()
     assert effects.count("a") - before == 1 + task.max_retries
 
 
 @pytest.mark.parametrize("unset", ["DLQ_JOURNAL", "OUTBOX_DEAD_LETTERS", None])
-def test_a_copy_that_the_journal_skips_resolves_no_letter_however_the_desk_is_wired(
+def test_a_copy_that_the_journal_skips_resolves_no_dead_letter_however_the_desk_is_wired(
     settings: Settings, unset: str | None
 ) -> None:
     """What a desk that knows no journal sends again is a message that the journal has settled long ago."""
@@ -78,41 +78,41 @@ def test_a_copy_that_the_journal_skips_resolves_no_letter_however_the_desk_is_wi
         setattr(settings, unset, None)
     headers = {"id": message_id, "outbox": {"generation": 1}}
     raw = RawMessage(b'[["a"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "low"})
-    letter = record.record_raw(
+    dead_letter = record.record_raw(
         message_key=message_id, raw=raw, cause=Cause.FAILED, error="no", task=tasks.note.name
     )
-    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=letter.failed_at)
+    DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     request = {**headers, REPLAY_HEADER: message_id, "delivery_info": {}, "called_directly": False}
     trace_task(tasks.note, message_id, ["a"], {}, request=request, app=app)
-    letter.refresh_from_db()
-    assert (letter.state, effects.count("a")) == (State.REPLAYING, 1)
+    dead_letter.refresh_from_db()
+    assert (dead_letter.state, effects.count("a")) == (State.REPLAYING, 1)
 
 
-def test_a_replay_that_is_cancelled_before_it_runs_closes_its_letter() -> None:
-    message_id, letter = dead()
-    replay.replay(letter.pk)
+def test_a_replay_that_is_cancelled_before_it_runs_closes_its_dead_letter() -> None:
+    message_id, dead_letter = dead()
+    replay.replay(dead_letter.pk)
     root = Client()
     root.force_login(User.objects.create_superuser("root"))
     row = OutboxMessage.objects.get(message_id=message_id)
     data = {"action": "cancel_selected", "_selected_action": [row.pk]}
     root.post(reverse("admin:outbox_outboxmessage_changelist"), data)
-    letter.refresh_from_db()
-    assert letter.state == State.DISCARDED
-    assert letter.discard_reason == "its message was cancelled: by root"
-    assert letter.events.latest("id").what == Happened.DISCARDED
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.DISCARDED
+    assert dead_letter.discard_reason == "its message was cancelled: by root"
+    assert dead_letter.events.latest("id").what == Happened.DISCARDED
 
 
 def test_a_discard_after_a_replay_is_told_once_and_with_its_own_reason() -> None:
-    _, letter = dead()
-    replay.replay(letter.pk)
+    _, dead_letter = dead()
+    replay.replay(dead_letter.pk)
     drain()
-    replay.discard(letter.pk, reason="customer left")
-    letter.refresh_from_db()
-    assert letter.discard_reason == "customer left"
-    assert letter.events.filter(what=Happened.DISCARDED).count() == 1
+    replay.discard(dead_letter.pk, reason="customer left")
+    dead_letter.refresh_from_db()
+    assert dead_letter.discard_reason == "customer left"
+    assert dead_letter.events.filter(what=Happened.DISCARDED).count() == 1
 
 
-def test_a_message_that_was_never_replayed_is_cancelled_without_a_letter() -> None:
+def test_a_message_that_was_never_replayed_is_cancelled_without_a_dead_letter() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
     assert transitions.cancel(message_id, reason="not wanted")
     assert not DeadLetter.objects.exists()
@@ -120,9 +120,9 @@ def test_a_message_that_was_never_replayed_is_cancelled_without_a_letter() -> No
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_letter_is_not_discarded_while_somebody_holds_its_message() -> None:
-    """Its group would wait for ever behind a message that is dead and of which no letter is open."""
-    message_id, letter = dead()
+def test_a_dead_letter_is_not_discarded_while_somebody_holds_its_message() -> None:
+    """Its group would wait for ever behind a message that is dead and of which no dead letter is open."""
+    message_id, dead_letter = dead()
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -134,9 +134,9 @@ def test_a_letter_is_not_discarded_while_somebody_holds_its_message() -> None:
     with elsewhere(hold):
         assert held.wait(20)
         with pytest.raises(replay.NotDiscardable, match="another transaction is changing it"):
-            replay.discard(letter.pk, reason="of no use")
+            replay.discard(dead_letter.pk, reason="of no use")
         done.set()
-    letter.refresh_from_db()
-    assert letter.state == State.OPEN
-    replay.discard(letter.pk, reason="of no use")
+    dead_letter.refresh_from_db()
+    assert dead_letter.state == State.OPEN
+    replay.discard(dead_letter.pk, reason="of no use")
     assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"

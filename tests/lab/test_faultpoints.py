@@ -147,7 +147,7 @@ def test_a_start_of_another_scenario_is_its_own(world: World) -> None:
 
 def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(world: World) -> None:
     world.floor.relay._heads_at = time.monotonic() + 3_600
-    assert world.start(scenarios.SCENARIOS["discard"])["letter"]
+    assert world.start(scenarios.SCENARIOS["discard"])["dead_letter"]
 
 
 def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_release(

@@ -20,7 +20,7 @@ SOUND = Books(
     deliveries=[("evt_1", "7")],
     shelves=[Shelf("WIDGET", at_start=10, stock=8, reserved=0, shipped=2)],
     open_messages=0,
-    dead_letters=0,
+    unresolved_dead_letters=0,
     captures=[Movement(1, "usd", 500), Movement(3, "eur", 900)],
     refunds=[Movement(3, "eur", 900)],
     shipments=[1],
@@ -88,7 +88,7 @@ def test_sound_books_hold() -> None:
         ({"shelves": [Shelf("WIDGET", 10, 7, 1, 2)]}, "units shipped, none still reserved"),
         ({"shipped_units": [("WIDGET", 3)]}, "units shipped, none still reserved"),
         ({"open_messages": 1}, "no message is open"),
-        ({"dead_letters": 1}, "no dead letter"),
+        ({"unresolved_dead_letters": 1}, "no dead letter"),
     ],
 )
 def test_a_single_wrong_entry_breaks_its_promise(wrong: dict[str, Any], promise: str) -> None:

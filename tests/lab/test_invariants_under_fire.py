@@ -10,7 +10,7 @@ import pytest
 from lab.invariants import (
     Books,
     ClientRequest,
-    LetterLine,
+    DeadLetterLine,
     MessageLine,
     Movement,
     OrderLine,
@@ -52,8 +52,8 @@ SLOTS = [
     for second in (0, 5, 10)
 ]
 MESSAGES = [*messages_of(COMPLETED, 1), *messages_of(UNDONE, 2), *messages_of(DECLINED, 1), DEAD_ONCE, *SLOTS]
-REPLAYED = LetterLine(DEAD_ONCE.message_id, "resolved", 2, failures=1, replayed=1, reopened=0)
-GARBAGE = LetterLine("garbage", "open", None, failures=1, replayed=0, reopened=0)
+REPLAYED = DeadLetterLine(DEAD_ONCE.message_id, "resolved", 2, failures=1, replayed=1, reopened=0)
+GARBAGE = DeadLetterLine("garbage", "open", None, failures=1, replayed=0, reopened=0)
 SAMPLE = Sample(1.0, {"WIDGET": 10}, {"critical": 7}, allowed=10)
 
 SOUND = Books(
@@ -63,7 +63,7 @@ SOUND = Books(
     deliveries=[("evt_1", "7"), ("evt_2", "7")],
     shelves=[Shelf("WIDGET", at_start=10, stock=7, reserved=0, shipped=3)],
     open_messages=0,
-    dead_letters=1,
+    unresolved_dead_letters=1,
     captures=[Movement(1, "usd", 500), Movement(2, "eur", 900)],
     refunds=[Movement(2, "eur", 900)],
     shipments=[1, 2],
@@ -78,7 +78,7 @@ SOUND = Books(
     requests=[ClientRequest("a", "ok", 1), ClientRequest("b", "ok", 2), ClientRequest("c", "unknown", None)],
     samples=[SAMPLE],
     messages=MESSAGES,
-    letters=[REPLAYED, GARBAGE],
+    dead_letters=[REPLAYED, GARBAGE],
     webhooks_enqueued=[("evt_1", "7"), ("evt_2", "7")],
     events={"evt_1": (1, 11), "evt_2": (2, 10)},
     injected=frozenset({"garbage"}),
@@ -137,8 +137,11 @@ def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> No
         ({"requests": [*SOUND.requests[:2], ClientRequest("c", "fail", None)]}, CLIENTS),
         ({"requests": SOUND.requests[:2]}, CLIENTS),
         ({"orders": [COMPLETED, UNDONE, replace(DECLINED, tag="a")]}, CLIENTS),
-        ({"letters": [replace(REPLAYED, exception="django.db.utils.InternalError"), GARBAGE]}, PASSING),
-        ({"letters": [replace(REPLAYED, exception="celery.exceptions.NotRegistered"), GARBAGE]}, PASSING),
+        ({"dead_letters": [replace(REPLAYED, exception="django.db.utils.InternalError"), GARBAGE]}, PASSING),
+        (
+            {"dead_letters": [replace(REPLAYED, exception="celery.exceptions.NotRegistered"), GARBAGE]},
+            PASSING,
+        ),
         ({"orders": [replace(COMPLETED, fence=3), UNDONE, DECLINED]}, FENCING),
         (
             {
@@ -169,19 +172,19 @@ def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> No
         ({"messages": with_message(replace(MESSAGES[0], status="lost"))}, CONSERVATION),
         ({"messages": with_message(replace(MESSAGES[0], leased=True))}, CONSERVATION),
         ({"messages": with_message(replace(MESSAGES[0], status="dead"))}, ONE_PLACE),
-        ({"letters": [replace(REPLAYED, state="replaying"), GARBAGE]}, ONE_PLACE),
-        ({"letters": [replace(REPLAYED, message_id="gone", state="open"), GARBAGE]}, ONE_PLACE),
+        ({"dead_letters": [replace(REPLAYED, state="replaying"), GARBAGE]}, ONE_PLACE),
+        ({"dead_letters": [replace(REPLAYED, message_id="gone", state="open"), GARBAGE]}, ONE_PLACE),
         (
             {
                 "messages": with_message(replace(DEAD_ONCE, status="cancelled")),
-                "letters": [replace(REPLAYED, state="open"), GARBAGE],
+                "dead_letters": [replace(REPLAYED, state="open"), GARBAGE],
             },
             ONE_PLACE,
         ),
-        ({"letters": [replace(REPLAYED, state="open"), GARBAGE]}, GARBAGE_ONLY),
+        ({"dead_letters": [replace(REPLAYED, state="open"), GARBAGE]}, GARBAGE_ONLY),
         ({"injected": frozenset()}, GARBAGE_ONLY),
-        ({"letters": [replace(REPLAYED, replayed=2), GARBAGE]}, LINEAGE),
-        ({"letters": [replace(REPLAYED, failures=2), GARBAGE]}, LINEAGE),
+        ({"dead_letters": [replace(REPLAYED, replayed=2), GARBAGE]}, LINEAGE),
+        ({"dead_letters": [replace(REPLAYED, failures=2), GARBAGE]}, LINEAGE),
         ({"messages": without(DEAD_ONCE)}, LINEAGE),
         ({"messages": with_message(replace(DEAD_ONCE, generation=1))}, LINEAGE),
         ({"samples": [SAMPLE, replace(SAMPLE, depths={"critical": 11})]}, BOUND),
@@ -205,6 +208,6 @@ def test_a_message_that_an_operator_gave_its_row_begins_with_its_first_replay() 
         replace(
             SOUND,
             messages=with_message(replace(adopted, replays=2)),
-            letters=[replace(REPLAYED, replayed=2, reopened=1, failures=2), GARBAGE],
+            dead_letters=[replace(REPLAYED, replayed=2, reopened=1, failures=2), GARBAGE],
         )
     )

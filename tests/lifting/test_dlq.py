@@ -34,10 +34,10 @@ def dead_letters(project: Project, **which: object) -> list[dict[str, object]]:
 def await_dead(project: Project, cause: str, **which: object) -> int:
     """The id of the dead letter."""
     await_(lambda: dead_letters(project, **which), f"a dead letter of {which}", 60)
-    (letter,) = dead_letters(project, **which)
-    assert (letter["state"], letter["cause"]) == ("open", cause)
-    assert isinstance(letter["id"], int)
-    return letter["id"]
+    (dead_letter,) = dead_letters(project, **which)
+    assert (dead_letter["state"], dead_letter["cause"]) == ("open", cause)
+    assert isinstance(dead_letter["id"], int)
+    return dead_letter["id"]
 
 
 def test_a_task_that_works_leaves_no_dead_letter(project: Project) -> None:
@@ -48,19 +48,21 @@ def test_a_task_that_works_leaves_no_dead_letter(project: Project) -> None:
 
 def test_a_failure_is_a_dead_letter_and_its_replay_resolves_it(project: Project) -> None:
     project.python("tasks.wrong_until_mended.delay('mended')")
-    letter = await_dead(project, "failed", args__0="mended")
+    dead_letter = await_dead(project, "failed", args__0="mended")
     project.python("tasks.did('mended:mended')")
-    project.python(f"replay.replay({letter})")
-    await_(lambda: dead_letters(project, pk=letter)[0]["state"] == "resolved", "the dead letter is resolved")
+    project.python(f"replay.replay({dead_letter})")
+    await_(
+        lambda: dead_letters(project, pk=dead_letter)[0]["state"] == "resolved", "the dead letter is resolved"
+    )
     assert project.times("mended") == 1
 
 
 def test_a_replay_that_fails_again_opens_it_again(project: Project) -> None:
     project.python("tasks.wrong_until_mended.delay('still wrong')")
-    letter = await_dead(project, "failed", args__0="still wrong")
-    project.python(f"replay.replay({letter})")
+    dead_letter = await_dead(project, "failed", args__0="still wrong")
+    project.python(f"replay.replay({dead_letter})")
     await_(lambda: project.times("still wrong:run") == 2, "the second run")
-    await_(lambda: dead_letters(project, pk=letter)[0]["state"] == "open", "the dead letter is open")
+    await_(lambda: dead_letters(project, pk=dead_letter)[0]["state"] == "open", "the dead letter is open")
 
 
 def test_a_hard_time_limit_is_a_dead_letter(project: Project) -> None:

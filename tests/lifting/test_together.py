@@ -33,8 +33,8 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 class TestWithProcesses(promises.WithProcesses):
     def replay(self, project: Project, name: str) -> None:
-        letters = dead_letters(project, name)
-        assert [letter["state"] for letter in letters] == ["open"]
+        found = dead_letters(project, name)
+        assert [dead_letter["state"] for dead_letter in found] == ["open"]
         project.python(
             f"""
             from dlq import replay

@@ -47,8 +47,8 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     assert samples["outbox_runs_repeated", ()] == 13
     assert samples["outbox_copies_skipped_total", (("reason", "duplicate"),)] == 9
     assert samples["outbox_copies_skipped_total", (("reason", "missing"),)] == 2
-    letter = (("queue", "critical"), ("state", "open"), ("task", "orders.tasks.process_order"))
-    assert samples["dlq_messages", letter] == 2
+    dead_letter = (("queue", "critical"), ("state", "open"), ("task", "orders.tasks.process_order"))
+    assert samples["dlq_messages", dead_letter] == 2
     assert samples["dlq_oldest_unresolved_age_seconds", ()] == 3600
     assert samples["dlq_replays_total", (("outcome", "failed"),)] == 1
     assert samples["findings_open", (("kind", "refund_overdue"),)] == 3

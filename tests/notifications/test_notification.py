@@ -182,9 +182,9 @@ class TestTasks:
     def test_an_unknown_user_is_a_dead_letter_that_names_it_after_one_run(self, template, mailoutbox):
         tasks.send_notification.delay(999_999, "welcome")
         assert drain() == 1
-        letter = DeadLetter.objects.get()
-        assert "UnknownUser" in str(vars(letter))
-        assert "999999" in str(vars(letter))
+        dead_letter = DeadLetter.objects.get()
+        assert "UnknownUser" in str(vars(dead_letter))
+        assert "999999" in str(vars(dead_letter))
 
     def test_a_message_that_is_run_again_sends_nothing_twice(self, user, template, mailoutbox, mocker):
         current = SimpleNamespace(message_id="7f8c", generation=1)

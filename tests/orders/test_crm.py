@@ -128,7 +128,7 @@ class TestSyncingToTheCrm:
         assert f"answered {status}: who are you?" in DeadLetter.objects.get().error
         assert not SyncErrorLog.objects.exists()
 
-    def test_order_that_a_moved_crm_did_not_take_is_there_once_its_letter_is_replayed(
+    def test_order_that_a_moved_crm_did_not_take_is_there_once_its_dead_letter_is_replayed(
         self, completed: Order, sandbox_settings: RunningSandbox, settings: Any
     ) -> None:
         new_home, settings.CRM_URL = settings.CRM_URL, f"{sandbox_settings.url}/moved"

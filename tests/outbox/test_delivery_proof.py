@@ -225,15 +225,15 @@ def test_an_ordering_keys_messages_stay_in_order_through_retries_dead_letters_re
     decided = []
 
     def decide() -> None:
-        for letter in DeadLetter.objects.filter(state=State.OPEN):
-            name = letter.args[0]
+        for dead_letter in DeadLetter.objects.filter(state=State.OPEN):
+            name = dead_letter.args[0]
             key = name.partition(":")[0]
             assert effects.names(f"{key}:")[-1:] < [name], "a later one has passed it"
             if int(name.rpartition(":")[2]) in replayed:
                 effects.add(f"told-{name}")
-                replay.replay(letter.pk)
+                replay.replay(dead_letter.pk)
             else:
-                replay.discard(letter.pk, reason="given up")
+                replay.discard(dead_letter.pk, reason="given up")
             decided.append(name)
 
     with ExitStack() as stack:

@@ -73,8 +73,10 @@ def test_a_message_without_a_row_of_a_task_that_is_not_named_is_a_dead_letter_th
         )
         sent = {message_id, forging, mapped, begun, canvas["id"]}
         await_(lambda: DeadLetter.objects.filter(state=State.OPEN).count() == 5, "the dead letters")
-        assert {letter.message_id for letter in DeadLetter.objects.all()} == sent
-        assert {letter.exception for letter in DeadLetter.objects.all()} == {"outbox.errors.ForeignMessage"}
+        assert {dead_letter.message_id for dead_letter in DeadLetter.objects.all()} == sent
+        assert {dead_letter.exception for dead_letter in DeadLetter.objects.all()} == {
+            "outbox.errors.ForeignMessage"
+        }
         assert effects.names() == []
         assert replay.replay(DeadLetter.objects.get(message_id=message_id).pk) == message_id
         wait_until_settled(30)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from config.celery import app
 from config.queues import TIERS
 from dlq import replay
-from dlq.models import DeadLetter, LetterEvent
+from dlq.models import DeadLetter, DeadLetterEvent
 from lab.faultpoints import in_process
 from lab.faultpoints.environment import STOCK, World
 from lab.faultpoints.invariants import violations
@@ -31,7 +31,7 @@ LOST_CAUSES = {
 }
 #: When one of these dies, the next of its group passes it; it comes after them once it is replayed.
 PASSED_OVER = ("webhooks.tasks.publish_event", "webhooks.tasks.deliver")
-#: What the message of a letter in that state may be.
+#: What the message of a dead letter in that state may be.
 _MEANS = {"open": ("dead",), "replaying": OPEN, "resolved": ("done",), "discarded": ("cancelled",)}
 #: Of the queues that hold a message the last by name: if it can be, `low`, where the lost causes are.
 LAST = -1
@@ -130,27 +130,27 @@ class Shop(RuleBasedStateMachine):
         self.done["broker losses"] += 1
         in_process.an_hour_passes()
 
-    def a_letter(self, pick: int, *, lost_cause: bool) -> DeadLetter | None:
-        """An open letter, of a lost cause if that is asked for; if there is none, the next messages may become one."""
-        letters = DeadLetter.objects.filter(state="open").order_by("pk")
+    def a_dead_letter(self, pick: int, *, lost_cause: bool) -> DeadLetter | None:
+        """An open dead letter, of a lost cause if that is asked for; if there is none, the next messages may become one."""
+        dead_letters = DeadLetter.objects.filter(state="open").order_by("pk")
         if lost_cause:
-            letters = letters.filter(task__in=LOST_CAUSES)
+            dead_letters = dead_letters.filter(task__in=LOST_CAUSES)
         for _ in range(8):
-            if letters.all() or not (found := self.waiting(LAST if lost_cause else pick)):
+            if dead_letters.all() or not (found := self.waiting(LAST if lost_cause else pick)):
                 break
             queue, task = found
             with ExitStack() as until_it_ran:
                 if task in LOST_CAUSES or not lost_cause:
                     until_it_ran.enter_context(_broken(task, late=pick % 2 > 0))
                 self.world.floor.take(queue)
-        letter: DeadLetter | None = picked(letters.all(), pick)
-        return letter
+        dead_letter: DeadLetter | None = picked(dead_letters.all(), pick)
+        return dead_letter
 
-    def resolve(self, letter: DeadLetter, *, give_up: bool = False) -> None:
+    def resolve(self, dead_letter: DeadLetter, *, give_up: bool = False) -> None:
         if give_up:
-            replay.discard(letter.pk, reason="of no use", actor="operator")
+            replay.discard(dead_letter.pk, reason="of no use", actor="operator")
         else:
-            replay.replay(letter.pk, actor="operator")
+            replay.replay(dead_letter.pk, actor="operator")
 
     # At any time:
 
@@ -180,16 +180,16 @@ class Shop(RuleBasedStateMachine):
 
     @invariant()
     def each_failure_is_in_one_place(self) -> None:
-        """A letter says what its message does: it is dead, open again, done, or given up for ever."""
+        """A dead letter says what its message does: it is dead, open again, done, or given up for ever."""
         messages = OutboxMessage.objects.values_list("message_id", "status")
         status = {str(message_id): value for message_id, value in messages}
-        letters = dict(DeadLetter.objects.values_list("message_id", "state"))
+        dead_letters = dict(DeadLetter.objects.values_list("message_id", "state"))
         wrong = [
-            f"{message_id}: letter {state}, message {status[message_id]}"
-            for message_id, state in letters.items()
+            f"{message_id}: dead letter {state}, message {status[message_id]}"
+            for message_id, state in dead_letters.items()
             if status[message_id] not in _MEANS[state]
         ]
-        unseen = {message_id for message_id, value in status.items() if value == "dead"} - set(letters)
+        unseen = {message_id for message_id, value in status.items() if value == "dead"} - set(dead_letters)
         assert not wrong
         assert not unseen
 
@@ -207,8 +207,8 @@ class Shop(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The bugs are fixed, what died is replayed, and the world comes to rest: all accounts are square."""
         self.bugs.close()
-        for letter in DeadLetter.objects.filter(state="open"):
-            self.resolve(letter)
+        for dead_letter in DeadLetter.objects.filter(state="open"):
+            self.resolve(dead_letter)
         self.world.floor.until_quiet(copies=1)  # Copies come by themselves.
         assert violations(self.world, accepted=self.accepted, waived=frozenset(self._waived())) == []
         self.nothing_is_captured_twice()
@@ -216,7 +216,7 @@ class Shop(RuleBasedStateMachine):
         self.done["runs of the machine"] += 1
         self.done["orders"] += len(self.accepted)
         for what in ("failed", "replayed", "discarded"):
-            self.done[f"letters {what}"] += LetterEvent.objects.filter(what=what).count()
+            self.done[f"dead letters {what}"] += DeadLetterEvent.objects.filter(what=what).count()
 
     def _waived(self) -> Iterator[str]:
         for task in DeadLetter.objects.filter(state="discarded").values_list("task", flat=True):

@@ -39,8 +39,8 @@ AT_LEAST = {
     "kills while discarding": 1,
     "kills while placing": 12,
     "kills while cancelling": 12,
-    "letters replayed": 50,
-    "letters discarded": 5,
+    "dead letters replayed": 50,
+    "dead letters discarded": 5,
     "copies": 40,
     "stale copies": 5,
     "broker losses": 20,
@@ -200,17 +200,17 @@ class Anything(Shop):
 
     @may_happen(pick=picks, give_up=st.booleans())
     def operate(self, pick: int, give_up: bool) -> None:
-        if letter := self.a_letter(pick, lost_cause=give_up):
-            self.resolve(letter, give_up=give_up)
+        if dead_letter := self.a_dead_letter(pick, lost_cause=give_up):
+            self.resolve(dead_letter, give_up=give_up)
 
     @may_happen(pick=picks, give_up=st.booleans(), moment=moments)
     def die_while_operating(self, pick: int, give_up: bool, moment: Moment) -> None:
-        if letter := self.a_letter(pick, lost_cause=give_up):
+        if dead_letter := self.a_dead_letter(pick, lost_cause=give_up):
             act = "discarding" if give_up else "replaying"
-            self.strikes.strike(act, moment, lambda: self.resolve(letter, give_up=give_up))
-            letter.refresh_from_db()
-            if letter.state == "open":
-                self.resolve(letter, give_up=give_up)
+            self.strikes.strike(act, moment, lambda: self.resolve(dead_letter, give_up=give_up))
+            dead_letter.refresh_from_db()
+            if dead_letter.state == "open":
+                self.resolve(dead_letter, give_up=give_up)
 
 
 def test_whatever_happens_in_whatever_order_all_ends_well(

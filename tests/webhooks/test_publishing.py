@@ -177,8 +177,8 @@ def test_an_endpoint_that_never_recovers_ends_in_a_dead_letter(order, subscripti
     drain()
 
     assert post.call_count == 1 + len(tasks.RETRY_SCHEDULE)
-    letter = DeadLetter.objects.get()
-    assert letter.task == "webhooks.tasks.deliver"
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.task == "webhooks.tasks.deliver"
     assert "HTTP 500: on fire" in Delivery.objects.get().last_error
 
 

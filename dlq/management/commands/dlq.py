@@ -30,33 +30,34 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        listing = verbs.add_parser("list", help="one line a letter, the last failure first")
+        listing = verbs.add_parser("list", help="one line a dead letter, the last failure first")
         _add_filters(listing, state=State.OPEN)
         listing.add_argument("--limit", type=_whole(1, 1_000_000), default=50, help="lines at most; 50")
-        show = verbs.add_parser("show", help="everything about one letter, secrets masked")
+        show = verbs.add_parser("show", help="everything about one dead letter, secrets masked")
         show.add_argument("message_id", type=text)
-        again = verbs.add_parser("replay", help="send letters again")
+        again = verbs.add_parser("replay", help="send dead letters again")
         _add_selection(again)
         again.add_argument(
             "--retries", type=_whole(0, 100), help="retries of the new run at most; as many as the task says"
         )
         again.add_argument("--force", action="store_true", help="also what could not be read before")
-        close = verbs.add_parser("discard", help="close letters for good; their messages will never run")
+        close = verbs.add_parser("discard", help="close dead letters for good; their messages will never run")
         _add_selection(close)
         close.add_argument("--reason", required=True)
         purge = verbs.add_parser(
-            "purge", help="discard every open letter (--reason), or delete old records (--closed-before-days)"
+            "purge",
+            help="discard every open dead letter (--reason), or delete old records (--closed-before-days)",
         )
         what = purge.add_mutually_exclusive_group(required=True)
         what.add_argument(
             "--reason",
-            help="discard every open letter for this reason, as DeadLetterQueue.purge() does; they stay on record",
+            help="discard every open dead letter for this reason, as DeadLetterQueue.purge() does; they stay on record",
         )
         what.add_argument(
             "--closed-before-days",
             type=_days,
             metavar="DAYS",
-            help="delete the record of letters that were closed longer ago; open ones are not touched",
+            help="delete the record of dead letters that were closed longer ago; open ones are not touched",
         )
         export = verbs.add_parser("export", help="JSON lines on standard output, secrets masked")
         _add_filters(export, state=None)
@@ -65,19 +66,19 @@ class Command(BaseCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _list(self, options: dict[str, Any]) -> None:
-        letters = _filtered(options)
-        for letter in letters.defer(*LARGE)[: options["limit"]]:
+        dead_letters = _filtered(options)
+        for dead_letter in dead_letters.defer(*LARGE)[: options["limit"]]:
             self.stdout.write(
-                f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.state:<9}  {letter.queue or '-':<9}"
-                f"  {letter.message_id}  {letter.call or '-'}  {masked_text(letter.summary)[:120]}"
+                f"{dead_letter.failed_at:%Y-%m-%d %H:%M:%S}  {dead_letter.state:<9}  {dead_letter.queue or '-':<9}"
+                f"  {dead_letter.message_id}  {dead_letter.call or '-'}  {masked_text(dead_letter.summary)[:120]}"
             )
-        self.stderr.write(f"{letters.count()} letters")
+        self.stderr.write(f"{dead_letters.count()} dead letters")
 
     def _show(self, options: dict[str, Any]) -> None:
-        letter = DeadLetter.objects.filter(message_id=options["message_id"]).first()
-        if letter is None:
-            raise CommandError(f"there is no letter {options['message_id']}")
-        self.stdout.write(json.dumps(stats.detail(letter), indent=2, ensure_ascii=False))
+        dead_letter = DeadLetter.objects.filter(message_id=options["message_id"]).first()
+        if dead_letter is None:
+            raise CommandError(f"there is no dead letter {options['message_id']}")
+        self.stdout.write(json.dumps(stats.detail(dead_letter), indent=2, ensure_ascii=False))
 
     def _replay(self, options: dict[str, Any]) -> None:
         actor = _user()
@@ -94,26 +95,28 @@ class Command(BaseCommand):
                 discarded = DeadLetterQueue.purge(reason=options["reason"], actor=_user())
             except replay.NotDiscardable as exc:
                 raise CommandError(str(exc)) from exc
-            self.stdout.write(f"{discarded} letters discarded")
+            self.stdout.write(f"{discarded} dead letters discarded")
             return
         deleted = retention.delete_closed(older_than=timedelta(days=options["closed_before_days"]))
-        self.stdout.write(f"{deleted} letters deleted")
+        self.stdout.write(f"{deleted} dead letters deleted")
 
     def _export(self, options: dict[str, Any]) -> None:
-        for letter in stats.exported(_filtered(options)):
-            self.stdout.write(json.dumps(letter, ensure_ascii=False))
+        for dead_letter in stats.exported(_filtered(options)):
+            self.stdout.write(json.dumps(dead_letter, ensure_ascii=False))
 
     def _each(self, options: dict[str, Any], act: Callable[[int], Any], done: str) -> None:
-        letters = DeadLetter.objects.filter(state=State.OPEN) if options["all"] else DeadLetter.objects.all()
+        dead_letters = (
+            DeadLetter.objects.filter(state=State.OPEN) if options["all"] else DeadLetter.objects.all()
+        )
         if options["message_id"]:
-            letters = letters.filter(message_id__in=options["message_id"])
-            unknown = set(options["message_id"]) - set(letters.values_list("message_id", flat=True))
+            dead_letters = dead_letters.filter(message_id__in=options["message_id"])
+            unknown = set(options["message_id"]) - set(dead_letters.values_list("message_id", flat=True))
             if unknown:
-                raise CommandError(f"there is no letter {', '.join(sorted(unknown))}; nothing was done")
+                raise CommandError(f"there is no dead letter {', '.join(sorted(unknown))}; nothing was done")
         elif not options["all"]:
-            raise CommandError("name the letters by their message ids, or say --all (with filters)")
+            raise CommandError("name the dead letters by their message ids, or say --all (with filters)")
         count, refused = 0, Refusals()
-        for pk, message_id in list(_narrowed(letters, options).values_list("pk", "message_id")):
+        for pk, message_id in list(_narrowed(dead_letters, options).values_list("pk", "message_id")):
             try:
                 act(pk)
                 count += 1
@@ -177,19 +180,19 @@ def _add_narrowing(parser: ArgumentParser) -> None:
 
 def _add_selection(parser: ArgumentParser) -> None:
     parser.add_argument("message_id", nargs="*", type=text)
-    parser.add_argument("--all", action="store_true", help="every open letter that the filters leave")
+    parser.add_argument("--all", action="store_true", help="every open dead letter that the filters leave")
     _add_narrowing(parser)
 
 
 def _filtered(options: dict[str, Any]) -> QuerySet[DeadLetter]:
-    letters = DeadLetter.objects.all()
+    dead_letters = DeadLetter.objects.all()
     if options["state"]:
-        letters = letters.filter(state=options["state"])
-    return _narrowed(letters, options)
+        dead_letters = dead_letters.filter(state=options["state"])
+    return _narrowed(dead_letters, options)
 
 
-def _narrowed(letters: QuerySet[DeadLetter], options: dict[str, Any]) -> QuerySet[DeadLetter]:
+def _narrowed(dead_letters: QuerySet[DeadLetter], options: dict[str, Any]) -> QuerySet[DeadLetter]:
     wanted = {name: options[name] for name in ("task", "queue", "exception", "cause") if options[name]}
     if options["about"]:
         wanted["about__contains"] = [options["about"]]
-    return letters.filter(**wanted)
+    return dead_letters.filter(**wanted)
