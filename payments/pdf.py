@@ -8,12 +8,17 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, cast
 
 from payments.gateway import money
 
 if TYPE_CHECKING:
     from fpdf import FPDF
+
+#: Item, quantity, unit price and amount; together the width between the margins of A4.
+COLUMN_WIDTHS_MM = (76.0, 22.8, 45.6, 45.6)
+ROW_HEIGHT_MM = 7.0
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,16 @@ def render(document: Document) -> bytes:
     _row(pdf, f"Issued {document.issued_at:%Y-%m-%d}")
     _row(pdf, f"{printable(document.customer_name)} <{printable(document.customer_email)}>")
     pdf.ln(6)
-    with pdf.table(col_widths=(50, 15, 30, 30), text_align=("LEFT", "RIGHT", "RIGHT", "RIGHT")) as table:
-        table.row(("Item", "Quantity", "Unit price", "Amount"))
-        for line in document.lines:
-            amount_cents = line.quantity * line.unit_price_cents
-            table.row(
-                (
-                    printable(line.sku),
-                    str(line.quantity),
-                    money(line.unit_price_cents, document.currency),
-                    money(amount_cents, document.currency),
-                )
-            )
+    _heading(pdf)
+    for line in document.lines:
+        amount_cents = line.quantity * line.unit_price_cents
+        _table_row(
+            pdf,
+            printable(line.sku),
+            str(line.quantity),
+            money(line.unit_price_cents, document.currency),
+            money(amount_cents, document.currency),
+        )
     pdf.ln(4)
     for label, cents in (("Subtotal", document.subtotal_cents), ("Tax", document.tax_cents)):
         _row(pdf, f"{label}: {money(cents, document.currency)}", align="R")
@@ -88,7 +91,37 @@ def render(document: Document) -> bytes:
 
 
 def _row(pdf: FPDF, text: str, *, height: float = 6, align: str = "L") -> None:
-    pdf.multi_cell(0, height, text, align=align, new_x="LMARGIN", new_y="NEXT")
+    for line in _wrapped(pdf, pdf.epw, text):
+        pdf.cell(0, height, line, align=align, new_x="LMARGIN", new_y="NEXT")
+
+
+def _heading(pdf: FPDF) -> None:
+    pdf.set_font(style="B")
+    _table_row(pdf, "Item", "Quantity", "Unit price", "Amount")
+    pdf.set_font(style="")
+
+
+def _table_row(pdf: FPDF, *texts: str) -> None:
+    """One row of plain cells: the library's own tables take three times as long. A text that is too long for its column
+    is wrapped; a row that is too high for the rest of the page goes to the next one, under a heading.
+    """
+    columns = [_wrapped(pdf, width, text) for width, text in zip(COLUMN_WIDTHS_MM, texts, strict=True)]
+    rows = list(zip_longest(*columns, fillvalue=""))
+    if pdf.will_page_break(len(rows) * ROW_HEIGHT_MM):
+        pdf.add_page()
+        _heading(pdf)
+    for number, row in enumerate(rows, start=1):
+        border = "LR" + ("T" if number == 1 else "") + ("B" if number == len(rows) else "")
+        for width, text, align in zip(COLUMN_WIDTHS_MM, row, "LRRR", strict=True):
+            pdf.cell(width, ROW_HEIGHT_MM, text, border=border, align=align)
+        pdf.ln(ROW_HEIGHT_MM)
+
+
+def _wrapped(pdf: FPDF, width: float, text: str) -> list[str]:
+    """The lines that `text` takes in a cell of this width; one, without asking the library to wrap it, if it fits."""
+    if pdf.get_string_width(text) <= width - 2 * pdf.c_margin:
+        return [text]
+    return cast("list[str]", pdf.multi_cell(width, text=text, align="L", dry_run=True, output="LINES"))
 
 
 def _latin(character: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import zlib
 from datetime import UTC, datetime
 
 import pytest
+from fpdf import FPDF
 
-from payments.pdf import Document, Line, printable, render
+from payments.pdf import COLUMN_WIDTHS_MM, Document, Line, printable, render
 
 INVOICE = Document(
     number="INV-00000042",
@@ -45,6 +48,39 @@ def test_no_name_makes_an_invoice_fail(name: str) -> None:
 def test_many_lines_go_on_to_further_pages() -> None:
     many = render(dataclasses.replace(INVOICE, lines=[Line(f"SKU-{n}", n, 100) for n in range(1, 200)]))
     assert many.count(b"/Type /Page\n") > 3
+
+
+def test_a_hundred_lines_are_all_printed_above_the_bottom_margin_with_a_heading_on_each_page() -> None:
+    pages = printed_pages([Line(f"SKU-{n}", 1, 100) for n in range(100)])
+    texts = [text for page in pages for text, _ in page]
+    assert [text for text in texts if text.startswith("SKU-")] == [f"SKU-{n}" for n in range(100)]
+    assert [sum(text == "Item" for text, _ in page) for page in pages] == [1] * len(pages)
+    assert min(y for page in pages for _, y in page) > FPDF().b_margin * FPDF().k
+
+
+@pytest.mark.parametrize("sku", ["W" * 64, " ".join(["WIDGET"] * 9)])
+def test_a_sku_that_is_too_long_for_its_column_is_wrapped_in_it(sku: str) -> None:
+    (page,) = printed_pages([Line(sku, 2_147_483_647, 9_223_372_036)])
+    parts = [text for text, _ in page if text.startswith("W")]
+    assert "".join(parts).replace(" ", "") == sku.replace(" ", "")
+    pdf = FPDF()
+    pdf.set_font("Helvetica", size=10)
+    assert max(pdf.get_string_width(text) for text in parts) <= COLUMN_WIDTHS_MM[0] - 2 * pdf.c_margin
+
+
+def test_a_wrapped_line_is_not_torn_by_the_end_of_a_page() -> None:
+    pages = printed_pages([Line("W" * 64, 1, 100)] * 40)
+    assert len(pages) > 2
+    for page in pages:
+        assert "".join(text for text, _ in page if set(text) == {"W"}).count("W") % 64 == 0
+
+
+def printed_pages(lines: list[Line]) -> list[list[tuple[str, float]]]:
+    """Each text of each page with the height of its baseline over the end of the paper, in points."""
+    drawn = render(dataclasses.replace(INVOICE, lines=lines))
+    pages = [zlib.decompress(stream) for stream in re.findall(rb"stream\n(.*?)\nendstream", drawn, re.DOTALL)]
+    found = [re.findall(rb"BT [\d.]+ ([\d.]+) Td \((.*?)\) Tj ET", page) for page in pages]
+    return [[(text.decode("latin-1"), float(y)) for y, text in page] for page in found if page]
 
 
 @pytest.mark.parametrize(
