@@ -45,25 +45,28 @@ def publish_event(event: str, order_id: int) -> dict[str, Any]:
     there is one Event row (with the payload as it was the first time) and one delivery per subscription.
     """
     payload = order_payload(order_id, event)
-    row, _ = Event.objects.get_or_create(
-        event_type=event,
-        order_id=order_id,
-        defaults={"customer_id": payload["customer_id"], "payload": payload},
+    new = Event(event_type=event, order_id=order_id, customer_id=payload["customer_id"], payload=payload)
+    (row,) = Event.objects.bulk_create(
+        [new],
+        # Of a row that is there already this changes nothing. It locks it against another copy of the event, and has its id.
+        update_conflicts=True,
+        unique_fields=["order_id", "event_type"],
+        update_fields=["event_type"],
     )
-    subscriptions = Subscription.objects.filter(customer_id=row.customer_id, is_active=True).order_by("pk")
-    wanted = [subscription for subscription in subscriptions if subscription.wants(event)]
-    created = 0
-    for subscription in wanted:
-        delivery, is_new = Delivery.objects.get_or_create(
-            event_id=row.event_id,
-            endpoint=subscription.url,
-            defaults={"event_type": event, "subscription": subscription},
-        )
-        if is_new:  # Else another copy of the event has staged its message already.
-            # One key a subscription: its receiver sees events in the order in which they were committed.
-            outbox.enqueue(deliver.s(delivery.pk), ordering_key=f"webhook-{subscription.pk}")
-            created += 1
-    return {"status": "published", "event_id": row.event_id, "deliveries": created}
+    row.refresh_from_db(fields=["event_id", "customer_id"])
+    # What is there already has its message, from another copy of the event.
+    staged = Delivery.objects.filter(event_id=row.event_id).values("endpoint")
+    subscriptions = Subscription.objects.filter(customer_id=row.customer_id, is_active=True)
+    deliveries = Delivery.objects.bulk_create(
+        Delivery(event_id=row.event_id, endpoint=each.url, event_type=event, subscription=each)
+        for each in subscriptions.exclude(url__in=staged).order_by("pk")
+        if each.wants(event)
+    )
+    # One key a subscription: its receiver sees events in the order in which they were committed.
+    outbox.enqueue_many(
+        [deliver.s(each.pk).set(ordering_key=f"webhook-{each.subscription_id}") for each in deliveries]
+    )
+    return {"status": "published", "event_id": row.event_id, "deliveries": len(deliveries)}
 
 
 @shared_task(

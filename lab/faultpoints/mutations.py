@@ -53,7 +53,7 @@ _OUTBOX = (
          ("outbox.groups", "a.status IN {ACTIVE} LIMIT 1", "a.status IN ('nothing') LIMIT 1"),
          without=(("DROP INDEX outbox_one_head_per_group", "CREATE UNIQUE INDEX outbox_one_head_per_group ON outbox_outboxmessage (ordering_key) WHERE status IN ('scheduled', 'pending', 'published') AND NOT ordering_key = ''"),)),
     _bug("the messages of a group do not wait for each other", "deliver_in_order", "rival", "webhooks arrive in order",
-         ("webhooks.tasks", 'ordering_key=f"webhook-{subscription.pk}"', 'ordering_key=""')),
+         ("webhooks.tasks", 'ordering_key=f"webhook-{each.subscription_id}"', 'ordering_key=""')),
     _bug("a customer's events are published side by side", "publish_in_order", "rival", "webhooks arrive in order",
          ("orders.events", 'f"customer-{customer_id}"', '""')),
     _bug("scheduled messages are never promoted", "relay", "kill", _STUCK,
