@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from celery import current_app
+from django.apps import apps
+from django.db.models.signals import post_migrate
 
 from tests.support import brokers, effects
 
@@ -16,6 +18,8 @@ pytest_plugins = ["tests.lab.sandbox_fixture", "tests.support.broker_fixture", "
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> None:
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         effects.create_table()
+    # It is no model's table, so that Django would not empty it after a test that commits. This signal is the end of that.
+    post_migrate.connect(lambda **_: effects.clear(), sender=apps.get_app_config("outbox"), weak=False)
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +32,10 @@ def celerys_settings_stay() -> Iterator[None]:
 
 
 @pytest.fixture
-def clean(transactional_db: None, broker: str) -> Iterator[None]:
+def clean(transactional_db: None, broker: str) -> None:
     """For tests with committed data and real processes: starts without effects and with an empty broker."""
     effects.clear()
     brokers.empty()
-    yield
-    # No model's table, so that Django does not empty it: a test that commits nothing would find them.
-    effects.clear()
 
 
 #: For tests in which the broker forgets everything.
