@@ -1,18 +1,30 @@
-"""Reading the `Idempotency-Key` header: `"abc"` and `abc` are the same key, and two keys are none."""
+"""Reading the `Idempotency-Key` header: `"abc"`, `"abc";v=1` and `abc` are the same key, and two keys are none."""
 
 import re
 
 from idempotency.errors import InvalidKey
 
+_CHARACTER = r'(?:[ !#-\[\]-~]|\\["\\])'
+#: A value of RFC 8941: number, string, token, bytes or boolean.
+_VALUE = "|".join(
+    (
+        r"-?\d{1,12}\.\d{1,3}|-?\d{1,15}",
+        f'"{_CHARACTER}*"',
+        "[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*",
+        ":[A-Za-z0-9+/=]*:",
+        r"\?[01]",
+    )
+)
+_PARAMETER = rf"; *[a-z*][a-z0-9_.*-]*(?:=(?:{_VALUE}))?"
 #: A string of RFC 8941 (printable ASCII in quotation marks, with a backslash before each quotation mark and backslash inside
-#: it), or the same bare. No bare key begins with a quotation mark.
-KEY_PATTERN = r'^(?:[!#-+\--~][ -+\--~]*|"(?:[ !#-\[\]-~]|\\\\)(?:[ !#-\[\]-~]|\\["\\])*")$'
+#: it) with its parameters, or the same bare, which takes none. No bare key begins with a quotation mark.
+KEY_PATTERN = rf'^(?:[!#-+\--~][ -+\--~]*|"(?:[ !#-\[\]-~]|\\\\){_CHARACTER}*"(?:{_PARAMETER})*)$'
 #: Its length as it is sent.
 MAX_KEY_LENGTH = 255
 
 
 def parse_key(header: str | None) -> str:
-    """The key in the value of an `Idempotency-Key` header; raises InvalidKey with the reason.
+    """The key in the value of an `Idempotency-Key` header; raises InvalidKey with the reason. Parameters are ignored.
 
     Two fields come as one value with a comma, and so does a bare key that has a comma: of neither it can be known which key
     is meant.
@@ -22,7 +34,8 @@ def parse_key(header: str | None) -> str:
     if not header.isascii() or not header.isprintable() or len(header) > MAX_KEY_LENGTH:
         raise InvalidKey(f"must be printable ASCII of at most {MAX_KEY_LENGTH} characters")
     if re.fullmatch(KEY_PATTERN, header):
-        return re.sub(r"\\(.)", r"\1", header[1:-1]) if header[0] == '"' else header
+        quoted = re.match(rf'"({_CHARACTER}*)"', header)
+        return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
     if "," in re.sub(r'"(?:[^"\\]|\\.)*"', "", header):
         raise InvalidKey("must be sent once; a key that contains a comma is sent in quotation marks")
     raise InvalidKey(

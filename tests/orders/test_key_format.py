@@ -1,4 +1,4 @@
-"""The Idempotency-Key as a structured string (RFC 8941): `"abc"` and `abc` are one key, and two keys are none."""
+"""The Idempotency-Key as a structured string (RFC 8941): `"abc"`, `"abc";v=1` and `abc` are one key, and two keys are none."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from tests.support.processes import web
         (r"bare\slash", r"bare\slash"),
         ('half"quoted', 'half"quoted'),
         ('" "', " "),
+        ('"abc";v=1', "abc"),
+        ('"abc";a; b=?0;c=tok/en; d="x, \\"y";e=:aGk=:;f=-1.5;*g=*', "abc"),
+        ("bare;v=1", "bare;v=1"),
         ("8e03978e-40d5-43e8-bc93-6894a57f9324", "8e03978e-40d5-43e8-bc93-6894a57f9324"),
     ],
 )
@@ -45,7 +48,12 @@ def test_a_quoted_and_a_bare_key_are_read_as_the_same(header: str, key: str) -> 
         (r'"abc\"', "quoted string"),
         (r'"a\bc"', "quoted string"),
         ('"abc"def', "quoted string"),
-        ('"abc";a=1', "quoted string"),
+        *(
+            (f'"abc";{bad}', "quoted string")
+            for bad in ("", "A=1", "a=", 'a="x', "a=1.2345", "a= 1", "=1", "a=?2", "a b")
+        ),
+        ('"abc" ;a=1', "quoted string"),
+        ('"abc";a=1, "abc"', "sent once"),
         (r'"\"abc\""', "quoted string"),
         ("caf\u00e9", "printable ASCII"),
     ],
