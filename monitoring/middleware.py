@@ -10,7 +10,9 @@ from monitoring.urls import urlpatterns
 
 
 class Probes:
-    """Middleware that answers /healthz, /readyz and /metrics itself. It must stand first in `MIDDLEWARE`.
+    """Middleware that answers /healthz, /readyz and /metrics itself, with or without a slash at the end.
+
+    It must stand first in `MIDDLEWARE`.
 
     A probe comes from inside, in plain HTTP, with the address of the pod as its `Host`. ALLOWED_HOSTS would answer it with
     400 and SECURE_SSL_REDIRECT with a redirect, which counts as success: a process without a database would get requests.
@@ -21,5 +23,5 @@ class Probes:
         self._views = {f"/{route.pattern}": route.callback for route in urlpatterns}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        view = self._views.get(request.path_info)
+        view = self._views.get(request.path_info.removesuffix("/"))
         return view(request) if view else self.get_response(request)

@@ -16,7 +16,7 @@ def test_an_operators_address_is_only_read(path: str) -> None:
     assert client.get(path).status_code == client.head(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/healthz/", "/readyz/", "/metrics/"])
 @pytest.mark.parametrize("host", ["10.42.8.201:8000", "[fd00::1]:8000", "no host at all"])
 def test_a_probe_is_answered_whatever_its_host(settings: Any, path: str, host: str) -> None:
     settings.ALLOWED_HOSTS = ["shop.example"]
