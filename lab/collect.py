@@ -1,4 +1,4 @@
-"""Collects both books: the app's database (read here, through the ORM) and the sandbox's ledger (over HTTP)."""
+"""Collects both ledgers: the app's database (read here, through the ORM) and the sandbox's ledger (over HTTP)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from django.db.models import Count, F, Q, Sum
 
-from lab.invariants import Books, DeadLetterLine, MessageLine, Movement, OrderLine, Shelf
+from lab.invariants import DeadLetterLine, Ledgers, MessageLine, Movement, OrderLine, Shelf
 
 OPEN_MESSAGES = ("scheduled", "blocked", "pending", "published")
 OPEN_ORDERS = ("pending", "processing")
@@ -122,8 +122,8 @@ def shelves_at_start() -> dict[str, int]:
     }
 
 
-def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[str, int]) -> Books:
-    """The books of both sides, now."""
+def read_ledgers(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[str, int]) -> Ledgers:
+    """The ledgers of both sides, now."""
     from dlq.models import DeadLetter
     from orders.models import Order, OrderItem, Product
     from outbox.models import OutboxMessage
@@ -159,7 +159,7 @@ def read_books(sandbox: Sandbox, *, accepted: Sequence[int], at_start: Mapping[s
         subscriptions.setdefault(subscription.customer_id, []).append(subscription)
     customers = dict(Order.objects.values_list("pk", "customer_id"))
     cancelled = {order.id for order in orders if order.status == "cancelled"}
-    return Books(
+    return Ledgers(
         accepted=list(accepted),
         orders=orders,
         invoices=list(Invoice.objects.values_list("order_id", flat=True)),
@@ -237,7 +237,7 @@ def message_lines() -> list[MessageLine]:
             replays=replays,
             born_of_replay=REPLAY_HEADER in headers,
             leased=token is not None,
-            slot=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
+            tick=key.removeprefix(BEAT) if key.startswith(BEAT) else "",
         )
         for message_id, task, status, correlation_id, generation, attempts, replays, token, key, headers in (
             OutboxMessage.objects.values_list(*columns)

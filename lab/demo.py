@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import requests
 from django.db import DatabaseError
 
-from lab.collect import Progress, Sandbox, dead_letter_kinds, progress, read_books, shelves_at_start
+from lab.collect import Progress, Sandbox, dead_letter_kinds, progress, read_ledgers, shelves_at_start
 from lab.fleet import Fleet, files
-from lab.invariants import Books, Finding, check
+from lab.invariants import Finding, Ledgers, check
 from lab.prepare import introduce_merchants, prepare
 from lab.shoppers import Shoppers
 from lab.signals import Stopped, raise_on_stop
@@ -59,7 +59,7 @@ class Run:
     settled: bool
     at_end: Progress
     faults: int
-    books: Books
+    ledgers: Ledgers
     dead_letters: list[tuple[int, str]]
 
 
@@ -77,7 +77,7 @@ def main() -> int:
     except (DatabaseError, requests.RequestException) as problem:
         print(f"\ndemo: {' '.join(str(problem).split())}; the logs are in {VAR / 'log'}", file=sys.stderr)
         return 1
-    findings = check(run.books)
+    findings = check(run.ledgers)
     _report(run, findings)
     return 0 if run.settled and not run.shoppers.refused and all(finding.holds for finding in findings) else 1
 
@@ -115,8 +115,8 @@ def _run(orders: int) -> Run:
         seconds = time.monotonic() - begun
         faults = sandbox.faults_bitten()
         sandbox.set_faults({})
-        books = read_books(sandbox, accepted=shoppers.accepted, at_start=at_start)
-        return Run(shoppers, seconds, settled, at_end, faults, books, dead_letter_kinds())
+        ledgers = read_ledgers(sandbox, accepted=shoppers.accepted, at_start=at_start)
+        return Run(shoppers, seconds, settled, at_end, faults, ledgers, dead_letter_kinds())
     finally:
         if shoppers is not None:
             shoppers.stop()

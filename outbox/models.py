@@ -202,11 +202,11 @@ class Skipped(models.Model):
 
 
 class Schedule(models.Model):
-    """The cursor of one periodic task: every slot before `next_at` has its message."""
+    """The cursor of one periodic task: every tick before `next_at` has its message."""
 
     name = models.TextField(primary_key=True)
     next_at = models.DateTimeField()
-    #: The schedule's definition; when it changes, the cursor moves to an earlier slot, never to a later one.
+    #: The schedule's definition; when it changes, the cursor moves to an earlier tick, never to a later one.
     spec = models.TextField(db_default="")
 
     def __str__(self) -> str:

@@ -40,7 +40,7 @@ def prune_once(*, older_than_s: float, batch: int = BATCH) -> int:
 def prune() -> int:
     """Delete what is older than `OUTBOX_RETENTION`, batch by batch; returns how many messages went.
 
-    What it does not come to in its time the next slot's run deletes.
+    What it does not come to in its time the next tick's run deletes.
     """
     totals.count_once()
     total = 0

@@ -1,4 +1,4 @@
-"""Beat: a cursor row per schedule and one message per slot, so that two beats do a slot once and none is skipped.
+"""Beat: a cursor row per schedule and one message per tick, so that two beats do a tick once and none is skipped.
 
 Celery's own beat advances its entry before it publishes (an outage loses ticks) and knows no second beat (every
 message twice). Here the cursor moves in the transaction that writes the message.
@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 #: Slots of one schedule that are made up for at once. A long outage must not flood the queue; what is older
 #: is passed over, with a line in the log.
 MAX_CATCH_UP = 10
-#: The wait after a slot that could not be enqueued: the database is away, the entry is wrong, another beat has the cursor.
+#: The wait after a tick that could not be enqueued: the database is away, the entry is wrong, another beat has the cursor.
 RETRY_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _MINUTE = timedelta(minutes=1)
-#: A crontab without a slot in this time has none: 29 February falls on each weekday at least every 40 years.
+#: A crontab without a tick in this time has none: 29 February falls on each weekday at least every 40 years.
 _HORIZON = timedelta(days=41 * 366)
 
 
 class Scheduler(CelerySchedulerBase):
-    """For `celery beat`: enqueues a message, unique on (schedule, slot), for every slot that has come.
+    """For `celery beat`: enqueues a message, unique on (schedule, tick), for every tick that has come.
 
-    Sleeps until the next slot, and for `max_interval` seconds at the most (Celery's `--max-interval`; default: 10): so long
+    Sleeps until the next tick, and for `max_interval` seconds at the most (Celery's `--max-interval`; default: 10): so long
     it takes until a cursor that another beat has moved is seen.
     """
 
@@ -62,10 +62,10 @@ class Scheduler(CelerySchedulerBase):
         return self._wait_s
 
     def run_once(self, at: datetime | None = None) -> int:
-        """Enqueue every slot up to now (or `at`); returns how many.
+        """Enqueue every tick up to now (or `at`); returns how many.
 
         An entry that cannot be enqueued is logged and left where it is; the others go on. Once it is mended, its
-        slots are made up for.
+        ticks are made up for.
         """
         count, self._wait_s = 0, float(self.max_interval)
         cursors = self._cursors(at)
@@ -88,7 +88,7 @@ class Scheduler(CelerySchedulerBase):
         return count
 
     def _cursors(self, at: datetime | None) -> dict[str, tuple[str, float]]:
-        """Of each schedule that has a cursor its definition and the seconds until its next slot, by the database's clock."""
+        """Of each schedule that has a cursor its definition and the seconds until its next tick, by the database's clock."""
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT name, spec, extract(epoch FROM next_at - coalesce(%s, clock_timestamp()))::float8"
@@ -98,14 +98,14 @@ class Scheduler(CelerySchedulerBase):
             return {name: (spec, wait_s) for name, spec, wait_s in cursor.fetchall()}
 
     def _advance(self, name: str, entry: Any, at: datetime | None) -> tuple[int, float]:
-        """Enqueue what is due of one schedule; returns how many, and the seconds until its next slot."""
+        """Enqueue what is due of one schedule; returns how many, and the seconds until its next tick."""
         spec = repr(entry.schedule)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
             now: datetime = at or cursor.fetchone()[0]
             cursor.execute(
                 "INSERT INTO outbox_schedule (name, next_at, spec) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                [name, next_slot(entry.schedule, now), spec],
+                [name, next_tick(entry.schedule, now), spec],
             )
             # SKIP LOCKED: another beat is at it, and will do what is due.
             cursor.execute(
@@ -114,13 +114,13 @@ class Scheduler(CelerySchedulerBase):
             row = cursor.fetchone()
             if row is None:
                 return 0, RETRY_S
-            slot, known_spec = row
+            tick, known_spec = row
             if known_spec != spec:
-                # Never later than the slot that was promised: while two beats of different versions run side by side,
+                # Never later than the tick that was promised: while two beats of different versions run side by side,
                 # each finds the other's cursor, and one that began anew every time would never come due.
-                slot = min(slot, next_slot(entry.schedule, now))
-                log.warning("%s: the schedule changed (%s, was %s); next at %s", name, spec, known_spec, slot)
-            due, slot, passed_over = _due(entry.schedule, slot, now)
+                tick = min(tick, next_tick(entry.schedule, now))
+                log.warning("%s: the schedule changed (%s, was %s); next at %s", name, spec, known_spec, tick)
+            due, tick, passed_over = _due(entry.schedule, tick, now)
             for moment in due:
                 # With all of its options: what the outbox cannot keep, it refuses.
                 signature = self.app.signature(
@@ -129,45 +129,45 @@ class Scheduler(CelerySchedulerBase):
                 enqueue(signature, dedup_key=f"beat:{name}:{moment.isoformat()}")
             if due or known_spec != spec:
                 cursor.execute(
-                    "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [slot, spec, name]
+                    "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [tick, spec, name]
                 )
         if passed_over:
-            log.warning("%s: slots older than the last %d were passed over", name, MAX_CATCH_UP)
-        return len(due), (slot - now).total_seconds()
+            log.warning("%s: ticks older than the last %d were passed over", name, MAX_CATCH_UP)
+        return len(due), (tick - now).total_seconds()
 
 
 def _due(when: BaseSchedule, since: datetime, now: datetime) -> tuple[list[datetime], datetime, bool]:
-    """The last MAX_CATCH_UP slots from `since`, which is one, to `now`; the first one after; whether older ones are left out.
+    """The last MAX_CATCH_UP ticks from `since`, which is one, to `now`; the first one after; whether older ones are left out.
 
-    Looks back only as far as it has to: from a cursor of last year, slot by slot, the database would end the transaction
+    Looks back only as far as it has to: from a cursor of last year, tick by tick, the database would end the transaction
     first, and the next tick would begin anew.
     """
     reach = timedelta(minutes=1)
     while True:
-        first = since if since >= now - reach else next_slot(when, now - reach)
-        due, slot = [], first
-        while slot <= now:
-            due.append(slot)
-            slot = next_slot(when, slot)
+        first = since if since >= now - reach else next_tick(when, now - reach)
+        due, tick = [], first
+        while tick <= now:
+            due.append(tick)
+            tick = next_tick(when, tick)
         if first == since or len(due) > MAX_CATCH_UP:
-            return due[-MAX_CATCH_UP:], slot, first != since or len(due) > MAX_CATCH_UP
+            return due[-MAX_CATCH_UP:], tick, first != since or len(due) > MAX_CATCH_UP
         reach *= 2
 
 
-def next_slot(when: BaseSchedule, after: datetime) -> datetime:
-    """The first slot after a moment: multiples of an interval since the epoch, or what the crontab says.
+def next_tick(when: BaseSchedule, after: datetime) -> datetime:
+    """The first tick after a moment: multiples of an interval since the epoch, or what the crontab says.
 
-    A slot depends on the schedule alone, not on when a beat was started: two beats agree on it.
+    A tick depends on the schedule alone, not on when a beat was started: two beats agree on it.
     """
     if isinstance(when, schedule) and type(when) is schedule:
-        # In whole microseconds: with seconds as floats the next slot after a slot could round to that slot itself.
+        # In whole microseconds: with seconds as floats the next tick after a tick could round to that tick itself.
         every_us = max(when.run_every // _US, 1_000_000)
         return _EPOCH + ((after - _EPOCH) // _US // every_us + 1) * every_us * _US
     if isinstance(when, crontab):
         return _next_of_crontab(when, after)
     last, delta, _ = when.remaining_delta(after)
-    slot = (last + delta).astimezone(UTC)
-    return slot if slot > after else slot + _MINUTE
+    tick = (last + delta).astimezone(UTC)
+    return tick if tick > after else tick + _MINUTE
 
 
 def _next_of_crontab(when: crontab, after: datetime) -> datetime:

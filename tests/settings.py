@@ -43,7 +43,7 @@ CELERY_WORKER_LOST_WAIT = float(os.environ.get("HOLDFAST_TEST_LOST_WAIT", "0.5")
 # Celery sleeps this time to its end, whatever ends meanwhile.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 2
 
-# For the test of real beats: a schedule whose slots come quickly.
+# For the test of real beats: a schedule whose ticks come quickly.
 CELERY_BEAT_SCHEDULE = (
     {"tick": {"task": "tests.support.tasks.note", "args": ["tick"], "schedule": 1.0}}
     if os.environ.get("HOLDFAST_TEST_TICK")

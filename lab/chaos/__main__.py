@@ -1,4 +1,4 @@
-"""`make chaos`: MINUTES= of faults under load, then the books are checked. Exit status 0 only if everything holds."""
+"""`make chaos`: MINUTES= of faults under load, then the ledgers are checked. Exit status 0 only if everything holds."""
 
 from __future__ import annotations
 

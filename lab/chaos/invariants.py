@@ -1,4 +1,4 @@
-"""The longer books of a chaos run: transition logs, messages, dead letters, and the order of webhooks."""
+"""The longer ledgers of a chaos run: transition logs, messages, dead letters, and the order of webhooks."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from lab.chaos.damage import Outcome
-from lab.collect import Sandbox, dead_letter_lines, message_lines, read_books
-from lab.invariants import Books, ClientRequest, Pair, Sample
+from lab.collect import Sandbox, dead_letter_lines, message_lines, read_ledgers
+from lab.invariants import ClientRequest, Ledgers, Pair, Sample
 from lab.invariants.records import FINAL
 
 DELIVER = "webhooks.tasks.deliver"
 PUBLISH = "webhooks.tasks.publish_event"
 
 
-def read_chaos_books(
+def read_chaos_ledgers(
     sandbox: Sandbox,
     *,
     at_start: Mapping[str, int],
     requests: Sequence[ClientRequest],
     samples: Sequence[Sample],
     injected: frozenset[str],
-) -> Books:
+) -> Ledgers:
     """Everything, once the system is quiet."""
     from orders.models import Order, OrderTransition
 
     accepted = [request.order_id for request in requests if request.order_id is not None]
-    books = read_books(sandbox, accepted=accepted, at_start=at_start)
+    ledgers = read_ledgers(sandbox, accepted=accepted, at_start=at_start)
     moves: dict[int, list[Pair]] = {}
     for order_id, before, after in OrderTransition.objects.order_by("id").values_list(
         "order_id", "from_status", "to_status"
@@ -39,10 +39,10 @@ def read_chaos_books(
     marks = {pk: (tag, fence) for pk, tag, fence in Order.objects.values_list("pk", "receipt_email", "fence")}
     orders = [
         replace(order, tag=marks[order.id][0], fence=marks[order.id][1], moves=tuple(moves.get(order.id, ())))
-        for order in books.orders
+        for order in ledgers.orders
     ]
     return replace(
-        books,
+        ledgers,
         orders=orders,
         requests=list(requests),
         samples=list(samples),
@@ -52,7 +52,7 @@ def read_chaos_books(
         events=_events(),
         injected=injected,
         reprocessed=_reprocessed(),
-        slot_s={
+        tick_s={
             name: float(getattr(entry["schedule"], "total_seconds", lambda entry=entry: entry["schedule"])())
             for name, entry in settings.CELERY_BEAT_SCHEDULE.items()
         },
@@ -104,9 +104,9 @@ def _events() -> dict[str, tuple[int, int]]:
     }
 
 
-def outcomes(books: Books) -> list[Outcome]:
+def outcomes(ledgers: Ledgers) -> list[Outcome]:
     """The orders as the count of damage wants them. A copy of a mail with an equal Message-ID is the same receipt."""
-    receipts = Counter(books.receipts)
+    receipts = Counter(ledgers.receipts)
     return [
         Outcome(
             id=order.id,
@@ -117,5 +117,5 @@ def outcomes(books: Books) -> list[Outcome]:
             due_cents=order.total_cents,  # a constraint of the table keeps it the sum of its parts
             receipts=receipts[order.id],
         )
-        for order in books.orders
+        for order in ledgers.orders
     ]

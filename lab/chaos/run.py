@@ -1,4 +1,4 @@
-"""One chaos run from an empty database to the checked books."""
+"""One chaos run from an empty database to the checked ledgers."""
 
 from __future__ import annotations
 

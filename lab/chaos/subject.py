@@ -150,20 +150,20 @@ class Holdfast:
         return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
 
     def judge(self, system: System, samples: list[Sample]) -> tuple[list[Finding], dict[str, int]]:
-        from lab.chaos.invariants import outcomes, read_chaos_books
+        from lab.chaos.invariants import outcomes, read_chaos_ledgers
         from lab.invariants import check_chaos
 
-        books = read_chaos_books(
+        ledgers = read_chaos_ledgers(
             system.sandbox,
             at_start=self._at_start,
             requests=system.clients.log,
             samples=samples,
             injected=frozenset(system.injected),
         )
-        refunded = {refund.order_id for refund in books.refunds}
-        charged = [capture.order_id for capture in books.captures]
+        refunded = {refund.order_id for refund in ledgers.refunds}
+        charged = [capture.order_id for capture in ledgers.captures]
         kept = [order_id for order_id in charged if order_id not in refunded]
-        return check_chaos(books), damage(books.requests, outcomes(books), charged, kept)
+        return check_chaos(ledgers), damage(ledgers.requests, outcomes(ledgers), charged, kept)
 
     def completions(self, system: System) -> list[float]:
         table = (

@@ -6,7 +6,7 @@
 
 A scenario is run once to record its boundaries. Then, for each boundary and side, the same start is made again, a
 forked child runs into it and is killed there (SIGKILL) or has its connection cut, time passes, everything is
-redelivered, each copy twice, until no message is open, and the books of both sides are compared (lab.invariants,
+redelivered, each copy twice, until no message is open, and the ledgers of both sides are compared (lab.invariants,
 and lab.faultpoints.invariants for what needs no outside world). Idea: exhaustive crash exploration as in ALICE (Pillai et
 al., OSDI 2014) and in FoundationDB's simulation, with real processes and a real database.
 """

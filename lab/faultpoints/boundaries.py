@@ -27,9 +27,9 @@ from redis.connection import AbstractConnection
 
 SIDES = ("before", "after")
 #: kill: SIGKILL. cut: the connection breaks and the client library raises. refused: the database refuses the statement.
-#: rival: another one does the same thing at this very moment. frozen: the process stands still past all leases, everything
+#: duplicate: another one does the same thing at this very moment. frozen: the process stands still past all leases, everything
 #: is redelivered to others, and then it wakes up.
-STRIKES = ("kill", "cut", "refused", "rival", "frozen")
+STRIKES = ("kill", "cut", "refused", "duplicate", "frozen")
 KINDS = ("sql", "commit", "rollback", "http", "smtp", "redis")
 #: What differs between two runs of one scenario: ids of any kind, and numbers.
 _RUN_SPECIFIC = re.compile(r"\b(?:pi|ch|re|evt|req)_\w+|[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{32}\b|\d+")

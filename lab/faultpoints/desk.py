@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 
 import outbox
-from lab.faultpoints.environment import World, model
+from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.scenario import (
     Scenario,
     State,
@@ -31,30 +31,30 @@ def _dead(message_id: UUID) -> int:
     return int(model("dlq.DeadLetter").objects.get(message_id=str(message_id)).pk)
 
 
-def _dead_order(world: World) -> State:
+def _dead_order(environment: Environment) -> State:
     place()
     return {"dead_letter": _dead(staged("orders.tasks.process_order"))}
 
 
-def _dead_head(world: World) -> State:
+def _dead_head(environment: Environment) -> State:
     """A dead head of an ordered group, and one that waits behind it."""
     for _ in range(2):
-        processed(world)
+        processed(environment)
     for _ in range(2):
-        run(world, "webhooks.tasks.publish_event")
+        run(environment, "webhooks.tasks.publish_event")
     drop_fan_out()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE outbox_outboxmessage SET passes_over_dead = false")
     return {"dead_letter": _dead(staged("webhooks.tasks.deliver"))}
 
 
-def _replay(world: World, state: State) -> None:
+def _replay(environment: Environment, state: State) -> None:
     from dlq import replay
 
     replay.replay(state["dead_letter"], actor="operator")
 
 
-def _replay_unless_done(world: World, state: State) -> None:
+def _replay_unless_done(environment: Environment, state: State) -> None:
     from dlq import replay
 
     # The operator looks first, and the desk refuses a dead letter that is not open.
@@ -62,7 +62,7 @@ def _replay_unless_done(world: World, state: State) -> None:
         replay.replay(state["dead_letter"], actor="operator")
 
 
-def _replay_as_a_second_operator(world: World, state: State) -> None:
+def _replay_as_a_second_operator(environment: Environment, state: State) -> None:
     from dlq import replay
 
     try:
@@ -71,7 +71,7 @@ def _replay_as_a_second_operator(world: World, state: State) -> None:
         state["refused"] = True
 
 
-def _is_resolved(world: World, state: State) -> str:
+def _is_resolved(environment: Environment, state: State) -> str:
     dead_letter = model("dlq.DeadLetter").objects.get(pk=state["dead_letter"])
     replays = dead_letter.events.filter(what="replayed").count()
     row = model("outbox.OutboxMessage").objects.get(message_id=dead_letter.message_id)
@@ -83,18 +83,18 @@ def _is_resolved(world: World, state: State) -> str:
     )
 
 
-def _discard(world: World, state: State) -> None:
+def _discard(environment: Environment, state: State) -> None:
     from dlq import replay
 
     replay.discard(state["dead_letter"], reason="of no use any more", actor="operator")
 
 
-def _discard_unless_done(world: World, state: State) -> None:
+def _discard_unless_done(environment: Environment, state: State) -> None:
     if model("dlq.DeadLetter").objects.get(pk=state["dead_letter"]).state == "open":
-        _discard(world, state)
+        _discard(environment, state)
 
 
-def _is_discarded(world: World, state: State) -> str:
+def _is_discarded(environment: Environment, state: State) -> str:
     dead_letter = model("dlq.DeadLetter").objects.get(pk=state["dead_letter"])
     row = model("outbox.OutboxMessage").objects.get(message_id=dead_letter.message_id)
     return (
@@ -104,7 +104,7 @@ def _is_discarded(world: World, state: State) -> str:
     )
 
 
-def _silent(world: World) -> Any:
+def _silent(environment: Environment) -> Any:
     """A dead letter that was sent again long ago, and the message that asks for such."""
     from dlq.queue import DeadLetterQueue
     from dlq.unanswered import reopen
@@ -114,7 +114,7 @@ def _silent(world: World) -> Any:
     return outbox.enqueue(reopen.s()), {}
 
 
-def _is_open_and_says_so_once(world: World, state: State) -> str:
+def _is_open_and_says_so_once(environment: Environment, state: State) -> str:
     dead_letter = model("dlq.DeadLetter").objects.get(message_id="lost")
     said = dead_letter.events.filter(what="returned").count()
     return (
@@ -132,7 +132,7 @@ _DISCARDED: dict[str, Any] = {
 }
 
 DESK: tuple[Scenario, ...] = (
-    Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, rival=_replay_as_a_second_operator,
+    Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, duplicate=_replay_as_a_second_operator,
              proves=_is_resolved, refusals=("NotReplayable",)),
     Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
              waived=_DISCARDED, refusals=("NotDiscardable",)),

@@ -10,7 +10,7 @@ from typing import Any
 import stripe
 from django.conf import settings
 
-from lab.faultpoints.environment import World, model
+from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.scenario import Scenario, State, drop_fan_out, place, processed, waived_without
 
 _BODY = {
@@ -27,27 +27,27 @@ _EVENT = {
 }
 
 
-def _no_state(world: World) -> State:
+def _no_state(environment: Environment) -> State:
     return {}
 
 
-def _post(world: World, path: str, body: Any, **headers: str) -> Any:
-    return world.client().post(path, data=body, content_type="application/json", headers=headers)
+def _post(environment: Environment, path: str, body: Any, **headers: str) -> Any:
+    return environment.client().post(path, data=body, content_type="application/json", headers=headers)
 
 
-def _place(world: World, state: State, body: Any = _BODY) -> None:
-    answer = _post(world, "/api/orders", body, **{"Idempotency-Key": "the-clients"})
+def _place(environment: Environment, state: State, body: Any = _BODY) -> None:
+    answer = _post(environment, "/api/orders", body, **{"Idempotency-Key": "the-clients"})
     if answer.status_code == 202:
         state.setdefault("told", []).append(answer.json()["id"])
         state["accepted"] = sorted(set(state["told"]))
 
 
-def _place_until_answered(world: World, state: State) -> None:
+def _place_until_answered(environment: Environment, state: State) -> None:
     for _ in range(2):  # Once more than needed: an answer may be lost, too.
-        _place(world, state)
+        _place(environment, state)
 
 
-def _one_order(world: World, state: State) -> str:
+def _one_order(environment: Environment, state: State) -> str:
     ids = list(model("orders.Order").objects.values_list("id", flat=True))
     # The last two are the client's repetitions; both are told of the one order that there is.
     told = state.get("told", [])[-2:]
@@ -58,23 +58,23 @@ def _one_order(world: World, state: State) -> str:
 _DECLINED = _BODY | {"payment_method": "pm_card_visa_chargeDeclined"}
 
 
-def _place_one(world: World, state: State) -> None:
-    _place(world, state, _DECLINED)
+def _place_one(environment: Environment, state: State) -> None:
+    _place(environment, state, _DECLINED)
 
 
-def _place_another(world: World, state: State) -> None:
-    answer = _post(world, "/api/orders", _DECLINED, **{"Idempotency-Key": "another-clients"})
+def _place_another(environment: Environment, state: State) -> None:
+    answer = _post(environment, "/api/orders", _DECLINED, **{"Idempotency-Key": "another-clients"})
     assert answer.status_code == 202, answer.content
     state["accepted"] = [answer.json()["id"]]
 
 
-def _cancel(world: World, state: State) -> None:
+def _cancel(environment: Environment, state: State) -> None:
     state["answer"] = _post(
-        world, f"/api/orders/{state['order_id']}/cancel", {"reason": "changed my mind"}
+        environment, f"/api/orders/{state['order_id']}/cancel", {"reason": "changed my mind"}
     ).status_code
 
 
-def _is_cancelled(world: World, state: State) -> str:
+def _is_cancelled(environment: Environment, state: State) -> str:
     order = model("orders.Order").objects.get()
     # Without a cancellation that came through, the order may end as it likes.
     return (
@@ -82,68 +82,70 @@ def _is_cancelled(world: World, state: State) -> str:
     )
 
 
-def _event(world: World, state: State) -> None:
+def _event(environment: Environment, state: State) -> None:
     body = json.dumps(_EVENT)
     signature = stripe.WebhookSignature.generate_signature_header(
         body, settings.STRIPE_WEBHOOK_SECRET, int(time.time())
     )
-    state["answer"] = _post(world, "/webhooks/gateway", body, **{"Stripe-Signature": signature}).status_code
+    state["answer"] = _post(
+        environment, "/webhooks/gateway", body, **{"Stripe-Signature": signature}
+    ).status_code
 
 
-def _is_stored(world: World, state: State) -> str:
+def _is_stored(environment: Environment, state: State) -> str:
     stored = model("webhooks_incoming.IncomingEvent").objects.filter(event_id=_EVENT["id"]).count()
     return "" if stored == 1 and state["answer"] == 200 else f"{stored} rows, answer {state['answer']}"
 
 
-def _placed(world: World) -> State:
+def _placed(environment: Environment) -> State:
     return {"order_id": place().pk}
 
 
-def _completed(world: World) -> State:
-    order = processed(world)
+def _completed(environment: Environment) -> State:
+    order = processed(environment)
     drop_fan_out()
     return {"order_id": order.pk}
 
 
-def _settled(world: World) -> State:
+def _settled(environment: Environment) -> State:
     """An order of which all is done: a reading request has nothing to do with what would still follow."""
     order_id = place().pk
-    world.floor.until_quiet(copies=1)
+    environment.processes.until_quiet(copies=1)
     return {"order_id": order_id}
 
 
-def _read(path: str) -> Callable[[World, State], None]:
-    def get(world: World, state: State) -> None:
-        state["answer"] = world.client().get(path.format(**state)).status_code
+def _read(path: str) -> Callable[[Environment, State], None]:
+    def get(environment: Environment, state: State) -> None:
+        state["answer"] = environment.client().get(path.format(**state)).status_code
 
     return get
 
 
-def _is_answered(world: World, state: State) -> str:
+def _is_answered(environment: Environment, state: State) -> str:
     return "" if state["answer"] == 200 else f"answer {state['answer']}"
 
 
 def _reading(name: str, pattern: str, path: str) -> Scenario:
     """A reading request: cut off, it leaves nothing behind, and the next one is answered."""
     get = _read(path)
-    return Scenario(name, f"GET {pattern}", _settled, get, again=get, rival=get, proves=_is_answered)
+    return Scenario(name, f"GET {pattern}", _settled, get, again=get, duplicate=get, proves=_is_answered)
 
 
 _CANCEL_PATH = "POST /api/orders/<int:order_id>/cancel"
 
 ENDPOINTS: tuple[Scenario, ...] = (
     Scenario(
-        "post_order", "POST /api/orders", _no_state, _place, again=_place_until_answered, rival=_place, proves=_one_order
+        "post_order", "POST /api/orders", _no_state, _place, again=_place_until_answered, duplicate=_place, proves=_one_order
     ),
     # Another client places another order of the same goods at the same moment.
     Scenario(
-        "post_two_orders", "POST /api/orders", _no_state, _place_one, again=_place_one, rival=_place_another
+        "post_two_orders", "POST /api/orders", _no_state, _place_one, again=_place_one, duplicate=_place_another
     ),
-    Scenario("cancel_pending", _CANCEL_PATH, _placed, _cancel, again=_cancel, rival=_cancel, proves=_is_cancelled),
-    Scenario("cancel_completed", _CANCEL_PATH, _completed, _cancel, again=_cancel, rival=_cancel, proves=_is_cancelled,
+    Scenario("cancel_pending", _CANCEL_PATH, _placed, _cancel, again=_cancel, duplicate=_cancel, proves=_is_cancelled),
+    Scenario("cancel_completed", _CANCEL_PATH, _completed, _cancel, again=_cancel, duplicate=_cancel, proves=_is_cancelled,
              waived=waived_without()),
     Scenario(
-        "post_event", "POST /webhooks/gateway", _no_state, _event, again=_event, rival=_event, proves=_is_stored
+        "post_event", "POST /webhooks/gateway", _no_state, _event, again=_event, duplicate=_event, proves=_is_stored
     ),
     _reading("get_orders", "/api/orders", "/api/orders"),
     _reading("get_order", "/api/orders/<int:order_id>", "/api/orders/{order_id}"),

@@ -1,4 +1,4 @@
-"""The world of one explorer: its database, broker and sandbox, how to make them new, and how to run a part in a child."""
+"""The environment of one explorer: its database, broker and sandbox, how to make them new, and how to run a part in a child."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.test import Client
 
 from lab.faultpoints import runs
 from lab.faultpoints.boundaries import Crossing, Watch, watching
-from lab.faultpoints.in_process import Floor
+from lab.faultpoints.in_process import Processes
 from lab.faultpoints.sandbox import KeptSandbox
 from lab.faultpoints.snapshot import Snapshot
 from lab.stack.processes import die_with_parent
@@ -42,7 +42,7 @@ class Start(Protocol):
     def name(self) -> str: ...
 
     @property
-    def start(self) -> Callable[[World], State]: ...
+    def start(self) -> Callable[[Environment], State]: ...
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class ChildReport:
     said: Any = None
 
 
-class World:
+class Environment:
     """Everything that a scenario touches. One per explorer process."""
 
     def __init__(self, sandbox_url: str) -> None:
         self.sandbox = KeptSandbox(sandbox_url)
         self._url = sandbox_url
-        self._floor: Floor | None = None
+        self._processes: Processes | None = None
         self._abandoned: list[Any] = []
         self._snapshot: Snapshot | None = None
         self.tables: list[str] = []
@@ -108,11 +108,11 @@ class World:
     def start(self, scenario: Start) -> State:
         """The scenario's first state, on all sides: staged, or as it was staged a moment ago."""
         if self._snapshot is not None and self._snapshot.fits(scenario.name):
-            state = self._snapshot.put_back(self.sandbox, self.floor)
+            state = self._snapshot.put_back(self.sandbox, self.processes)
         else:
             self.renew()
             state = scenario.start(self)
-            self._snapshot = Snapshot.take(self.sandbox, self.floor, self.tables, scenario.name, state)
+            self._snapshot = Snapshot.take(self.sandbox, self.processes, self.tables, scenario.name, state)
         self._forget()
         return state
 
@@ -128,8 +128,8 @@ class World:
             self._secrets = dict(Subscription.objects.values_list("customer_id", "secret"))
         for customer_id, secret in self._secrets.items():
             self.sandbox.introduce_merchant(customer_id, secret)
-        self.floor.forget_everything()
-        self.floor.forget_locks()
+        self.processes.forget_everything()
+        self.processes.forget_locks()
         self._forget()
 
     def _forget(self) -> None:
@@ -137,21 +137,21 @@ class World:
         from orders.api.limits import _admission
         from resilience.breaker import reset_all
 
-        self.floor.two_heads.clear()
+        self.processes.two_heads.clear()
         reset_all()
         _admission.cache_clear()  # It counts once a second only: a later run would do one statement less.
 
     @property
-    def floor(self) -> Floor:
-        if self._floor is None:
-            self._floor = Floor()
-        return self._floor
+    def processes(self) -> Processes:
+        if self._processes is None:
+            self._processes = Processes()
+        return self._processes
 
-    def floor_of_this_process(self, use: Callable[[Floor], object]) -> Callable[[], None]:
-        """`use` with the floor of whichever process calls it: a forked child has one of its own."""
+    def processes_of_this_process(self, use: Callable[[Processes], object]) -> Callable[[], None]:
+        """`use` with the processes that belong to the calling process: a forked child has its own."""
 
         def call() -> None:
-            use(self.floor)
+            use(self.processes)
 
         return call
 
@@ -207,7 +207,7 @@ class World:
             gc.disable()  # It would touch, and so copy, every page that is shared with the parent.
             self._leave_parents_connections()
             is_shared()  # connects, and asks what a connection is asked once: else the first of its statements would be two
-            self.floor.begin()  # connects now, unwatched
+            self.processes.begin()  # connects now, unwatched
             watcher = watch()
             error = kind = ""
             try:
@@ -239,7 +239,7 @@ class World:
 
         # Its lock may be held where the parent was struck, and nobody in this process would ever release it.
         _admission.cache_clear()
-        # A rival is another worker, which is not inside the task that the struck one is running.
+        # A duplicate is another worker, which is not inside the task that the struck one is running.
         context._current.set(None)
         for task in app.tasks.values():
             while task.request_stack is not None and task.request_stack.top is not None:

@@ -1,4 +1,4 @@
-"""Runs scenarios into their crash points, and compares the books afterwards."""
+"""Runs scenarios into their crash points, and compares the ledgers afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from django.db import connection
 
 from lab.faultpoints.boundaries import KINDS, SIDES, Crossing, Point, Watch, cut, kill, refused
-from lab.faultpoints.environment import ChildReport, World
+from lab.faultpoints.environment import ChildReport, Environment
 from lab.faultpoints.in_process import NeverQuiet
 from lab.faultpoints.invariants import violations
 from lab.faultpoints.outcome import Outcome
@@ -28,10 +28,10 @@ ROUNDS_OF_OTHERS = 2
 
 
 class Explorer:
-    """Explores one scenario in one world."""
+    """Explores one scenario in one environment."""
 
-    def __init__(self, world: World, scenario: Scenario) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, scenario: Scenario) -> None:
+        self._environment = environment
         self._scenario = scenario
 
     def trace(self) -> list[Crossing]:
@@ -43,7 +43,7 @@ class Explorer:
     def undisturbed(self) -> tuple[list[Crossing], list[str]]:
         """The boundaries of an undisturbed run, and what does not hold after it."""
         state = self._start()
-        report = self._world.child(lambda: self._scenario.act(self._world, state))
+        report = self._environment.child(lambda: self._scenario.act(self._environment, state))
         assert not report.error, f"{self._scenario.name}:\n{report.error}"
         return report.crossings, self._finish(state)
 
@@ -73,10 +73,11 @@ class Explorer:
         self._note_accepted(state, report)
         if strike == "kill" and point.number % 2:
             # The broker dies with the process and has kept nothing: the journal must be enough.
-            self._world.floor.forget_everything()
+            self._environment.processes.forget_everything()
         if second is not None:
             struck = (
-                self._world.child(lambda: self._recover(state), lambda: Watch(second, kill)).killed and struck
+                self._environment.child(lambda: self._recover(state), lambda: Watch(second, kill)).killed
+                and struck
             )
         found += self._finish(state)
         return Outcome(self._scenario.name, strike, point, second, label, found, struck)
@@ -86,8 +87,8 @@ class Explorer:
         state = self._start()
         self._act(state, "kill", point)
         if point.number % 2:
-            self._world.floor.forget_everything()
-        report = self._world.child(lambda: self._recover(state))
+            self._environment.processes.forget_everything()
+        report = self._environment.child(lambda: self._recover(state))
         assert not report.error, report.error
         return report.crossings
 
@@ -115,13 +116,13 @@ class Explorer:
                 yield outcome
 
     def _start(self) -> State:
-        return self._world.start(self._scenario)
+        return self._environment.start(self._scenario)
 
     def _act(self, state: State, strike: str, point: Point) -> ChildReport:
-        act = lambda: self._scenario.act(self._world, state)  # noqa: E731
+        act = lambda: self._scenario.act(self._environment, state)  # noqa: E731
         accepted = lambda: state.get("accepted", [])  # noqa: E731
         if strike in _OWN:
-            return self._world.child(act, lambda: Watch(point, _OWN[strike]), lambda: (accepted(), []))
+            return self._environment.child(act, lambda: Watch(point, _OWN[strike]), lambda: (accepted(), []))
         others: list[tuple[int, int]] = []
         ended: list[ChildReport] = []
 
@@ -129,18 +130,18 @@ class Explorer:
             try:
                 act()
             finally:
-                ended.extend(self._world.end_child(pid, reader) for pid, reader in others)
+                ended.extend(self._environment.end_child(pid, reader) for pid, reader in others)
 
         def meanwhile(crossing: Crossing) -> None:
-            other = self._rival(state) if strike == "rival" else self._others(state)
-            others.append(self._world.start_child(other, last_words=lambda: (accepted(), [])))
+            other = self._duplicate(state) if strike == "duplicate" else self._others(state)
+            others.append(self._environment.start_child(other, last_words=lambda: (accepted(), [])))
             _stand_still_for(others[-1][0])
 
-        return self._world.child(body, lambda: Watch(point, meanwhile), lambda: (accepted(), ended))
+        return self._environment.child(body, lambda: Watch(point, meanwhile), lambda: (accepted(), ended))
 
-    def _rival(self, state: State) -> Callable[[], None]:
-        rival = self._scenario.rival or self._scenario.act
-        return lambda: rival(self._world, state)
+    def _duplicate(self, state: State) -> Callable[[], None]:
+        duplicate = self._scenario.duplicate or self._scenario.act
+        return lambda: duplicate(self._environment, state)
 
     def _others(self, state: State) -> Callable[[], None]:
         def everybody_else() -> None:
@@ -175,25 +176,25 @@ class Explorer:
             state["told_by_others"] = told
 
     def _recover(self, state: State) -> None:
-        self._scenario.again(self._world, state)
-        self._world.floor.round()
+        self._scenario.again(self._environment, state)
+        self._environment.processes.round()
 
     def _finish(self, state: State) -> list[str]:
-        """Whoever asked asks again, everything is redelivered until quiet, and the books are compared."""
-        scenario, world = self._scenario, self._world
-        scenario.again(world, state)
+        """Whoever asked asks again, everything is redelivered until quiet, and the ledgers are compared."""
+        scenario, environment = self._scenario, self._environment
+        scenario.again(environment, state)
         try:
-            world.floor.until_quiet()
+            environment.processes.until_quiet()
         except NeverQuiet as stuck:
             return [f"nothing is stuck: {stuck}"]
         except Exception as error:
             return [f"redelivery ends in order: {type(error).__name__}: {error}"]
         found = violations(
-            world,
+            environment,
             accepted=sorted({*state.get("accepted", []), *state.get("told_by_others", [])}),
             waived=frozenset(scenario.waived),
         )
-        if unproven := scenario.proves(world, state):
+        if unproven := scenario.proves(environment, state):
             found.append(f"{scenario.name}: {unproven}")
         return found
 

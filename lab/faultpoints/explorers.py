@@ -17,12 +17,12 @@ from lab.faultpoints.mutating import remove_guards
 from lab.faultpoints.mutations import MUTATIONS
 from lab.stack.processes import die_with_parent
 
-_world: Any = None
+_environment: Any = None
 
 
 def begin(environments: Any, mutation: str | None) -> None:
     """Make this process an explorer: its own servers' settings, Django, hooks, and the mutation if there is one."""
-    global _world
+    global _environment
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started the explorers ends them,
     die_with_parent(signal.SIGKILL)()  # also by being killed.
     os.environ.update(environments.get())
@@ -37,10 +37,10 @@ def begin(environments: Any, mutation: str | None) -> None:
     from config.celery import app
 
     app.loader.import_default_modules()  # as a worker does at its start
-    from lab.faultpoints.environment import World
+    from lab.faultpoints.environment import Environment
 
-    _world = World(os.environ["STRIPE_API_BASE"])
-    _world.found()
+    _environment = Environment(os.environ["STRIPE_API_BASE"])
+    _environment.found()
     gc.freeze()  # A fork shares these pages; a collection in the child would copy them.
 
 
@@ -116,7 +116,7 @@ def hunt(name: str) -> tuple[str, str]:
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
     finally:
         with connection.cursor() as cursor:
-            cursor.execute(_world.wipe)
+            cursor.execute(_environment.wipe)
             for _, again in mutation.without:
                 cursor.execute(again)
 
@@ -143,4 +143,4 @@ def _explorer(name: str) -> Any:
 
     if name not in SCENARIOS:
         raise LookupError(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")
-    return Explorer(_world, SCENARIOS[name])
+    return Explorer(_environment, SCENARIOS[name])

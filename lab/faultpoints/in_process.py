@@ -46,7 +46,7 @@ class _Relay(relay_module.Relay):
         return super().run_once()
 
 
-class Floor:
+class Processes:
     """One relay, one rescuer and one worker on the broker of the settings."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 
-from lab.faultpoints.environment import World, model
+from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.scenario import (
     Scenario,
     State,
@@ -23,10 +23,10 @@ from lab.faultpoints.scenario import (
 )
 
 
-def _backlog(world: World) -> State:
+def _backlog(environment: Environment) -> State:
     """Pending in several queues, scheduled and due, and a group whose head must be promoted."""
-    processed(world)
-    run(world, "webhooks.tasks.publish_event")
+    processed(environment)
+    run(environment, "webhooks.tasks.publish_event")
     place(
         "pm_card_visa_chargeDeclined", customer_id=2
     )  # What follows from a paid order is staged once already.
@@ -37,36 +37,36 @@ def _backlog(world: World) -> State:
     return {}
 
 
-def _relay_pass(world: World, state: State) -> None:
+def _relay_pass(environment: Environment, state: State) -> None:
     # Small batches and a small depth limit, so that the pass meets the valve.
     with override_settings(OUTBOX_DEPTH_LIMIT=3):
-        world.floor.relay.run_once()
+        environment.processes.relay.run_once()
 
 
-def _no_queue_is_too_deep(world: World, state: State) -> str:
+def _no_queue_is_too_deep(environment: Environment, state: State) -> str:
     return state.get("too_deep", "")
 
 
-def _look_at_the_depths(world: World, state: State) -> None:
+def _look_at_the_depths(environment: Environment, state: State) -> None:
     if state.get("strike") == "pair":
         return  # Killed since, the relay of the recovery has filled the queues up to its own limit.
-    depths = world.floor.publisher.depths(settings.OUTBOX_QUEUES)
+    depths = environment.processes.publisher.depths(settings.OUTBOX_QUEUES)
     # Of two relays at once each may add what it saw as room.
-    limit = 6 if state.get("strike") in ("rival", "frozen") else 3
+    limit = 6 if state.get("strike") in ("duplicate", "frozen") else 3
     if deep := {queue: depth for queue, depth in depths.items() if depth > limit}:
         state["too_deep"] = f"depths {deep}"
 
 
-def _losses(world: World) -> State:
+def _losses(environment: Environment) -> State:
     """A message that a run began and left, one whose worker is gone, one that the broker lost, and workers that are gone."""
-    order = processed(world)
-    run(world, "webhooks.tasks.publish_event")
+    order = processed(environment)
+    run(environment, "webhooks.tasks.publish_event")
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled'"
         )
-    world.floor.relay.run_once()
-    world.floor.forget_everything()
+    environment.processes.relay.run_once()
+    environment.processes.forget_everything()
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE outbox_outboxmessage SET started_at = clock_timestamp() - interval '1 hour',"
@@ -88,45 +88,45 @@ def _losses(world: World) -> State:
     return {"order_id": order.pk}
 
 
-def _rescue(world: World, state: State) -> None:
-    world.floor.rescuer._seeing_since -= 3_600  # A new one does not judge by heartbeats yet.
-    world.floor.rescuer.run_once()
+def _rescue(environment: Environment, state: State) -> None:
+    environment.processes.rescuer._seeing_since -= 3_600  # A new one does not judge by heartbeats yet.
+    environment.processes.rescuer.run_once()
 
 
 def _cursors() -> dict[str, Any]:
     return dict(model("outbox.Schedule").objects.values_list("name", "next_at"))
 
 
-def _slots(world: World) -> State:
+def _ticks(environment: Environment) -> State:
     """Beat was away for forty minutes."""
-    _beat(world, {})
+    _beat(environment, {})
     model("outbox.OutboxMessage").objects.all().delete()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE outbox_schedule SET next_at = next_at - interval '40 minutes'")
     return {"cursors": _cursors()}
 
 
-def _beat(world: World, state: State) -> None:
+def _beat(environment: Environment, state: State) -> None:
     from config.celery import app
     from outbox.scheduler import Scheduler
 
     Scheduler(app=app, lazy=False).run_once()
 
 
-def _each_slot_once(world: World, state: State) -> str:
+def _each_tick_once(environment: Environment, state: State) -> str:
     for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
-        slots = round((_cursors()[name] - state["cursors"][name]).total_seconds() / entry["schedule"])
+        ticks = round((_cursors()[name] - state["cursors"][name]).total_seconds() / entry["schedule"])
         messages = model("outbox.OutboxMessage").objects.filter(task=entry["task"]).count()
-        if messages != slots:
-            return f"{name}: {slots} slots, {messages} messages"
+        if messages != ticks:
+            return f"{name}: {ticks} ticks, {messages} messages"
     return ""
 
 
-def _lost_child(world: World) -> State:
+def _lost_child(environment: Environment) -> State:
     """A run began, and its process died: the worker's parent is about to say so."""
     place()
     message_id = staged("orders.tasks.process_order")
-    publish_only(world, message_id)
+    publish_only(environment, message_id)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE outbox_outboxmessage SET started_at = clock_timestamp(), lease_token = gen_random_uuid(),"
@@ -136,7 +136,7 @@ def _lost_child(world: World) -> State:
     return {"message_id": str(message_id)}
 
 
-def _tell_of_the_lost_child(world: World, state: State) -> None:
+def _tell_of_the_lost_child(environment: Environment, state: State) -> None:
     from outbox.worker_failure import worker_failure
 
     worker_failure(
@@ -150,64 +150,64 @@ def _tell_of_the_lost_child(world: World, state: State) -> None:
     )
 
 
-def _about_to_be_processed(world: World) -> State:
+def _about_to_be_processed(environment: Environment) -> State:
     order = place()
-    return {"order_id": order.pk, "queue": publish_only(world, staged("orders.tasks.process_order"))}
+    return {"order_id": order.pk, "queue": publish_only(environment, staged("orders.tasks.process_order"))}
 
 
-def _process(world: World, state: State) -> None:
-    world.floor.take(state["queue"])
+def _process(environment: Environment, state: State) -> None:
+    environment.processes.take(state["queue"])
 
 
-def _cancel(world: World, state: State) -> None:
+def _cancel(environment: Environment, state: State) -> None:
     from orders.services import cancel_order
 
     cancel_order(order_id=state["order_id"])
 
 
-def _two_webhooks(world: World) -> State:
+def _two_webhooks(environment: Environment) -> State:
     """Two events for one customer: the first is about to be posted, the second waits behind it."""
     for _ in range(2):
-        processed(world)
+        processed(environment)
     for _ in range(2):
-        run(world, "webhooks.tasks.publish_event")
+        run(environment, "webhooks.tasks.publish_event")
     drop_fan_out()
-    return {"queue": publish_only(world, staged("webhooks.tasks.deliver"))}
+    return {"queue": publish_only(environment, staged("webhooks.tasks.deliver"))}
 
 
-def _two_events(world: World) -> State:
+def _two_events(environment: Environment) -> State:
     """Two events of one order: the first is about to be published, the second waits behind it."""
     from orders.services import cancel_order
 
-    order = processed(world)
+    order = processed(environment)
     cancel_order(order_id=order.pk)
     drop_fan_out(but="webhooks.tasks.publish_event")
-    return {"queue": publish_only(world, staged("webhooks.tasks.publish_event"))}
+    return {"queue": publish_only(environment, staged("webhooks.tasks.publish_event"))}
 
 
-def _whatever_is_due(world: World, state: State) -> None:
+def _whatever_is_due(environment: Environment, state: State) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE outbox_outboxmessage SET deliver_at = clock_timestamp() WHERE status = 'scheduled'"
         )
-    world.floor.relay.run_once()
-    while world.floor.take(state["queue"]):
+    environment.processes.relay.run_once()
+    while environment.processes.take(state["queue"]):
         pass
 
 
 PASSES: tuple[Scenario, ...] = (
-    Scenario("relay", "relay pass", _backlog, _relay_pass, again=_look_at_the_depths, rival=_relay_pass,
+    Scenario("relay", "relay pass", _backlog, _relay_pass, again=_look_at_the_depths, duplicate=_relay_pass,
              proves=_no_queue_is_too_deep),
-    Scenario("rescuer", "rescuer pass", _losses, _rescue, rival=_rescue),
-    Scenario("beat", "beat pass", _slots, _beat, again=_beat, rival=_beat, proves=_each_slot_once,
-             waived={"nothing is enqueued twice": "each slot has a message of the same task"}),
+    Scenario("rescuer", "rescuer pass", _losses, _rescue, duplicate=_rescue),
+    Scenario("beat", "beat pass", _ticks, _beat, again=_beat, duplicate=_beat, proves=_each_tick_once,
+             waived={"nothing is enqueued twice": "each tick has a message of the same task"}),
     # The customer cancels while the order is being charged.
-    Scenario("process_while_cancelled", "cancellation", _about_to_be_processed, _process, rival=_cancel,
+    Scenario("process_while_cancelled", "cancellation", _about_to_be_processed, _process, duplicate=_cancel,
              waived=waived_without(), refusals=("CannotCancel",)),
     # Another worker runs whatever else may run, while the first webhook is on its way.
-    Scenario("deliver_in_order", "ordered group", _two_webhooks, _process, rival=_whatever_is_due,
+    Scenario("deliver_in_order", "ordered group", _two_webhooks, _process, duplicate=_whatever_is_due,
              waived=waived_without()),
-    Scenario("publish_in_order", "ordered group", _two_events, _process, rival=_whatever_is_due,
+    Scenario("publish_in_order", "ordered group", _two_events, _process, duplicate=_whatever_is_due,
              waived=waived_without()),
-    Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, rival=_tell_of_the_lost_child),
+    Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, duplicate=_tell_of_the_lost_child),
 )  # fmt: skip

@@ -9,15 +9,15 @@ from uuid import UUID
 
 from django.db import connection
 
+from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.environment import State as State
-from lab.faultpoints.environment import World, model
 
 
-def _nothing(world: World, state: State) -> None:
+def _nothing(environment: Environment, state: State) -> None:
     """Nobody comes back: what was begun must be ended by the system itself."""
 
 
-def _proven(world: World, state: State) -> str:
+def _proven(environment: Environment, state: State) -> str:
     return ""
 
 
@@ -27,18 +27,18 @@ class Scenario:
 
     `covers`: a task's name, `METHOD /path` of an endpoint, or the name of a pass. `start` makes the first state
     (never cut off), `act` is what is explored, `again` is what whoever asked for it does after a crash: the client
-    that got no answer repeats its request. `rival` is a second one that does the same at once. `proves` returns what
+    that got no answer repeats its request. `duplicate` is a second one that does the same at once. `proves` returns what
     does not hold besides the invariants, '' if all holds. `waived`: invariant -> why it does not apply. `refusals`: names of the
     exceptions by which the product rightly says no to the slower of two.
     """
 
     name: str
     covers: str
-    start: Callable[[World], State]
-    act: Callable[[World, State], None]
-    again: Callable[[World, State], None] = _nothing
-    rival: Callable[[World, State], None] | None = None
-    proves: Callable[[World, State], str] = _proven
+    start: Callable[[Environment], State]
+    act: Callable[[Environment, State], None]
+    again: Callable[[Environment, State], None] = _nothing
+    duplicate: Callable[[Environment, State], None] | None = None
+    proves: Callable[[Environment, State], str] = _proven
     waived: dict[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
 
@@ -46,39 +46,39 @@ class Scenario:
 def message(
     name: str,
     task: str,
-    stage: Callable[[World], Any],
+    stage: Callable[[Environment], Any],
     *,
     calm: bool = False,
     faults: dict[str, Any] | None = None,
-    proves: Callable[[World, State], str] = _proven,
+    proves: Callable[[Environment, State], str] = _proven,
     waived: dict[str, str] | None = None,
 ) -> Scenario:
     """The delivery of one message: `stage` returns its id (or a pair of id and more state for `proves`)."""
 
-    def start(world: World) -> State:
-        staged = stage(world)
+    def start(environment: Environment) -> State:
+        staged = stage(environment)
         message_id, more = staged if isinstance(staged, tuple) else (staged, {})
-        queue = publish_only(world, message_id)
-        raw = world.floor.peek(queue)
+        queue = publish_only(environment, message_id)
+        raw = environment.processes.peek(queue)
         if faults:
-            world.sandbox.set_faults(faults)
+            environment.sandbox.set_faults(faults)
         return {"queue": queue, "raw": raw, **more}
 
-    def act(world: World, state: State) -> None:
-        world.floor.take(state["queue"])
+    def act(environment: Environment, state: State) -> None:
+        environment.processes.take(state["queue"])
 
-    def again(world: World, state: State) -> None:
+    def again(environment: Environment, state: State) -> None:
         if faults:
-            world.sandbox.set_faults({})
+            environment.sandbox.set_faults({})
 
-    def rival(world: World, state: State) -> None:
-        world.floor.put(state["queue"], state["raw"])
-        world.floor.take(state["queue"])
+    def duplicate(environment: Environment, state: State) -> None:
+        environment.processes.put(state["queue"], state["raw"])
+        environment.processes.take(state["queue"])
 
-    return Scenario(name, task, start, act, again, rival, proves, waived or {})
+    return Scenario(name, task, start, act, again, duplicate, proves, waived or {})
 
 
-def publish_only(world: World, message_id: UUID) -> str:
+def publish_only(environment: Environment, message_id: UUID) -> str:
     """Have the broker hold this message and no other; what else is due waits. Returns its queue."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -90,7 +90,7 @@ def publish_only(world: World, message_id: UUID) -> str:
             "UPDATE outbox_outboxmessage SET status = 'pending' WHERE status = 'scheduled' AND message_id = %s",
             [message_id],
         )
-    world.floor.relay.run_once()
+    environment.processes.relay.run_once()
     row = model("outbox.OutboxMessage").objects.get(message_id=message_id)
     assert row.status == "published", f"{row} was not published"
     return str(row.queue)
@@ -114,18 +114,18 @@ def place(card: str = "pm_card_visa", customer_id: int = 1) -> Any:
     )
 
 
-def processed(world: World) -> Any:
+def processed(environment: Environment) -> Any:
     """An order that is confirmed and completed, with everything that follows from its completion still to be done."""
     order = place()
-    run(world, "orders.tasks.send_confirmation")
-    queue = publish_only(world, staged("orders.tasks.process_order", kwargs={"order_id": order.pk}))
-    world.floor.take(queue)
+    run(environment, "orders.tasks.send_confirmation")
+    queue = publish_only(environment, staged("orders.tasks.process_order", kwargs={"order_id": order.pk}))
+    environment.processes.take(queue)
     order.refresh_from_db()
     assert order.status == "completed", order
     return order
 
 
-#: What follows from a completed order, and the promise about it that the books can judge.
+#: What follows from a completed order, and the promise about it that the ledgers can judge.
 FAN_OUT = {
     "orders.tasks.send_receipt": ("one receipt (Message-ID) per completed order",),
     "payments.tasks.create_invoice": ("one invoice per completed order",),
@@ -156,6 +156,6 @@ def waived_without(*kept: str) -> dict[str, str]:
     return {promise: ALONE for promises in FAN_OUT.values() for promise in promises if promise not in judged}
 
 
-def run(world: World, task: str) -> None:
+def run(environment: Environment, task: str) -> None:
     """Run the oldest open message of a task."""
-    world.floor.take(publish_only(world, staged(task)))
+    environment.processes.take(publish_only(environment, staged(task)))

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 import outbox
 from lab.faultpoints.desk import DESK
 from lab.faultpoints.endpoints import ENDPOINTS
-from lab.faultpoints.environment import World, model
+from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.passes import PASSES
 from lab.faultpoints.scenario import (
     Scenario,
@@ -32,39 +32,39 @@ from lab.faultpoints.scenario import (
 from lab.faultpoints.witness import WITNESSES
 
 
-def _first(task: str, **arguments: Any) -> Callable[[World], Any]:
-    def stage(world: World) -> Any:
+def _first(task: str, **arguments: Any) -> Callable[[Environment], Any]:
+    def stage(environment: Environment) -> Any:
         place(**arguments)
         return staged(task)
 
     return stage
 
 
-def _last(task: str) -> Callable[[World], Any]:
+def _last(task: str) -> Callable[[Environment], Any]:
     """The first message of this task, when everything else about its order is done."""
 
-    def stage(world: World) -> Any:
+    def stage(environment: Environment) -> Any:
         place()
         message_id = staged(task)
         messages = model("outbox.OutboxMessage").objects.filter(message_id=message_id)
         messages.update(status="cancelled", done_at=Now())
-        world.floor.until_quiet(copies=1)
+        environment.processes.until_quiet(copies=1)
         messages.update(status="pending", done_at=None)
         return message_id
 
     return stage
 
 
-def _following(task: str) -> Callable[[World], Any]:
-    def stage(world: World) -> Any:
-        processed(world)
+def _following(task: str) -> Callable[[Environment], Any]:
+    def stage(environment: Environment) -> Any:
+        processed(environment)
         drop_fan_out(but=task)
         return staged(task)
 
     return stage
 
 
-def _cancelled_before_its_turn(world: World) -> Any:
+def _cancelled_before_its_turn(environment: Environment) -> Any:
     from orders.services import cancel_order
 
     order = place()
@@ -72,27 +72,27 @@ def _cancelled_before_its_turn(world: World) -> Any:
     return staged("orders.tasks.process_order")
 
 
-def _two_deliveries(world: World) -> Any:
+def _two_deliveries(environment: Environment) -> Any:
     for _ in range(2):
-        processed(world)
+        processed(environment)
     for _ in range(2):
-        run(world, "webhooks.tasks.publish_event")
+        run(environment, "webhooks.tasks.publish_event")
     drop_fan_out()
     return staged("webhooks.tasks.deliver")
 
 
-def _cancelled_after_completion(world: World) -> Any:
+def _cancelled_after_completion(environment: Environment) -> Any:
     from orders.services import cancel_order
 
-    order = processed(world)
+    order = processed(environment)
     drop_fan_out()
     cancel_order(order_id=order.pk)
     drop_fan_out()  # The event of the cancellation.
     return staged("payments.tasks.refund_order")
 
 
-def _event_of_a_cancelled_order(world: World) -> Any:
-    _cancelled_after_completion(world)
+def _event_of_a_cancelled_order(environment: Environment) -> Any:
+    _cancelled_after_completion(environment)
     order = model("orders.Order").objects.get()
     event_id = "evt_of_the_crashpoints"
     model("webhooks_incoming.IncomingEvent").objects.create(
@@ -108,13 +108,13 @@ def _event_of_a_cancelled_order(world: World) -> Any:
     return staged("payments.tasks.apply_gateway_event")
 
 
-def _cancelled_and_disputed(world: World) -> Any:
-    message_id = _cancelled_after_completion(world)
-    world.sandbox.dispute(model("orders.Order").objects.get().payment_intent_id)
+def _cancelled_and_disputed(environment: Environment) -> Any:
+    message_id = _cancelled_after_completion(environment)
+    environment.sandbox.dispute(model("orders.Order").objects.get().payment_intent_id)
     return message_id
 
 
-def _dispute_is_seen(world: World, state: State) -> str:
+def _dispute_is_seen(environment: Environment, state: State) -> str:
     refunds = [row.status for row in model("payments.Refund").objects.all()]
     disputes = [row.state for row in model("payments.Dispute").objects.all()]
     findings = [row.kind for row in model("payments.Finding").objects.filter(resolved_at=None)]
@@ -122,11 +122,11 @@ def _dispute_is_seen(world: World, state: State) -> str:
     return "" if seen else f"refunds {refunds}, disputes {disputes}, findings {findings}"
 
 
-def _dispute_that_was_won(world: World) -> Any:
+def _dispute_that_was_won(environment: Environment) -> Any:
     from payments.gateway import transport
 
-    refund = _cancelled_and_disputed(world)
-    world.floor.take(publish_only(world, refund))
+    refund = _cancelled_and_disputed(environment)
+    environment.processes.take(publish_only(environment, refund))
     dispute_id = model("payments.Dispute").objects.get().dispute_id
     won = transport.client().v1.disputes.update(
         dispute_id, {"evidence": {"uncategorized_text": "winning_evidence"}}
@@ -142,40 +142,44 @@ def _dispute_that_was_won(world: World) -> Any:
     return staged("payments.tasks.apply_gateway_event")
 
 
-def _refunded_after_all(world: World, state: State) -> str:
+def _refunded_after_all(environment: Environment, state: State) -> str:
     findings = model("payments.Finding").objects.filter(resolved_at=None).count()
-    return _refunded(world, state) or (f"{findings} findings are open" if findings else "")
+    return _refunded(environment, state) or (f"{findings} findings are open" if findings else "")
 
 
-def _bill(world: World) -> Any:
+def _bill(environment: Environment) -> Any:
     from payments.tasks import bill_customer
 
-    order = processed(world)
+    order = processed(environment)
     drop_fan_out(but="payments.tasks.create_invoice")
     month_ago = order.completed_at.replace(day=1) - timedelta(days=3)
     model("orders.Order").objects.filter(pk=order.pk).update(completed_at=month_ago)
     return outbox.enqueue(bill_customer.s(1, f"{month_ago:%Y-%m}"))
 
 
-def _one_bill(world: World, state: State) -> str:
+def _one_bill(environment: Environment, state: State) -> str:
     totals = list(model("payments.CustomerBillTotal").objects.values_list("total_cents", flat=True))
     orders = [order.total_cents for order in model("orders.Order").objects.all()]
     return "" if totals == orders else f"bills over {totals}, orders over {orders}"
 
 
-def _capture_without_refund(world: World) -> Any:
+def _capture_without_refund(environment: Environment) -> Any:
     from payments import reconcile, tasks
 
     # A fresh difference counts as being worked on for ten minutes; here it is old enough.
     assert reconcile.reconcile.__kwdefaults__ is not None
     reconcile.reconcile.__kwdefaults__["grace"] = timedelta(0)
-    _cancelled_after_completion(world)
+    _cancelled_after_completion(environment)
     model("outbox.OutboxMessage").objects.filter(task="payments.tasks.refund_order").delete()
     return outbox.enqueue(tasks.reconcile.s())
 
 
-def _refunded(world: World, state: State) -> str:
-    return "" if len(world.sandbox.ledger("refunds")) == 1 else "the difference was not mended by one refund"
+def _refunded(environment: Environment, state: State) -> str:
+    return (
+        ""
+        if len(environment.sandbox.ledger("refunds")) == 1
+        else "the difference was not mended by one refund"
+    )
 
 
 _HEADING = "customer_id,currency,payment_method,items,receipt_email"
@@ -183,7 +187,7 @@ _HEADING = "customer_id,currency,payment_method,items,receipt_email"
 _ROW = "1,usd,pm_card_visa_chargeDeclined,WIDGET:1,"
 
 
-def _file(world: World) -> Any:
+def _file(environment: Environment) -> Any:
     from orders import importer, tasks
 
     importer.BATCH_ROWS = 2  # Three rows are two batches: there is a point between them.
@@ -192,7 +196,7 @@ def _file(world: World) -> Any:
     return outbox.enqueue(tasks.process_large_file.s(file.pk)), {"rows": 3}
 
 
-def _row(world: World) -> Any:
+def _row(environment: Environment) -> Any:
     from orders import tasks
 
     file = model("orders.ImportFile").objects.create(name="orders.csv", content="", rows_staged=1)
@@ -201,7 +205,7 @@ def _row(world: World) -> Any:
     return outbox.enqueue(tasks.import_row.s(row.pk)), {"rows": 1}
 
 
-def _each_row_is_one_order(world: World, state: State) -> str:
+def _each_row_is_one_order(environment: Environment, state: State) -> str:
     imported = model("orders.ImportRow").objects.filter(status="imported").count()
     orders = model("orders.Order").objects.count()
     return (
@@ -211,16 +215,16 @@ def _each_row_is_one_order(world: World, state: State) -> str:
     )
 
 
-def _report(world: World) -> Any:
+def _report(environment: Environment) -> Any:
     from orders import tasks
 
-    day = processed(world).created_at.date()
+    day = processed(environment).created_at.date()
     drop_fan_out()
     report = model("orders.Report").objects.create(first_day=day, last_day=day)
     return outbox.enqueue(tasks.generate_report.s(report.pk))
 
 
-def _report_is_ready(world: World, state: State) -> str:
+def _report_is_ready(environment: Environment, state: State) -> str:
     report = model("orders.Report").objects.get()
     return (
         ""
@@ -229,7 +233,7 @@ def _report_is_ready(world: World, state: State) -> str:
     )
 
 
-def _notification(world: World) -> Any:
+def _notification(environment: Environment) -> Any:
     from notifications.tasks import send_notification
 
     context = {"order_id": 1, "customer_name": "Ada", "total": "1.00 USD"}
@@ -238,29 +242,29 @@ def _notification(world: World) -> Any:
     )
 
 
-def _password_reset(world: World) -> Any:
+def _password_reset(environment: Environment) -> Any:
     from notifications.tasks import send_password_reset
 
     return outbox.enqueue(send_password_reset.s("ada@example.com"))
 
 
-def _prune(world: World) -> Any:
+def _prune(environment: Environment) -> Any:
     from outbox.retention import prune
 
-    processed(world)
+    processed(environment)
     drop_fan_out()
     model("outbox.OutboxMessage").objects.filter(status="done").update(done_at="2001-01-01T00:00:00Z")
     return outbox.enqueue(prune.s()), {}
 
 
-def _collect(world: World) -> Any:
+def _collect(environment: Environment) -> Any:
     from dlq.undeliverable import collect
 
     # Redis gives nothing up; what it does on RabbitMQ is proven in tests/dlq against a real one.
     return outbox.enqueue(collect.s())
 
 
-def _pruned(world: World, state: State) -> str:
+def _pruned(environment: Environment, state: State) -> str:
     old = model("outbox.OutboxMessage").objects.filter(done_at__lt="2002-01-01T00:00:00Z").count()
     return f"{old} old messages are left" if old else ""
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from django.db import connection
 
-from lab.faultpoints.in_process import Floor
+from lab.faultpoints.in_process import Processes
 from lab.faultpoints.sandbox import KeptSandbox
 
 #: Times in the tables grow no older than when they were staged, but what lies outside of them does: Redis, the
 #: sandbox, `state`. So nothing is put back that is older than this, or of another day.
 KEPT_FOR_S = 120.0
-#: A cursor of beat stands on a grid of slots: moved by a few seconds it would stand beside it.
+#: A cursor of beat stands on a grid of ticks: moved by a few seconds it would stand beside it.
 _ON_A_GRID = ("outbox_schedule",)
 _SCHEMA = "crashpoints_snapshot"
 
@@ -39,7 +39,12 @@ class Snapshot:
 
     @classmethod
     def take(
-        cls, sandbox: KeptSandbox, floor: Floor, tables: list[str], scenario: str, state: dict[str, Any]
+        cls,
+        sandbox: KeptSandbox,
+        processes: Processes,
+        tables: list[str],
+        scenario: str,
+        state: dict[str, Any],
     ) -> Snapshot:
         sandbox.keep()
         return cls(
@@ -48,7 +53,7 @@ class Snapshot:
             time.monotonic(),
             _today(),
             _keep_tables(tables),
-            floor.contents(),
+            processes.contents(),
             dict(sandbox.faults or {}),
         )
 
@@ -59,13 +64,13 @@ class Snapshot:
             and self.day == _today()
         )
 
-    def put_back(self, sandbox: KeptSandbox, floor: Floor) -> dict[str, Any]:
+    def put_back(self, sandbox: KeptSandbox, processes: Processes) -> dict[str, Any]:
         """Everything as it was when the snapshot was taken; returns the scenario's state then."""
         with connection.cursor() as cursor:
             cursor.execute(self.tables)
         sandbox.put_back()
         sandbox.set_faults(self.faults)
-        floor.fill(self.redis)
+        processes.fill(self.redis)
         return copy.deepcopy(self.state)
 
 

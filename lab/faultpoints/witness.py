@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task, shared_task
 
 import outbox
-from lab.faultpoints.environment import World, model
+from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.runs import record, rows
 from lab.faultpoints.scenario import Scenario, State, message
 
@@ -70,10 +70,10 @@ def _witness(
     """`at_most`: undisturbed runs. A crash in a run, or a lease that ran out under one, makes one more."""
     name = task.name.rpartition(".")[2]
 
-    def stage(world: World) -> Any:
+    def stage(environment: Environment) -> Any:
         return outbox.enqueue(task.s())
 
-    def proves(world: World, state: State) -> str:
+    def proves(environment: Environment, state: State) -> str:
         seen = rows(name)
         row = model("outbox.OutboxMessage").objects.get(task=task.name)
         allowed = at_most + (

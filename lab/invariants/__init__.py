@@ -1,4 +1,4 @@
-"""What must be true after any run, as pure functions over plain data (`books`); each reports its violation by name."""
+"""What must be true after any run, as pure functions over plain data (`ledgers`); each reports its violation by name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from lab.invariants import effects, messages, money, orders, stock
 from lab.invariants.finding import Finding
 from lab.invariants.records import (
-    Books,
     ClientRequest,
     DeadLetterLine,
+    Ledgers,
     MessageLine,
     Movement,
     OrderLine,
@@ -19,10 +19,10 @@ from lab.invariants.records import (
 )
 
 __all__ = [
-    "Books",
     "ClientRequest",
     "DeadLetterLine",
     "Finding",
+    "Ledgers",
     "MessageLine",
     "Movement",
     "OrderLine",
@@ -33,7 +33,7 @@ __all__ = [
     "check_chaos",
 ]
 
-Invariant = Callable[[Books], Finding]
+Invariant = Callable[[Ledgers], Finding]
 
 #: What any run must leave behind, in the order in which a reader wants it.
 OUTCOME: tuple[Invariant, ...] = (
@@ -52,7 +52,7 @@ OUTCOME: tuple[Invariant, ...] = (
     stock.what_left_the_shelf_was_shipped,
     messages.no_message_is_open,
 )
-#: What needs the longer books of a chaos run.
+#: What needs the longer ledgers of a chaos run.
 UNDER_FIRE: tuple[Invariant, ...] = (
     orders.clients_and_database_agree,
     orders.orders_move_as_their_log_may,
@@ -65,15 +65,15 @@ UNDER_FIRE: tuple[Invariant, ...] = (
     messages.no_message_dies_of_a_passing_fault,
     messages.replays_are_runs_of_the_same_message,
     messages.the_broker_stays_bounded,
-    messages.every_slot_ran_once,
+    messages.every_tick_ran_once,
 )
 
 
-def check(books: Books) -> list[Finding]:
+def check(ledgers: Ledgers) -> list[Finding]:
     """Every invariant of a run that must end without a dead letter."""
-    return [invariant(books) for invariant in (*OUTCOME, messages.no_dead_letter)]
+    return [invariant(ledgers) for invariant in (*OUTCOME, messages.no_dead_letter)]
 
 
-def check_chaos(books: Books) -> list[Finding]:
+def check_chaos(ledgers: Ledgers) -> list[Finding]:
     """Every invariant of a run in which garbage was injected, processes died and an operator replayed."""
-    return [invariant(books) for invariant in (*OUTCOME, *UNDER_FIRE)]
+    return [invariant(ledgers) for invariant in (*OUTCOME, *UNDER_FIRE)]

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, pairwise
 
 from lab.invariants.finding import Finding, none
-from lab.invariants.records import ENDED, OPEN, Books, DeadLetterLine, MessageLine
+from lab.invariants.records import ENDED, OPEN, DeadLetterLine, Ledgers, MessageLine
 
 #: What the transaction that accepted an order wrote, and what the one that completed it wrote: once each.
 PROCESS = "orders.tasks.process_order"
@@ -34,47 +34,47 @@ NOT_ITS_OWN = (
 AT_EVERY_END = "webhooks.tasks.publish_event"
 
 
-def no_message_is_open(books: Books) -> Finding:
-    return Finding("no message is open", str(books.open_messages), "-", books.open_messages == 0)
+def no_message_is_open(ledgers: Ledgers) -> Finding:
+    return Finding("no message is open", str(ledgers.open_messages), "-", ledgers.open_messages == 0)
 
 
-def no_dead_letter(books: Books) -> Finding:
+def no_dead_letter(ledgers: Ledgers) -> Finding:
     return Finding(
-        "no dead letter", str(books.unresolved_dead_letters), "-", books.unresolved_dead_letters == 0
+        "no dead letter", str(ledgers.unresolved_dead_letters), "-", ledgers.unresolved_dead_letters == 0
     )
 
 
-def every_message_exists_once(books: Books) -> Finding:
+def every_message_exists_once(ledgers: Ledgers) -> Finding:
     """Conservation: each order has exactly the messages that its transactions wrote, each in one known state.
 
     Reconciliation writes another one for an order whose money it finds taken, and which is not completed after a while.
     """
-    have: Counter[tuple[str, str]] = Counter((line.correlation_id, line.task) for line in books.messages)
+    have: Counter[tuple[str, str]] = Counter((line.correlation_id, line.task) for line in ledgers.messages)
 
     def wrong() -> Iterator[str]:
-        for line in books.messages:
+        for line in ledgers.messages:
             if line.status not in (*OPEN, *ENDED):
                 yield f"{line.message_id} is {line.status!r}"
             if line.leased and line.status != "published":
                 yield f"{line.message_id} is {line.status} and still leased"
-        for order in books.orders:
+        for order in ledgers.orders:
             story = f"order-{order.id}"
             ends = order.was_completed + (order.status == "cancelled") + (order.status == "failed")
             due = dict.fromkeys(AT_ACCEPTANCE, 1) | dict.fromkeys(AT_COMPLETION, int(order.was_completed))
-            due |= {PROCESS: 1 + (order.id in books.reprocessed), AT_EVERY_END: ends}
+            due |= {PROCESS: 1 + (order.id in ledgers.reprocessed), AT_EVERY_END: ends}
             for task, count in due.items():
                 if have[story, task] != count:
                     yield f"{story} has {have[story, task]} of {count} {task}"
 
-    states = Counter(line.status for line in books.messages)
+    states = Counter(line.status for line in ledgers.messages)
     shown = ", ".join(f"{count:,} {status}" for status, count in states.most_common())
     return none("every message exists once, in one state", shown or "0", wrong())
 
 
-def every_failure_has_one_place(books: Books) -> Finding:
+def every_failure_has_one_place(ledgers: Ledgers) -> Finding:
     """Each failed message is scheduled for a retry, an unresolved dead letter, or resolved: never two of them, never none."""
-    dead_letters = {dead_letter.message_id: dead_letter for dead_letter in books.dead_letters}
-    rows = {line.message_id: line.status for line in books.messages}
+    dead_letters = {dead_letter.message_id: dead_letter for dead_letter in ledgers.dead_letters}
+    rows = {line.message_id: line.status for line in ledgers.messages}
 
     def wrong(line: MessageLine, dead_letter: DeadLetterLine | None) -> Iterator[str]:
         if line.status == "dead" and (dead_letter is None or dead_letter.state != "open"):
@@ -85,15 +85,15 @@ def every_failure_has_one_place(books: Books) -> Finding:
             yield f"{line.message_id} is done, its dead letter is {dead_letter.state}"
 
     def without_a_failure() -> Iterator[str]:
-        for dead_letter in books.dead_letters:
+        for dead_letter in ledgers.dead_letters:
             status = rows.get(dead_letter.message_id, "missing")
             if dead_letter.generation is None or status not in ("cancelled", "missing"):
                 continue
             if dead_letter.state in ("open", "replaying"):
                 yield f"{dead_letter.message_id} is {status}, its dead letter is {dead_letter.state}"
 
-    failed = sum(line.attempts > 1 or line.status == "dead" for line in books.messages)
-    found = (text for line in books.messages for text in wrong(line, dead_letters.get(line.message_id)))
+    failed = sum(line.attempts > 1 or line.status == "dead" for line in ledgers.messages)
+    found = (text for line in ledgers.messages for text in wrong(line, dead_letters.get(line.message_id)))
     return none(
         "every failure has exactly one place",
         f"{failed:,} failed once or more",
@@ -101,25 +101,25 @@ def every_failure_has_one_place(books: Books) -> Finding:
     )
 
 
-def only_garbage_is_left(books: Books) -> Finding:
+def only_garbage_is_left(ledgers: Ledgers) -> Finding:
     """After the operator's replay the only unresolved dead letters are of what the experiment itself injected."""
-    left = [dead_letter for dead_letter in books.dead_letters if dead_letter.state in ("open", "replaying")]
+    left = [dead_letter for dead_letter in ledgers.dead_letters if dead_letter.state in ("open", "replaying")]
     strange = (
         f"{dead_letter.message_id} is {dead_letter.state}"
         for dead_letter in left
         # A readable one becomes a row when it is replayed, and dies as one.
-        if dead_letter.message_id not in books.injected
+        if dead_letter.message_id not in ledgers.injected
         # A broken message may have no id that can be read: then its dead letter is known by the digest of its bytes.
         and (dead_letter.generation is not None or not dead_letter.message_id.startswith("sha256:"))
     )
     return none(
-        "no dead letter but injected garbage", f"{len(left):,} of {len(books.injected):,} injected", strange
+        "no dead letter but injected garbage", f"{len(left):,} of {len(ledgers.injected):,} injected", strange
     )
 
 
-def no_message_dies_of_a_passing_fault(books: Books) -> Finding:
+def no_message_dies_of_a_passing_fault(ledgers: Ledgers) -> Finding:
     """A database without space, a worker of the previous release or a stop says nothing about the message."""
-    ours = [dead_letter for dead_letter in books.dead_letters if dead_letter.generation is not None]
+    ours = [dead_letter for dead_letter in ledgers.dead_letters if dead_letter.generation is not None]
     wrong = (
         f"{dead_letter.message_id} died of {dead_letter.exception}"
         for dead_letter in ours
@@ -128,12 +128,12 @@ def no_message_dies_of_a_passing_fault(books: Books) -> Finding:
     return none("no message died of a passing fault", f"{len(ours):,} died", wrong)
 
 
-def replays_are_runs_of_the_same_message(books: Books) -> Finding:
+def replays_are_runs_of_the_same_message(ledgers: Ledgers) -> Finding:
     """Lineage: a row was replayed as often as its dead letter says, and each replay was a new generation of it."""
-    rows = {line.message_id: line for line in books.messages}
+    rows = {line.message_id: line for line in ledgers.messages}
 
     def wrong() -> Iterator[str]:
-        for dead_letter in books.dead_letters:
+        for dead_letter in ledgers.dead_letters:
             if dead_letter.generation is None:
                 continue
             row = rows.get(dead_letter.message_id)
@@ -146,44 +146,44 @@ def replays_are_runs_of_the_same_message(books: Books) -> Finding:
             if dead_letter.failures != 1 + dead_letter.reopened:
                 yield f"{dead_letter.message_id}: {dead_letter.failures} failures, {dead_letter.reopened} times reopened"
 
-    replayed = sum(dead_letter.replayed for dead_letter in books.dead_letters)
+    replayed = sum(dead_letter.replayed for dead_letter in ledgers.dead_letters)
     return none("a replay is another run of the same message", f"{replayed:,} replays", wrong())
 
 
-def the_broker_stays_bounded(books: Books) -> Finding:
+def the_broker_stays_bounded(ledgers: Ledgers) -> Finding:
     wrong = [
         f"{queue} held {depth} of {sample.allowed} after {sample.at_s:.1f} s"
-        for sample in books.samples
+        for sample in ledgers.samples
         for queue, depth in sample.depths.items()
         if depth > sample.allowed
     ]
-    if not any(sample.depths for sample in books.samples):
+    if not any(sample.depths for sample in ledgers.samples):
         wrong.append("no depth was ever read")
-    highest = max((depth for sample in books.samples for depth in sample.depths.values()), default=0)
-    allowed = min((sample.allowed for sample in books.samples), default=0)
+    highest = max((depth for sample in ledgers.samples for depth in sample.depths.values()), default=0)
+    allowed = min((sample.allowed for sample in ledgers.samples), default=0)
     return none("broker depth <= limit + relays x batch, always", f"{highest:,} of {allowed:,}", wrong)
 
 
-def every_slot_ran_once(books: Books) -> Finding:
-    """Beat: one message a slot, no slot between the first and the last is missing, and these span the run."""
-    slots: dict[str, list[datetime]] = {schedule: [] for schedule in books.slot_s}
-    ran_s = max((sample.at_s for sample in books.samples), default=0.0)
-    for line in books.messages:
-        if line.slot:
-            schedule, _, moment = line.slot.partition(":")
-            slots.setdefault(schedule, []).append(datetime.fromisoformat(moment))
+def every_tick_ran_once(ledgers: Ledgers) -> Finding:
+    """Beat: one message a tick, no tick between the first and the last is missing, and these span the run."""
+    ticks: dict[str, list[datetime]] = {schedule: [] for schedule in ledgers.tick_s}
+    ran_s = max((sample.at_s for sample in ledgers.samples), default=0.0)
+    for line in ledgers.messages:
+        if line.tick:
+            schedule, _, moment = line.tick.partition(":")
+            ticks.setdefault(schedule, []).append(datetime.fromisoformat(moment))
 
     def wrong() -> Iterator[str]:
-        for schedule, moments in slots.items():
+        for schedule, moments in ticks.items():
             moments.sort()
             for before, after in pairwise(moments):
                 apart = (after - before).total_seconds()
-                if apart != books.slot_s.get(schedule, apart):
-                    yield f"{schedule}: {apart:g} s between {before:%H:%M:%S} and the next slot"
+                if apart != ledgers.tick_s.get(schedule, apart):
+                    yield f"{schedule}: {apart:g} s between {before:%H:%M:%S} and the next tick"
             spanned_s = (moments[-1] - moments[0]).total_seconds() if moments else -1.0
-            if spanned_s < ran_s - 3 * books.slot_s.get(schedule, ran_s) - BEAT_START_S:
-                yield f"{schedule}: its {len(moments)} slots span {max(spanned_s, 0):g} s of {ran_s:.0f}"
+            if spanned_s < ran_s - 3 * ledgers.tick_s.get(schedule, ran_s) - BEAT_START_S:
+                yield f"{schedule}: its {len(moments)} ticks span {max(spanned_s, 0):g} s of {ran_s:.0f}"
 
     return none(
-        "every slot of the schedule has one message", f"{sum(map(len, slots.values())):,} slots", wrong()
+        "every tick of the schedule has one message", f"{sum(map(len, ticks.values())):,} ticks", wrong()
     )

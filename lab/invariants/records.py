@@ -1,4 +1,4 @@
-"""The plain data that the invariants look at: the database's books beside the outside world's.
+"""The plain data that the invariants look at: the database's ledgers beside the outside world's.
 
 The two sides are written by different programs (the app, and the sandbox, which never reads the app's database), so that
 agreement is evidence.
@@ -81,7 +81,7 @@ class MessageLine:
     replays: int
     leased: bool
     born_of_replay: bool = False
-    slot: str = ""  # of a periodic message: schedule and moment
+    tick: str = ""  # of a periodic message: schedule and moment
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Books:
+class Ledgers:
     """Everything that the invariants look at. Order ids that are repeated happened more than once."""
 
     accepted: Sequence[int]  # ids answered with 202
@@ -152,7 +152,7 @@ class Books:
         frozenset()
     )  # orders that reconciliation has set going again, with one more message
     injected: frozenset[str] = frozenset()  # ids of garbage that the experiment itself put into the broker
-    slot_s: Mapping[str, float] = field(default_factory=dict)  # schedule -> seconds between two slots
+    tick_s: Mapping[str, float] = field(default_factory=dict)  # schedule -> seconds between two ticks
 
     def in_status(self, status: str) -> list[OrderLine]:
         return [order for order in self.orders if order.status == status]

@@ -25,7 +25,7 @@ class Statements:
         self._ledger = ledger
 
     def routes(self) -> list[Route]:
-        books: dict[str, tuple[Callable[[dict[str, Any]], Rows], _Totals]] = {
+        ledgers: dict[str, tuple[Callable[[dict[str, Any]], Rows], _Totals]] = {
             "charges": (self.charges, _sums),
             "refunds": (self.refunds, _sums),
             "shipments": (self.shipments, _per_order),
@@ -47,11 +47,11 @@ class Statements:
             return show
 
         def everything(request: Request) -> Answer:
-            return Answer.of(200, {name: rows({}) for name, (rows, _) in books.items()})
+            return Answer.of(200, {name: rows({}) for name, (rows, _) in ledgers.items()})
 
         return [
             Route("GET", "/ledger", everything),
-            *(Route("GET", f"/ledger/{name}", answer(*book)) for name, book in books.items()),
+            *(Route("GET", f"/ledger/{name}", answer(*book)) for name, book in ledgers.items()),
         ]
 
     def charges(self, asked: dict[str, Any]) -> Rows:

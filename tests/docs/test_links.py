@@ -13,7 +13,7 @@ from django.core.management import get_commands
 
 from config.env import VARIABLES
 from lab.chaos.options import options
-from lab.invariants import Books, check
+from lab.invariants import Ledgers, check
 from monitoring.alerts import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +145,7 @@ def test_every_promise_has_its_page_with_all_its_sections_and_a_line_in_the_read
 
 
 def test_the_readme_shows_the_invariants_that_the_demo_checks() -> None:
-    nothing = Books(**{field.name: 0 if field.type == "int" else () for field in fields(Books)})
+    nothing = Ledgers(**{field.name: 0 if field.type == "int" else () for field in fields(Ledgers)})
     readme = (ROOT / "README.md").read_text()
     assert [finding.promise for finding in check(nothing) if finding.promise not in readme] == []
 

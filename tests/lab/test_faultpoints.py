@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from lab.faultpoints import coverage, scenarios
 from lab.faultpoints.boundaries import Point, Watch, cut, install, watching
-from lab.faultpoints.environment import World
+from lab.faultpoints.environment import Environment
 from lab.faultpoints.mutations import MUTATIONS
 from lab.stack.stack import ROOT
 from orders.api import limits
@@ -89,19 +89,19 @@ def test_a_boundary_whose_call_fails_has_a_far_side() -> None:
 
 
 @pytest.fixture
-def world(clean: None, sandbox_settings: RunningSandbox) -> Iterator[World]:
-    founded = World(sandbox_settings.url)
+def environment(clean: None, sandbox_settings: RunningSandbox) -> Iterator[Environment]:
+    founded = Environment(sandbox_settings.url)
     founded.found()
     yield founded
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE crashpoints_witness; DROP SCHEMA IF EXISTS crashpoints_snapshot CASCADE")
 
 
-def _everything(world: World) -> dict[str, Any]:
+def _everything(environment: Environment) -> dict[str, Any]:
     """All that a scenario can change, without times."""
-    content: dict[str, Any] = {"redis": world.floor.contents()}
+    content: dict[str, Any] = {"redis": environment.processes.contents()}
     with connection.cursor() as cursor:
-        for table in world.tables:
+        for table in environment.tables:
             cursor.execute(
                 "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns"
                 " WHERE table_schema = 'public' AND table_name = %s AND data_type <> 'timestamp with time zone'",
@@ -109,9 +109,9 @@ def _everything(world: World) -> dict[str, Any]:
             )
             cursor.execute(f"SELECT {cursor.fetchone()[0]} FROM {table} ORDER BY 1")
             content[table] = cursor.fetchall()
-    world.sandbox.forget()
+    environment.sandbox.forget()
     for name in ("charges", "refunds", "shipments", "crm", "webhooks", "mail"):
-        content[f"sandbox {name}"] = world.sandbox.ledger(name)
+        content[f"sandbox {name}"] = environment.sandbox.ledger(name)
     return content
 
 
@@ -123,42 +123,42 @@ def _age_of_the_newest_message() -> float:
         return float(cursor.fetchone()[0])
 
 
-def test_a_start_that_is_put_back_is_as_it_was_staged_and_no_older(world: World) -> None:
+def test_a_start_that_is_put_back_is_as_it_was_staged_and_no_older(environment: Environment) -> None:
     scenario = scenarios.SCENARIOS["deliver"]
-    state = world.start(scenario)
-    age, staged = _age_of_the_newest_message(), _everything(world)
+    state = environment.start(scenario)
+    age, staged = _age_of_the_newest_message(), _everything(environment)
     assert staged["sandbox charges"]
     for _ in range(2):
-        world.floor.until_quiet()
+        environment.processes.until_quiet()
         state["of a run"] = "is forgotten"
-        assert _everything(world) != staged
+        assert _everything(environment) != staged
         began = time.monotonic()
-        state = world.start(scenario)
+        state = environment.start(scenario)
         assert _age_of_the_newest_message() <= age + time.monotonic() - began
-        assert _everything(world) == staged
+        assert _everything(environment) == staged
     assert state.keys() == {"queue", "raw"}
 
 
-def test_a_start_of_another_scenario_is_its_own(world: World) -> None:
-    world.start(scenarios.SCENARIOS["deliver"])
-    assert world.start(scenarios.SCENARIOS["post_order"]) == {}
-    assert world.sandbox.ledger("charges") == []
+def test_a_start_of_another_scenario_is_its_own(environment: Environment) -> None:
+    environment.start(scenarios.SCENARIOS["deliver"])
+    assert environment.start(scenarios.SCENARIOS["post_order"]) == {}
+    assert environment.sandbox.ledger("charges") == []
 
 
-def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(world: World) -> None:
-    world.floor.relay._heads_at = time.monotonic() + 3_600
-    assert world.start(scenarios.SCENARIOS["discard"])["dead_letter"]
+def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(environment: Environment) -> None:
+    environment.processes.relay._heads_at = time.monotonic() + 3_600
+    assert environment.start(scenarios.SCENARIOS["discard"])["dead_letter"]
 
 
 def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_release(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lab.faultpoints.environment.CHILD_TIMEOUT_S", 10.0)
     reports = []
 
     def while_it_counts(limit: int) -> int:
         monkeypatch.setattr(limits, "backlog", lambda limit: 0)
-        reports.append(world.child(limits.check_backlog))
+        reports.append(environment.child(limits.check_backlog))
         return 0
 
     limits._admission.cache_clear()

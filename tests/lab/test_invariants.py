@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from lab.invariants import Books, Movement, OrderLine, Shelf, check
+from lab.invariants import Ledgers, Movement, OrderLine, Shelf, check
 
 COMPLETED = OrderLine(1, "completed", "usd", 500, 1, (("WIDGET", 2),))
 FAILED = OrderLine(2, "failed", "usd", 700, 0, (("WIDGET", 1),))
 REFUNDED = OrderLine(3, "cancelled", "eur", 900, 0, (("WIDGET", 1),))
 
-SOUND = Books(
+SOUND = Ledgers(
     accepted=[1, 2, 3],
     orders=[COMPLETED, FAILED, REFUNDED],
     invoices=[1],
@@ -35,8 +35,8 @@ SOUND = Books(
 )
 
 
-def broken(books: Books) -> set[str]:
-    return {finding.promise for finding in check(books) if not finding.holds}
+def broken(ledgers: Ledgers) -> set[str]:
+    return {finding.promise for finding in check(ledgers) if not finding.holds}
 
 
 def test_sound_books_hold() -> None:
@@ -97,9 +97,9 @@ def test_a_single_wrong_entry_breaks_its_promise(wrong: dict[str, Any], promise:
 
 def test_a_loss_cannot_hide_behind_a_duplicate() -> None:
     second = replace(COMPLETED, id=4)
-    books = replace(SOUND, orders=[COMPLETED, second], shipments=[1, 1])
+    ledgers = replace(SOUND, orders=[COMPLETED, second], shipments=[1, 1])
     finding = next(
-        finding for finding in check(books) if finding.promise == "one shipment per completed order"
+        finding for finding in check(ledgers) if finding.promise == "one shipment per completed order"
     )
     assert finding.database == finding.outside == "2"
     assert not finding.holds

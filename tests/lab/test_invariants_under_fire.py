@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lab.invariants import (
-    Books,
     ClientRequest,
     DeadLetterLine,
+    Ledgers,
     MessageLine,
     Movement,
     OrderLine,
@@ -45,18 +45,18 @@ def messages_of(order: OrderLine, ends: int) -> list[MessageLine]:
 
 
 DEAD_ONCE = message("webhooks.tasks.deliver", 1, 90, generation=3, replays=1)
-SLOTS = [
+TICKS = [
     MessageLine(
-        f"s-{second}", "prune", "done", "", 1, 1, 0, False, slot=f"prune:2026-01-01T00:00:{second:02}+00:00"
+        f"s-{second}", "prune", "done", "", 1, 1, 0, False, tick=f"prune:2026-01-01T00:00:{second:02}+00:00"
     )
     for second in (0, 5, 10)
 ]
-MESSAGES = [*messages_of(COMPLETED, 1), *messages_of(UNDONE, 2), *messages_of(DECLINED, 1), DEAD_ONCE, *SLOTS]
+MESSAGES = [*messages_of(COMPLETED, 1), *messages_of(UNDONE, 2), *messages_of(DECLINED, 1), DEAD_ONCE, *TICKS]
 REPLAYED = DeadLetterLine(DEAD_ONCE.message_id, "resolved", 2, failures=1, replayed=1, reopened=0)
 GARBAGE = DeadLetterLine("garbage", "open", None, failures=1, replayed=0, reopened=0)
 SAMPLE = Sample(1.0, {"WIDGET": 10}, {"critical": 7}, allowed=10)
 
-SOUND = Books(
+SOUND = Ledgers(
     accepted=[1, 2],
     orders=[COMPLETED, UNDONE, DECLINED],
     invoices=[1, 2],
@@ -82,7 +82,7 @@ SOUND = Books(
     webhooks_enqueued=[("evt_1", "7"), ("evt_2", "7")],
     events={"evt_1": (1, 11), "evt_2": (2, 10)},
     injected=frozenset({"garbage"}),
-    slot_s={"prune": 5.0},
+    tick_s={"prune": 5.0},
 )
 
 CLIENTS = "each request is one order or none, as its client knows"
@@ -96,11 +96,11 @@ GARBAGE_ONLY = "no dead letter but injected garbage"
 PASSING = "no message died of a passing fault"
 LINEAGE = "a replay is another run of the same message"
 BOUND = "broker depth <= limit + relays x batch, always"
-SLOT = "every slot of the schedule has one message"
+TICK = "every tick of the schedule has one message"
 
 
-def broken(books: Books) -> set[str]:
-    return {finding.promise for finding in check_chaos(books) if not finding.holds}
+def broken(ledgers: Ledgers) -> set[str]:
+    return {finding.promise for finding in check_chaos(ledgers) if not finding.holds}
 
 
 def with_message(changed: MessageLine) -> list[MessageLine]:
@@ -190,11 +190,11 @@ def test_an_order_that_reconciliation_has_set_going_has_one_more_message() -> No
         ({"samples": [SAMPLE, replace(SAMPLE, depths={"critical": 11})]}, BOUND),
         ({"samples": [replace(SAMPLE, depths={})]}, BOUND),
         ({"samples": [replace(SAMPLE, units={})]}, STOCK),
-        ({"messages": without(SLOTS[1])}, SLOT),
+        ({"messages": without(TICKS[1])}, TICK),
         # A beat that never ran, and one that ran no more.
-        ({"messages": MESSAGES[:-3], "samples": [replace(SAMPLE, at_s=60.0)]}, SLOT),
-        ({"samples": [replace(SAMPLE, at_s=60.0)]}, SLOT),
-        ({"messages": [*MESSAGES, replace(SLOTS[1], message_id="again")]}, SLOT),
+        ({"messages": MESSAGES[:-3], "samples": [replace(SAMPLE, at_s=60.0)]}, TICK),
+        ({"samples": [replace(SAMPLE, at_s=60.0)]}, TICK),
+        ({"messages": [*MESSAGES, replace(TICKS[1], message_id="again")]}, TICK),
     ],
 )
 def test_a_violation_is_reported_by_name(wrong: dict[str, Any], promise: str) -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from celery.schedules import crontab
 
-from outbox.scheduler import next_slot
+from outbox.scheduler import next_tick
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -20,12 +20,12 @@ def in_zone(when: crontab, zone: str) -> crontab:
     return when
 
 
-def slots(when: crontab, since: datetime, until: datetime) -> list[datetime]:
-    """Every slot later than `since`, up to `until`."""
-    found, slot = [], next_slot(when, since)
-    while slot <= until:
-        found.append(slot)
-        slot = next_slot(when, slot)
+def ticks(when: crontab, since: datetime, until: datetime) -> list[datetime]:
+    """Every tick later than `since`, up to `until`."""
+    found, tick = [], next_tick(when, since)
+    while tick <= until:
+        found.append(tick)
+        tick = next_tick(when, tick)
     return found
 
 
@@ -56,10 +56,10 @@ def changes() -> list[tuple[str, datetime]]:
 def test_the_hours_of_los_angeles_and_the_quarters_of_berlin_are_all_there() -> None:
     hourly = in_zone(crontab(minute="0"), "America/Los_Angeles")
     autumn = datetime(2026, 11, 1, 7, 0, tzinfo=UTC)
-    assert slots(hourly, autumn, autumn + 4 * HOUR) == [autumn + n * HOUR for n in range(1, 5)]
+    assert ticks(hourly, autumn, autumn + 4 * HOUR) == [autumn + n * HOUR for n in range(1, 5)]
     quarters = in_zone(crontab(minute="*/15"), "Europe/Berlin")
     autumn = datetime(2026, 10, 25, 0, 0, tzinfo=UTC)
-    assert slots(quarters, autumn, autumn + 3 * HOUR) == [autumn + n * 15 * MINUTE for n in range(1, 13)]
+    assert ticks(quarters, autumn, autumn + 3 * HOUR) == [autumn + n * 15 * MINUTE for n in range(1, 13)]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_the_hours_of_los_angeles_and_the_quarters_of_berlin_are_all_there() -> 
 )
 def test_the_rule_in_berlin(when: crontab, since: str, expected: list[str]) -> None:
     in_zone(when, "Europe/Berlin")
-    first = next_slot(when, datetime.fromisoformat(since).replace(tzinfo=UTC))
-    assert [first, next_slot(when, first)] == [
+    first = next_tick(when, datetime.fromisoformat(since).replace(tzinfo=UTC))
+    assert [first, next_tick(when, first)] == [
         datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in expected
     ]
 
@@ -100,7 +100,7 @@ def test_an_hourly_entry_runs_at_every_real_occurrence_in_every_zone() -> None:
         for minute in ("0", "*/15", "7,37"):
             when = in_zone(crontab(minute=minute), zone)
             due = [moment for moment in real if wall(moment, zone).minute in when.minute]
-            assert slots(when, since, until) == due, (zone, change, minute)
+            assert ticks(when, since, until) == due, (zone, change, minute)
 
 
 def test_a_daily_entry_runs_once_a_day_in_every_zone() -> None:
@@ -110,10 +110,10 @@ def test_a_daily_entry_runs_once_a_day_in_every_zone() -> None:
         for named in {low - MINUTE, low, low + (high - low) // MINUTE // 2 * MINUTE, high - MINUTE, high}:
             when = in_zone(crontab(minute=named.minute, hour=named.hour), zone)
             exists = named.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-            (slot,) = slots(when, change - 12 * HOUR, change + 12 * HOUR)
-            assert slot == (exists if wall(exists, zone) == named else change), (zone, change, named)
+            (tick,) = ticks(when, change - 12 * HOUR, change + 12 * HOUR)
+            assert tick == (exists if wall(exists, zone) == named else change), (zone, change, named)
 
 
 def test_a_crontab_that_names_no_time_is_an_error() -> None:
     with pytest.raises(ValueError, match="names no time"):
-        next_slot(crontab(hour=[]), datetime(2026, 1, 1, tzinfo=UTC))
+        next_tick(crontab(hour=[]), datetime(2026, 1, 1, tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""Beat: every slot has one message, whoever is killed and however many beats there are."""
+"""Beat: every tick has one message, whoever is killed and however many beats there are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_mock import MockerFixture
 
 import outbox.scheduler
 from outbox.models import OutboxMessage, Schedule
-from outbox.scheduler import MAX_CATCH_UP, Scheduler, next_slot
+from outbox.scheduler import MAX_CATCH_UP, Scheduler, next_tick
 from outbox.testing import staged
 from tests.support import effects
 from tests.support.database import another_session
@@ -48,22 +48,22 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
     log.removeHandler(caplog.handler)
 
 
-def slots() -> list[str]:
+def ticks() -> list[str]:
     return [m.dedup_key.split(":", 2)[2] for m in OutboxMessage.objects.order_by("id")]
 
 
 @pytest.mark.django_db
-def test_a_schedule_begins_with_its_next_slot_and_then_misses_none() -> None:
+def test_a_schedule_begins_with_its_next_tick_and_then_misses_none() -> None:
     scheduler = beat()
     assert scheduler.run_once(START) == 0
     assert scheduler.run_once(START + timedelta(seconds=29)) == 0
     assert scheduler.run_once(START + timedelta(seconds=30)) == 1
     assert scheduler.run_once(START + timedelta(minutes=2)) == 1
-    assert slots() == ["2026-03-01T12:01:00+00:00", "2026-03-01T12:02:00+00:00"]
+    assert ticks() == ["2026-03-01T12:01:00+00:00", "2026-03-01T12:02:00+00:00"]
 
 
 @pytest.mark.django_db
-def test_two_beats_do_a_slot_once() -> None:
+def test_two_beats_do_a_tick_once() -> None:
     one, other = beat(), beat()
     one.run_once(START)
     assert one.run_once(START + timedelta(seconds=40)) == 1
@@ -72,12 +72,12 @@ def test_two_beats_do_a_slot_once() -> None:
 
 
 @pytest.mark.django_db
-def test_slots_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_flood() -> None:
+def test_ticks_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_flood() -> None:
     scheduler = beat()
     scheduler.run_once(START)
     assert scheduler.run_once(START + timedelta(minutes=3)) == 3
     assert scheduler.run_once(START + timedelta(days=30)) == MAX_CATCH_UP
-    assert slots()[-1] == "2026-03-31T12:00:00+00:00"
+    assert ticks()[-1] == "2026-03-31T12:00:00+00:00"
 
 
 @pytest.mark.django_db
@@ -89,16 +89,16 @@ def test_slots_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_fl
         (crontab(minute="0", hour="3"), timedelta(days=1)),
     ],
 )
-def test_a_cursor_of_years_ago_is_made_up_for_without_a_walk_over_every_slot(
+def test_a_cursor_of_years_ago_is_made_up_for_without_a_walk_over_every_tick(
     every: BaseSchedule, step: timedelta, mocker: MockerFixture
 ) -> None:
     scheduler = beat(every)
     scheduler.run_once(START - timedelta(days=3000))
-    steps = mocker.spy(outbox.scheduler, "next_slot")
+    steps = mocker.spy(outbox.scheduler, "next_tick")
     assert scheduler.run_once(START) == MAX_CATCH_UP
     assert steps.call_count < 200
-    after = next_slot(every, START)
-    assert slots() == [(after - step * back).isoformat() for back in range(MAX_CATCH_UP, 0, -1)]
+    after = next_tick(every, START)
+    assert ticks() == [(after - step * back).isoformat() for back in range(MAX_CATCH_UP, 0, -1)]
     assert scheduler.run_once(START) == 0
 
 
@@ -110,7 +110,7 @@ def test_a_schedule_made_denser_takes_effect_at_once() -> None:
 
 
 @pytest.mark.django_db
-def test_two_beats_of_different_versions_side_by_side_keep_every_slot(
+def test_two_beats_of_different_versions_side_by_side_keep_every_tick(
     logged: pytest.LogCaptureFixture,
 ) -> None:
     old, new = beat(schedule(60.0)), beat(schedule(90.0))
@@ -119,7 +119,7 @@ def test_two_beats_of_different_versions_side_by_side_keep_every_slot(
         enqueued += old.run_once(START + timedelta(seconds=second))
         enqueued += new.run_once(START + timedelta(seconds=second, milliseconds=500))
     assert enqueued >= 2
-    assert {"2026-03-01T12:01:00+00:00", "2026-03-01T12:02:00+00:00"} <= set(slots())
+    assert {"2026-03-01T12:01:00+00:00", "2026-03-01T12:02:00+00:00"} <= set(ticks())
     assert "note: the schedule changed (" in logged.text
 
 
@@ -135,7 +135,7 @@ def test_two_beats_of_different_versions_side_by_side_keep_every_slot(
         ),
         ({"task": NOTE, "args": ["x"], "schedule": BaseSchedule()}, "no attribute 'remaining_delta'"),
     ],
-    ids=["unknown queue", "unknown task", "unknown options", "schedule that cannot tell its next slot"],
+    ids=["unknown queue", "unknown task", "unknown options", "schedule that cannot tell its next tick"],
 )
 def test_an_entry_that_cannot_be_enqueued_is_one_error_and_the_others_go_on(
     wrong: dict[str, Any], says: str, logged: pytest.LogCaptureFixture
@@ -160,7 +160,7 @@ def test_an_entrys_countdown_delays_its_message() -> None:
 
 
 @pytest.mark.django_db
-def test_beat_asks_once_and_then_sleeps_until_the_next_slot() -> None:
+def test_beat_asks_once_and_then_sleeps_until_the_next_tick() -> None:
     scheduler = beat(schedule(5.0), hourly={"task": NOTE, "args": ["hour"], "schedule": 3600.0})
     scheduler.tick()
     with CaptureQueriesContext(connection) as look:
@@ -181,7 +181,7 @@ def test_a_cursor_that_another_beat_has_moved_is_seen_after_the_longest_sleep() 
     new.run_once(START + timedelta(seconds=1))
     # The new one is killed. What it has promised is done by the old one.
     assert old.run_once(START + timedelta(seconds=old._wait_s)) == 1
-    assert slots() == ["2026-03-01T12:00:40+00:00"]
+    assert ticks() == ["2026-03-01T12:00:40+00:00"]
     assert Scheduler(app=current_app._get_current_object(), lazy=True, max_interval=3).max_interval == 3
 
 
@@ -195,7 +195,7 @@ def test_an_entry_that_cannot_be_enqueued_is_tried_again_soon() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_slot_whose_cursor_another_beat_holds_is_looked_at_again_soon() -> None:
+def test_a_tick_whose_cursor_another_beat_holds_is_looked_at_again_soon() -> None:
     """The other one may be killed before it commits."""
     scheduler = beat()
     scheduler.run_once(START)
@@ -222,20 +222,20 @@ def test_beat_knows_no_schedule_but_those_that_were_set() -> None:
 @example(every=1.1, after=START)
 @example(every=100 / 3, after=START)
 @example(every=86_400 / 7, after=START)
-def test_every_slot_is_later_than_the_one_before_by_the_interval(every: float, after: datetime) -> None:
+def test_every_tick_is_later_than_the_one_before_by_the_interval(every: float, after: datetime) -> None:
     when = schedule(every)
     interval = max(when.run_every, timedelta(seconds=1))
-    slot = next_slot(when, after)
-    assert after < slot <= after + interval
+    tick = next_tick(when, after)
+    assert after < tick <= after + interval
     for _ in range(50):
-        later = next_slot(when, slot)
-        assert later - slot == interval
-        assert next_slot(when, later - timedelta(microseconds=1)) == later
-        slot = later
+        later = next_tick(when, tick)
+        assert later - tick == interval
+        assert next_tick(when, later - timedelta(microseconds=1)) == later
+        tick = later
 
 
 @pytest.mark.parametrize(
-    ("when", "after", "slot"),
+    ("when", "after", "tick"),
     [
         (schedule(60.0), START, "2026-03-01T12:01:00"),
         (schedule(60.0), START.replace(second=0), "2026-03-01T12:01:00"),
@@ -246,14 +246,14 @@ def test_every_slot_is_later_than_the_one_before_by_the_interval(every: float, a
         (crontab(minute=1), START.replace(minute=1, second=0), "2026-03-01T13:01:00"),
     ],
 )
-def test_a_slot_depends_on_the_schedule_alone(when: Any, after: datetime, slot: str) -> None:
-    assert next_slot(when, after) == datetime.fromisoformat(slot).replace(tzinfo=UTC)
+def test_a_tick_depends_on_the_schedule_alone(when: Any, after: datetime, tick: str) -> None:
+    assert next_tick(when, after) == datetime.fromisoformat(tick).replace(tzinfo=UTC)
 
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_two_real_beats_of_which_one_is_killed_do_every_slot_once() -> None:
+def test_two_real_beats_of_which_one_is_killed_do_every_tick_once() -> None:
     arguments = ["-m", "celery", "-A", "config", "beat", "--loglevel", "INFO"]
     env = {"HOLDFAST_TEST_TICK": "1"}
     with (

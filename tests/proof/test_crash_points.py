@@ -39,7 +39,7 @@ def test_a_crash_at_any_io_boundary_of_anything_breaks_no_promise(
     points = report["points"]
     figure(
         f"{report['scenarios']} scenarios; {points['kill']} kills, {points['cut']} cut connections,"
-        f" {points['rival']} rivals, {points['frozen']} frozen, {points['pair']} pairs of kills;"
+        f" {points['duplicate']} concurrent duplicates, {points['frozen']} frozen, {points['pair']} pairs of kills;"
         f" {len(report['failures'])} violations, in {report['seconds']:.0f} s"
     )
     assert not report["missing"], "tasks or endpoints without a scenario in lab/faultpoints/scenarios.py"

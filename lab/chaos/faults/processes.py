@@ -58,10 +58,10 @@ def kill_relay(system: System, dice: random.Random) -> Hit | None:
 
 @kind("kill -9 beat", "beat", kills=True)
 def kill_beat(system: System, dice: random.Random) -> Hit | None:
-    # Its work is a slot: it is struck so shortly before one that the slot falls into its absence.
+    # Its work is a tick: it is struck so shortly before one that the tick falls into its absence.
     if not system.programs("beat") or SLOT_S - time.time() % SLOT_S > 0.5:
         return None
-    return Hit(int(kill(system.pid("beat"))), note="a slot falls into its absence")
+    return Hit(int(kill(system.pid("beat"))), note="a tick falls into its absence")
 
 
 @kind("kill -9 web", "web", kills=True)

@@ -15,7 +15,7 @@ from tests.lab.sandbox.conftest import gateway_at, order
 from tests.lab.sandbox_fixture import API_KEY, RunningSandbox
 
 HTTP_SERVICES = ("gateway", "warehouse", "crm", "merchants")
-BOOKS = {"gateway": "charges", "warehouse": "shipments", "crm": "crm", "merchants": "webhooks"}
+LEDGERS = {"gateway": "charges", "warehouse": "shipments", "crm": "crm", "merchants": "webhooks"}
 
 
 def call(
@@ -45,7 +45,7 @@ def call(
 
 
 def effects(sandbox: RunningSandbox, service: str) -> int:
-    count: int = sandbox.summary(BOOKS[service])["count"]
+    count: int = sandbox.summary(LEDGERS[service])["count"]
     return count
 
 

@@ -112,7 +112,7 @@ def test_a_ledger_without_a_snapshot_cannot_be_put_back(tmp_path: Path) -> None:
 
 def test_all_books_at_once_are_each_of_them(gateway: stripe.StripeClient, sandbox: RunningSandbox) -> None:
     gateway.v1.payment_intents.create(order(confirm=True))
-    books = requests.get(f"{sandbox.url}/ledger", timeout=10).json()
-    assert books["charges"]
-    assert books == {name: sandbox.ledger(name) for name in books}
-    assert set(books) == {"charges", "refunds", "shipments", "crm", "webhooks", "mail"}
+    ledgers = requests.get(f"{sandbox.url}/ledger", timeout=10).json()
+    assert ledgers["charges"]
+    assert ledgers == {name: sandbox.ledger(name) for name in ledgers}
+    assert set(ledgers) == {"charges", "refunds", "shipments", "crm", "webhooks", "mail"}
