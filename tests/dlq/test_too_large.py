@@ -32,6 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean"), on_both_broker
 
 MEGABYTE = 1024 * 1024
 HUGE = 100 * MEGABYTE
+#: On the wire: reading 100 MB would itself take half of the second that others may wait.
+LARGE = 32 * MEGABYTE
 #: Compression -> what 100 MB of zeros are on the wire.
 BOMBS: dict[str, Callable[[bytes], bytes]] = {
     "application/x-gzip": zlib.compress,
@@ -111,9 +113,9 @@ def test_a_body_that_was_compressed_and_is_small_runs() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(b'[["' + b"x" * HUGE + b'"], {}, null]', id="long"),
-        pytest.param(b"[[" + b"[],{}," * (HUGE // 6) + b"0], {}, null]", id="wide"),
-        pytest.param(b"[" * HUGE, id="deep"),
+        pytest.param(b'[["' + b"x" * LARGE + b'"], {}, null]', id="long"),
+        pytest.param(b"[[" + b"[],{}," * (LARGE // 6) + b"0], {}, null]", id="wide"),
+        pytest.param(b"[" * LARGE, id="deep"),
     ],
 )
 def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_beginning(body: bytes) -> None:
@@ -125,7 +127,7 @@ def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_b
         assert_it_costs_others_less_than_a_second(process, since, "behind")
         await_(DeadLetter.objects.exists, "it is recorded", 5)
         # While it is read redis-py holds it three times, and there it is a third longer, for base64.
-        assert peak_mb(process) < 4 * HUGE / MEGABYTE + 150
+        assert peak_mb(process) < 4 * LARGE / MEGABYTE + 150
         assert_every_process_works(process)
         assert "database is away" not in process.output()
     dead_letter = DeadLetter.objects.get()
@@ -134,7 +136,7 @@ def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_b
     assert dead_letter.message is not None
     assert len(dead_letter.message.body) == PREFIX_BYTES
     assert len(dead_letter.raw or b"") < 3 * PREFIX_BYTES
-    assert re.search(r"\d{9} bytes, sha256 [0-9a-f]{64}", dead_letter.error)
+    assert re.search(r"\d{8} bytes, sha256 [0-9a-f]{64}", dead_letter.error)
     if is_rabbitmq(settings.CELERY_BROKER_URL):
         assert f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}" in dead_letter.error
         assert dead_letter.message.body == body[:PREFIX_BYTES]
