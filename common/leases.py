@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
-from django.db import models, transaction
+from django.db import IntegrityError, connection, models, transaction
 
 from common.clock import ClockTimestamp
 
@@ -50,24 +50,58 @@ class SentOnce(models.Model):
         that exists the fields that `corrects` names are taken from `new`. Raises LeaseHeld while another sender's lease
         runs, and RuntimeError inside a transaction: a claim that nobody else can see claims nothing.
         """
-        with transaction.atomic(durable=True):
-            cls._default_manager.bulk_create([new], ignore_conflicts=True)
-            # The row lock makes claims of one row take turns; it ends with this short transaction, before the sending.
-            row = cls._default_manager.select_for_update().get(
-                **{name: getattr(new, name) for name in cls.IDENTITY}
-            )
+        new.attempts, new.lease_token = 1, uuid.uuid4()
+        for last in (False, True):
+            try:
+                with transaction.atomic(durable=True):  # around one statement: for the check of `durable`
+                    taken = new._take(corrects)
+            except IntegrityError:
+                # Two inserts at once may meet in another unique index than IDENTITY's. The second time the row is there.
+                if last:
+                    raise
+                continue
+            if taken is not None:
+                return taken
+            row = cls._default_manager.annotate(clock=ClockTimestamp()).get(**new._identity())
             if row.status == cls.Status.SENT:
                 return row
-            # A statement of its own: read together with the row, the clock could be from before the wait for its lock.
-            clock: datetime = cls._default_manager.values_list(ClockTimestamp(), flat=True).get(pk=row.pk)
+            clock: datetime = row.clock  # type: ignore[attr-defined]  # annotated
             if row.lease_until is not None and row.lease_until > clock:
                 raise LeaseHeld(str(row), (row.lease_until - clock).total_seconds())
-            for name in corrects:
-                setattr(row, name, getattr(new, name))
-            row.status, row.attempts = cls.Status.OPEN, row.attempts + 1
-            row.lease_token, row.lease_until = uuid.uuid4(), clock + cls.LEASE
-            row.save(update_fields=["status", "attempts", "lease_token", "lease_until", *corrects])
-            return row
+        raise LeaseHeld(str(row), 0.0)  # twice held when asked for and free when looked at
+
+    def _identity(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.IDENTITY}
+
+    def _take(self, corrects: tuple[str, ...]) -> Self | None:
+        """Insert this row claimed, or claim the row of its identity; None when it was sent, or a lease on it runs.
+
+        ON CONFLICT locks the row, also where its WHERE is false, so that claims of one row take turns; each reads the clock
+        after its wait for that lock.
+        """
+        meta, quote = type(self)._meta, connection.ops.quote_name
+        fields = [field for field in meta.concrete_fields if not field.primary_key]
+        values = {
+            field.name: field.get_db_prep_save(field.pre_save(self, add=True), connection) for field in fields
+        }
+        columns = {field.name: quote(str(field.column)) for field in fields}
+        marks = ["clock_timestamp() + %s" if name == "lease_until" else "%s" for name in columns]
+        taken = [
+            f"{columns[name]} = excluded.{columns[name]}" for name in ("status", "lease_token", *corrects)
+        ]
+        rows = type(self)._default_manager.raw(
+            f"""
+            INSERT INTO {quote(meta.db_table)} AS existing ({", ".join(columns.values())})
+            VALUES ({", ".join(marks)})
+            ON CONFLICT ({", ".join(columns[name] for name in self.IDENTITY)}) DO UPDATE
+            SET {", ".join(taken)}, attempts = existing.attempts + 1, lease_until = clock_timestamp() + %s
+            WHERE existing.status <> %s
+                AND (existing.lease_until IS NULL OR existing.lease_until <= clock_timestamp())
+            RETURNING existing.*
+            """,
+            [*(values | {"lease_until": self.LEASE}).values(), self.LEASE, self.Status.SENT.value],
+        )
+        return next(iter(rows), None)
 
     def mark_sent(self, **fields: Any) -> None:
         """Record that it was taken. Not guarded by the lease: who saw the other side's yes knows, late or not."""
