@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, NoReturn, Self
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
-from django.template import Context, Engine, TemplateSyntaxError
+from django.template import Context, Engine, Template, TemplateSyntaxError
 
 from common.leases import LeaseHeld, SentOnce
 from notifications.errors import MailInFlight, MissingVariable
@@ -31,6 +32,12 @@ class _Missing(str):
 
 # No loaders, so a template reaches no file; what it prints must exist.
 _ENGINE = Engine(string_if_invalid=_Missing("%s"))
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> Template:
+    """The template of this text. Keyed by the text itself, so that an edited template counts at once."""
+    return _ENGINE.from_string(text)
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,7 @@ class EmailTemplate(models.Model):
         """
         # Plain text: escaping is for HTML. A Context's own setting counts, not the engine's.
         subject, body = (
-            _ENGINE.from_string(text).render(Context(context, autoescape=False))
-            for text in (self.subject, self.body)
+            _compiled(text).render(Context(context, autoescape=False)) for text in (self.subject, self.body)
         )
         return RenderedEmail(subject=" ".join(subject.split()), body=body)
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 import outbox
 from dlq.models import DeadLetter
-from notifications import tasks
+from notifications import models, tasks
 from notifications.defaults import TEMPLATES
 from notifications.errors import InvalidRecipient, MissingVariable, UnknownTemplate, UnknownUser
 from notifications.models import EmailLog, EmailTemplate, User
@@ -87,6 +87,19 @@ class TestTemplates:
             subject="Hi", body="{% if code %}Your code: {{ code }}{% else %}None{% endif %}"
         )
         assert template.render({}).body == "None"
+
+    def test_an_edited_template_counts_at_once(self, user, template, mailoutbox):
+        perform_notification(user.id, "welcome", {})
+        EmailTemplate.objects.update(subject="Hello {{ username }}!", body="Good day, {{ username }}.")
+        perform_notification(user.id, "welcome", {})
+        assert (mailoutbox[1].subject, mailoutbox[1].body) == ("Hello alice!", "Good day, alice.")
+
+    def test_a_template_is_compiled_once(self, mocker):
+        template = EmailTemplate(subject="Hi {{ name }}", body="compiled once: {{ name }}")
+        template.render({"name": "Ann"})
+        compiled = mocker.patch.object(models._ENGINE, "from_string", wraps=models._ENGINE.from_string)
+        assert template.render({"name": "Bob"}).body == "compiled once: Bob"
+        assert compiled.call_count == 0
 
     def test_plain_text_is_not_escaped(self):
         template = EmailTemplate(subject="For {{ name }}", body="{{ name }}")
