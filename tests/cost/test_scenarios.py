@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from lab.faultpoints.environment import World
+from lab.faultpoints.environment import Environment
 from lab.faultpoints.scenario import Scenario
 from lab.faultpoints.scenarios import SCENARIOS
 from outbox.session import is_shared
@@ -20,29 +20,29 @@ _NOT_COUNTED = ("post_two_orders", "process_while_cancelled", "deliver_in_order"
 
 
 @pytest.fixture
-def world(clean: None, sandbox_settings: RunningSandbox) -> Iterator[World]:
-    founded = World(sandbox_settings.url)
+def environment(clean: None, sandbox_settings: RunningSandbox) -> Iterator[Environment]:
+    founded = Environment(sandbox_settings.url)
     founded.found()
     yield founded
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE crashpoints_witness; DROP SCHEMA IF EXISTS crashpoints_snapshot CASCADE")
 
 
-def test_endpoints_tasks_and_passes_cost_what_the_page_says(world: World) -> None:
+def test_endpoints_tasks_and_passes_cost_what_the_page_says(environment: Environment) -> None:
     sections: dict[str, dict[str, Cost]] = {"Endpoints": {}, "Tasks": {}, "Passes": {}}
     for scenario in SCENARIOS.values():
         if scenario.name not in _NOT_COUNTED and not scenario.covers.startswith("lab."):
-            sections[_section(scenario.covers)][_name(scenario)] = _cost(world, scenario)
+            sections[_section(scenario.covers)][_name(scenario)] = _cost(environment, scenario)
     for section, costs in sections.items():
         compare(section, costs)
 
 
-def _cost(world: World, scenario: Scenario) -> Cost:
-    state = world.start(scenario)
+def _cost(environment: Environment, scenario: Scenario) -> Cost:
+    state = environment.start(scenario)
     is_shared()  # asked once a connection
-    world.floor.begin()  # a relay and a rescuer that have passed before skip by the clock what they did just now
+    environment.processes.begin()  # a relay and a rescuer that have passed before skip by the clock what they did just now
     with counting() as cost:
-        scenario.act(world, state)
+        scenario.act(environment, state)
     return cost
 
 

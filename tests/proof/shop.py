@@ -16,7 +16,7 @@ from config.queues import TIERS
 from dlq import replay
 from dlq.models import DeadLetter, DeadLetterEvent
 from lab.faultpoints import in_process
-from lab.faultpoints.environment import STOCK, World
+from lab.faultpoints.environment import STOCK, Environment
 from lab.faultpoints.invariants import violations
 from lab.faultpoints.scenario import FAN_OUT
 from orders.models import DailyTotals, Order, Product
@@ -43,22 +43,22 @@ Wish = dict[str, Any]
 class Shop(RuleBasedStateMachine):
     """Everything new at the beginning of each run; `done` counts over all of them."""
 
-    world: ClassVar[World]
+    environment: ClassVar[Environment]
     strikes: ClassVar[Strikes]
     client: ClassVar[Client]
     done: ClassVar[Counter[str]]
 
     @classmethod
     def found(cls, sandbox_url: str) -> None:
-        cls.world, cls.done = World(sandbox_url), Counter()
-        cls.strikes = Strikes(cls.world)
-        cls.world.found()
-        cls.client = cls.world.client()
+        cls.environment, cls.done = Environment(sandbox_url), Counter()
+        cls.strikes = Strikes(cls.environment)
+        cls.environment.found()
+        cls.client = cls.environment.client()
         cls()._rehearse()
 
     def __init__(self) -> None:
         super().__init__()
-        self.world.renew()
+        self.environment.renew()
         self.accepted: list[int] = []
         self.copies: list[tuple[str, dict[str, Any]]] = []
         self.bugs = ExitStack()
@@ -90,16 +90,16 @@ class Shop(RuleBasedStateMachine):
 
     def publish(self) -> None:
         # At groups that all wait it looks less often than it runs, by the clock: here it always looks.
-        self.world.floor.relay._heads_at = 0.0
-        self.world.floor.relay.run_once()
+        self.environment.processes.relay._heads_at = 0.0
+        self.environment.processes.relay.run_once()
 
     def waiting(self, pick: int) -> tuple[str, str] | None:
         """A queue in which a message waits, and its task; a copy of it may come late. Makes work if there is none."""
         for make_work in (lambda: None, self.publish, self.new_day):
             make_work()
-            if holding := [queue for queue in sorted(TIERS) if self.world.floor.peek(queue)]:
+            if holding := [queue for queue in sorted(TIERS) if self.environment.processes.peek(queue)]:
                 queue = picked(holding, pick)
-                raw = self.world.floor.peek(queue) or {}
+                raw = self.environment.processes.peek(queue) or {}
                 self.copies.append((queue, raw))
                 return queue, raw["headers"]["task"]
         return None
@@ -117,13 +117,13 @@ class Shop(RuleBasedStateMachine):
 
     def work_off(self, pick: int) -> None:
         if found := self.waiting(pick):
-            while self.world.floor.take(found[0]):
+            while self.environment.processes.take(found[0]):
                 self.done["runs"] += 1
 
     def new_day(self) -> None:
         in_process.an_hour_passes()
-        self.world.floor.restore()
-        self.world.floor.rescuer.run_once()
+        self.environment.processes.restore()
+        self.environment.processes.rescuer.run_once()
         self.publish()
 
     def break_tasks(self, tasks: list[str], *, late: bool) -> None:
@@ -131,7 +131,7 @@ class Shop(RuleBasedStateMachine):
             self.bugs.enter_context(_broken(task, late=late))
 
     def lose_what_is_published(self) -> None:
-        self.world.floor.forget_everything()
+        self.environment.processes.forget_everything()
         self.done["broker losses"] += 1
         in_process.an_hour_passes()
 
@@ -147,7 +147,7 @@ class Shop(RuleBasedStateMachine):
             with ExitStack() as until_it_ran:
                 if task in LOST_CAUSES or not lost_cause:
                     until_it_ran.enter_context(_broken(task, late=pick % 2 > 0))
-                self.world.floor.take(queue)
+                self.environment.processes.take(queue)
         dead_letter: DeadLetter | None = picked(dead_letters.all(), pick)
         return dead_letter
 
@@ -170,8 +170,8 @@ class Shop(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_captured_twice(self) -> None:
-        self.world.sandbox.forget()
-        captures = Counter(entry["order_id"] for entry in self.world.sandbox.ledger("charges"))
+        self.environment.sandbox.forget()
+        captures = Counter(entry["order_id"] for entry in self.environment.sandbox.ledger("charges"))
         assert not captures or max(captures.values()) == 1, captures
 
     @invariant()
@@ -210,12 +210,12 @@ class Shop(RuleBasedStateMachine):
     # In the end:
 
     def teardown(self) -> None:
-        """The bugs are fixed, what died is replayed, and the world comes to rest: all accounts are square."""
+        """The bugs are fixed, what died is replayed, and all comes to rest: all accounts are square."""
         self.bugs.close()
         for dead_letter in DeadLetter.objects.filter(state="open"):
             self.resolve(dead_letter)
-        self.world.floor.until_quiet(copies=1)  # Copies come by themselves.
-        assert violations(self.world, accepted=self.accepted, waived=frozenset(self._waived())) == []
+        self.environment.processes.until_quiet(copies=1)  # Copies come by themselves.
+        assert violations(self.environment, accepted=self.accepted, waived=frozenset(self._waived())) == []
         self.nothing_is_captured_twice()
         self.no_order_is_counted_twice()
         self.done["runs of the machine"] += 1
@@ -231,7 +231,7 @@ class Shop(RuleBasedStateMachine):
 
     def _rehearse(self) -> None:
         """One undisturbed day, on which each act is measured that a kill is to strike later."""
-        rehearse, take = self.strikes.rehearse, self.world.floor.take
+        rehearse, take = self.strikes.rehearse, self.environment.processes.take
         wish = {"customer_id": 1, "payment_method": "pm_card_visa"}
 
         def work_all_day() -> None:
@@ -250,9 +250,9 @@ class Shop(RuleBasedStateMachine):
         rehearse("replaying", lambda: self.resolve(first))
         rehearse("discarding", lambda: self.resolve(second, give_up=True))
         self.publish()
-        self.world.floor.forget_everything()
+        self.environment.processes.forget_everything()
         in_process.an_hour_passes()
-        rehearse("rescuing", self.world.floor.rescuer.run_once)
+        rehearse("rescuing", self.environment.processes.rescuer.run_once)
         work_all_day()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lab.faultpoints.boundaries import SIDES, Point, Watch, kill, watching
-from lab.faultpoints.environment import World
+from lab.faultpoints.environment import Environment
 
 #: Parts of an act: a kill at part 500 comes in its middle.
 PARTS = 1_000
@@ -24,8 +24,8 @@ class Strikes:
     How many I/Os an act has is known from a rehearsal: a number drawn from thin air would mostly lie behind its end.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
         self._length: dict[str, int] = {}
         self.kills: Counter[str] = Counter()
 
@@ -43,7 +43,7 @@ class Strikes:
         part, side = moment
         point = Point(part * self._length[act] // PARTS, side)
         said: list[Any] = []
-        report = self._world.child(
+        report = self._environment.child(
             lambda: said.append(perform()), lambda: Watch(point, kill), lambda: said[0] if said else None
         )
         assert not report.error, report.error

@@ -135,21 +135,21 @@ class Anything(Shop):
     @may_happen(rescuing=st.booleans())
     def relay(self, rescuing: bool) -> None:
         if rescuing:
-            self.world.floor.rescuer.run_once()
+            self.environment.processes.rescuer.run_once()
         self.publish()
 
     @may_happen(first=moments, second=moments)
     def die_while_relaying(self, first: Moment, second: Moment) -> None:
         """One while it requeues what was lost, the next while it publishes that."""
         self.lose_what_is_published()
-        self.strikes.strike("rescuing", first, lambda: self.world.floor.rescuer.run_once())
-        self.world.floor.rescuer.run_once()
+        self.strikes.strike("rescuing", first, lambda: self.environment.processes.rescuer.run_once())
+        self.environment.processes.rescuer.run_once()
         self.strikes.strike("relaying", second, self.publish)
 
     @may_happen(pick=picks, copies=st.integers(1, 3))
     def work(self, pick: int, copies: int) -> None:
         if found := self.waiting(pick):
-            self.done["runs"] += self.world.floor.take(found[0], copies=copies)
+            self.done["runs"] += self.environment.processes.take(found[0], copies=copies)
             self.done["copies"] += copies - 1
 
     @may_happen(pick=picks)
@@ -163,8 +163,13 @@ class Anything(Shop):
         for moment in moments:
             if found := self.waiting(pick):
                 queue, task = found
-                self.strikes.strike(task, moment, lambda: self.world.floor.take(queue), kind="running")  # noqa: B023
-                self.world.floor.restore()
+                self.strikes.strike(
+                    task,
+                    moment,
+                    lambda: self.environment.processes.take(queue),  # noqa: B023
+                    kind="running",
+                )
+                self.environment.processes.restore()
 
     @may_happen(pick=picks)
     def late_copy(self, pick: int) -> None:
@@ -173,8 +178,8 @@ class Anything(Shop):
         if copy := picked(stale or self.copies, pick):
             queue, raw = copy
             before = self.life_of(raw)
-            self.world.floor.put(queue, raw)
-            self.done["copies"] += self.world.floor.take(queue)
+            self.environment.processes.put(queue, raw)
+            self.done["copies"] += self.environment.processes.take(queue)
             self.done["stale copies"] += bool(stale)
             assert not stale or self.life_of(raw) == before
 
@@ -183,11 +188,11 @@ class Anything(Shop):
     @may_happen()
     def an_hour_passes(self) -> None:
         in_process.an_hour_passes()
-        self.world.floor.restore()
+        self.environment.processes.restore()
 
     @may_happen()
     def broker_forgets(self) -> None:
-        self.world.floor.forget_everything()
+        self.environment.processes.forget_everything()
         self.done["broker losses"] += 1
 
     @may_happen(tasks=bugs, late=st.booleans())
