@@ -5,10 +5,12 @@ For `Env.url(parse=…)`; each raises `Unusable` with what the URL would have to
 
 from __future__ import annotations
 
+import os
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 import dj_database_url
+import dj_email_url
 import psycopg2
 import redis
 from kombu import Connection
@@ -44,8 +46,11 @@ def database(url: str) -> dict[str, Any]:
         raise Unusable(f"a URL that names a database, in at most {MAX_NAME_CHARS} characters")
     try:
         make_dsn(**options)
-    except psycopg2.Error:
-        raise Unusable("a URL whose parameters (after the ?) PostgreSQL's client knows") from None
+        # It reads the values before it looks for the server, of which there is none here.
+        psycopg2.connect(**{**options, "service": None, "host": os.devnull})
+    except psycopg2.Error as error:
+        if not isinstance(error, psycopg2.OperationalError) or str(error).startswith("invalid "):
+            raise Unusable("a URL whose parameters (after the ?) PostgreSQL's client knows") from None
     return config
 
 
@@ -55,8 +60,11 @@ def broker(urls: str) -> str:
         Connection(urls)
     except Exception:  # It hands the URL's parameters on to functions that may not have them.
         raise Unusable("a URL, or several with a ; between, that kombu can read") from None
-    for url in each_url(urls):
-        parts = urlsplit(url)
+    parsed = [urlsplit(url) for url in each_url(urls)]
+    if len({parts.scheme for parts in parsed}) > 1:
+        raise Unusable("a URL, or several of one scheme with a ; between")
+    for parts in parsed:
+        _refuse_unless_socket(parts)
         if parts.scheme in ("redis", "rediss", "sentinel"):
             _refuse_unless_number(parts.path)
         elif parts.scheme == "redis+socket":
@@ -70,6 +78,10 @@ def store(url: str) -> str:
     sentinels = [each for each in urls if each.startswith("sentinel:")]
     if len(urls) > 1 and sentinels != urls:
         raise Unusable("the URL of one server, or those of its sentinels with a ; between")
+    for parts in map(urlsplit, urls):
+        _refuse_unless_socket(parts)
+        if parts.scheme != "unix":
+            _refuse_unless_number(parts.path)
     try:
         if sentinels:
             pool: redis.ConnectionPool = SentinelPool.from_url(url, master_name="any")
@@ -78,15 +90,26 @@ def store(url: str) -> str:
         pool.make_connection()  # which connects when it is used
     except (ValueError, TypeError, redis.RedisError):
         raise Unusable("a URL whose parameters (after the ?) redis-py can read") from None
-    for parts in map(urlsplit, urls):
-        if ";" in (parts.hostname or ""):
-            raise Unusable("the URL of one server")
-        if parts.scheme != "unix":
-            _refuse_unless_number(parts.path)
     return url
+
+
+def email(url: str) -> dict[str, Any]:
+    """The EMAIL_ settings. Of a misspelt ssl=1 dj_email_url would say nothing, and send the password in clear text."""
+    query = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    flags = [*query.get("ssl", []), *query.get("tls", [])]
+    if not query.keys() <= {"ssl", "tls", "timeout", "_server_email", "_default_from_email"} or not all(
+        flag in (*dj_email_url.TRUTHY, "0", "false", "no", "off") for flag in flags
+    ):
+        raise Unusable("a URL with no other parameters than ssl=1 or tls=1, and timeout")
+    return dict(dj_email_url.parse(url))
+
+
+def _refuse_unless_socket(parts: SplitResult) -> None:
+    if parts.scheme in ("unix", "redis+socket") and not parts.path.strip("/"):
+        raise Unusable(f"a URL with the path of a socket, such as {parts.scheme}:///run/redis.sock")
 
 
 def _refuse_unless_number(*paths: str) -> None:
     """Where Redis' databases are numbered, kombu raises at the first connection and redis-py takes database 0."""
     if not all(path.strip("/").isdecimal() for path in paths if path.strip("/")):
-        raise Unusable("a URL whose path is the number of a database")
+        raise Unusable("a URL whose path is the number of a database, or several with a ; between")

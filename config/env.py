@@ -13,10 +13,17 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 #: The schemes of what is asked over HTTP.
 WEB = ("https", "http")
+POSTGRES = ("postgres", "postgresql", "pgsql")
+#: Of URLs that may do without a host: a path leads to the server.
+SOCKETS = (*POSTGRES, "unix", "redis+socket")
+#: Where emails go on this machine.
+LOCAL = ("console", "file", "memory", "dummy")
+#: A name, an IPv6 address, or none or the directory of a socket.
+_HOST = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63})*\.?|.*:.*|(?:/.*)?")
 #: Ten years of seconds: dates that lie much further away are more than Python or PostgreSQL can reckon with.
 TEN_YEARS_S = 315_360_000
 #: More than a machine has of anything that is counted here.
@@ -203,27 +210,24 @@ class Env:
         Its scheme is in lower case, so that whoever asks what is behind it can compare it.
         The line that refuses it does not show it: there is a password in most.
         """
-        text = self.text(name)
-        urls = [_with_lower_scheme(each) for each in each_url(text)]
-        wanted = f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}"
-        if schemes == WEB:
-            wanted += ", followed by // and a host"
+        urls = [_with_lower_scheme(each) for each in each_url(self.text(name))]
         try:
-            if all(_is_address(each, schemes) for each in urls):
-                if not several and len(urls) > 1:
-                    raise Unusable("one URL, not several")
-                return parse(";".join(urls))
+            for each in urls:
+                _refuse_unless_address(each, schemes)
+            if not several and len(urls) > 1:
+                raise Unusable("one URL, not several")
+            return parse(";".join(urls))
         except Unusable as unusable:
             wanted = str(unusable)
         except ValueError:
-            pass
+            wanted = "a URL whose parameters (after the ?) can be read"
         raise BadSetting(name, wanted)
 
     def origins(self, name: str) -> list[str]:
         """Comma separated addresses of sites: scheme and host, and no path, as a browser sends them."""
         origins = self.items(name)
         for origin in origins:
-            if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+            if not re.fullmatch(r"https?://([^/?#@:\s]+|\[[\da-f:]+\])(:\d{1,5})?", origin):
                 raise BadSetting(name, f"a list of origins such as https://shop.example, not {origin!r}")
         return origins
 
@@ -266,17 +270,31 @@ def _with_lower_scheme(url: str) -> str:
     return scheme.lower() + colon + rest
 
 
-def _is_address(url: str, schemes: Collection[str]) -> bool:
-    """Whether it has one of the schemes, a port that there is, and on the web a host.
-
-    Raises `ValueError` for what is no URL.
-    """
-    scheme, parts = url.partition(":")[0], urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2]
-    # libpq alone knows several, each with its port.
-    ports = [urlsplit(f"//{host}").port for host in (hosts.split(",") if "postgres" in schemes else [hosts])]
-    return (
-        scheme in schemes
-        and all(port is None or port > 0 for port in ports)
-        and (scheme not in WEB or bool(parts.hostname))
-    )
+def _refuse_unless_address(url: str, schemes: Collection[str]) -> None:
+    """Raises `Unusable` for another scheme, for what is no address, and where a host is missing."""
+    scheme, _, rest = url.partition(":")
+    if scheme not in schemes:
+        raise Unusable(f"a URL that begins with {' or '.join(f'{each}:' for each in schemes)}")
+    if scheme in LOCAL:
+        return
+    try:
+        parts = urlsplit(url)
+        netloc = parts.netloc.rpartition("@")[2]
+        # libpq alone knows several, each with its port.
+        hosts = [urlsplit(f"//{host}") for host in (netloc.split(",") if scheme in POSTGRES else [netloc])]
+        readable = all(host.port != 0 for host in hosts) and not parts.fragment and url.isprintable()
+    except ValueError:
+        readable = False
+    if not readable:
+        login, at, _ = re.split("[/?#]", rest.removeprefix("//"), maxsplit=1)[0].rpartition("@")
+        if "[" in login or (not at and "@" in rest):
+            raise Unusable("a URL in whose password %23 stands for #, %2F for /, %3F for ?, and %5B for [")
+        raise Unusable(
+            "a URL with a port from 1 to 65535, [ ] around an IPv6 address, and no # or control character"
+        )
+    if not rest.startswith("//") or (scheme not in SOCKETS and not parts.hostname):
+        raise Unusable(f"a URL that begins with {scheme}:// and a host")
+    if not all(_HOST.fullmatch(unquote(host.hostname or "")) for host in hosts):
+        raise Unusable("a URL whose host is a name or an address")
+    if scheme in WEB and parts.query:
+        raise Unusable("a URL without parameters: paths are added to it")

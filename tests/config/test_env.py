@@ -21,6 +21,12 @@ def read_settings() -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "config" / "settings.py"))
 
 
+def read_settings_with(name: str, value: str) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        return read_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -58,12 +64,22 @@ def read_settings() -> dict[str, Any]:
         ("REDIS_URL", "redis://one;two"),
         ("REDIS_URL", "sentinel://:secret@one/0;redis://:secret@two/0"),
         ("REDIS_URL", "sentinel://:secret@one/abc"),
+        ("REDIS_URL", "sentinel://one/0;sentinel:two"),
         ("REDIS_URL", "sentinel://:secret@one/0?bogus=1"),
         ("REDIS_URL", "sentinel://:secret@one:port/0;sentinel://two"),
         ("STRIPE_API_BASE", "https://one.example:443,two.example:443"),
         ("STRIPE_API_BASE", "https://"),
         ("STRIPE_API_BASE", "http:///v1"),
         ("STRIPE_API_BASE", "https:gateway.example"),
+        ("EMAIL_URL", "smtp://user:secret@host?ssl=perhaps"),
+        ("EMAIL_URL", "smtp://user:secret@host?tsl=1"),
+        ("BROKER_URL", "amqp://user:secret@one;redis://two"),
+        ("BROKER_URL", "redis://one/0;sentinel://two"),
+        ("BROKER_URL", "redis+socket:///"),
+        ("REDIS_URL", "unix://"),
+        ("DATABASE_URL", "postgres://user:secret@host/holdfast?sslmode=perhaps"),
+        ("CRM_URL", "https://crm.example?key=secret"),
+        ("CSRF_TRUSTED_ORIGINS", "https://shop.example:port"),
         ("CSRF_TRUSTED_ORIGINS", "example.com"),
         ("CSRF_TRUSTED_ORIGINS", "https://shop.example,example.com"),
         ("CSRF_TRUSTED_ORIGINS", "https://shop.example/"),
@@ -98,6 +114,58 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it_and_shows_no_password(
     assert line.startswith(f"{name} must be ")
     assert "secret" not in line
     assert "sec#ret" not in line
+
+
+PORT = "a port from 1 to 65535"
+HOST = ":// and a host"
+NAME = "host is a name or an address"
+ENCODED = "in whose password %23 stands for #"
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("{}://host:0", PORT),
+        ("{}://user:secret@host:99999", PORT),
+        ("{}://user:secret@host:port/0", PORT),
+        ("{}://::1/0", PORT),
+        ("{}://[::1/0", PORT),
+        ("{}://user:secret@host/0#1", PORT),
+        ("{}://user:se#ret@host:25/0", ENCODED),
+        ("{}://user:se/ret@host:25/0", ENCODED),
+        ("{}://user:se?ret@host:25/0", ENCODED),
+        ("{}://user:se[ret@host:25/0", ENCODED),
+        ("{}:", HOST),
+        ("{}:host", HOST),
+        ("{}://", HOST),
+        ("{}://:25/0", HOST),
+        ("{}://user:secret@", HOST),
+        ("{}://ho st/0", NAME),
+        ("{}://one;two", NAME),
+        ("{}://" + "a" * 64, NAME),
+        ("x{}://host", "begins with "),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        *(("BROKER_URL", scheme) for scheme in ("redis", "amqp", "sentinel")),
+        *(("REDIS_URL", scheme) for scheme in ("redis", "sentinel")),
+        ("STRIPE_API_BASE", "https"),
+        ("EMAIL_URL", "smtp"),
+    ],
+)
+def test_the_line_says_what_is_wrong_with_the_url(name: str, scheme: str, value: str, wrong: str) -> None:
+    first = value.format(scheme)
+    several = [f"sentinel://first:26379/0;{first}"] if first.startswith("sentinel://") else []
+    for url in (first, *several):
+        with pytest.raises(SystemExit) as refused:
+            read_settings_with(name, url)
+        (line,) = str(refused.value).splitlines()
+        assert line.startswith(f"{name} must be a URL ")
+        assert wrong in line
+        assert "secret" not in line
+        assert "ret@" not in line
 
 
 @pytest.mark.parametrize("blank", ["", "   ", "\t"])
@@ -144,7 +212,7 @@ def test_the_process_ends_with_that_line_and_nothing_else() -> None:
         ("BROKER_URL", "rediss://:secret@host:6379/?ssl_cert_reqs=required"),
         ("REDIS_URL", "unix:///run/redis.sock?db=1"),
         ("REDIS_URL", "rediss://user:secret@host/3?socket_timeout=0.5"),
-        ("CSRF_TRUSTED_ORIGINS", "https://shop.example, https://*.shop.example:8443"),
+        ("CSRF_TRUSTED_ORIGINS", "https://shop.example, https://*.shop.example:8443, http://[::1]:80"),
         ("PASSWORD_RESET_URL", "shop://reset?uid={uid}&token={token}"),
         ("OUTBOX_RETENTION", "315360000"),
         ("ORDERS_MAX_BACKLOG", "0"),
