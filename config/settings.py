@@ -261,6 +261,11 @@ MONITORING_SOURCES = {
     "dlq": "dlq.stats.stats",
     "findings": "payments.selectors.stats",
 }
+MONITORING_SERIES = {
+    "outbox": "outbox.series.series",
+    "dlq": "dlq.stats.series",
+    "orders": "orders.selectors.series",
+}
 
 # --- Celery -------------------------------------------------------------------------------------------
 

@@ -68,6 +68,26 @@ def stats() -> dict[str, Any]:
     }
 
 
+#: Open dead letters that are counted for a chart; more of them are drawn as so many.
+COUNTED = 20_000
+
+
+def series() -> dict[str, float]:
+    """For charts, sampled a few times a minute: dead letters that are unresolved, up to `COUNTED`, and those that came and
+    went (resolved or discarded) in the last minute.
+    """
+    unresolved = DeadLetter.objects.filter(closed_at=None).order_by("-failed_at", "-id")[:COUNTED].count()
+    gone = (Happened.RESOLVED, Happened.DISCARDED)
+    flow = DeadLetterEvent.objects.filter(
+        what__in=(Happened.FAILED, *gone), at__gt=Now() - Value(timedelta(minutes=1))
+    ).aggregate(came=Count("pk", filter=Q(what=Happened.FAILED)), went=Count("pk", filter=Q(what__in=gone)))
+    return {
+        "dead_letters": unresolved,
+        "dead_letters_in_a_minute": flow["came"],
+        "dead_letters_out_a_minute": flow["went"],
+    }
+
+
 def happened() -> QuerySet[Any, tuple[str, str, str, str, int]]:
     """(queue, task, exception, what, count) of all that ever happened; the same labels may come twice.
 

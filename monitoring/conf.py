@@ -16,6 +16,13 @@ def sources() -> Mapping[str, str]:
     return getattr(settings, "MONITORING_SOURCES", {})
 
 
+def series() -> Mapping[str, str]:
+    """`MONITORING_SERIES`: source -> dotted path of the callable that returns {series: number} for the control room's charts,
+    see `monitoring/samples.py`. Default {}: no samples are taken, and the control room has no charts.
+    """
+    return getattr(settings, "MONITORING_SERIES", {})
+
+
 def queues() -> tuple[str, ...]:
     """`MONITORING_QUEUES`: queues that are reported although nothing is in them. Default (): those with messages."""
     return tuple(getattr(settings, "MONITORING_QUEUES", ()))

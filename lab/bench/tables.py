@@ -1,9 +1,10 @@
-"""The cost of a message beside a million others: a relay's pass, and a worker's claim and settlement."""
+"""The cost of a message beside a million others: a relay's pass, a worker's claim and settlement; and of a sample."""
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import uuid
@@ -22,7 +23,7 @@ from lab.stack.stack import ROOT
 MANY = 1_000_000
 FEW = 1_000
 #: Of the relay so many that the one look for heads of groups which it begins with has the share that it has at work.
-MESSAGES = {"pass": 10_000, "settle": 2_000}
+MESSAGES = {"pass": 10_000, "settle": 2_000, "sample": 0}
 REPETITIONS = 5
 #: So many ordered groups have the blocked rows; each waits behind a head whose time has not come.
 GROUPS = 1_000
@@ -46,6 +47,10 @@ def run(world: World) -> list[Figure]:
                 cost = ratio(turns, name, "few")
                 label = f"{title}, with {MANY:,} {name.removeprefix('many_')} rows / with {FEW:,}"
                 figures.append(Figure(label, cost, "x", most=1.2, turns=turns))
+        turns = take_turns(REPETITIONS, {name: _asking(ask, "sample") for name, ask in probes.items()})
+        for name in list(TABLES)[1:]:
+            label = f"a sample for the control room, with {MANY:,} {name.removeprefix('many_')} rows"
+            figures.append(Figure(label, statistics.median(turns[name]), "ms", most=20, turns=turns))
     return figures
 
 
@@ -98,7 +103,7 @@ def serve(rows: dict[str, int]) -> None:
         cursor.execute("ALTER TABLE outbox_outboxmessage SET (autovacuum_enabled = off)")
         cursor.execute("VACUUM (ANALYZE) outbox_outboxmessage")
         cursor.execute("CHECKPOINT")
-    answers = {"pass": relay_pass, "settle": claim_and_settle}
+    answers = {"pass": relay_pass, "settle": claim_and_settle, "sample": sample}
     print("ready", flush=True)
     for line in sys.stdin:
         what = line.strip()
@@ -136,6 +141,17 @@ def claim_and_settle(messages: int) -> float:
         assert isinstance(claimed, claims.Claimed)
         assert transitions.settle(claimed)
     return (cpu.with_session_us() - began) / len(batch)
+
+
+def sample(messages: int) -> float:
+    """CPU milliseconds of one sample of every series, stored, after the rescuer has counted what has ended."""
+    from monitoring import samples
+    from outbox import totals
+
+    totals.count_once()
+    began = cpu.with_session_us()
+    samples.take()
+    return (cpu.with_session_us() - began) / 1000
 
 
 if __name__ == "__main__":
