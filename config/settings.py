@@ -255,6 +255,12 @@ MONITORING_THRESHOLDS = {
     "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}
 }
 MONITORING_QUEUES = OUTBOX_QUEUES
+MONITORING_READY_CHECKS = {
+    "database": "monitoring.health.check_database",
+    "migrations": "monitoring.health.check_migrations",
+    "broker": "monitoring.health.check_broker",
+    "relay": "outbox.health.check_relay",
+}
 MONITORING_METRICS_TOKEN = env.text("METRICS_TOKEN")
 MONITORING_SOURCES = {
     "outbox": "outbox.stats.stats",

@@ -130,7 +130,8 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    list_display = ("hostname", "pid", "concurrency", "active", "started_at", "beat_at")
+    list_display = ("role", "hostname", "pid", "concurrency", "active", "started_at", "beat_at")
+    list_filter = ("role",)
 
 
 @admin.register(Schedule)

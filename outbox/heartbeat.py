@@ -2,6 +2,8 @@
 
 One thread in the worker's parent writes one row a second. The rescuer reads from it which started messages
 have lost their worker, and which published ones were overtaken in their queue and so must be lost.
+
+A relay and a beat write such a row every ten seconds, from their own loop: one that is frozen writes none.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,15 @@ from django.db import Error, connection
 
 from outbox import transitions
 from outbox.database import first_line
+from outbox.status import Role
 
 log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 1.0
+#: How often a relay or a beat writes its row.
+SIGN_EVERY_S = 10.0
+#: A relay or beat that has been silent for longer counts as dead: it missed three signs of life.
+SILENT_AFTER_S = 3 * SIGN_EVERY_S
 #: No message was published later than that; the year 5138.
 MAX_EPOCH_S = 1e11
 
@@ -141,3 +149,29 @@ def write_heartbeat(*, concurrency: int, active: int, memory_bytes: int = 0) -> 
                 "received": json.dumps(_received), "concurrency": concurrency, "active": active, "memory": memory_bytes,
             },
         )  # fmt: skip
+
+
+class SignOfLife:
+    """The heartbeat row of a relay or beat, which calls `give` on each pass of its loop and `end` when it ends in order."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._row = uuid.uuid4()
+        self._due = float("-inf")
+
+    def give(self) -> None:
+        """Write the row, in the database's time; within `SIGN_EVERY_S` seconds of the last time it does nothing."""
+        if time.monotonic() < self._due:
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO outbox_worker (incarnation, role, hostname, pid) VALUES (%s, %s, %s, %s)"
+                " ON CONFLICT (incarnation) DO UPDATE SET beat_at = clock_timestamp()",
+                [self._row, self._role.value, socket.gethostname(), os.getpid()],
+            )
+        self._due = time.monotonic() + SIGN_EVERY_S
+
+    def end(self) -> None:
+        """Remove the row: what ends in order is not missed. Raises Django's database errors."""
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [self._row])

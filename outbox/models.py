@@ -11,7 +11,7 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
-from outbox.status import ACTIVE, ENDED, OPEN, Status
+from outbox.status import ACTIVE, ENDED, OPEN, Role, Status
 
 
 class ClockTimestamp(models.Func):
@@ -127,9 +127,13 @@ class OutboxMessage(models.Model):
 
 
 class Worker(models.Model):
-    """One row per worker incarnation: its heartbeat and how far it has read each queue."""
+    """One row per incarnation of a worker: its heartbeat and how far it has read each queue.
+
+    A relay and a beat have one, too, told apart by `role`: nothing but their heartbeat.
+    """
 
     incarnation = models.UUIDField(primary_key=True)
+    role = models.TextField(choices=Role.choices, db_default=Role.WORKER)
     hostname = models.TextField()
     pid = models.IntegerField()
     started_at = models.DateTimeField(db_default=ClockTimestamp())

@@ -16,6 +16,8 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from outbox.database import first_line, may_pass
 from outbox.enqueue import enqueue
+from outbox.heartbeat import SIGN_EVERY_S, SignOfLife
+from outbox.status import Role
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Scheduler(CelerySchedulerBase):
         self._wait_s = 0.0
         #: Entry -> what was last logged about it, so that an entry that stays wrong is one line and not one a second.
         self._refused: dict[str, str] = {}
+        self._sign = SignOfLife(Role.BEAT)
         super().__init__(*args, **kwargs)
 
     def install_default_entries(self, data: Any) -> None:
@@ -52,6 +55,7 @@ class Scheduler(CelerySchedulerBase):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """One pass; returns seconds until the next. Waits out the loss of the database."""
         try:
+            self._sign.give()
             self.run_once()
         except (DatabaseError, InterfaceError) as error:
             if not may_pass(error):
@@ -59,7 +63,15 @@ class Scheduler(CelerySchedulerBase):
             log.warning("Database away (%s)", first_line(error))
             connection.close()
             return RETRY_S
-        return self._wait_s
+        return min(self._wait_s, SIGN_EVERY_S)
+
+    def close(self) -> None:
+        """End in order: this beat is not missed."""
+        try:
+            self._sign.end()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("The row of this beat stays until a rescuer removes it: %s", first_line(error))
+        super().close()
 
     def run_once(self, at: datetime | None = None) -> int:
         """Enqueue every tick up to now (or `at`); returns how many.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
 
-from outbox import conf, totals
+from outbox import conf, heartbeat, totals
 from outbox.claims import REASONS
-from outbox.models import OutboxMessage, Skipped
+from outbox.models import OutboxMessage, Schedule, Skipped
 from outbox.relay.queries import REMEMBERED_S
 from outbox.sql import DEAD, DONE, INDEX_ORDER, OPEN_BY_INDEX
-from outbox.status import Status
+from outbox.status import Role, Status
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:
@@ -64,6 +65,29 @@ class WorkerFigures:
 
 
 @dataclass
+class DaemonFigures:
+    """The relays, or the beats. `expected`: whether one must be there for what there is to do; `count`: those that gave a
+    sign of life lately; `lately`: the most that lived at one moment of the last `REMEMBERED_S` seconds.
+    """
+
+    expected: bool
+    count: int
+    lately: int
+
+
+@dataclass
+class Process:
+    """One worker, relay or beat: since when it runs, and for how long it has been silent."""
+
+    role: str
+    hostname: str
+    pid: int
+    started_at: datetime
+    silent_for_s: float
+    alive: bool
+
+
+@dataclass
 class Figures:
     """What the monitoring and the operator are shown. A dict is by queue, also where nothing is in it."""
 
@@ -79,6 +103,8 @@ class Figures:
     #: Retries, deferrals and replays of the messages that are kept.
     retries: int
     workers: WorkerFigures
+    relays: DaemonFigures
+    beats: DaemonFigures
 
 
 def stats() -> Mapping[str, Any]:
@@ -116,7 +142,26 @@ def figures() -> Figures:
         skipped=dict.fromkeys(REASONS, 0) | dict(Skipped.objects.values_list("reason", "count")),
         retries=retries,
         workers=_workers(),
+        # What waits, waits for a relay; a schedule, for a beat. One that died without a word is expected to come back.
+        relays=_daemons(
+            Role.RELAY, expected=any(found.pending + found.scheduled for found in queues.values())
+        ),
+        beats=_daemons(Role.BEAT, expected=Schedule.objects.exists()),
     )
+
+
+def processes() -> list[Process]:
+    """Every worker, relay and beat that lives or was lost lately, by role."""
+    rows = _all(
+        f"""
+        SELECT role, hostname, pid, started_at, silent_for_s, silent_for_s < {_TIMEOUT} AS alive
+        FROM (SELECT *, extract(epoch FROM clock_timestamp() - beat_at)::float8 AS silent_for_s FROM outbox_worker) w
+        ORDER BY role, alive DESC, hostname, pid
+        """,
+        worker=conf.worker_timeout_s(),
+        daemon=heartbeat.SILENT_AFTER_S,
+    )
+    return [Process(*row) for row in rows]
 
 
 def _open() -> list[Any]:
@@ -148,29 +193,53 @@ def _last_minute() -> list[Any]:
     )
 
 
+#: Seconds of silence after which a process counts as dead.
+_TIMEOUT = f"CASE role WHEN '{Role.WORKER}' THEN %(worker)s ELSE %(daemon)s END"
+
+
 def _workers() -> WorkerFigures:
     ((count, *together),) = _all(
-        """
+        f"""
         SELECT count(*), coalesce(sum(concurrency), 0)::bigint, coalesce(sum(active), 0)::bigint,
                coalesce(sum(memory_bytes), 0)::bigint
-        FROM outbox_worker WHERE beat_at > clock_timestamp() - %(timeout)s * interval '1 second'
+        FROM outbox_worker
+        WHERE role = '{Role.WORKER}' AND beat_at > clock_timestamp() - %(timeout)s * interval '1 second'
         """,
         timeout=conf.worker_timeout_s(),
     )
-    # A moment worth looking at is the first one, or one at which a worker began. A worker that ended in order has no
+    return WorkerFigures(count, _lately(Role.WORKER), *together)
+
+
+def _daemons(role: Role, *, expected: bool) -> DaemonFigures:
+    ((count, rows),) = _all(
+        """
+        SELECT count(*) FILTER (WHERE beat_at > clock_timestamp() - %(timeout)s * interval '1 second'), count(*)
+        FROM outbox_worker WHERE role = %(role)s
+        """,
+        timeout=heartbeat.SILENT_AFTER_S,
+        role=role.value,
+    )
+    return DaemonFigures(expected or rows > 0, count, _lately(role))
+
+
+def _lately(role: Role) -> int:
+    """The most of them that lived at one moment of the last `REMEMBERED_S` seconds."""
+    # A moment worth looking at is the first one, or one at which a process began. One that ended in order has no
     # row, so that a deployment does not look like a loss.
     ((lately,),) = _all(
         """
         WITH lately AS (SELECT greatest(started_at, clock_timestamp() - %(s)s * interval '1 second') AS began,
                                beat_at
-                        FROM outbox_worker WHERE beat_at > clock_timestamp() - %(s)s * interval '1 second')
+                        FROM outbox_worker
+                        WHERE role = %(role)s AND beat_at > clock_timestamp() - %(s)s * interval '1 second')
         SELECT coalesce(max(n), 0) FROM (
             SELECT (SELECT count(*) FROM lately w WHERE w.began <= m.began AND w.beat_at >= m.began) AS n
             FROM lately m) moments
         """,
         s=REMEMBERED_S,
+        role=role.value,
     )
-    return WorkerFigures(count, lately, *together)
+    return int(lately)
 
 
 def _all(sql: str, **parameters: Any) -> list[Any]:

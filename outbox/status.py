@@ -21,3 +21,11 @@ OPEN = (Status.SCHEDULED, Status.BLOCKED, Status.PENDING, Status.PUBLISHED)
 ACTIVE = (Status.SCHEDULED, Status.PENDING, Status.PUBLISHED)
 #: Will not run any more, unless a dead one is replayed.
 ENDED = (Status.DONE, Status.DEAD, Status.CANCELLED)
+
+
+class Role(TextChoices):
+    """Which kind of process a heartbeat row is of."""
+
+    WORKER = "worker"
+    RELAY = "relay"
+    BEAT = "beat"

@@ -36,6 +36,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 RETRY_SCALE = 0.01
 RETRY_MINIMUM = 0
 WEBHOOKS_ALLOW_PRIVATE = True
+# Beside most tests runs no relay.
+MONITORING_READY_CHECKS = {name: path for name, path in MONITORING_READY_CHECKS.items() if name != "relay"}  # noqa: F405
 
 # How long the parent waits for a dead child's result; the default of 10 s is for results that travel far.
 CELERY_WORKER_LOST_WAIT = float(os.environ.get("HOLDFAST_TEST_LOST_WAIT", "0.5"))

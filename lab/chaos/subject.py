@@ -116,7 +116,8 @@ class Holdfast:
     def is_ready(self, system: System) -> bool:
         wanted = (len(system.programs("worker")), len(system.programs("relay")))
         counts = (
-            "SELECT (SELECT count(*) FROM outbox_worker WHERE beat_at > clock_timestamp() - interval '10 seconds'),"
+            "SELECT (SELECT count(*) FROM outbox_worker WHERE role = 'worker'"
+            " AND beat_at > clock_timestamp() - interval '10 seconds'),"
             " (SELECT count(*) FROM outbox_relayprocess)"
         )
         return system.database.rows(counts) == [wanted]

@@ -18,7 +18,7 @@ from celery import Celery
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-from outbox import conf, groups, rows
+from outbox import conf, groups, heartbeat, rows
 from outbox.broker import publisher_for
 from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable
 from outbox.database import first_line, may_pass
@@ -26,6 +26,7 @@ from outbox.relay import queries
 from outbox.relay.queue_faults import Faults
 from outbox.relay.rescuer import Rescuer
 from outbox.session import is_shared
+from outbox.status import Role
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Relay:
         self._publisher = publisher or publisher_for(app)
         self._batch = batch or conf.batch()
         self._incarnation = uuid.uuid4()
+        self._sign = heartbeat.SignOfLife(Role.RELAY)
         self._faults = Faults()
         #: Queue -> failures of the broker in taking its batches since it last took one.
         self._strikes: Counter[str] = Counter()
@@ -77,6 +79,7 @@ class Relay:
         backoff_s, rescue_at, begun = 0.0, 0.0, False
         while not stop.is_set():
             try:
+                self._sign.give()
                 if not begun:
                     self._faults.begin(conf.queues())
                     begun = True
@@ -222,8 +225,9 @@ class Relay:
         try:
             with connection.cursor() as cursor:
                 cursor.execute("DELETE FROM outbox_relayprocess WHERE incarnation = %s", [self._incarnation])
+            self._sign.end()
         except (DatabaseError, InterfaceError) as error:
-            log.warning("The relay's row stays until a rescuer removes it: %s", describe(error))
+            log.warning("The relay's rows stay until a rescuer removes them: %s", describe(error))
         self._publisher.close()
         connection.close()
 

@@ -24,7 +24,8 @@ from outbox.broker.envelope import Outgoing
 from outbox.prepared import Prepared
 from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED, TABLE_BYTES
 
-#: For this long the row of a worker that is gone without a word is kept: how monitoring knows that one is missing.
+#: For this long the row of a worker, relay or beat that is gone without a word is kept: how monitoring knows that one is
+#: missing.
 REMEMBERED_S = 600.0
 
 
