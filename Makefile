@@ -21,7 +21,7 @@ PORT ?= 8000
 ORDERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test proof chaos bench lint
+.PHONY: help demo up test proof spec chaos bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -37,6 +37,9 @@ test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
 
 proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
 	@$(BIN)/python -m lab.proof $(ARGS)
+
+spec: $(DEV) ## docs/SPEC.md: which test proves which sentence of which promise, and how it ended last
+	@$(BIN)/python -m lab.spec
 
 # A chaos run that is not told how many orders to place takes as many as its minutes are good for, not the demo's.
 chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))

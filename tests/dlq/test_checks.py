@@ -40,6 +40,12 @@ def test_the_wiring_as_it_is_passes() -> None:
     assert checks.serious(runs_tasks=True) == []
 
 
+@pytest.mark.promise(
+    "P5",
+    "`dlq/` is wired to a journal only in part",
+    "a check error, and no process starts",
+    celery="nothing",
+)
 @pytest.mark.parametrize("off", [None, ""])
 @pytest.mark.parametrize(
     ("name", "says"),

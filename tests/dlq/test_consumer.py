@@ -65,6 +65,12 @@ def test_each_malformed_message_is_recorded_once_and_the_next_good_message_runs(
     assert rawpublish.depth() == 0, "something was not acknowledged"
 
 
+@pytest.mark.promise(
+    "P5",
+    "a message is malformed",
+    "a dead letter with the raw message",
+    celery="drops it, or the worker dies",
+)
 def test_all_malformed_messages_at_once_are_each_recorded_once_and_the_worker_lives() -> None:
     messages = applicable()
     with worker() as process:

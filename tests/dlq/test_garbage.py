@@ -96,6 +96,12 @@ def assert_healthy(process: Process) -> None:
     assert_every_process_works(process)
 
 
+@pytest.mark.promise(
+    "P5",
+    "an item of a Redis queue is no message of kombu",
+    "a dead letter with its bytes; the next message runs",
+    celery="it is gone, and the worker dies of most of them",
+)
 def test_each_item_that_is_no_envelope_is_a_dead_letter_with_its_bytes_and_the_next_message_runs() -> None:
     with worker() as process:
         for number, item in enumerate(GARBAGE, start=1):

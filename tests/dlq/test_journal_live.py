@@ -110,6 +110,12 @@ def test_a_replay_uses_as_many_retries_as_the_operator_says(live: Process) -> No
     assert dead_letter.attempts == effects.count("once") == 2
 
 
+@pytest.mark.promise(
+    "P5",
+    "a message that has a row is revoked",
+    "a dead letter with the cause `revoked`",
+    celery="acknowledges it",
+)
 def test_a_revoked_message_is_a_dead_letter_that_says_so(live: Process) -> None:
     message_id = str(uuid.uuid4())
     app.control.revoke(message_id)

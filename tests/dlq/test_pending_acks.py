@@ -44,6 +44,17 @@ def send_what_ends_badly() -> set[str]:
     return {rawpublish.send(task) for task in tasks * 2}
 
 
+@pytest.mark.promise(
+    "P5",
+    "a message ends badly while the database is down",
+    "its record is held until it can be written",
+    celery="acknowledges it: lost",
+)
+@pytest.mark.promise(
+    "P4",
+    "the database is down while a worker records a failure",
+    "the parent neither hangs nor spins nor acknowledges",
+)
 @pytest.mark.parametrize("away", ["refuse", "freeze", pytest.param("mute", marks=pytest.mark.proof)])
 def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neither_hangs_nor_spins(
     proxy: Proxy, away: str

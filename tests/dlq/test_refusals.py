@@ -17,6 +17,7 @@ from tests.support.processes import Process, await_
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_proof]
 
 
+@pytest.mark.promise("P5", "the task is unknown", "a dead letter with what a replay needs", celery="drops it")
 def test_a_renamed_tasks_message_keeps_what_a_replay_needs(live: Process) -> None:
     message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
     await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
@@ -36,6 +37,7 @@ def test_two_different_messages_with_one_id_are_two_dead_letters(live: Process) 
     assert sorted(dead_letter.args[0] for dead_letter in DeadLetter.objects.all()) == ["first", "second"]
 
 
+@pytest.mark.promise("P5", "the message has expired", "a dead letter", celery="acknowledges it")
 def test_an_expired_message_is_recorded_and_does_not_run(live: Process) -> None:
     message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
     await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
@@ -57,6 +59,12 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     )
 
 
+@pytest.mark.promise(
+    "P5",
+    "a message of an outside producer has callbacks, a chain or a chord in it",
+    "a dead letter before its effect",
+    celery="runs it, and what should follow is lost with the result",
+)
 @pytest.mark.parametrize("canvas", ["callbacks", "errbacks", "chain", "chord"])
 def test_an_outside_message_with_a_canvas_in_it_is_a_dead_letter_before_its_effect(
     live: Process, canvas: str

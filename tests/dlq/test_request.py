@@ -77,6 +77,9 @@ def test_wrong_arguments_are_a_dead_letter_at_once(live: Process) -> None:
     assert_goes_on(live)
 
 
+@pytest.mark.promise(
+    "P5", "the hard time limit ends a run", "one dead letter", celery="calls its hooks twice"
+)
 def test_a_hard_time_limit_is_one_dead_letter_although_celery_reports_it_twice(live: Process) -> None:
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over"))
     assert dead_letter.cause == "timeout"
@@ -118,6 +121,12 @@ def test_a_hard_limit_below_the_soft_one_holds(live: Process) -> None:
     assert dead_letter.cause == "timeout"
 
 
+@pytest.mark.promise(
+    "P5",
+    "a task raises `MemoryError`",
+    "one dead letter, and the worker lives",
+    celery="ends the whole worker",
+)
 def test_memory_error_is_a_dead_letter_and_the_worker_lives(live: Process) -> None:
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}out_of_memory", "oom"))
     assert dead_letter.exception.endswith("OutOfMemory")
@@ -126,6 +135,12 @@ def test_memory_error_is_a_dead_letter_and_the_worker_lives(live: Process) -> No
     assert effects.count("oom") == 1
 
 
+@pytest.mark.promise(
+    "P5",
+    "a child is killed by a message without a row",
+    "three runs, then a dead letter",
+    celery="requeues it for ever",
+)
 @pytest.mark.parametrize("task", ["kills_its_process", "exits"])
 def test_a_message_that_kills_its_process_runs_three_times_and_is_a_dead_letter(
     live: Process, task: str

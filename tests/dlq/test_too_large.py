@@ -62,6 +62,12 @@ def assert_it_costs_others_less_than_a_second(process: Process, since_cpu_s: flo
     assert process.alive()
 
 
+@pytest.mark.promise(
+    "P5",
+    "a message is too large, or inflates to more than `DLQ_MAX_MESSAGE_BYTES`",
+    "a dead letter with its size, its digest and its first bytes; the next message starts in less than a second",
+    celery="unpacks it whole, in the worker's parent",
+)
 def test_a_compressed_body_is_inflated_no_further_than_the_limit() -> None:
     zeros = bytes(HUGE)
     with worker() as process:

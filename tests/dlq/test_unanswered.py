@@ -31,6 +31,12 @@ def be_silent(*, over: timedelta = replay.SILENT_AFTER) -> None:
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=timezone.now() - over)
 
 
+@pytest.mark.promise(
+    "P5",
+    "the replay of a message without a row is lost with its broker or its sender",
+    "an open dead letter again, after an hour",
+    celery="knows nothing of it",
+)
 @pytest.mark.usefixtures("clean")
 def test_a_replay_that_its_broker_lost_is_an_open_dead_letter_again(
     capsys: pytest.CaptureFixture[str],

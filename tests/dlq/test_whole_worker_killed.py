@@ -76,6 +76,9 @@ def test_a_message_without_a_journal_whose_runs_are_spent_is_a_dead_letter_and_d
     assert not LostRun.objects.filter(message_key=spent).exists(), "a replay has all its runs again"
 
 
+@pytest.mark.promise(
+    "P4", "a message ends the whole worker each time that it runs", "a dead letter; the next worker lives"
+)
 @pytest.mark.proof
 def test_a_message_without_a_journal_that_kills_whole_workers_runs_three_times_and_is_a_dead_letter() -> None:
     message_id = rawpublish.send(TASK, "poison")

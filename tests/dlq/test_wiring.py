@@ -67,6 +67,9 @@ def test_a_replay_may_use_as_many_retries_as_the_operator_says(task: Any, retrie
     assert effects.count("a") - before == 1 + task.max_retries
 
 
+@pytest.mark.promise(
+    "P5", "the journal skips a replay's copy", "no success: nothing is resolved", celery="a success"
+)
 @pytest.mark.parametrize("unset", ["DLQ_JOURNAL", "OUTBOX_DEAD_LETTERS", None])
 def test_a_copy_that_the_journal_skips_resolves_no_dead_letter_however_the_desk_is_wired(
     settings: Settings, unset: str | None

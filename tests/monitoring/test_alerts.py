@@ -33,6 +33,7 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
     return [alert.name for alert in evaluate(snapshot, thresholds)]
 
 
+@pytest.mark.promise("P8", "every worker is down", "the alert `workers_gone` as soon as something waits")
 @pytest.mark.parametrize(
     ("well", "ill", "name"),
     [

@@ -41,6 +41,7 @@ def test_ready_when_database_migrations_and_broker_are_there(client) -> None:
     assert response.status_code == 200
 
 
+@pytest.mark.promise("P8", "the broker is down", "`/readyz` 503 that names it")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_broker_that_is_down_is_named(client, settings, closed_port, scheme) -> None:
@@ -51,6 +52,11 @@ def test_a_broker_that_is_down_is_named(client, settings, closed_port, scheme) -
     assert "refused" in response.json()["missing"]["broker"]
 
 
+@pytest.mark.promise(
+    "P8",
+    "the broker is frozen",
+    "`/readyz` 503 that names it, within the deadline, without piling up threads",
+)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_broker_that_never_answers_is_named_within_the_deadline(
@@ -65,6 +71,7 @@ def test_a_broker_that_never_answers_is_named_within_the_deadline(
     assert "database" not in response.json()["missing"]
 
 
+@pytest.mark.promise("P8", "a deployment lacks its migrations", "`/readyz` 503 that names the first")
 @pytest.mark.django_db(transaction=True)
 def test_a_migration_that_is_not_applied_is_named(client) -> None:
     recorder = MigrationRecorder(connections["default"])

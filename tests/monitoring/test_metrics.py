@@ -97,6 +97,9 @@ def test_an_alert_that_fires_is_a_one(scrape, dlq_figures) -> None:
     assert samples["alert_firing", (("alert", "queue_depth"),)] == 0
 
 
+@pytest.mark.promise(
+    "P8", "the database is down", "`/readyz` 503 that names it; `/metrics` with gaps and not with zeros"
+)
 def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog) -> None:
     settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"outbox": "tests.monitoring.figures.away"}
     samples = scrape()

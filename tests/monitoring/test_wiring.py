@@ -58,6 +58,9 @@ def test_what_is_enqueued_completed_and_dead_shows_in_the_snapshot() -> None:
     assert settled.oldest_dead_letter_age_s >= 0
 
 
+@pytest.mark.promise(
+    "P8", "a neighbour is down for days, and its messages are deferred", "the alert `repeated_age`"
+)
 @pytest.mark.django_db
 def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_backlog() -> None:
     outbox.enqueue(deferred_until.s("put off", 99), queue="critical")
@@ -119,6 +122,11 @@ def test_the_figures_cost_nothing_for_rows_that_are_done() -> None:
             assert "Seq Scan on outbox_outboxmessage" not in plan, plan
 
 
+@pytest.mark.promise(
+    "P8",
+    "one worker of several is down",
+    "the alert `workers_lost`, until one takes its place or ten minutes have passed",
+)
 @pytest.mark.django_db
 def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or_ended_is_not() -> None:
     def worker(*, began: int, last_seen: int) -> None:
@@ -141,6 +149,11 @@ def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or
     assert alert_names() == []
 
 
+@pytest.mark.promise(
+    "P8",
+    "only a person can mend what reconciliation found",
+    "the alert `findings`, and `findings_open` by kind",
+)
 @pytest.mark.django_db
 def test_a_finding_that_needs_a_person_raises_an_alert_and_one_that_is_being_mended_is_a_figure(
     client,

@@ -128,6 +128,9 @@ def test_a_temporary_refusal_is_retried_and_leaves_no_claim(sandbox_settings: Ru
     assert EmailLog.objects.get().attempts == 2
 
 
+@pytest.mark.promise(
+    "P3", "the answer of the mail server is lost", "one more email with the same `Message-ID`"
+)
 def test_a_reply_lost_after_the_act_repeats_the_mail_under_the_same_message_id(
     sandbox_settings: RunningSandbox,
 ):

@@ -106,6 +106,12 @@ def test_units_of_a_product_on_sale_cannot_be_overwritten_by_a_stale_form(operat
     assert "reserved" not in form.fields
 
 
+@pytest.mark.promise(
+    "P5",
+    "a row of an import is no order",
+    "rejected with its line and its reason, on the import's page",
+    celery="nothing: it is no task",
+)
 def test_upload_is_imported_and_its_progress_is_shown(operator: Client, mocker: MockerFixture) -> None:
     text = HEADING + "1,usd,pm_card_visa,WIDGET:1,\n2,usd,pm_card_visa,NOTHING:1,\n"
     assert upload(operator, text.encode()).status_code == 302
@@ -120,6 +126,9 @@ def test_upload_is_imported_and_its_progress_is_shown(operator: Client, mocker: 
     assert "line 3: items[0].sku: There is no product NOTHING." in page
 
 
+@pytest.mark.promise(
+    "P3", "a file of orders is uploaded twice", "the second is refused, with the number of the first"
+)
 def test_file_that_was_uploaded_before_is_refused(operator: Client) -> None:
     content = (HEADING + "1,usd,pm_card_visa,WIDGET:1,\n").encode()
     upload(operator, content)

@@ -95,6 +95,11 @@ def accepted(shop: None, mocker: MockerFixture) -> Any:
     return place_unchecked
 
 
+@pytest.mark.promise(
+    "P4",
+    "the gateway refuses an amount that was accepted at placement",
+    "the order has failed, and its stock is free",
+)
 @pytest.mark.parametrize(("cents", "currency"), [(each[0], each[1]) for each in REFUSED])
 def test_refusal_of_the_gateway_ends_the_order_as_failed_and_frees_its_stock(
     accepted: Any, sandbox_settings: RunningSandbox, cents: int, currency: str

@@ -78,6 +78,11 @@ def test_request_whose_twin_is_still_in_flight_is_a_409_and_then_gets_its_answer
     assert Order.objects.count() == 2
 
 
+@pytest.mark.promise(
+    "P1",
+    "the web process is killed before COMMIT",
+    "nothing is left: no order, no message, no reservation, and the key is free",
+)
 def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
     before = units()
     api_key = ApiKey.objects.get()
@@ -93,6 +98,11 @@ def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
     assert Caller(raw_key).post(body()).status_code == 202
 
 
+@pytest.mark.promise(
+    "P1",
+    "the connection to the database breaks in COMMIT",
+    "nothing or all of it is stored; the repetition with the same key finds out",
+)
 def test_connection_that_dies_in_flight_leaves_the_key_free(raw_key: str) -> None:
     """A killed web process: nobody runs a clean-up, PostgreSQL drops the lock and the transaction."""
     api_key = ApiKey.objects.get()
@@ -117,6 +127,11 @@ def test_connection_that_dies_in_flight_leaves_the_key_free(raw_key: str) -> Non
     assert Order.objects.count() == 1
 
 
+@pytest.mark.promise(
+    "P1",
+    "the web process is killed after COMMIT, before its answer",
+    "the order is being processed; the repetition is answered with it",
+)
 def test_keys_repeated_and_killed_at_random_are_one_order_each(raw_key: str) -> None:
     """Each request may be cut off before it is answered, as by a kill; clients repeat until they are
     answered.

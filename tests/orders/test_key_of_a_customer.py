@@ -71,6 +71,11 @@ def test_another_customers_answer_cannot_be_asked_for(shop: None, changes: dict[
     assert problem(answer, 422)["code"] == "unknown_customer"
 
 
+@pytest.mark.promise(
+    "P1",
+    "the API key is rotated and deleted between a request and its repetition",
+    "the repetition with the new API key is answered with the first order",
+)
 def test_answer_outlives_the_api_key_that_it_was_given_to(shop: None) -> None:
     first = caller(name="old").post(body())
     ApiKey.objects.get(name="old").delete()
@@ -78,6 +83,11 @@ def test_answer_outlives_the_api_key_that_it_was_given_to(shop: None) -> None:
     assert Order.objects.count() == 1
 
 
+@pytest.mark.promise(
+    "P1",
+    "two API keys of one customer send the same Idempotency-Key at once",
+    "one order; the other request gets 409 or the same answer",
+)
 def test_two_api_keys_of_one_customer_at_once_place_one_order(busy_shop: None) -> None:
     callers = [caller() for _ in range(2)]
     together = threading.Barrier(8)
@@ -153,6 +163,11 @@ class TestUpgrade:
         assert caller().post(body()).json() == {"id": orders[0].pk}
         assert Order.objects.count() == 3
 
+    @pytest.mark.promise(
+        "P1",
+        "a web process of the release in which a key belonged to the API key runs beside a new one",
+        "one order for a key of a customer",
+    )
     def test_web_process_of_the_release_before_places_nothing_twice_beside_a_new_one(
         self, release_before: Callable[[], None]
     ) -> None:
@@ -204,6 +219,11 @@ class TestMove:
         assert caller().post(body()).json() == {"id": order.pk}
         assert Order.objects.count() == 1
 
+    @pytest.mark.promise(
+        "P1",
+        "a web process of the release that kept the answers in a table of `orders` runs beside a new one",
+        "one order for a key; the old process answers 503 for a key that the new one has answered",
+    )
     def test_old_process_cannot_commit_an_order_whose_key_a_new_one_has_answered(
         self, move: Callable[[], None]
     ) -> None:

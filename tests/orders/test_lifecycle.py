@@ -23,6 +23,7 @@ class TestClaim:
         assert lifecycle.claim(order_id=pending_order.id, owner="b") is None
         assert 50 < lifecycle.lease_left_s(pending_order.id) <= lifecycle.LEASE_S
 
+    @pytest.mark.promise("P4", "the holder of a claim dies", "the next run claims it after the lease")
     def test_lease_that_ran_out_lets_the_next_one_in(self, pending_order: Order) -> None:
         lifecycle.claim(order_id=pending_order.id, owner="a")
         Order.objects.filter(pk=pending_order.id).update(lease_until=Now() - timedelta(seconds=1))
@@ -38,6 +39,7 @@ class TestClaim:
         assert again is not None
         assert again.fence == 2
 
+    @pytest.mark.promise("P3", "a worker is frozen past its lease and goes on", "its writes change no row")
     def test_zombie_can_neither_complete_nor_fail_nor_release_nor_keep_an_intent(
         self, pending_order: Order
     ) -> None:
@@ -81,6 +83,11 @@ class TestClaim:
 class TestCancelledWhileCharging:
     """Cancellation and completion race; the money ends where the order does."""
 
+    @pytest.mark.promise(
+        "P3",
+        "an order is cancelled while it is charged",
+        "the completion loses, and the charge is refunded once",
+    )
     def test_completion_loses_and_has_the_charge_refunded(self, shop: None, mocker: MockerFixture) -> None:
         order = place(quantity=2)
         clear()

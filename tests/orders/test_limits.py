@@ -47,12 +47,14 @@ def test_wait_that_a_client_is_told_is_not_shorter_than_the_wait(wait_s: float, 
     assert busy(429, "rate_limited", "Later.", retry_after_s=wait_s).headers["Retry-After"] == told
 
 
+@pytest.mark.promise("P1", "Redis is down", "orders are accepted, without the rate limit")
 def test_orders_are_taken_while_redis_is_away(api: Caller, mocker: MockerFixture) -> None:
     """The limit spares us; an order that is refused because a cache is down is lost business."""
     mocker.patch("redis.Redis.eval", side_effect=RedisAway("away"))
     assert api.post(body()).status_code == 202
 
 
+@pytest.mark.promise("P6", "all workers are down for hours", "new orders are answered 503")
 def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, settings: Any) -> None:
     settings.ORDERS_MAX_BACKLOG = 2
     assert api.post(body()).status_code == 202
@@ -68,6 +70,11 @@ def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, setti
     assert api.post(body(), key="key-2").status_code == 202
 
 
+@pytest.mark.promise(
+    "P1",
+    "the database is down",
+    "503 with `Retry-After`, and the advice to repeat the request with the same key",
+)
 def test_database_away_is_a_503_that_asks_for_the_same_key_again(api: Caller, mocker: MockerFixture) -> None:
     mocker.patch("orders.api.views.place_order", side_effect=OperationalError("server closed the connection"))
     answer = api.post(body())

@@ -36,6 +36,9 @@ def test_every_connection_of_ours_waits_for_a_lock_for_less_than_the_shortest_so
     assert 0 < seconds < min(limits)
 
 
+@pytest.mark.promise(
+    "P4", "a row stays locked by another session", "the run gives up and runs again; its effect happens once"
+)
 def test_a_task_that_cannot_have_a_lock_runs_again_and_its_effect_happens_once(
     busy_shop: None, charge: MagicMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ class TestProcessingTwice:
         assert (pending_order.total_cents, pending_order.processing_count) == (9999, 1)
 
 
+@pytest.mark.promise("P3", "five threads process one order at once", "one charge, no error")
 def test_five_threads_at_once_charge_once_and_none_sees_an_error(busy_shop: None, charge: MagicMock) -> None:
     order = Order.objects.create(customer_id=1, total_cents=9999, status="pending")
     together = threading.Barrier(5)

@@ -103,6 +103,14 @@ def test_an_hourly_entry_runs_at_every_real_occurrence_in_every_zone() -> None:
             assert ticks(when, since, until) == due, (zone, change, minute)
 
 
+@pytest.mark.promise(
+    "P2",
+    "the clock is put back or forward for daylight saving",
+    (
+        "an hourly crontab runs in every real hour; a daily time that comes twice runs at its first, one "
+        "that never comes at the change"
+    ),
+)
 def test_a_daily_entry_runs_once_a_day_in_every_zone() -> None:
     for zone, change in changes():
         before, after = wall(change - MINUTE, zone) + MINUTE, wall(change, zone)

@@ -48,6 +48,11 @@ def test_a_broker_that_forgets_everything_loses_no_message() -> None:
     assert sorted(effects.names()) == sorted(names)
 
 
+@pytest.mark.promise(
+    "P2",
+    "a worker is killed in the middle of a task",
+    "the message is requeued when its worker's heartbeat is missing",
+)
 @pytest.mark.parametrize(
     ("broker", "task"),
     [
@@ -73,6 +78,11 @@ def test_a_killed_worker_loses_no_work(task: object) -> None:
     assert effects.count(ended) == 1
 
 
+@pytest.mark.promise(
+    "P4",
+    "a message ends its process each time that it runs",
+    "a dead letter after `max_deliveries`; the worker lives",
+)
 @on_rabbitmq_in_proof
 @pytest.mark.parametrize(
     "task",

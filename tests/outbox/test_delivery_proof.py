@@ -87,6 +87,9 @@ def test_ten_thousand_messages_through_two_relays_and_four_workers_take_effect_o
     assert_each_once(names)
 
 
+@pytest.mark.promise(
+    "P2", "the broker forgets everything (FLUSHALL)", "every open message is published again"
+)
 def test_flushall_with_a_thousand_in_flight_settles_all_within_a_minute(
     figure: Callable[[str], None],
 ) -> None:
@@ -213,6 +216,11 @@ def test_a_rolling_restart_under_load_drops_and_repeats_nothing() -> None:
     assert not OutboxMessage.objects.exclude(status="done").exists()
 
 
+@pytest.mark.promise(
+    "P7",
+    "workers and messages die while some are retried, replayed or given up",
+    "no message passes an undecided one of its group",
+)
 def test_an_ordering_keys_messages_stay_in_order_through_retries_dead_letters_relays_and_killed_workers() -> (
     None
 ):

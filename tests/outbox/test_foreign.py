@@ -25,6 +25,12 @@ def forged(message_id: uuid.UUID, task: str, *args: str) -> None:
     rawpublish.publish(json.dumps([args, {}, None]), headers)
 
 
+@pytest.mark.promise(
+    "P5",
+    "a copy of a message has another task or other arguments than its row",
+    "it runs what the row says, or is skipped and counted",
+    celery="runs it",
+)
 @on_both_brokers
 def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
     """Its id and generation can be read in the broker; its task and arguments are the writer's."""
@@ -55,6 +61,12 @@ def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
     assert not DeadLetter.objects.exists()
 
 
+@pytest.mark.promise(
+    "P5",
+    "a message has no row, and `OUTBOX_FOREIGN_TASKS` does not name its task",
+    "a dead letter, and nothing runs",
+    celery="runs it",
+)
 @on_both_brokers
 def test_a_message_without_a_row_of_a_task_that_is_not_named_is_a_dead_letter_that_an_operator_may_replay() -> (
     None

@@ -50,6 +50,11 @@ def quit_cold(process: Process) -> None:
 STOPS: list[Callable[[Process], None]] = [terminate_all, interrupt_all, terminate_children_first, quit_cold]
 
 
+@pytest.mark.promise(
+    "P4",
+    "a whole worker is stopped with all its processes, again and again",
+    "its messages run elsewhere; no delivery is spent",
+)
 @on_rabbitmq_in_proof
 def test_a_worker_stopped_with_all_its_processes_more_often_than_a_message_may_be_delivered_dead_letters_nothing() -> (
     None

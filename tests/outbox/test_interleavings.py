@@ -63,6 +63,9 @@ def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not
     }
 
 
+@pytest.mark.promise(
+    "P3", "a run is frozen past its message's lease", "it can neither settle nor leave children"
+)
 def test_a_run_frozen_past_its_lease_can_neither_settle_nor_leave_children() -> None:
     message_id = published()
     frozen = claim(message_id, lease_s=0)
@@ -81,6 +84,9 @@ def _child_row() -> NewMessage:
     return new_message(tasks.note.s("child"), {})
 
 
+@pytest.mark.promise(
+    "P4", "the holder of a row lock is frozen in its transaction", "the database ends its session"
+)
 def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> None:
     message_id = published(tasks.note_once.s("a"))
     held, go = threading.Event(), threading.Event()
@@ -107,6 +113,11 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
     assert effects.names() == []
 
 
+@pytest.mark.promise(
+    "P2",
+    "a worker's child is killed, or calls `sys.exit()`",
+    "the parent schedules the message again at once, and its delivery stays counted",
+)
 def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     message_id = published()
     claim(message_id, lease_s=0, worker="w1")
@@ -115,6 +126,12 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     assert transitions.settle(successor)
 
 
+@pytest.mark.promise(
+    "P5",
+    "a transactional run loses its database each time",
+    "a dead letter after `max_deliveries`",
+    celery="runs it again for ever",
+)
 def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max_deliveries() -> None:
     """Its own transaction can count nothing, and the first copy of a new offer looks like any first copy."""
     message_id = published(tasks.note_once.s("a"))
@@ -129,6 +146,9 @@ def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max
     assert effects.names() == []
 
 
+@pytest.mark.promise(
+    "P3", "a child receives a second copy of what its sibling runs", "the sibling keeps its lease"
+)
 @pytest.mark.parametrize("ending", [{"lost": True}, {"lost": False}])
 def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the_same_worker(
     ending: dict[str, bool],

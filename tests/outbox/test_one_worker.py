@@ -111,6 +111,11 @@ def running(*names: str) -> Iterator[None]:
             effects.add(f"{name}-told")
 
 
+@pytest.mark.promise(
+    "P3",
+    "the connection between worker and Redis breaks during a run",
+    "the message is delivered again at once, and the copy does nothing",
+)
 def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_beside_its_run(
     world: World,
 ) -> None:
@@ -125,6 +130,11 @@ def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_besid
     assert the_row("until_told").attempts == 1
 
 
+@pytest.mark.promise(
+    "P2",
+    "Redis does not answer for longer than every timeout",
+    "what it was not told it delivers again; the worker goes on in all its processes",
+)
 def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_nothing(world: World) -> None:
     names = [f"m{n}" for n in range(20)]
     with relaying():
@@ -142,6 +152,7 @@ def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_n
     assert effects.names("a-") == ["a-begun", "a-told", "a-ended"]
 
 
+@pytest.mark.promise("P2", "Redis is out of memory", "what the worker popped and could not note is requeued")
 def test_a_redis_that_is_full_loses_what_the_worker_pops_and_the_work_is_done_when_it_has_room(
     world: World,
 ) -> None:
@@ -163,6 +174,7 @@ def test_a_redis_that_is_full_loses_what_the_worker_pops_and_the_work_is_done_wh
     assert [effects.count(name) for name in ("a-ended", "b-ended", "later")] == [1, 1, 1]
 
 
+@pytest.mark.promise("P1", "the broker is down", "orders are accepted as always: no request needs it")
 def test_delay_without_a_broker_commits_a_row_whose_effect_follows_once_when_the_broker_is_back(
     world: World,
 ) -> None:
@@ -175,6 +187,11 @@ def test_delay_without_a_broker_commits_a_row_whose_effect_follows_once_when_the
     assert effects.count("a") == 1
 
 
+@pytest.mark.promise(
+    "P2",
+    "the broker is down while a run is about to be retried",
+    "the row is scheduled again, and published when the broker is back",
+)
 def test_a_retry_while_the_broker_is_away_is_kept_and_runs_when_it_is_back(world: World) -> None:
     """Celery's own `retry` publishes; when it cannot, the message is deleted."""
     with relaying():
@@ -190,6 +207,11 @@ def test_a_retry_while_the_broker_is_away_is_kept_and_runs_when_it_is_back(world
     assert the_row("fails_when_told").attempts == 2
 
 
+@pytest.mark.promise(
+    "P3",
+    "the broker's confirmation of a batch is lost",
+    "the batch is published again; the second copy does nothing",
+)
 def test_a_batch_that_arrives_and_whose_answer_does_not_is_given_up_soon_and_has_its_effect_once(
     world: World,
 ) -> None:
@@ -215,6 +237,11 @@ def test_a_batch_that_arrives_and_whose_answer_does_not_is_given_up_soon_and_has
     assert effects.count("m") == 1
 
 
+@pytest.mark.promise(
+    "P3",
+    "the connection to the database breaks in COMMIT",
+    "the message runs again, and finds its effect done or not done",
+)
 @pytest.mark.parametrize("heard", [True, False], ids=["answer lost", "request lost"])
 def test_a_commit_nobody_knows_the_outcome_of_has_its_effect_once(world: World, heard: bool) -> None:
     cut_before = world.database.cuts
@@ -229,6 +256,7 @@ def test_a_commit_nobody_knows_the_outcome_of_has_its_effect_once(world: World, 
     assert effects.count("a") == 1
 
 
+@pytest.mark.promise("P6", "a flood of slow work is in `low`", "what is `critical` does not wait for it")
 def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: World) -> None:
     with relaying(), worker(queues=("low",), concurrency=1, name="low"):
         outbox.enqueue_many([tasks.until_told.s("low") for _ in range(20)], queue="low")
@@ -243,6 +271,9 @@ def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: Wo
     assert effects.count("low-ended") == 20
 
 
+@pytest.mark.promise(
+    "P3", "a run outlasts the visibility timeout", "the message is delivered again, and the copy does nothing"
+)
 def test_a_run_longer_than_the_visibility_timeout_is_given_out_again_and_has_its_effect_once(
     world: World,
 ) -> None:

@@ -40,6 +40,14 @@ def test_a_database_restarted_under_load_loses_and_doubles_nothing_and_kills_no_
     assert not OutboxMessage.objects.filter(status="dead").exists()
 
 
+@pytest.mark.promise(
+    "P2",
+    "PostgreSQL crashes before a publish mark is on its disk",
+    (
+        "the row is pending and published again; one of the copies is skipped ([decision "
+        "8](../decisions/0008-a-mark-does-not-wait-for-the-disk.md))"
+    ),
+)
 def test_a_publish_mark_that_a_crash_forgets_is_published_again_and_one_of_the_copies_is_skipped() -> None:
     """PostgreSQL writes what does not wait for the disk every `wal_writer_delay`: long here, so that nothing else does."""
     message_id = outbox.enqueue(tasks.note_once.s("a"))
@@ -210,6 +218,11 @@ def test_sigquit_lets_a_short_run_end_and_hands_the_rest_to_others() -> None:
     assert (effects.count("b"), effects.count("c")) == (1, 1)
 
 
+@pytest.mark.promise(
+    "P2",
+    "a worker is killed at the end of its supervisor's grace period",
+    "another worker finishes its messages",
+)
 def test_what_a_worker_still_runs_at_the_end_of_its_grace_is_finished_by_another_and_what_was_cancelled_is_not_run(
     admin_client: Client, settings: Settings
 ) -> None:

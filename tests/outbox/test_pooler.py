@@ -88,6 +88,11 @@ def test_a_relay_behind_a_pooler_polls_and_never_asks_to_be_woken(pooler: PgBoun
     assert sorted(latencies)[2] < 0.5
 
 
+@pytest.mark.promise(
+    "P4",
+    "a pooler drops the timeouts of its clients",
+    "the process ends with one line that says what to execute",
+)
 def test_a_process_whose_timeouts_the_pooler_drops_ends_with_one_line_that_says_what_to_execute(
     unprepared_pooler: PgBouncer,
 ) -> None:
@@ -125,6 +130,11 @@ def test_a_process_that_could_not_ask_at_its_start_runs_nothing_before_the_timeo
     assert OutboxMessage.objects.get().deliveries == 0
 
 
+@pytest.mark.promise(
+    "P2",
+    "a pooler, or the session that it lent, ends in the middle of a run",
+    "the run is rolled back and runs again",
+)
 @pytest.mark.parametrize("struck", ["server", "pooler"])
 def test_a_session_that_ends_under_a_message_is_not_its_fault(pooler: PgBouncer, struck: str) -> None:
     """PgBouncer has words and a code of its own for what happened to the server."""

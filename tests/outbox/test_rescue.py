@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 NOTE = "tests.support.tasks.note"
 
 
+@pytest.mark.promise("P2", "a relay is killed between mark and publish", "the rescuer requeues the rows")
 def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_nothing() -> None:
     message_id = published()
     assert queries.requeue_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
@@ -31,6 +32,9 @@ def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_no
     assert row(message_id).status == "done"
 
 
+@pytest.mark.promise(
+    "P2", "the broker fails while the relay publishes", "what no worker has begun is pending again"
+)
 def test_a_revert_leaves_alone_what_a_worker_has_begun() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
     batch = queries.mark("default", 10)
@@ -99,6 +103,11 @@ def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> Non
     assert (row(lost).status, row(waiting).status) == ("pending", "published")
 
 
+@pytest.mark.promise(
+    "P7",
+    "of two transactions that overlap the second commits first",
+    "one message at a time, the second first",
+)
 def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() -> None:
     inserted, commit = threading.Event(), threading.Event()
 

@@ -20,6 +20,12 @@ from tests.support.messages import published, row
 from tests.support.processes import await_, relay, worker
 
 
+@pytest.mark.promise(
+    "P5",
+    "a worker of another version does not know the task or an argument",
+    "deferred until a worker knows it; a dead letter after `OUTBOX_SKEW_GRACE`",
+    celery="drops it, or a failure",
+)
 @on_both_brokers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")

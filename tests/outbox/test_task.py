@@ -18,6 +18,7 @@ from tests.support.messages import row
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.promise("P1", "the broker is down", "orders are accepted as always: no request needs it")
 def test_delay_writes_a_row_of_the_callers_transaction() -> None:
     result = tasks.note.delay("a")
     (message,) = staged()
@@ -66,6 +67,11 @@ def test_effects_of_a_failed_transactional_run_are_rolled_back() -> None:
     assert effects.names() == []
 
 
+@pytest.mark.promise(
+    "P2",
+    "a run fails that would have enqueued children",
+    "children are written with its settlement, or not at all",
+)
 def test_children_of_a_run_that_fails_are_not_enqueued() -> None:
     outbox.enqueue(tasks.parent_of_two.s("a", fail=True))
     assert drain() == 1
@@ -96,6 +102,7 @@ def test_a_group_runs_in_order_one_at_a_time() -> None:
     assert effects.names() == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.promise("P7", "the head of a group fails for good", "the group waits for a decision")
 def test_a_dead_head_holds_its_group_until_it_is_replayed() -> None:
     head = outbox.enqueue(tasks.ordered.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered.s("1"), ordering_key="g")
@@ -107,6 +114,7 @@ def test_a_dead_head_holds_its_group_until_it_is_replayed() -> None:
     assert effects.names() == ["0", "0-mended", "1"]
 
 
+@pytest.mark.promise("P7", "an operator discards the dead head of a group", "the next message runs")
 def test_a_cancelled_dead_head_lets_its_group_go_on() -> None:
     head = outbox.enqueue(tasks.ordered.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered.s("1"), ordering_key="g")
@@ -116,6 +124,9 @@ def test_a_cancelled_dead_head_lets_its_group_go_on() -> None:
     assert effects.names() == ["0", "1"]
 
 
+@pytest.mark.promise(
+    "P7", "the head of a group fails for good, and its task passes over the dead", "the next message runs"
+)
 def test_a_dead_head_is_passed_over_where_the_task_says_so() -> None:
     outbox.enqueue(tasks.ordered_passing.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered_passing.s("1"), ordering_key="g")

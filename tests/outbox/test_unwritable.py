@@ -22,6 +22,12 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
 
 
+@pytest.mark.promise(
+    "P5",
+    "the database reports an error that is not known here",
+    "it runs again, its delivery counted; a dead letter after `max_deliveries`",
+    celery="a failure like any other",
+)
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -50,6 +56,12 @@ def test_what_an_error_is_about_is_told_by_its_code_whatever_its_class(code: str
     assert about(raised.value) is kind
 
 
+@pytest.mark.promise(
+    "P5",
+    "the database is out of disk or memory, or read-only",
+    "deferred by up to 15 s each time, nothing spent, until it can be done",
+    celery="a failure like any other",
+)
 @pytest.mark.parametrize("code", ["53100", "53200", "25006"])
 def test_work_that_finds_no_space_spends_nothing_and_is_done_when_there_is(code: str) -> None:
     names = [f"m{n}" for n in range(20)]
@@ -84,6 +96,14 @@ def test_a_read_only_database_is_waited_for_by_relay_and_worker_alike() -> None:
     assert not OutboxMessage.objects.exclude(status="done").exists()
 
 
+@pytest.mark.promise(
+    "P4",
+    "the synchronous standby is gone for longer than a task's hard limit",
+    (
+        "the run whose COMMIT waited is lost and not dead; a statement of its own that never ends is dead "
+        "after `max_deliveries`"
+    ),
+)
 @pytest.mark.proof
 @pytest.mark.parametrize("task", [tasks.note_hard, tasks.note_once_hard])
 def test_a_run_that_waits_in_its_commit_for_a_standby_is_lost_at_its_time_limit_and_not_dead(

@@ -111,6 +111,12 @@ WON = [
 ]
 
 
+@pytest.mark.promise(
+    "P5",
+    "a payment is disputed at the customer's bank",
+    "a finding for a person, in whatever order its events come, and without them",
+    celery="nothing: it is an event",
+)
 @pytest.mark.parametrize("second", [1, 0], ids=["each a second", "all in one second"])
 def test_dispute_ends_the_same_in_every_order_of_arrival(
     make_order: MakeOrder, receive: Receive, second: int
@@ -211,6 +217,12 @@ def test_state_that_does_not_exist_is_refused_by_the_database(receive: Receive) 
             Dispute.objects.update(**wrong)
 
 
+@pytest.mark.promise(
+    "P5",
+    "a payment is disputed at the customer's bank",
+    "a finding for a person, in whatever order its events come, and without them",
+    celery="nothing: it is an event",
+)
 def test_dispute_without_an_event_is_learned_from_the_gateways_list(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
@@ -249,6 +261,12 @@ def cancelled(make_order: MakeOrder, gateway: RunningSandbox) -> Order:
 
 
 class TestRefundOfADisputedPayment:
+    @pytest.mark.promise(
+        "P5",
+        "a refund meets a dispute of its payment",
+        "it waits for the dispute, and is made if that is won",
+        celery="a dead letter every six hours",
+    )
     def test_is_a_finding_and_no_dead_letter(self, cancelled: Order, gateway: RunningSandbox) -> None:
         assert Refund.objects.get().status == "disputed"
         assert not DeadLetter.objects.exists()

@@ -79,6 +79,11 @@ def test_a_crash_between_create_and_commit_of_the_id_finds_the_same_intent_again
     assert len(captures(sandbox_settings, 4)) == 1
 
 
+@pytest.mark.promise(
+    "P3",
+    "a worker is killed between creating the payment and committing its id",
+    "an intent that is never confirmed",
+)
 def test_a_crash_between_create_and_commit_after_the_key_expired_leaves_an_intent_that_nobody_confirms(
     tmp_path: Path, settings: Any
 ) -> None:
@@ -113,6 +118,11 @@ def test_an_order_charged_again_after_its_keys_expired_is_captured_once(
         assert len(captures(sandbox, 6)) == 1
 
 
+@pytest.mark.promise(
+    "P3",
+    "a worker is killed after the capture, before it is recorded",
+    "the next run finds the intent captured and completes the order",
+)
 @pytest.mark.parametrize("fault", ["drop_reply_rate", "wrong_json_rate"])
 def test_a_gateway_that_acts_and_then_does_not_say_so_captures_once(
     sandbox_settings: RunningSandbox, fault: str

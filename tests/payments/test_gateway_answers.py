@@ -85,6 +85,7 @@ def test_a_rate_limit_says_when_to_come_back_and_leaves_the_circuit_closed(
         assert caught.value.retry_after == 7.0
 
 
+@pytest.mark.promise("P6", "the gateway fails", "five calls per process, then none")
 def test_five_outages_open_the_circuit_and_nothing_more_is_sent(
     sandbox_settings: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,11 @@ def test_a_finding_that_has_left_the_window_is_followed_until_it_is_gone(
 PAST_THE_WINDOW = timedelta(hours=-1)
 
 
+@pytest.mark.promise(
+    "P8",
+    "an order is charged days after it was placed",
+    "a finding of the next reconciliation, which mends it",
+)
 def test_an_old_order_that_is_charged_on_day_three_is_found_and_completed(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:

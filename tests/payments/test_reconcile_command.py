@@ -23,6 +23,9 @@ def run_command(*arguments: str) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
+@pytest.mark.promise(
+    "P8", "the gateway's ledger and the orders disagree about money", "a finding, and exit status 1"
+)
 def test_the_command_says_what_differs_and_exits_1_then_0(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:

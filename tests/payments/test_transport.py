@@ -16,6 +16,7 @@ from payments.gateway.errors import GatewayUnavailable
 from tests.lab.sandbox_fixture import RunningSandbox
 
 
+@pytest.mark.promise("P4", "the gateway hangs without closing its connections", "the call is given up")
 def test_a_silent_gateway_is_given_up(sandbox_settings: RunningSandbox, mocker: Any) -> None:
     mocker.patch.object(transport, "READ_SECONDS", 0.2)
     sandbox_settings.faults(gateway={"hang_rate": 1, "hang_ms": 5000})

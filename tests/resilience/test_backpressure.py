@@ -31,6 +31,9 @@ def test_the_hundred_and_first_item_is_refused_with_queue_full(queue_of) -> None
     assert refusal.value.retry_after > 0
 
 
+@pytest.mark.promise(
+    "P6", "the consumers of a bounded queue stop", "producers are refused until it is drained"
+)
 def test_a_drained_queue_takes_items_again(queue_of) -> None:
     queue = queue_of(5)
     for index in range(5):

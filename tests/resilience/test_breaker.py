@@ -129,6 +129,7 @@ def test_after_the_timeout_one_failure_opens_it_for_another_period(failing, cloc
     assert failing.calls == 6
 
 
+@pytest.mark.promise("P6", "a service comes back behind an open circuit", "exactly one call tries it")
 def test_half_open_lets_exactly_one_of_many_threads_try(name: str, clock) -> None:
     made = Breaker(1, 30, ConnectionError, name)
     release, entered = threading.Event(), threading.Semaphore(0)

@@ -73,6 +73,7 @@ def test_processes_are_never_two_inside_and_each_gets_its_turn(name: str) -> Non
     assert [mine, *results] == [(20, 1)] * 4
 
 
+@pytest.mark.promise("P4", "the holder of a Redis lock dies", "the lock is free after its ttl")
 def test_a_dead_holders_lock_ends_with_its_ttl(name: str) -> None:
     abandoned = task_lock("user_id", name, ttl=0.05)
     abandoned.__enter__()
@@ -161,6 +162,7 @@ def test_the_longest_ttl_is_one_that_redis_takes(name: str, client) -> None:
         assert client.pttl(lock.key) > MAX_TTL_S * 1000 - 60_000
 
 
+@pytest.mark.promise("P6", "Redis is down while a lock is asked for", "the lock is not given")
 def test_without_redis_nobody_enters(name: str, absent_redis, frozen_redis) -> None:
     for away in (absent_redis, frozen_redis):
         with pytest.raises(LockUnavailable) as refusal, task_lock("user_id", name, client=away):

@@ -98,6 +98,11 @@ def complete_and_cancel(order: Order) -> None:
     OutboxMessage.objects.exclude(task="webhooks.tasks.publish_event").delete()
 
 
+@pytest.mark.promise(
+    "P7",
+    "the run that publishes an event fails while a second worker is free",
+    "the next event waits for its retry",
+)
 def test_a_customers_events_are_delivered_in_the_order_in_which_they_happened_although_the_first_is_retried(
     order, subscription, mocker
 ):
@@ -281,6 +286,7 @@ def test_seeding_twice_with_a_new_address_leaves_one_active_subscription_each():
     assert secrets == dict(active.values_list("customer_id", "secret"))
 
 
+@pytest.mark.promise("P7", "a merchant's endpoint refuses some events", "events arrive in order nevertheless")
 @pytest.mark.django_db(transaction=True)
 def test_events_arrive_signed_and_in_order_while_a_third_of_the_answers_are_lost(
     sandbox: RunningSandbox, hook: str, order: Order

@@ -1,0 +1,47 @@
+"""`make spec`: writes docs/SPEC.md and the failure tables of docs/promises/ from the markers and the last results.
+
+Exit status 1, and nothing is written, when a marker names no promise or a promise has no test.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from lab.spec.pages import page_of, specification, with_table
+from lab.spec.results import RESULTS
+from lab.spec.rows import PROMISES, BadMarker, rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    try:
+        found = rows(ROOT)
+        written = {
+            page: with_table(page.read_text(), [row for row in found if row.promise == promise])
+            for promise in PROMISES
+            for page in [page_of(ROOT, promise)]
+        }
+    except (BadMarker, LookupError) as problem:
+        print(f"spec: {problem}", file=sys.stderr)
+        return 1
+    if unproven := PROMISES.keys() - {row.promise for row in found}:
+        print(f"spec: no test proves {', '.join(sorted(unproven))}", file=sys.stderr)
+        return 1
+    results = json.loads((ROOT / RESULTS).read_text()) if (ROOT / RESULTS).exists() else {}
+    written[ROOT / "docs" / "SPEC.md"] = specification(found, results)
+    for page, text in written.items():
+        page.write_text(text)
+    tests = {test for row in found for test in row.tests}
+    ended = [results[test][0] for test in tests if test in results]
+    print(
+        f"docs/SPEC.md: {len(found)} sentences, {len(tests)} tests: {ended.count('passed')} passed,"
+        f" {len(ended) - ended.count('passed')} did not, {len(tests) - len(ended)} not run yet"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
