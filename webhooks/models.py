@@ -4,10 +4,11 @@
 """
 
 import base64
+import json
 import secrets
 import uuid
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -105,6 +106,23 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} of order {self.order_id}"
+
+    @classmethod
+    def record(cls, *, event_type: str, order_id: int, payload: dict[str, Any]) -> Self:
+        """The row of this event: a new one, or the one of an earlier copy with its id and its payload.
+
+        It is locked until the transaction ends, so that copies of one event take turns.
+        """
+        (row,) = cls.objects.raw(
+            """
+            INSERT INTO webhooks_event (event_id, event_type, order_id, customer_id, payload, created_at)
+            VALUES (%s, %s, %s, %s, %s, clock_timestamp())
+            ON CONFLICT (order_id, event_type) DO UPDATE SET event_type = excluded.event_type
+            RETURNING *
+            """,
+            [new_event_id(), event_type, order_id, payload["customer_id"], json.dumps(payload)],
+        )
+        return row
 
 
 class Delivery(SentOnce):

@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 import outbox
@@ -45,15 +46,7 @@ def publish_event(event: str, order_id: int) -> dict[str, Any]:
     there is one Event row (with the payload as it was the first time) and one delivery per subscription.
     """
     payload = order_payload(order_id, event)
-    new = Event(event_type=event, order_id=order_id, customer_id=payload["customer_id"], payload=payload)
-    (row,) = Event.objects.bulk_create(
-        [new],
-        # Of a row that is there already this changes nothing. It locks it against another copy of the event, and has its id.
-        update_conflicts=True,
-        unique_fields=["order_id", "event_type"],
-        update_fields=["event_type"],
-    )
-    row.refresh_from_db(fields=["event_id", "customer_id"])
+    row = Event.record(event_type=event, order_id=order_id, payload=payload)
     # What is there already has its message, from another copy of the event.
     staged = Delivery.objects.filter(event_id=row.event_id).values("endpoint")
     subscriptions = Subscription.objects.filter(customer_id=row.customer_id, is_active=True)
@@ -87,15 +80,25 @@ def deliver(delivery_id: int) -> dict[str, Any]:
     429 waits as long as it asks (at most an hour at a time) without spending an attempt; 410 switches the
     subscription off. A subscription that was switched off meanwhile cancels the delivery.
     """
-    delivery = Delivery.objects.select_related("subscription").get(pk=delivery_id)
+    payload = Event.objects.filter(event_id=OuterRef("event_id")).values("payload")
+    delivery = (
+        Delivery.objects.select_related("subscription")
+        .annotate(payload=Subquery(payload))
+        .get(pk=delivery_id)
+    )
     subscription = delivery.subscription
     if subscription is None or not subscription.is_active:
         delivery.cancel(reason="the subscription is switched off")
         return {"status": Delivery.Status.CANCELLED.value, "delivery_id": delivery_id}
-    event = Event.objects.get(event_id=delivery.event_id)
+    if delivery.payload is None:
+        raise Event.DoesNotExist(f"there is no event {delivery.event_id}")
     try:
         return send_webhook(
-            delivery.endpoint, event.event_type, event.payload, event.event_id, secret=subscription.secret
+            delivery.endpoint,
+            delivery.event_type,
+            delivery.payload,
+            delivery.event_id,
+            secret=subscription.secret,
         )
     except EndpointGone as error:
         subscription.disable(reason=f"the endpoint answered {error}")

@@ -162,6 +162,16 @@ def test_only_events_that_were_asked_for_are_delivered(order, subscription):
     assert len(staged("webhooks.tasks.deliver")) == 1
 
 
+def test_a_delivery_whose_event_is_missing_posts_nothing_and_fails(order, subscription, mocker):
+    post = mocker.patch("webhooks.transport.post", return_value=Response(200))
+    delivery = Delivery.objects.create(event_id="evt_lost", endpoint=URL, subscription=subscription)
+    with pytest.raises(Event.DoesNotExist, match="evt_lost"):
+        tasks.deliver(delivery.pk)
+    assert post.call_count == 0
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.attempts) == ("open", 0)
+
+
 def test_a_failing_endpoint_is_tried_again_with_the_same_id_and_the_same_bytes(order, subscription, mocker):
     answers = [Response(500), ConnectionResetError("reset"), Response(302), Response(200)]
     post = mocker.patch("webhooks.transport.post", side_effect=answers)
