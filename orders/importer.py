@@ -79,7 +79,10 @@ def import_row(*, row_id: int) -> dict[str, Any]:
     if row.status != ImportRow.Status.PENDING:
         return {"status": row.status, "row_id": row_id}
     try:
-        row.order = place_order(**_arguments(row.record))
+        with (
+            transaction.atomic()
+        ):  # What a refusal leaves behind is rolled back; the row is kept, with the reason.
+            row.order = place_order(**_arguments(row.record))
         row.status = ImportRow.Status.IMPORTED
     except BadRow as error:
         row.status, row.error = ImportRow.Status.REJECTED, f"{_place(row)}: {error}"[:500]

@@ -3,10 +3,10 @@
 import random
 from datetime import date, datetime, timedelta
 
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, Prefetch, Q, QuerySet
 
 from common.clock import ClockTimestamp
-from orders.models import UNSOLD, Customer, ImportFile, ImportRow, Order
+from orders.models import UNSOLD, Customer, ImportFile, ImportRow, Order, OrderItem
 
 
 def get_order(order_id: int) -> Order:
@@ -87,7 +87,7 @@ def order_page(
     customer_id: int | None = None,
 ) -> list[Order]:
     """Up to `limit` orders, newest first, older than `before_id`: pages stay stable meanwhile."""
-    orders = Order.objects.order_by("-pk").prefetch_related("items__product")
+    orders = Order.objects.order_by("-pk").prefetch_related(lines())
     if before_id is not None:
         orders = orders.filter(pk__lt=before_id)
     if status is not None:
@@ -95,6 +95,11 @@ def order_page(
     if customer_id is not None:
         orders = orders.filter(customer_id=customer_id)
     return list(orders[:limit])
+
+
+def lines() -> Prefetch:
+    """The lines of orders, as they were given, with their products: one statement for any number of both."""
+    return Prefetch("items", OrderItem.objects.select_related("product").order_by("pk"))
 
 
 def with_progress(files: QuerySet[ImportFile]) -> QuerySet[ImportFile]:

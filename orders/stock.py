@@ -1,52 +1,61 @@
-"""Units of stock move between shelf, reservation and shipment, always by guarded updates in the order of
-the products' ids.
+"""Units of stock move between shelf, reservation and shipment: those of a whole order in one statement, which locks its
+products in the order of their ids.
 
 The fixed order is what makes two orders of the same products wait for each other instead of deadlocking. Not
-the order of SKUs: Python and a database with a linguistic collation sort those differently.
+the order of SKUs: Python and a database with a linguistic collation sort those differently. One statement, because every
+other order of a product waits for that lock, and would wait for our round trips, too.
 """
 
-from collections.abc import Iterable
+from django.db import connection
 
-from django.db.models import F
+from orders.models import Order
 
-from orders.models import Order, OrderItem, Product
+# FOR NO KEY UPDATE, which is what an UPDATE takes: two orders whose lines were just inserted each hold the foreign key's
+# lock on the products that they share, and with FOR UPDATE would wait for each other.
+# The condition is in the UPDATE itself: a check before it would be stale when two orders want the last unit.
+_MOVE = """
+    WITH line AS MATERIALIZED (
+        SELECT product.id, product.sku, item.quantity
+        FROM orders_orderitem item JOIN orders_product product ON product.id = item.product_id
+        WHERE item.order_id = %(order_id)s
+        ORDER BY product.id
+        FOR NO KEY UPDATE OF product
+    ), moved AS (
+        UPDATE orders_product product
+        SET {origin} = {origin} - line.quantity, {goal} = {goal} + line.quantity
+        FROM line
+        WHERE product.id = line.id AND {origin} >= line.quantity
+        RETURNING product.id
+    )
+    SELECT sku, quantity FROM line WHERE id NOT IN (SELECT id FROM moved) ORDER BY id
+"""
 
 
-class OutOfStock(Exception):
-    """Fewer units are left than were asked for; the caller's transaction must be rolled back."""
+class NotEnoughUnits(Exception):
+    """Fewer units are there than shall be moved; the caller's transaction must be rolled back."""
 
-    def __init__(self, sku: str, wanted: int) -> None:
-        super().__init__(f"{wanted} of {sku} asked for, fewer are in stock")
+    def __init__(self, sku: str, quantity: int, origin: str) -> None:
+        super().__init__(f"{quantity} of {sku} wanted, fewer are in {origin!r}")
         self.sku = sku
 
 
-def reserve(lines: Iterable[tuple[Product, int]]) -> None:
-    """Take units from the shelf, in the caller's transaction; raises OutOfStock for one that is missing."""
-    for product, quantity in sorted(lines, key=lambda line: line[0].pk):
-        # The condition is in the UPDATE itself: a check before it would be stale when two orders race for the
-        # last unit.
-        taken = Product.objects.filter(pk=product.pk, stock__gte=quantity).update(
-            stock=F("stock") - quantity, reserved=F("reserved") + quantity
-        )
-        if not taken:
-            raise OutOfStock(product.sku, quantity)
+def reserve(order_id: int) -> None:
+    """Take an order's units from the shelf, in the transaction that places it; raises NotEnoughUnits."""
+    _move(order_id, origin="stock", goal="reserved")
 
 
 def release(order: Order) -> None:
     """Put an order's reserved units back on the shelf, in the transaction that ends the order."""
-    for item in _lines(order.pk):
-        Product.objects.filter(pk=item.product_id).update(
-            stock=F("stock") + item.quantity, reserved=F("reserved") - item.quantity
-        )
+    _move(order.pk, origin="reserved", goal="stock")
 
 
 def ship(order_id: int) -> None:
     """Move an order's reserved units out of the house, in the transaction that marks the order as shipped."""
-    for item in _lines(order_id):
-        Product.objects.filter(pk=item.product_id).update(
-            reserved=F("reserved") - item.quantity, shipped=F("shipped") + item.quantity
-        )
+    _move(order_id, origin="reserved", goal="shipped")
 
 
-def _lines(order_id: int) -> Iterable[OrderItem]:
-    return OrderItem.objects.filter(order_id=order_id).order_by("product_id")
+def _move(order_id: int, *, origin: str, goal: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVE.format(origin=origin, goal=goal), {"order_id": order_id})
+        for sku, quantity in cursor:
+            raise NotEnoughUnits(sku, quantity, origin)

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
+from django.db.models import prefetch_related_objects
 from pydantic import BaseModel, Field
 
 from orders.models import Order
 from orders.schema import Strict
+from orders.selectors import lines
 
 OrderStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
@@ -46,6 +48,7 @@ class OrderOut(BaseModel):
     @classmethod
     def of(cls, order: Order) -> "OrderOut":
         """The order as it stands, with its lines."""
+        prefetch_related_objects([order], lines())  # nothing to do where a whole page was fetched with them
         return cls(
             id=order.pk,
             status=order.status,  # type: ignore[arg-type]  # the column's constraint knows the same five words

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import EmailField
+from django.db.models import EmailField, FilteredRelation, Q
 
 from orders import stock
 from orders.events import announce
 from orders.lifecycle import log_transition
-from orders.models import Customer, Order, OrderItem, Price, Product
+from orders.models import Customer, Order, OrderItem, Product
 from orders.pricing import MAX_QUANTITY, tax_cents
 from payments.gateway import NotChargeable, check_chargeable
 
@@ -27,7 +28,7 @@ class PlacementError(Exception):
         self.field = field
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def place_order(
     *,
     customer_id: int,
@@ -41,15 +42,15 @@ def place_order(
     When this commits, so do the messages that process and confirm it: an order without them would be a
     promise that nobody keeps (transactional outbox). Raises PlacementError: unknown_customer, unknown_sku,
     unknown_currency, invalid_quantity, duplicate_sku, no_items, invalid_payment_method, invalid_email,
-    total_too_small, total_too_large, total_not_chargeable, out_of_stock.
+    total_too_small, total_too_large, total_not_chargeable, out_of_stock. The caller's transaction, if there is one, must
+    then be rolled back: this one is a part of it and has no savepoint of its own.
     """
     _check_texts(payment_method, receipt_email)
     customer = Customer.objects.filter(pk=customer_id).first()
     if customer is None:
         raise PlacementError("unknown_customer", "customer_id", f"There is no customer {customer_id}.")
-    products = _products(lines)
-    prices = _prices(currency, lines, products)
-    subtotal = sum(prices[sku] * quantity for sku, quantity in lines)
+    products = _products(currency, lines)
+    subtotal = sum(products[sku].price_cents * quantity for sku, quantity in lines)
     tax = tax_cents(subtotal, currency)
     try:
         # What is charged is the total: accepted, an amount that the gateway refuses would only fail later.
@@ -68,15 +69,20 @@ def place_order(
         receipt_email=receipt_email or customer.email,
     )
     OrderItem.objects.bulk_create(
-        OrderItem(order=order, product=products[sku], quantity=quantity, unit_price_cents=prices[sku])
+        OrderItem(
+            order=order,
+            product_id=products[sku].pk,
+            quantity=quantity,
+            unit_price_cents=products[sku].price_cents,
+        )
         for sku, quantity in lines
     )
     log_transition(order.pk, "", Order.Status.PENDING)
     announce("order.placed", order.pk)
     try:
         # Last, because the locks on the products are what orders of one SKU wait for.
-        stock.reserve([(products[sku], quantity) for sku, quantity in lines])
-    except stock.OutOfStock as error:
+        stock.reserve(order.pk)
+    except stock.NotEnoughUnits as error:
         position = [sku for sku, _ in lines].index(error.sku)
         raise PlacementError(
             "out_of_stock", f"items[{position}].sku", f"{error.sku} is out of stock."
@@ -94,7 +100,14 @@ def _check_texts(payment_method: str, receipt_email: str) -> None:
         raise PlacementError("invalid_email", "receipt_email", "This is no mail address.") from None
 
 
-def _products(lines: Sequence[tuple[str, int]]) -> dict[str, Product]:
+class _Priced(NamedTuple):
+    """A product with its price in the order's currency."""
+
+    pk: int
+    price_cents: int
+
+
+def _products(currency: str, lines: Sequence[tuple[str, int]]) -> dict[str, _Priced]:
     if not lines:
         raise PlacementError("no_items", "items", "An order needs at least one item.")
     seen: set[str] = set()
@@ -108,19 +121,14 @@ def _products(lines: Sequence[tuple[str, int]]) -> dict[str, Product]:
                 "invalid_quantity", f"items[{position}].quantity", f"Quantity must be 1 to {MAX_QUANTITY}."
             )
         seen.add(sku)
-    products = {product.sku: product for product in Product.objects.filter(sku__in=seen)}
+    # Products without a price in this currency, too: what is wrong with the order is another thing then.
+    price = FilteredRelation("prices", condition=Q(prices__currency=currency))
+    found = Product.objects.filter(sku__in=seen).annotate(price=price)
+    products = {sku: _Priced(*rest) for sku, *rest in found.values_list("sku", "pk", "price__amount_cents")}
     for position, (sku, _) in enumerate(lines):
         if sku not in products:
             raise PlacementError("unknown_sku", f"items[{position}].sku", f"There is no product {sku}.")
-    return products
-
-
-def _prices(currency: str, lines: Sequence[tuple[str, int]], products: dict[str, Product]) -> dict[str, int]:
-    found = Price.objects.filter(product__in=products.values(), currency=currency).values_list(
-        "product__sku", "amount_cents"
-    )
-    prices = dict(found)
     for sku, _ in lines:
-        if sku not in prices:
+        if products[sku].price_cents is None:
             raise PlacementError("unknown_currency", "currency", f"{sku} has no price in {currency}.")
-    return prices
+    return products

@@ -125,7 +125,7 @@ def test_refusal_names_the_field_and_stores_nothing(
         "payment_method": "pm_card_visa",
         "lines": [("WIDGET", 1)],
     }
-    with pytest.raises(PlacementError) as refused:
+    with pytest.raises(PlacementError) as refused, transaction.atomic():
         place_order(**good | changes)
     assert (refused.value.code, refused.value.field) == (code, field)
     assert not Order.objects.exists()
@@ -141,7 +141,7 @@ def test_total_beyond_what_the_gateway_takes_is_refused_here(shop: None) -> None
 def test_out_of_stock_names_the_product_and_stores_nothing(shop: None, mocker: MockerFixture) -> None:
     Product.objects.filter(sku="GIZMO").update(stock=1)
     before = units()
-    with pytest.raises(PlacementError) as refused:
+    with pytest.raises(PlacementError) as refused, transaction.atomic():
         place_order(
             customer_id=1, currency="usd", payment_method="pm_card_visa", lines=[("WIDGET", 1), ("GIZMO", 2)]
         )

@@ -1,40 +1,83 @@
 """Stock moves in one order of products, whatever the path and whatever collation the database has."""
 
-import re
+import threading
+from collections.abc import Callable
 
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
+import pytest
+from django.db import connection, transaction
 
 from orders import stock
-from orders.models import Price, Product
+from orders.models import Order, Price, Product
 from orders.services import place_order
+from tests.support.database import another_session
+from tests.support.locks import wait_until_blocked
 
 #: In the order in which they are created. By code point it is B, a, c; in a dictionary it is a, B, c.
 SKUS = ("c", "a", "B")
 
 
-def test_every_path_locks_products_in_the_order_of_their_ids_and_not_of_their_skus(shop: None) -> None:
+class _Undone(Exception):
+    pass
+
+
+@pytest.mark.parametrize("path", ["place", "release", "ship"])
+def test_every_path_locks_products_in_the_order_of_their_ids_and_not_of_their_skus(
+    busy_shop: None, path: str
+) -> None:
     ids = [Product.objects.create(sku=sku, name=sku, stock=10).pk for sku in SKUS]
     Price.objects.bulk_create(Price(product_id=pk, currency="usd", amount_cents=100) for pk in ids)
-    for lines in (SKUS, tuple(reversed(SKUS)), ("B", "a", "c")):
-        with CaptureQueriesContext(connection) as placing:
-            order = place_order(
-                customer_id=1,
-                currency="usd",
-                payment_method="pm_card_visa",
-                lines=[(sku, 1) for sku in lines],
-            )
-        assert locked(placing) == ids
-        with CaptureQueriesContext(connection) as cancelling:
-            stock.release(order)
-        assert locked(cancelling) == ids
-    Product.objects.update(reserved=1)
-    with CaptureQueriesContext(connection) as shipping:
-        stock.ship(order.pk)
-    assert locked(shipping) == ids
+    order = _place(("B", "c", "a"))
+    # A new version of the row lies behind the others: the table's own order is another one now.
+    Product.objects.filter(pk=ids[0]).update(name="moved")
+    move: Callable[[], object] = {
+        "place": lambda: _place(("B", "c", "a")),
+        "release": lambda: stock.release(order),
+        "ship": lambda: stock.ship(order.pk),
+    }[path]
+    for position, held in enumerate(ids):
+        with another_session() as holder:
+            # As an update does; FOR UPDATE would stop the foreign key of a line that is being inserted already.
+            holder.cursor().execute("SELECT FROM orders_product WHERE id = %s FOR NO KEY UPDATE", [held])
+            thread = threading.Thread(target=_undone, args=(move,))
+            thread.start()
+            wait_until_blocked(1)
+            assert _locked(ids) == ids[: position + 1]
+            holder.rollback()
+            thread.join(10)
+            assert not thread.is_alive()
 
 
-def locked(queries: CaptureQueriesContext) -> list[int]:
-    """The ids of the products that were updated, in the order of the statements."""
-    updates = [each["sql"] for each in queries if each["sql"].startswith('UPDATE "orders_product"')]
-    return [int(found) for sql in updates for found in re.findall(r'"orders_product"\."id" = (\d+)', sql)]
+def test_two_orders_whose_lines_are_inserted_do_not_wait_for_each_others_foreign_keys(
+    busy_shop: None,
+) -> None:
+    widget = Product.objects.get(sku="WIDGET")
+    with another_session() as other:
+        # As the INSERT of another order's line does.
+        other.cursor().execute("SELECT FROM orders_product WHERE id = %s FOR KEY SHARE", [widget.pk])
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+            _place(("WIDGET",))
+
+
+def _place(skus: tuple[str, ...]) -> Order:
+    return place_order(
+        customer_id=1, currency="usd", payment_method="pm_card_visa", lines=[(sku, 1) for sku in skus]
+    )
+
+
+def _undone(move: Callable[[], object]) -> None:
+    try:
+        with transaction.atomic():
+            move()
+            raise _Undone
+    except _Undone:
+        pass
+    finally:
+        connection.close()
+
+
+def _locked(ids: list[int]) -> list[int]:
+    """Which of these products somebody holds for an update."""
+    with transaction.atomic():
+        free = Product.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=ids)
+        return sorted(set(ids) - {product.pk for product in free})
