@@ -35,6 +35,12 @@ def registered(task: str) -> Any:
     return current_app.tasks.get(task)
 
 
+def argument_names() -> set[str]:
+    """The names of the arguments of every task of this deployment."""
+    _import_tasks()
+    return {name for task in list(current_app.tasks) for name in _signature(task)[0]}
+
+
 def masked_call(task: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Copies of `args` and `kwargs` without secrets: those that masking knows, and the task's `secret_arguments`."""
     names, secret = _signature(task)

@@ -73,6 +73,45 @@ def test_a_command_whose_messages_nobody_reads_ends_without_a_word() -> None:
         assert showing.wait(60) == 128 + signal.SIGPIPE
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("redirection", "reason", "unbuffered", "commands"),
+    [
+        (">/dev/full", "No space left on device", "", ("dlq export", "outbox_status", "dlq --help")),
+        (">/dev/full", "No space left on device", "1", ("dlq list", "dlq discard m-2 --reason r", "dlq --help")),
+        (">&-", "Bad file descriptor", "", ("dlq show m-1", "outbox_status")),
+    ],
+    ids=["full", "full, unbuffered", "closed"],
+)  # fmt: skip
+def test_a_command_that_cannot_write_its_output_says_so_in_one_line(
+    redirection: str, reason: str, unbuffered: str, commands: tuple[str, ...]
+) -> None:
+    for number in range(200):  # more than is buffered
+        DeadLetter.objects.create(message_id=f"m-{number}", cause="failed", error="x" * 100)
+    for command in commands:
+        ended = subprocess.run(
+            f"exec {sys.executable} manage.py {command} {redirection}",
+            shell=True, cwd=ROOT, env=environment({"PYTHONUNBUFFERED": unbuffered}), stderr=subprocess.PIPE, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert (ended.returncode, ended.stderr) == (
+            1,
+            f"CommandError: standard output cannot be written: {reason}\n",
+        ), command
+    discarded = DeadLetter.objects.get(message_id="m-2").state == "discarded"
+    assert discarded is any("discard" in command for command in commands), "it was done, and only not said"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_command_whose_messages_are_not_wanted_writes_its_output() -> None:
+    DeadLetter.objects.create(message_id="m-1", cause="failed")
+    listing = subprocess.run(
+        f"{sys.executable} manage.py dlq list <&- 2>&-",
+        shell=True, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "m-1" in listing.stdout
+
+
 def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_has_seen_enough() -> None:
     breaks = (
         "import manage, django.core.management as m\n"

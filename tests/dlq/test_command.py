@@ -43,6 +43,25 @@ def test_list_shows_open_dead_letters_and_obeys_its_filters() -> None:
     assert "hunter2" not in dlq("list", "--state", "discarded")
 
 
+@pytest.mark.parametrize("given", ["order_id", "order_id="])
+def test_an_argument_without_its_value_is_refused_and_the_line_says_what_is_missing(given: str) -> None:
+    die(task="orders.tasks.process_order", args=[999], kwargs={})
+    assert "m-1" in dlq("list", "--about", "order_id=999")
+    with pytest.raises(CommandError, match=r"the value of order_id is missing: --about order_id=\.\.\."):
+        dlq("list", "--about", given)
+
+
+@pytest.mark.parametrize("option", ["--task", "--queue", "--exception", "--about"])
+@pytest.mark.parametrize("verb", [("list",), ("discard", "--all", "--reason", "r")])
+def test_an_empty_filter_is_refused_instead_of_letting_everything_pass(
+    verb: tuple[str, ...], option: str
+) -> None:
+    die()
+    with pytest.raises(CommandError, match=f"{option}: its value is empty"):
+        dlq(*verb, option, "")
+    assert DeadLetter.objects.get().state == State.OPEN
+
+
 def test_show_and_export_hold_everything_but_secrets() -> None:
     die(kwargs={"password": "hunter2", "order_id": 42}, traceback="ValueError: token=hunter2")
     shown = json.loads(dlq("show", "m-1"))

@@ -14,7 +14,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from dlq import replay, retention, stats
+from dlq import call, replay, retention, stats
 from dlq.masking import masked_text
 from dlq.message import text
 from dlq.models import LARGE, Cause, DeadLetter, State
@@ -163,18 +163,33 @@ def _days(given: str) -> float:
     return days
 
 
+def _filter(given: str) -> str:
+    """The type of a filter: an empty one, as of a variable that is not set, would let everything pass."""
+    if not given:
+        raise ArgumentTypeError("its value is empty")
+    return text(given)
+
+
+def _subject(given: str) -> str:
+    """The type of what a dead letter is found by: an argument with its value, or the value alone."""
+    name, _, value = _filter(given).partition("=")
+    if not value and (given != name or name in call.argument_names()):
+        raise ArgumentTypeError(f"the value of {name} is missing: --about {name}=...")
+    return text(given)
+
+
 def _add_filters(parser: ArgumentParser, *, state: str | None) -> None:
     parser.add_argument("--state", choices=State.values, default=state)
     _add_narrowing(parser)
 
 
 def _add_narrowing(parser: ArgumentParser) -> None:
-    parser.add_argument("--task", type=text)
-    parser.add_argument("--queue", type=text)
-    parser.add_argument("--exception", type=text, help="type, with its module")
+    parser.add_argument("--task", type=_filter)
+    parser.add_argument("--queue", type=_filter)
+    parser.add_argument("--exception", type=_filter, help="type, with its module")
     parser.add_argument("--cause", choices=Cause.values)
     parser.add_argument(
-        "--about", type=text, help="an argument that it was called with: order_id=999, or 999"
+        "--about", type=_subject, help="an argument that it was called with: order_id=999, or 999"
     )
 
 
