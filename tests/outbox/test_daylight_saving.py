@@ -92,6 +92,28 @@ def test_the_rule_in_berlin(when: crontab, since: str, expected: list[str]) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        (crontab(minute="0", hour="2"), ["02:00+0100"]),
+        (crontab(minute="30", hour="2"), ["02:30+0100"]),
+        (crontab(minute="0,30", hour="2"), ["02:00+0100", "02:30+0100"]),
+        (crontab(minute="0", hour="2,3"), ["02:00+0100", "03:00+0000"]),
+        # These hours follow each other: it is an interval, of which no real hour is left out.
+        (crontab(minute="0", hour="1-3"), ["01:00+0100", "02:00+0100", "02:00+0000", "03:00+0000"]),
+    ],
+)
+def test_the_rule_in_casablanca_where_the_clock_goes_back_for_ramadan(
+    when: crontab, expected: list[str]
+) -> None:
+    in_zone(when, "Africa/Casablanca")
+    day = datetime(2026, 2, 14, 23, 0, tzinfo=UTC)  # 00:00 in Casablanca
+    assert [
+        moment.astimezone(when.tz).strftime("%H:%M%z")
+        for moment in ticks(when, day - MINUTE, day + 24 * HOUR)
+    ] == expected
+
+
 def test_an_hourly_entry_runs_at_every_real_occurrence_in_every_zone() -> None:
     assert len(changes()) > 100
     for zone, change in changes():
