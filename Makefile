@@ -21,7 +21,7 @@ PORT ?= 8000
 ORDERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test proof spec chaos bench lint
+.PHONY: help demo up test proof spec docs chaos bench lint
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -41,6 +41,9 @@ proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
 spec: $(DEV) ## docs/SPEC.md: which test proves which sentence of which promise, and how it ended last
 	@$(BIN)/python -m lab.spec
 
+docs: $(DEV) ## the documentation as a site, in var/site/index.html
+	@$(BIN)/zensical build --strict --clean
+
 # A chaos run that is not told how many orders to place takes as many as its minutes are good for, not the demo's.
 chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))
 chaos: $(LAB) ## faults under load: MINUTES=10 ORDERS= SEED= BROKER=redis|rabbitmq NAIVE=1
@@ -49,9 +52,10 @@ chaos: $(LAB) ## faults under load: MINUTES=10 ORDERS= SEED= BROKER=redis|rabbit
 bench: $(LAB) $(PEERS) ## the benchmarks, side by side with peers; make bench ARGS="relay idle" runs a part
 	@$(BIN)/python -m lab.bench $(ARGS)
 
-lint: $(DEV) ## ruff, mypy, import rules, migrations, deployment checks
+lint: $(DEV) ## ruff, codespell, mypy, import rules, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/python -m lab.lint
 
 $(LAB): requirements.txt requirements-lab.txt

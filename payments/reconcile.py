@@ -45,7 +45,7 @@ FAILED_REFUNDS, EXCESSES = 50, 100
 GRACE = timedelta(minutes=10)
 
 #: The periodic run mends a difference again only after this long: what mending did not help is a dead letter
-#: by then, and one more every quarter of an hour would bury the others.
+#: by then, and one more every quarter of an hour would hide the others.
 MEND_AGAIN = timedelta(hours=6)
 
 Kind = Finding.Kind

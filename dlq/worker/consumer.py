@@ -56,7 +56,7 @@ class Consumer(celery_consumer.Consumer):
         return on_task_received
 
     def _count_lost_run(self, handle: Callable[[Any], None], message: Any) -> None:
-        """An earlier delivery of this message did not end: count that before the next run, or bury the message.
+        """An earlier delivery of this message did not end: count that before the next run, or dead-letter the message.
 
         Nobody else could count a run that took the whole worker down, this parent with it: the broker would
         offer the message to one worker after the other for ever. A journal counts its own messages' runs.
@@ -65,16 +65,16 @@ class Consumer(celery_consumer.Consumer):
             message, WorkerLostError("given out again too often: no run lived to end it"), Cause.LOST
         )
         key, _ = message_key(ending.fields, ending.raw.digest)
-        connection, buried = self.connection, False
+        connection, dead = self.connection, False
 
         def count() -> None:
-            nonlocal buried
+            nonlocal dead
             if record.count_lost_run(key) >= conf.max_lost_runs():
                 ending.record()
-                buried = True
+                dead = True
 
         def go_on() -> None:
-            if buried:
+            if dead:
                 self._acknowledge(message)
             elif self.connection is connection:
                 # Else the broker has given it out again meanwhile, and the new copy runs instead of this one.

@@ -180,7 +180,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(body[index : index + 1])
 
     def log_message(self, format: str, *args: Any) -> None:
-        """No access log: it would bury the processes beside it, and the ledger is the record."""
+        """No access log: it would hide the output of the other processes, and the ledger is the record."""
 
 
 def control_routes(faults: Faults) -> list[Route]:
