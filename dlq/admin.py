@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_plus
 
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Max, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from dlq import replay, stats
+from dlq import stats
 from dlq.admin_display import Shown
 from dlq.message import text
-from dlq.models import LARGE, DeadLetter, DeadLetterEvent
-from dlq.refusals import Refusals
+from dlq.models import LARGE, DeadLetter
+from dlq.operations.admin import ask
+from dlq.operations.models import Kind
+from dlq.permissions import may
 
-#: Reasons shown one by one after a bulk action; the rest is a number.
-MAX_REASONS = 5
 
-
-def _newest_seen(request: HttpRequest) -> int:
-    """The newest event when the operator was first asked for a reason."""
-    seen = request.POST.get("seen", "")
-    if re.fullmatch(r"[0-9]{1,18}", seen):
-        return int(seen)
-    newest: int = DeadLetterEvent.objects.aggregate(newest=Max("pk", default=0))["newest"]
-    return newest
+def _chosen_by(request: HttpRequest) -> str:
+    """How the operator chose: all that the list's filters leave, or some of them."""
+    if request.POST.get("select_across") == "1":
+        return f"all that match {unquote_plus(request.GET.urlencode()) or 'no filter'}"
+    return "selected one by one"
 
 
 @admin.register(DeadLetter)
@@ -111,64 +106,23 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     # --- what can be done ------------------------------------------------------------------------------
 
     @admin.action(description="Replay selected", permissions=["replay"])
-    def replay_selected(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> None:
-        """Send each selected dead letter again; what cannot be sent is named with its reason."""
-        actor = request.user.get_username()
-        self._each(request, dead_letters, lambda pk: replay.replay(pk, actor=actor), "sent again")
+    def replay_selected(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> HttpResponse:
+        """Freeze the selection, and ask how it is to be sent."""
+        return ask(request, Kind.REPLAY, dead_letters, _chosen_by(request))
 
     @admin.action(description="Discard selected, with a reason", permissions=["discard"])
-    def discard_selected(
-        self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]
-    ) -> HttpResponse | None:
-        """Ask for the reason, then close each selected dead letter for good."""
-        reason = request.POST.get("reason", "").strip()
-        if not reason:
-            context = {
-                **self.admin_site.each_context(request),
-                "title": f"Discard {dead_letters.count()} dead letters",
-                "dead_letters": dead_letters[:20],
-                "count": dead_letters.count(),
-                "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
-                "seen": _newest_seen(request),
-                "select_across": request.POST.get("select_across", "0"),
-                "missing": "reason" in request.POST,
-                "opts": self.opts,
-            }
-            return TemplateResponse(request, "admin/dlq/discard.html", context)
-        # "All that match" is asked anew here: what came, or failed again, since the page was shown is not meant by it.
-        dead_letters = dead_letters.exclude(events__pk__gt=_newest_seen(request))
-        actor = request.user.get_username()
-        self._each(
-            request, dead_letters, lambda pk: replay.discard(pk, reason=reason, actor=actor), "discarded"
-        )
-        return None
-
-    def _each(
-        self, request: HttpRequest, dead_letters: QuerySet[DeadLetter], act: Callable[[int], Any], done: str
-    ) -> None:
-        count, refused = 0, Refusals()
-        for pk, message_id in list(dead_letters.values_list("pk", "message_id")):
-            try:
-                act(pk)
-            except (replay.NotReplayable, replay.NotDiscardable) as exc:
-                refused.add(message_id, exc)
-            else:
-                count += 1
-        if count:
-            self.message_user(request, f"{count} {done}.", messages.SUCCESS)
-        for line in refused.lines()[:MAX_REASONS]:
-            self.message_user(request, f"Not {done}, {line}", messages.WARNING)
-        if rest := len(refused.lines()[MAX_REASONS:]):
-            self.message_user(request, f"{rest} more reasons are not shown.", messages.WARNING)
+    def discard_selected(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> HttpResponse:
+        """Freeze the selection, and ask for the reason."""
+        return ask(request, Kind.DISCARD, dead_letters, _chosen_by(request))
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("dlq.replay_deadletter")
+        return may(request, "replay")
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("dlq.discard_deadletter")
+        return may(request, "discard")
 
     def has_raw_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("dlq.view_raw_deadletter")
+        return may(request, "raw")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

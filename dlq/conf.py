@@ -70,6 +70,23 @@ def undeliverable() -> str:
     return name
 
 
+@_setting
+def circuits() -> str | None:
+    """`DLQ_CIRCUITS`: dotted path of a callable that is given a task's name and returns the name of the open circuit which
+    its next run would meet, or "". Default: None, no circuit is known.
+    """
+    path = getattr(settings, "DLQ_CIRCUITS", None)
+    if path is not None and not isinstance(path, str):
+        raise _wrong("DLQ_CIRCUITS", "a dotted path, or None", path)
+    return path or None
+
+
+def open_circuit(task: str) -> str:
+    """The open circuit that stands in this task's way, or ''."""
+    path = circuits()
+    return str(resolve(path)(task) or "") if path else ""
+
+
 def handler(queue: str) -> Callable[..., Any] | None:
     """The callable that replays dead letters of `queue` that have no task, or None."""
     path = handlers().get(queue)

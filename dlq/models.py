@@ -17,6 +17,22 @@ from django.db.models.functions import Now
 
 from dlq import call
 from dlq.message import RawMessage
+from dlq.operations.models import Operation, OperationItem
+
+__all__ = [
+    "LARGE",
+    "SENT_BY_OTHERS",
+    "Cause",
+    "DeadLetter",
+    "DeadLetterEvent",
+    "Happened",
+    "LostRun",
+    "Operation",
+    "OperationItem",
+    "State",
+    "Tally",
+    "labels",
+]
 
 #: What a list of dead letters does not show, and must not load for every row: a message may have megabytes.
 LARGE = ("raw", "traceback", "headers")

@@ -17,7 +17,7 @@ class Refusals:
     def __len__(self) -> int:
         return sum(map(len, self._ids.values()))
 
-    def add(self, message_id: str, error: Exception) -> None:
+    def add(self, message_id: str, error: Exception | str) -> None:
         """Note that this dead letter was refused; `error` says why, with the id or without it."""
         reason = masked_text(str(error).replace(message_id, "", 1).lstrip(": "))
         self._ids.setdefault(reason, []).append(message_id)

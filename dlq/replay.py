@@ -6,6 +6,8 @@ its failure reopens it. "Sent" is not "succeeded".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Now
@@ -13,13 +15,37 @@ from django.db.models.functions import Now
 from dlq import journal
 from dlq.error_info import shortened
 from dlq.models import DeadLetter, Happened, State
-from dlq.resend import SILENT_AFTER, NotReplayable, way_of
+from dlq.resend import SILENT_AFTER, NotReplayable, Way, way_of
 
-__all__ = ["SILENT_AFTER", "NotDiscardable", "NotReplayable", "claimable", "discard", "replay", "silent"]
+__all__ = [
+    "SILENT_AFTER",
+    "Claimed",
+    "NotDiscardable",
+    "NotReplayable",
+    "claim",
+    "claimable",
+    "discard",
+    "replay",
+    "silent",
+]
 
 
 class NotDiscardable(Exception):
     """The dead letter was not discarded; the text says why."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A dead letter that is being replayed; `sent`: the id that it runs under, None until `send` was called."""
+
+    dead_letter: DeadLetter
+    way: Way
+    retries: int | None
+    sent: str | None
+
+    def send(self) -> str:
+        """What is left to do after the claim is committed. Returns the id that it runs under."""
+        return self.way.send(self.dead_letter, self.retries) if self.sent is None else self.sent
 
 
 def replay(dead_letter_id: int, *, actor: str = "", retries: int | None = None, force: bool = False) -> str:
@@ -36,27 +62,44 @@ def replay(dead_letter_id: int, *, actor: str = "", retries: int | None = None, 
     if retries is not None and retries < 0:
         raise ValueError(f"retries must be at least 0, not {retries}")
     with transaction.atomic():
-        dead_letter = _claim(dead_letter_id, actor=actor)
-        way = way_of(dead_letter, force=force)
-        sent = way.claim(dead_letter, retries)
-    return way.send(dead_letter, retries) if sent is None else sent
+        claimed = claim(dead_letter_id, actor=actor, retries=retries, force=force)
+    return claimed.send()
 
 
-def discard(dead_letter_id: int, *, reason: str, actor: str = "") -> None:
+def claim(
+    dead_letter_id: int,
+    *,
+    actor: str,
+    retries: int | None = None,
+    force: bool = False,
+    failures: int | None = None,
+    note: str = "",
+) -> Claimed:
+    """The first half of `replay`, in the caller's transaction: after its commit, `send` of what is returned is called.
+
+    `failures`: refused when the dead letter has failed again since it had so many. Raises `NotReplayable`.
+    """
+    dead_letter = _claim(dead_letter_id, actor=actor, failures=failures, note=note)
+    way = way_of(dead_letter, force=force)
+    return Claimed(dead_letter, way, retries, way.claim(dead_letter, retries))
+
+
+def discard(dead_letter_id: int, *, reason: str, actor: str = "", failures: int | None = None) -> None:
     """Close the dead letter for good: its message will never run, and what waits behind it in its group moves on.
 
+    `failures`: refused when it has failed again since it had so many.
     Raises `NotDiscardable` when there is no reason given, or the dead letter is not open.
     """
     reason = shortened(reason).strip()
     if not reason:
         raise NotDiscardable("a discard needs a reason")
     with transaction.atomic():
-        changed = DeadLetter.objects.filter(pk=dead_letter_id, state=State.OPEN).update(
+        changed = DeadLetter.objects.filter(_unchanged(failures), pk=dead_letter_id, state=State.OPEN).update(
             state=State.DISCARDED, closed_at=Now(), discard_reason=reason
         )
         dead_letter = _get(dead_letter_id, NotDiscardable)
         if not changed:
-            raise NotDiscardable(f"{dead_letter.message_id} is {dead_letter.state}, not open")
+            raise NotDiscardable(_why_not(dead_letter))
         dead_letter.happened(Happened.DISCARDED, actor=actor, note=reason)
         if dead_letter.generation is not None:
             hooks = journal.hooks()
@@ -71,16 +114,27 @@ def discard(dead_letter_id: int, *, reason: str, actor: str = "") -> None:
                 raise NotDiscardable(f"{dead_letter.message_id}: {why}") from None
 
 
-def _claim(dead_letter_id: int, *, actor: str) -> DeadLetter:
+def _claim(dead_letter_id: int, *, actor: str, failures: int | None = None, note: str = "") -> DeadLetter:
     """From open to replaying, once: of two operators one finds the WHERE false."""
-    claimed = DeadLetter.objects.filter(claimable(), pk=dead_letter_id).update(
+    claimed = DeadLetter.objects.filter(_unchanged(failures), claimable(), pk=dead_letter_id).update(
         state=State.REPLAYING, replayed_at=Now()
     )
     dead_letter = _get(dead_letter_id, NotReplayable)
     if not claimed:
-        raise NotReplayable(f"{dead_letter.message_id} is {dead_letter.state}, not open")
-    dead_letter.happened(Happened.REPLAYED, actor=actor)
+        raise NotReplayable(_why_not(dead_letter))
+    dead_letter.happened(Happened.REPLAYED, actor=actor, note=note)
     return dead_letter
+
+
+def _unchanged(failures: int | None) -> Q:
+    return Q() if failures is None else Q(failures=failures)
+
+
+def _why_not(dead_letter: DeadLetter) -> str:
+    """Why its state does not allow it."""
+    if dead_letter.state == State.OPEN:
+        return f"{dead_letter.message_id} has failed again since it was chosen"
+    return f"{dead_letter.message_id} is {dead_letter.state}, not open"
 
 
 def silent() -> Q:

@@ -1,6 +1,7 @@
 """Open a dead letter again whose replay had no outcome for an hour, so that no failure stays hidden.
 
-A message without a journal may be lost with its broker, and the process that sends it may die before it is sent.
+A message without a journal may be lost with its broker, and the process that sends it may die before it is sent. So may the
+message that drives an operation.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from django.db import transaction
 
 from dlq import replay
 from dlq.models import DeadLetter, Happened, State
+from dlq.operations import driver
 
 #: Dead letters opened in one transaction: a broker that is lost may take thousands of replays with it.
 BATCH = 1_000
@@ -18,10 +20,11 @@ _WHY = f"its replay was not heard of for {replay.SILENT_AFTER}: it is lost, or w
 
 @shared_task
 def reopen() -> int:
-    """Open each dead letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many.
+    """Open each dead letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many. Revive operations.
 
     What comes of the replay after all still counts: a success resolves the dead letter, a failure is recorded.
     """
+    driver.revive()
     opened = 0
     while count := _reopen_some():
         opened += count

@@ -124,6 +124,25 @@ def _is_open_and_says_so_once(environment: Environment, state: State) -> str:
     )
 
 
+def _operation(environment: Environment) -> Any:
+    """A replay of one dead letter, confirmed, and the message that drives it."""
+    from dlq.operations import control, selection
+
+    state = _dead_order(environment)
+    chosen = model("dlq.DeadLetter").objects.filter(pk=state["dead_letter"])
+    operation = control.start(selection.draft("replay", chosen, actor="operator"), actor="operator")
+    return staged("dlq.operations.driver.advance"), {**state, "operation": operation.pk}
+
+
+def _is_resolved_by_its_operation(environment: Environment, state: State) -> str:
+    operation = model("dlq.Operation").objects.get(pk=state["operation"])
+    outcomes = list(operation.items.values_list("outcome", flat=True))
+    holds = (operation.state, outcomes) == ("done", ["succeeded"])
+    return _is_resolved(environment, state) or (
+        "" if holds else f"operation {operation.state}, items {outcomes}"
+    )
+
+
 _DISCARDED: dict[str, Any] = {
     **waived_without(),
     "no delivery is open": "its message was discarded by an operator",
@@ -136,6 +155,7 @@ DESK: tuple[Scenario, ...] = (
              proves=_is_resolved, refusals=("NotReplayable",)),
     Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
              waived=_DISCARDED, refusals=("NotDiscardable",)),
+    message("operation", "dlq.operations.driver.advance", _operation, proves=_is_resolved_by_its_operation),
     message("reopen_silent", "dlq.unanswered.reopen", _silent, proves=_is_open_and_says_so_once,
             waived={"no dead letter": "it is what there is to be"}),
 )  # fmt: skip

@@ -72,7 +72,7 @@ _DEAD_LETTERS = (
          ("dlq.replay", "    if not claimed:", "    if False:"),
          ("dlq.resend", "        if new_id is None:", "        new_id = new_id or dead_letter.message_id\n        if new_id is None:")),
     _mutation("a dead letter is claimed and its message armed in two transactions", "replay", "kill", _FINAL,
-         ("dlq.replay", "    with transaction.atomic():\n        dead_letter = _claim(", f"    {_NO_TRANSACTION}\n        dead_letter = _claim(")),
+         ("dlq.replay", "    with transaction.atomic():\n        claimed = claim(", f"    {_NO_TRANSACTION}\n        claimed = claim(")),
     _mutation("a replay that succeeds does not close its dead letter", "replay", "kill", _PLACE,
          ("outbox.transitions", "        if claimed.replays:", "        if False:")),
     _mutation("a discarded message keeps its group waiting", "discard", "kill", _STUCK,

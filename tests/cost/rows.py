@@ -16,6 +16,7 @@ _OVERRIDES: dict[str, Any] = {
     "payments.CustomerBillTotal": lambda n: {"currency": "cu" + chr(96 + n)},
     "orders.Price": lambda n: {"currency": "cu" + chr(96 + n)},
     "orders.DailyTotals": lambda n: {"currency": "cu" + chr(96 + n)},
+    "dlq.Operation": lambda n: {"started_at": timezone.now()},
     "dlq.DeadLetter": lambda n: {
         "task": "orders.tasks.send_receipt",
         "args": [n],

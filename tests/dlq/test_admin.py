@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -13,8 +12,10 @@ from pytest_mock import MockerFixture
 
 from dlq import record
 from dlq.message import RawMessage
-from dlq.models import DeadLetter, Happened, State
+from dlq.models import DeadLetter, Operation, State
+from dlq.operations import control
 from dlq.queue import DeadLetterQueue
+from outbox.testing import drain
 from tests.dlq.test_record import die, receive
 
 pytestmark = pytest.mark.django_db
@@ -119,13 +120,33 @@ def test_what_a_message_says_is_not_executed_in_the_operators_browser(operator: 
         assert "<script>alert" not in operator.get(url).content.decode(), url
 
 
+def operation() -> str:
+    """The page of the operation that was asked for last."""
+    return reverse("admin:dlq_operation_change", args=[Operation.objects.latest("pk").pk])
+
+
+def press(operator: Client, verb: str, **values: Any) -> str:
+    """Press a button of the operation's page, and have the workers do what it says."""
+    page = operator.post(operation(), {"verb": verb, **values}, follow=True).content.decode()
+    drain("dlq.operations.driver.advance")
+    return page
+
+
+REPLAY = {"canary": 0, "rate": 0, "stop_above": 50}
+
+
 def test_replay_selected_sends_what_it_can_and_says_why_not(operator: Client, mocker: MockerFixture) -> None:
     process = mocker.patch("orders.services.OrderService.process")
     DeadLetterQueue.add(job_id="good", queue="orders", payload={"order_id": 1}, error="x")
     DeadLetterQueue.add(job_id="homeless", queue="nowhere", payload={}, error="x")
     page = act(operator, "replay_selected", *DeadLetter.objects.all())
+    assert "Replay 2" in page
+    assert "its queue has no handler" in page
+    process.assert_not_called()
+    press(operator, "start", **REPLAY)
     process.assert_called_once_with(order_id=1)
-    assert "1 sent again." in page
+    page = operator.get(operation()).content.decode()
+    assert "1 sent (1 succeeded), 1 refused" in page
     assert "names no handler" in page
     assert (
         "operator-3"
@@ -138,28 +159,57 @@ def test_replay_selected_sends_what_it_can_and_says_why_not(operator: Client, mo
 def test_discard_asks_for_a_reason_first(operator: Client) -> None:
     dead_letter = die()
     assert "Discard 1" in act(operator, "discard_selected", dead_letter)
-    assert "needs a reason" in act(operator, "discard_selected", dead_letter, reason=" ")
+    assert "needs a reason" in press(operator, "start", reason=" ")
     dead_letter.refresh_from_db()
     assert dead_letter.state == State.OPEN
-    assert "1 discarded." in act(operator, "discard_selected", dead_letter, reason="customer left")
+    press(operator, "start", reason="customer left")
+    assert "1 discarded" in operator.get(operation()).content.decode()
     dead_letter.refresh_from_db()
     assert (dead_letter.state, dead_letter.discard_reason) == (State.DISCARDED, "customer left")
 
 
-def test_what_came_after_the_question_is_not_discarded_with_all_that_match(operator: Client) -> None:
-    shown, failed_again = die(), die(message_id="again")
-    page = act(operator, "discard_selected", shown, select_across="1")
-    assert "Discard 2" in page
-    (seen,) = re.findall(r'name="seen" value="([0-9]+)"', page)
-    came = die(message_id="new")
-    failed_again.happened(Happened.REOPENED)
-    assert "needs a reason" in act(
-        operator, "discard_selected", shown, select_across="1", seen=seen, reason=""
-    )
-    said = act(operator, "discard_selected", shown, select_across="1", seen=seen, reason="a flood")
-    assert "1 discarded." in said
+@pytest.mark.parametrize("action", ["replay_selected", "discard_selected"])
+def test_what_came_after_the_question_is_not_meant_by_all_that_match(
+    operator: Client, mocker: MockerFixture, action: str
+) -> None:
+    mocker.patch("orders.services.OrderService.process")
+    DeadLetterQueue.add(job_id="shown", queue="orders", payload={"order_id": 1}, error="x")
+    shown, failed_again = DeadLetter.objects.get(), die("again")
+    page = act(operator, action, shown, select_across="1")
+    assert "2 (all that match no filter)" in page.replace("Chosen: ", "")
+    came = die("new")
+    failed_again = die("again", generation=2)
+    press(operator, "start", **REPLAY, reason="a flood")
+    assert "1 refused" in operator.get(operation()).content.decode()
     open_ones = DeadLetter.objects.filter(state=State.OPEN).order_by("pk")
     assert list(open_ones) == [failed_again, came]
+
+
+def test_an_operation_is_paused_resumed_and_cancelled_on_its_page(operator: Client) -> None:
+    for number in range(3):
+        die(f"m-{number}")
+    act(operator, "discard_selected", *DeadLetter.objects.all())
+    started = Operation.objects.get()
+    control.start(started, actor="somebody", reason="r", drive=False)
+    for verb, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        page = operator.post(operation(), {"verb": verb}, follow=True).content.decode()
+        assert state in page
+    assert "Cancelled: 0 sent, 0 refused, 3 not sent." in page
+    assert "cancelled by operator-3" in page
+    page = operator.post(operation(), {"verb": "resume"}, follow=True).content.decode()
+    assert f"Operation {started.pk} is cancelled: it cannot be resumed" in page
+
+
+def test_who_lacks_a_permission_is_told_which_and_starts_nothing() -> None:
+    dead_letter = die()
+    act(client("view_deadletter", "replay_deadletter"), "replay_selected", dead_letter)
+    onlooker = client("view_deadletter")
+    page = onlooker.get(operation()).content.decode()
+    assert "You lack the permission “Can replay dead letters” (dlq.replay_deadletter)." in page
+    assert 'value="start"' not in page
+    assert onlooker.post(operation(), {"verb": "start", **REPLAY}).status_code == 403
+    assert client().get(operation()).status_code == 403
+    assert Operation.objects.get().state == "drafted"
 
 
 def test_who_may_only_look_is_offered_and_allowed_nothing_else(mocker: MockerFixture) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py dlq list|show|replay|discard|purge|export`: the desk for a terminal."""
+"""`manage.py dlq list|show|replay|discard|operations|purge|export`: the desk for a terminal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from dlq import call, replay, retention, stats
 from dlq.masking import masked_text
 from dlq.message import text
 from dlq.models import LARGE, Cause, DeadLetter, State
+from dlq.operations import command, selection
+from dlq.operations.models import Kind
+from dlq.operations.progress import numbers, refusals
 from dlq.queue import DeadLetterQueue
-from dlq.refusals import Refusals
 
 #: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
 MAX_DAYS = 36_500
@@ -41,9 +43,32 @@ class Command(BaseCommand):
             "--retries", type=_whole(0, 100), help="retries of the new run at most; as many as the task says"
         )
         again.add_argument("--force", action="store_true", help="also what could not be read before")
+        again.add_argument(
+            "--canary",
+            type=_whole(0, 1_000_000),
+            default=0,
+            help="so many first, the others after their outcome",
+        )
+        again.add_argument(
+            "--stop-above",
+            type=_whole(0, 100),
+            default=100,
+            metavar="PERCENT",
+            help="stop when more of those sent failed again; never",
+        )
         close = verbs.add_parser("discard", help="close dead letters for good; their messages will never run")
         _add_selection(close)
         close.add_argument("--reason", required=True)
+        for sending in (again, close):
+            sending.add_argument(
+                "--rate", type=_whole(0, 1_000_000), default=0, help="a second at most; no limit"
+            )
+            sending.add_argument(
+                "--background", action="store_true", help="let the workers do it, and do not wait"
+            )
+        running = verbs.add_parser("operations", help="replays and discards of many: how far they are")
+        running.add_argument("action", choices=command.ACTIONS)
+        running.add_argument("operation", nargs="?", type=_whole(1, 2**63 - 1))
         purge = verbs.add_parser(
             "purge",
             help="discard every open dead letter (--reason), or delete old records (--closed-before-days)",
@@ -81,13 +106,16 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(stats.detail(dead_letter), indent=2, ensure_ascii=False))
 
     def _replay(self, options: dict[str, Any]) -> None:
-        actor = _user()
-        wanted = {name: options[name] for name in ("retries", "force")}
-        self._each(options, lambda pk: replay.replay(pk, actor=actor, **wanted), "sent again")
+        wanted = {name: options[name] for name in ("retries", "force", "canary", "stop_above", "rate")}
+        self._operate(Kind.REPLAY, options, "sent again", **wanted)
 
     def _discard(self, options: dict[str, Any]) -> None:
-        actor = _user()
-        self._each(options, lambda pk: replay.discard(pk, reason=options["reason"], actor=actor), "discarded")
+        wanted = {name: options[name] for name in ("reason", "rate")}
+        self._operate(Kind.DISCARD, options, "discarded", **wanted)
+
+    def _operations(self, options: dict[str, Any]) -> None:
+        for line in command.act(options["action"], options["operation"], actor=_user()):
+            self.stdout.write(line)
 
     def _purge(self, options: dict[str, Any]) -> None:
         if options["reason"] is not None:
@@ -104,7 +132,7 @@ class Command(BaseCommand):
         for dead_letter in stats.exported(_filtered(options)):
             self.stdout.write(json.dumps(dead_letter, ensure_ascii=False))
 
-    def _each(self, options: dict[str, Any], act: Callable[[int], Any], done: str) -> None:
+    def _operate(self, kind: Kind, options: dict[str, Any], done: str, **wanted: Any) -> None:
         dead_letters = (
             DeadLetter.objects.filter(state=State.OPEN) if options["all"] else DeadLetter.objects.all()
         )
@@ -115,18 +143,23 @@ class Command(BaseCommand):
                 raise CommandError(f"there is no dead letter {', '.join(sorted(unknown))}; nothing was done")
         elif not options["all"]:
             raise CommandError("name the dead letters by their message ids, or say --all (with filters)")
-        count, refused = 0, Refusals()
-        for pk, message_id in list(_narrowed(dead_letters, options).values_list("pk", "message_id")):
-            try:
-                act(pk)
-                count += 1
-            except (replay.NotReplayable, replay.NotDiscardable) as exc:
-                refused.add(message_id, exc)
+        actor = _user()
+        chosen = selection.draft(
+            kind, _narrowed(dead_letters, options), actor=actor, chosen_by="manage.py dlq"
+        )
+        background = options["background"]
+        operation = command.started(chosen, actor=actor, drive=background, **wanted)
+        if background:
+            self.stdout.write(f"operation {operation.pk} of {operation.selected} dead letters is started")
+            return
+        command.run(operation, actor=actor, wait=bool(operation.canary), say=self.stderr.write)
+        refused = refusals(operation)
         for line in refused.lines():
             self.stderr.write(f"not {done}, {line}")
+        count = operation.selected - len(refused) - numbers(operation.pk).waiting
         self.stdout.write(f"{count} {done}, {len(refused)} refused")
-        if refused:
-            raise CommandError(f"{len(refused)} of {count + len(refused)} were not {done}", returncode=1)
+        if rest := operation.selected - count:
+            raise CommandError(f"{rest} of {operation.selected} were not {done}", returncode=1)
 
 
 def _user() -> str:

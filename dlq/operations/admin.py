@@ -1,0 +1,151 @@
+"""The page of an operation: what would come of it, its confirmation, its progress, and the buttons that hold or end it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from dlq.masking import masked_text
+from dlq.models import DeadLetter
+from dlq.operations import control, selection
+from dlq.operations.models import ENDED, HELD, Kind, Operation, Progress
+from dlq.operations.progress import numbers, refusals
+from dlq.permissions import lacking, may
+
+#: A canary is offered for selections from this size on.
+CANARY, CANARY_FROM = 10, 20
+RATE = 20
+#: Reasons of refusals on the page.
+MAX_REASONS = 10
+
+
+class ReplayForm(forms.Form):
+    canary = forms.IntegerField(
+        min_value=0, label="Canary", help_text="so many first, the others after their outcome; 0: none"
+    )
+    rate = forms.IntegerField(min_value=0, label="Rate", help_text="a second at most; 0: no limit")
+    stop_above = forms.IntegerField(
+        min_value=0,
+        max_value=100,
+        label="Stop above",
+        help_text="percent of those sent that failed again; 100: never",
+    )
+    retries = forms.IntegerField(
+        min_value=0, max_value=100, required=False, help_text="of each run; empty: as its task says"
+    )
+    force = forms.BooleanField(required=False, label="Also what could not be read")
+    reason = forms.CharField(max_length=1000, required=False, help_text="what was mended")
+
+
+class DiscardForm(forms.Form):
+    reason = forms.CharField(max_length=1000, error_messages={"required": "A discard needs a reason."})
+
+
+def ask(
+    request: HttpRequest, kind: Kind, dead_letters: QuerySet[DeadLetter], chosen_by: str
+) -> HttpResponseRedirect:
+    """Freeze these dead letters, and go to the page that shows what would come of it."""
+    operation = selection.draft(kind, dead_letters, actor=request.user.get_username(), chosen_by=chosen_by)
+    return HttpResponseRedirect(reverse("admin:dlq_operation_change", args=[operation.pk]))
+
+
+@admin.register(Operation)
+class OperationAdmin(admin.ModelAdmin):
+    """A list of all that was asked for, and by whom; an operation changes by the buttons of its page."""
+
+    list_display = ("kind", "state", "selected", "actor", "why", "started_at", "ended_at")
+    list_filter = ("kind", "state")
+    show_full_result_count = False
+    actions = None
+
+    @admin.display(description="reason")
+    def why(self, operation: Operation) -> str:
+        return masked_text(operation.reason)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show the operation, or do what one of its buttons says."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        operation = self.get_object(request, object_id)
+        if operation is None:
+            raise Http404(f"There is no operation {object_id}.")
+        form = None
+        if request.method == "POST":
+            if not may(request, operation.kind):
+                raise PermissionDenied(lacking(operation.kind))
+            form = self._act(request, operation)
+            if form is None:
+                return HttpResponseRedirect(request.path)
+        return TemplateResponse(request, "admin/dlq/operation.html", self._context(request, operation, form))
+
+    def _act(self, request: HttpRequest, operation: Operation) -> forms.Form | None:
+        """Do it, and say so; the form where it has errors."""
+        actor, verb = request.user.get_username(), request.POST.get("verb")
+        try:
+            if verb == "start":
+                form = _form(operation, request.POST)
+                if not form.is_valid():
+                    return form
+                control.start(operation, actor=actor, **form.cleaned_data)
+            elif verb == "pause":
+                control.pause(operation.pk, actor=actor)
+            elif verb == "resume":
+                control.resume(operation.pk, actor=actor)
+            elif verb == "cancel":
+                said = control.cancel(operation.pk, actor=actor)
+                self.message_user(request, f"Cancelled: {said.line()}.", messages.WARNING)
+        except control.NotPossible as why:
+            self.message_user(request, str(why), messages.ERROR)
+        return None
+
+    def _context(self, request: HttpRequest, operation: Operation, form: forms.Form | None) -> dict[str, Any]:
+        drafted = operation.state == Progress.DRAFTED
+        counted = numbers(operation.pk)
+        return {
+            **self.admin_site.each_context(request),
+            "title": f"{operation.get_kind_display().capitalize()} {operation.selected} dead letters",
+            "opts": self.opts,
+            "operation": operation,
+            "numbers": counted,
+            "ended": operation.state in ENDED,
+            "held": operation.state in HELD,
+            "live": not drafted and (operation.state == Progress.RUNNING or counted.outstanding),
+            "preflight": selection.preflight(operation) if drafted else None,
+            "form": (form or _form(operation)) if drafted else None,
+            "refused": refusals(operation).lines()[:MAX_REASONS],
+            "reason": masked_text(operation.reason),
+            "history": operation.history,
+            "may": may(request, operation.kind),
+            "lacking": lacking(operation.kind),
+        }
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("dlq.view_deadletter")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _form(operation: Operation, data: Any = None) -> forms.Form:
+    if operation.kind == Kind.DISCARD:
+        return DiscardForm(data)
+    canary = CANARY if operation.selected > CANARY_FROM else 0
+    return ReplayForm(data, initial={"canary": canary, "rate": RATE, "stop_above": operation.stop_above})
