@@ -1,15 +1,18 @@
-"""`make spec`: writes docs/SPEC.md and the failure tables of docs/promises/ from the markers and the last results.
+"""`make spec`: writes docs/SPEC.md and the failure tables of the pages from the markers and the last results, and every quote
+of code in the pages from its file.
 
-Exit status 1, and nothing is written, when a marker names no promise or a promise has no test.
+Exit status 1, and nothing is written, when a marker names no promise, a promise has no test, or a quote names no code.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
-from lab.spec.pages import page_of, specification, with_table
+from lab.spec.pages import failures_of, page_of, specification, with_table
+from lab.spec.quotes import BadQuote, with_failures, with_quotes
 from lab.spec.results import RESULTS
 from lab.spec.rows import PROMISES, BadMarker, rows
 
@@ -24,7 +27,10 @@ def main() -> int:
             for promise in PROMISES
             for page in [page_of(ROOT, promise)]
         }
-    except (BadMarker, LookupError) as problem:
+        for page in sorted((ROOT / "docs").rglob("*.md")):
+            text = with_failures(written.get(page, page.read_text()), partial(failures_of, found))
+            written[page] = with_quotes(text, ROOT)
+    except (BadMarker, BadQuote, LookupError) as problem:
         print(f"spec: {problem}", file=sys.stderr)
         return 1
     if unproven := PROMISES.keys() - {row.promise for row in found}:
@@ -33,7 +39,8 @@ def main() -> int:
     results = json.loads((ROOT / RESULTS).read_text()) if (ROOT / RESULTS).exists() else {}
     written[ROOT / "docs" / "SPEC.md"] = specification(found, results)
     for page, text in written.items():
-        page.write_text(text)
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
     tests = {test for row in found for test in row.tests}
     ended = [results[test][0] for test in tests if test in results]
     print(

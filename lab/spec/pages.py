@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,18 @@ def failures(rows: Sequence[Row]) -> list[str]:
             for row in rows
         ),
     )
+
+
+def failures_of(rows: Sequence[Row], tests: Sequence[str]) -> list[str]:
+    """A failure table of what the named tests or files of tests prove. Raises LookupError if they prove nothing."""
+    own = [
+        dataclasses.replace(row, tests=proof)
+        for row in rows
+        if (proof := tuple(test for test in row.tests if test.startswith(tuple(tests))))
+    ]
+    if not own:
+        raise LookupError(f"no test of {' '.join(tests)} has a promise marker")
+    return failures(own)
 
 
 def specification(rows: Sequence[Row], results: Mapping[str, Sequence[str]]) -> str:
