@@ -23,9 +23,11 @@ TIMEOUT_S = 300.0
 SHORT = {"WORKER_PREFETCH": "2", "VISIBILITY_TIMEOUT": "1800"}
 #: The default, which is right for tasks that wait for somebody.
 ONE_BY_ONE = {"WORKER_PREFETCH": "1"}
+CELERYS_DEFAULT = {"WORKER_PREFETCH": "4"}
 
 
 def run(world: World) -> list[Figure]:
+    world.check_peers()
     noops = take_turns(
         REPETITIONS,
         {
@@ -34,6 +36,7 @@ def run(world: World) -> list[Figure]:
             "plain Celery": lambda: plain_rate(world, SHORT),
             "transactional, one by one": lambda: noop_rate(world, "noop", ONE_BY_ONE),
             "plain Celery, one by one": lambda: plain_rate(world, ONE_BY_ONE),
+            "plain Celery, its default": lambda: plain_rate(world, CELERYS_DEFAULT),
         },
     )
     writes = take_turns(
@@ -42,18 +45,24 @@ def run(world: World) -> list[Figure]:
             "outbox": lambda: write_rate(world),
             "procrastinate": lambda: procrastinate_rate(world),
             "DBOS": lambda: dbos_rate(world),
+            "pgqueuer": lambda: pgqueuer_rate(world),
+            "django-tasks": lambda: django_tasks_rate(world),
         },
     )
     return [
         Figure("no-op tasks through outbox and journal", statistics.median(noops["transactional"]), "task/s"),
         Figure("… / plain Celery with acks_late, prefetch 2 on both sides",
-               ratio(noops, "transactional", "plain Celery"), "x", least=0.6, turns=noops),
+               ratio(noops, "transactional", "plain Celery"), "x", least=0.75, turns=noops),
+        Figure("… / plain Celery at its default of 4, with 2 here",
+               ratio(noops, "transactional", "plain Celery, its default"), "x"),
         Figure("… with the default prefetch of 1 on both sides",
                ratio(noops, "transactional, one by one", "plain Celery, one by one"), "x"),
         Figure("… with a lease instead of a row lock / plain Celery", ratio(noops, "leased", "plain Celery"), "x"),
         Figure("tasks that write one row", statistics.median(writes["outbox"]), "task/s"),
-        Figure("… / procrastinate", ratio(writes, "outbox", "procrastinate"), "x", least=1, turns=writes),
+        Figure("… / procrastinate", ratio(writes, "outbox", "procrastinate"), "x", least=1.8, turns=writes),
         Figure("… / DBOS", ratio(writes, "outbox", "DBOS"), "x", least=1),
+        Figure("… / pgqueuer", ratio(writes, "outbox", "pgqueuer"), "x"),
+        Figure("… / the database worker of django-tasks", ratio(writes, "outbox", "django-tasks"), "x"),
     ]  # fmt: skip
 
 
@@ -113,6 +122,22 @@ def dbos_rate(world: World) -> float:
     world.empty()
     world.peer(["-m", module, "enqueue", str(WRITES)])
     with _processes(world, ["-m", module, "work"], ready="working", env={}):
+        return _rate_of_effects()
+
+
+def pgqueuer_rate(world: World) -> float:
+    module = "lab.bench.peers.pgqueuer_worker"
+    world.empty()
+    world.peer(["-m", module, "enqueue", str(WRITES)])
+    with _processes(world, ["-m", module, "work"], ready="working", env={}):
+        return _rate_of_effects()
+
+
+def django_tasks_rate(world: World) -> float:
+    env = {"DJANGO_SETTINGS_MODULE": "lab.bench.peers.django_tasks_settings"}
+    world.empty()
+    world.peer(["-m", "lab.bench.peers.django_tasks_stage", str(WRITES)], env=env)
+    with _processes(world, ["-m", "django", "db_worker"], ready="Starting worker", env=env):
         return _rate_of_effects()
 
 

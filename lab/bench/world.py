@@ -110,7 +110,8 @@ class World:
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory
-        self._environment = dict(environment)
+        #: That of every process under test, with the addresses of the servers.
+        self.environment = dict(environment)
         self._names = itertools.count()
         #: The Python that has the peers. A venv of their own: beside psycopg 3, Django would leave psycopg2.
         self.peers = os.environ.get("BENCH_PEERS") or str(ROOT / ".venv" / "peers" / "bin" / "python")
@@ -137,7 +138,7 @@ class World:
             popen = subprocess.Popen(
                 [python, *arguments],
                 cwd=ROOT,
-                env={**self._environment, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env={**self.environment, "PYTHONUNBUFFERED": "1", **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -149,7 +150,8 @@ class World:
         def started() -> bool:
             output = process.log.read_text(errors="replace")
             if ready not in output and popen.poll() is not None:
-                raise RuntimeError(f"{' '.join(arguments)} ended with {popen.returncode}:\n{output[-3000:]}")
+                last = (output.strip() or "no output").splitlines()[-1]
+                raise RuntimeError(f"{' '.join(arguments)} ended with {popen.returncode}: {last}")
             return ready in output
 
         try:
@@ -189,10 +191,19 @@ class World:
 
     def peer(self, arguments: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
         """Run the peers' Python to its end; returns what it printed. Raises RuntimeError with its last words."""
+        self.check_peers()
         done = subprocess.run(
             [self.peers, *arguments],
-            cwd=ROOT, env={**self._environment, **(env or {})}, capture_output=True, text=True, check=False,
+            cwd=ROOT, env={**self.environment, **(env or {})}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+            last = (done.stderr.strip() or "no output").splitlines()[-1]
+            raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {last}")
         return done.stdout
+
+    def check_peers(self) -> None:
+        """Raises RuntimeError where the peers are not installed."""
+        if not os.access(self.peers, os.X_OK):
+            raise RuntimeError(
+                f"no peers at {self.peers}: `make bench` installs them, or BENCH_PEERS says where they are"
+            )
