@@ -81,7 +81,7 @@ class Fleet:
     """The processes of one Procfile, with ``environment``, writing to ``sink``.
 
     ``own`` adds variables for single programs. ``patient``: what cannot start is started for ever, as a supervisor does
-    whose database may be away for a while.
+    whose database may be away for a while. ``root``: the checkout in which the programs run.
 
     Not thread-safe, and to be used from the main thread: the kernel ends a process when the *thread* that started it
     ends.
@@ -95,12 +95,14 @@ class Fleet:
         procfile: Path = ROOT / "Procfile",
         own: Mapping[str, Mapping[str, str]] | None = None,
         patient: bool = False,
+        root: Path = ROOT,
     ):
         # The tools of this interpreter's environment come first, whatever is on PATH.
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
         self._environment = {**environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
         self._sink = sink
         self.patient = patient
+        self._root = root
         parsed = parse_procfile(procfile.read_text())
         self._programs = {name: _Program(name, command) for name, command in parsed.processes.items()}
         for name, variables in (own or {}).items():
@@ -173,7 +175,7 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd=ROOT,
+            cwd=self._root,
             env={**self._environment, **program.environment},
             # Its own group: a Ctrl-C at the terminal reaches only us, and we decide who stops when.
             start_new_session=True,

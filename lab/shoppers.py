@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,7 @@ class Shoppers:
     def start(self) -> None:
         """Begin placing; returns at once."""
         dice = random.Random(self.seed)
-        bodies = [_order(dice) for _ in range(self.orders)]
+        bodies = [random_order(dice) for _ in range(self.orders)]
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="shopper")
         for body in bodies:
             self._pool.submit(self._place, body)
@@ -86,13 +87,14 @@ class Shoppers:
             self.refused.append(problem)
 
 
-def _order(dice: random.Random) -> dict[str, Any]:
+def random_order(dice: random.Random, skus: Sequence[str] = SKUS) -> dict[str, Any]:
+    """The body of an order of a customer for one to three of the SKUs."""
     customer = dice.choice(CUSTOMERS)
-    skus = dice.sample(SKUS, dice.randint(1, len(SKUS)))
+    chosen = dice.sample(skus, dice.randint(1, min(3, len(skus))))
     return {
         "customer_id": customer,
         "currency": dice.choice(CURRENCIES),
         "payment_method": "pm_card_visa",
-        "items": [{"sku": sku, "quantity": dice.randint(1, 5)} for sku in skus],
+        "items": [{"sku": sku, "quantity": dice.randint(1, 5)} for sku in chosen],
         "receipt_email": f"customer-{customer}@shop.example",
     }

@@ -13,7 +13,10 @@ from lab.signals import Stopped, raise_on_stop
 from lab.stack import Stack, StackError
 from lab.stack.stack import VAR
 
-BENCHMARKS = ("relay", "confirms", "latency", "throughput", "recovery", "idle", "notify", "tables")
+BENCHMARKS = (
+    *("relay", "confirms", "latency", "throughput", "recovery", "idle", "notify", "tables"),
+    *("orders", "price"),
+)
 DIRECTORY = VAR / "bench"
 
 
@@ -62,7 +65,7 @@ def _run(names: list[str], environment: dict[str, str]) -> int:
         world.empty()
         try:
             figures = importlib.import_module(f"lab.bench.{name}").run(world)
-        except RuntimeError as problem:
+        except (RuntimeError, StackError) as problem:
             # The others' figures, half an hour of them, are not lost with it.
             print(f"bench: {name}: {problem}", file=sys.stderr, flush=True)
             failed.append(name)

@@ -1,19 +1,12 @@
-"""Counts what this process asks of the database, at the places where Django hands it to the driver."""
+"""Counts what this process asks of the database; what is counted, lab.bench.shop.inside.bench_statements says."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-from unittest.mock import patch
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
-
-#: libpq's name for a connection outside of any transaction: to commit there sends nothing.
-IDLE = 0
+from lab.bench.shop.inside import bench_statements
 
 
 @dataclass
@@ -29,25 +22,12 @@ def counting() -> Iterator[Cost]:
     """Count in the block, in every thread."""
     cost = Cost()
 
-    def of_statement(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def execute(cursor: Any, *args: Any, **kwargs: Any) -> Any:
-            cost.statements += 1
-            # Outside of `atomic` the server commits each statement by itself.
-            cost.commits += cursor.db.autocommit
-            return original(cursor, *args, **kwargs)
+    def note(statements: int, commits: int) -> None:
+        cost.statements += statements
+        cost.commits += commits
 
-        return execute
-
-    commit = BaseDatabaseWrapper._commit
-
-    def count_commit(connection: Any) -> Any:
-        cost.commits += connection.connection.info.transaction_status != IDLE
-        return commit(connection)
-
-    with (
-        patch.object(CursorWrapper, "execute", of_statement(CursorWrapper.execute)),
-        patch.object(CursorWrapper, "executemany", of_statement(CursorWrapper.executemany)),
-        patch.object(BaseDatabaseWrapper, "_commit", count_commit),
-    ):
+    undo = bench_statements.install(note)
+    try:
         yield cost
+    finally:
+        undo()

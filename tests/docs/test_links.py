@@ -172,10 +172,11 @@ def test_the_table_of_environment_variables_is_the_one_that_the_code_reads() -> 
 def test_the_table_of_the_labs_variables_is_the_one_that_the_lab_reads() -> None:
     text = (ROOT / "docs" / "environment.md").read_text()
     section = text.split("## Of the lab's commands", 1)[1].split("\n## ", 1)[0]
+    benchmarks = ("lab/bench/options.py", "lab/bench/shop/subjects.py", "lab/bench/world.py")
     documented = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE))
     read = {
         name
-        for path in ("lab/demo.py", "lab/up.py", "lab/chaos/options.py")
+        for path in ("lab/demo.py", "lab/up.py", "lab/chaos/options.py", *benchmarks)
         for name in re.findall(
             r"(?:environ\.get|_number)\(\"([A-Z_]+)\"", (ROOT / path).read_text(), re.MULTILINE
         )
