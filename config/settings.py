@@ -266,6 +266,9 @@ MONITORING_SOURCES = {
     "outbox": "outbox.stats.stats",
     "dlq": "dlq.stats.stats",
     "findings": "payments.selectors.stats",
+    "circuits": "resilience.circuits.stats",
+    "orders": "orders.selectors.stats",
+    "webhooks": "webhooks.selectors.stats",
 }
 MONITORING_SERIES = {
     "outbox": "outbox.series.series",

@@ -10,8 +10,8 @@ from django.conf import settings
 
 
 def sources() -> Mapping[str, str]:
-    """`MONITORING_SOURCES`: source (`outbox`, `dlq`, `findings`) -> dotted path of the callable with its figures, which
-    `monitoring/sources.py` describes. Default {}: no figures, and the probes work.
+    """`MONITORING_SOURCES`: source (`outbox`, `dlq`, `findings`, `circuits`, `orders`, `webhooks`) -> dotted path of the
+    callable with its figures, which `monitoring/sources.py` describes. Default {}: no figures, and the probes work.
     """
     return getattr(settings, "MONITORING_SOURCES", {})
 
@@ -36,6 +36,14 @@ def thresholds() -> Mapping[str, Any]:
 def metrics_token() -> str:
     """`MONITORING_METRICS_TOKEN`: the Bearer token that `/metrics` asks for. Default '': it answers without one."""
     return str(getattr(settings, "MONITORING_METRICS_TOKEN", ""))
+
+
+def runbook() -> str:
+    """`MONITORING_RUNBOOK_URL`: the page that says what to do about each alert; a link to one ends in # and its name.
+
+    Default: `docs/operations.md`, of the checkout that the folder comes from.
+    """
+    return str(getattr(settings, "MONITORING_RUNBOOK_URL", "docs/operations.md"))
 
 
 def ready_checks() -> Mapping[str, str]:

@@ -12,22 +12,18 @@ A source that `MONITORING_SOURCES` does not name has no series. When a source fa
 scrape would look like a dead web process.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.utils.crypto import constant_time_compare
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from monitoring import alerts, conf, sources
+from monitoring import access, alerts, conf, rules, sources
 from monitoring.snapshot import Snapshot, build
-
-logger = logging.getLogger(__name__)
 
 UNRESOLVED = ("open", "replaying")
 REPLAY_OUTCOMES = ("sent", "succeeded", "failed", "returned")
@@ -38,12 +34,8 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("monitoring_source_up", "1 if this source could be read", labels=["source"])
-        readings: dict[str, Mapping[str, Any]] = {}
-        for name in (name for name in sources.ALL if name in conf.sources()):
-            try:
-                readings[name] = sources.read(name)
-            except Exception:
-                logger.exception("the monitoring source %s could not be read", name)
+        readings, unreadable = sources.read_all()
+        for name in conf.sources():
             up.add_metric([name], float(name in readings))
         yield up
         snapshot = build(readings, known=conf.queues())
@@ -54,7 +46,8 @@ class DatabaseCollector(Collector):
             yield from _dead_letters(snapshot, readings[sources.DLQ])
         if sources.FINDINGS in readings:
             yield from _findings(snapshot)
-        yield _alerts(snapshot, readings)
+        yield from _others(snapshot, readings)
+        yield _alerts(readings, unreadable)
 
 
 def _queues(snapshot: Snapshot) -> Iterator[Metric]:
@@ -112,6 +105,14 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         "Resident memory of the workers in bytes, 0 where they cannot tell",
         snapshot.memory_bytes,
     )
+    for role, daemons in (("relay", snapshot.relays), ("beat", snapshot.beats)):
+        yield GaugeMetricFamily(f"{role}_up", f"Processes of {role} with a sign of life", daemons.count)
+    retrying = GaugeMetricFamily(
+        "jobs_retrying", "Open messages whose last attempt failed, of tasks that have any", labels=["task"]
+    )
+    for task, ran in snapshot.tasks.items():
+        retrying.add_metric([task], ran.retrying)
+    yield retrying
     skipped = CounterMetricFamily(
         "outbox_copies_skipped", "Delivered copies that were not to run", labels=["reason"]
     )
@@ -188,12 +189,34 @@ def _findings(snapshot: Snapshot) -> Iterator[Metric]:
         yield family
 
 
-def _alerts(snapshot: Snapshot, readings: Collection[str]) -> Metric:
+def _others(snapshot: Snapshot, readings: Collection[str]) -> Iterator[Metric]:
+    if sources.CIRCUITS in readings:
+        family = GaugeMetricFamily(
+            "circuit_open", "Processes in which this circuit is open", labels=["circuit"]
+        )
+        for name, processes in snapshot.open_circuits.items():
+            family.add_metric([name], processes)
+        yield family
+    if sources.ORDERS in readings:
+        yield GaugeMetricFamily(
+            "orders_oldest_open_age_seconds",
+            "Age of the oldest order that is not final",
+            snapshot.oldest_order_age_s,
+        )
+    if sources.WEBHOOKS in readings:
+        family = GaugeMetricFamily("webhooks_deliveries", "Of the newest deliveries", labels=["status"])
+        for status, count in snapshot.webhook_deliveries.items():
+            family.add_metric([status], count)
+        yield family
+
+
+def _alerts(readings: Mapping[str, Mapping[str, Any]], unreadable: Mapping[str, str]) -> Metric:
     """Of the rules whose source could be read."""
-    firing = {alert.name for alert in alerts.evaluate(snapshot)}
+    firing = {alert.name for alert in alerts.judge(readings, unreadable).alerts}
     family = GaugeMetricFamily("alert_firing", "1 while this rule fires", labels=["alert"])
-    for name in alerts.RULES:
-        if alerts.OTHER_SOURCE.get(name, sources.OUTBOX) in readings:
+    for name in rules.RULES:
+        source = rules.OTHER_SOURCE.get(name, sources.OUTBOX)
+        if source in readings or (not source and conf.sources()):
             family.add_metric([name], float(name in firing))
     return family
 
@@ -204,13 +227,6 @@ registry.register(DatabaseCollector())
 
 def metrics(request: HttpRequest) -> HttpResponse:
     """GET /metrics in Prometheus's text format; 401 without the Bearer token of `MONITORING_METRICS_TOKEN`, if that is set."""
-    token = conf.metrics_token()
-    given = request.headers.get("Authorization", "")
-    if token and not constant_time_compare(given, f"Bearer {token}"):
-        return HttpResponse(
-            "A Bearer token is needed.\n",
-            status=401,
-            content_type="text/plain",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+    if refused := access.refused(request):
+        return refused
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -10,7 +10,7 @@ from monitoring.urls import urlpatterns
 
 
 class Probes:
-    """Middleware that answers /healthz, /readyz and /metrics itself, with or without a slash at the end.
+    """Middleware that answers /healthz, /readyz, /metrics and /alerts.json itself, with or without a slash at the end.
 
     It must stand first in `MIDDLEWARE`.
 

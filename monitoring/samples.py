@@ -29,6 +29,9 @@ EVERY_S = 15
 #: How many are kept: a day.
 KEPT = 24 * 3600 // EVERY_S
 TOTAL = "_total"
+#: The series of what was completed, and how many seconds of it say what is usual: a shift of somebody's work.
+DONE = "messages_done_total"
+USUAL_S = 3 * 3600
 
 
 def take() -> float:
@@ -85,3 +88,24 @@ def since(seconds: int) -> list[tuple[int, Mapping[str, float]]]:
     return list(
         Sample.objects.filter(tick__gt=newest - seconds).order_by("tick").values_list("tick", "figures")
     )
+
+
+def usual_per_minute() -> float:
+    """What was completed a minute in the last `USUAL_S` seconds, of which the samples must cover a third; else 0."""
+    if not conf.series():
+        return 0.0
+    with connection.cursor() as cursor:
+        # Two looks into the primary key. The series may begin anew, with the rows that it counts.
+        cursor.execute(
+            """
+            WITH known AS (SELECT tick, (figures ->> %(series)s)::float8 AS done FROM monitoring_sample
+                           WHERE figures ? %(series)s
+                             AND tick > (SELECT extract(epoch FROM clock_timestamp())) - %(usual)s),
+            first AS (SELECT * FROM known ORDER BY tick LIMIT 1), last AS (SELECT * FROM known ORDER BY tick DESC LIMIT 1)
+            SELECT greatest(0, last.done - first.done) * 60 / (last.tick - first.tick) FROM first, last
+            WHERE last.tick - first.tick > %(usual)s / 3
+            """,
+            {"series": DONE, "usual": USUAL_S},
+        )
+        found = cursor.fetchone()
+        return float(found[0]) if found else 0.0

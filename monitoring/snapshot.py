@@ -55,6 +55,26 @@ class QueueSnapshot:
 
 
 @dataclass(frozen=True)
+class Daemons:
+    """The relays, or the beats: whether one must be there, how many live, and the most there were lately, as of workers."""
+
+    expected: bool = False
+    count: int = 0
+    lately: int = 0
+
+
+@dataclass(frozen=True)
+class TaskSnapshot:
+    """One task. `retrying`: open messages whose last attempt failed; of them `failed` did so in the last five minutes, in
+    which `done` completed.
+    """
+
+    retrying: int = 0
+    failed: int = 0
+    done: int = 0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The whole system at `taken_at`; the totals are those of its queues.
 
@@ -63,6 +83,8 @@ class Snapshot:
     `copies_skipped` counts by reason the delivered copies that were not to run, ever.
     `dead_letters_grown` is by how many the open dead letters have grown in the last hour; negative when they shrank.
     `findings` counts by kind what differs from the outside world, `findings_for_a_person` what of it nothing mends.
+    `open_circuits` says of each circuit in how many processes it is open. `oldest_order` is the one that has been open
+    for longest. `unreadable` says of each source that could not be read why.
     """
 
     taken_at: datetime
@@ -79,6 +101,16 @@ class Snapshot:
     workers_active: int = 0
     workers_idle: int = 0
     memory_bytes: int = 0
+    #: Messages completed a minute in the last hours; 0 where that is not known.
+    usual_per_minute: float = 0.0
+    relays: Daemons = Daemons()
+    beats: Daemons = Daemons()
+    tasks: Mapping[str, TaskSnapshot] = field(default_factory=dict)
+    open_circuits: Mapping[str, int] = field(default_factory=dict)
+    oldest_order_age_s: float = 0.0
+    oldest_order: str = ""
+    webhook_deliveries: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -136,9 +168,15 @@ class QueueMonitor:
         return build({name: sources.read(name) for name in sources.ALL}, known=self._known)
 
 
-def build(figures: Mapping[str, Mapping[str, Any]], *, known: Sequence[str] = ()) -> Snapshot:
+def build(
+    figures: Mapping[str, Mapping[str, Any]],
+    *,
+    known: Sequence[str] = (),
+    unreadable: Mapping[str, str] | None = None,
+    usual_per_minute: float = 0.0,
+) -> Snapshot:
     """The snapshot that the figures of these sources, by name, amount to."""
-    outbox, dlq, findings = (figures.get(name, {}) for name in sources.ALL)
+    outbox, dlq, findings, circuits, orders, webhooks = (figures.get(name, {}) for name in sources.ALL)
     counts = outbox.get("queues", {})
     done, failed = outbox.get("done_last_minute", {}), outbox.get("failed_last_minute", {})
     latency, workers = outbox.get("avg_latency_ms", {}), outbox.get("workers", {})
@@ -175,6 +213,15 @@ def build(figures: Mapping[str, Mapping[str, Any]], *, known: Sequence[str] = ()
         workers_active=workers.get("active", 0),
         memory_bytes=workers.get("memory_bytes", 0),
         workers_idle=max(0, workers.get("concurrency", 0) - workers.get("active", 0)),
+        relays=Daemons(**outbox.get("relays", {})),
+        beats=Daemons(**outbox.get("beats", {})),
+        tasks={task: TaskSnapshot(**counted) for task, counted in outbox.get("tasks", {}).items()},
+        open_circuits=circuits.get("open", {}),
+        oldest_order_age_s=orders.get("oldest_age_s") or 0.0,
+        oldest_order=orders.get("oldest", ""),
+        webhook_deliveries=webhooks.get("deliveries", {}),
+        unreadable=unreadable or {},
+        usual_per_minute=usual_per_minute,
     )
 
 

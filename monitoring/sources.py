@@ -8,7 +8,9 @@
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
      "totals": {queue: {"enqueued": int, "done": int, "latency_s": float, "buckets": {upper bound in s: int}}},  (ever)
      "skipped": {reason: int}, "retries": int,                                            (ever; of the kept)
-     "workers": {"count": int, "lately": int, "concurrency": int, "active": int, "memory_bytes": int}}
+     "workers": {"count": int, "lately": int, "concurrency": int, "active": int, "memory_bytes": int},
+     "relays": {"expected": bool, "count": int, "lately": int}, "beats": the same,
+     "tasks": {task: {"retrying": int, "failed": int, "done": int}}}   (open after a failed attempt; of the last 5 minutes)
 
 and `dlq`
 
@@ -20,9 +22,22 @@ and `findings`, what a comparison with the outside world found and has not seen 
 
     {"open": {kind: int}, "for_a_person": {kind: int}}                  (the latter: of them, what nothing mends by itself)
 
+and `circuits`, circuit breakers, of how many processes each is open
+
+    {"open": {circuit: int}}
+
+and `orders`, what the business has to finish: of what is not final yet
+
+    {"oldest_age_s": float | None, "oldest": str}                       (the latter: what an alert calls it)
+
+and `webhooks`
+
+    {"deliveries": {status: int}}                                       (of the newest)
+
 What a source leaves out counts as 0. A queue is reported although it is empty when `MONITORING_QUEUES` names it.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,16 +45,35 @@ from django.utils.module_loading import import_string
 
 from monitoring import conf
 
+logger = logging.getLogger(__name__)
+
 OUTBOX = "outbox"
 DLQ = "dlq"
 FINDINGS = "findings"
-ALL = (OUTBOX, DLQ, FINDINGS)
+CIRCUITS = "circuits"
+ORDERS = "orders"
+WEBHOOKS = "webhooks"
+ALL = (OUTBOX, DLQ, FINDINGS, CIRCUITS, ORDERS, WEBHOOKS)
 
 
 def read(name: str) -> Mapping[str, Any]:
     """The figures of one source, {} when the setting does not name it; raises what the source raises."""
     path = conf.sources().get(name)
     return import_string(path)() if path else {}
+
+
+def read_all() -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+    """The figures of each source that the setting names, and why those that could not be read failed, in one line."""
+    readings: dict[str, Mapping[str, Any]] = {}
+    unreadable: dict[str, str] = {}
+    for name in (name for name in ALL if name in conf.sources()):
+        try:
+            readings[name] = read(name)
+        except Exception as error:
+            logger.exception("the monitoring source %s could not be read", name)
+            lines = str(error).strip().splitlines() or [""]
+            unreadable[name] = f"{type(error).__name__}: {lines[0]}"[:200]
+    return readings, unreadable
 
 
 def merged(known: Iterable[str], *figures: Mapping[str, Any]) -> list[str]:

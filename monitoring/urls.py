@@ -7,6 +7,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from monitoring.alerts import alerts_json
 from monitoring.health import healthz, readyz
 from monitoring.metrics import metrics
 
@@ -20,4 +21,5 @@ urlpatterns = [
     path("healthz", only_read(healthz), name="healthz"),
     path("readyz", only_read(readyz), name="readyz"),
     path("metrics", only_read(metrics), name="metrics"),
+    path("alerts.json", only_read(alerts_json), name="alerts"),
 ]

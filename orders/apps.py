@@ -9,3 +9,6 @@ class OrdersConfig(AppConfig):
 
     def ready(self) -> None:
         from orders.api import idempotency  # noqa: F401  (an answer goes with its order)
+        from resilience import circuits
+
+        circuits.share()

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from outbox import conf, heartbeat, totals
+from outbox import conf, failing, heartbeat, totals
 from outbox.claims import REASONS
 from outbox.models import OutboxMessage, Schedule, Skipped
 from outbox.relay.queries import REMEMBERED_S
@@ -105,6 +105,8 @@ class Figures:
     workers: WorkerFigures
     relays: DaemonFigures
     beats: DaemonFigures
+    #: Only those of which an open message has failed.
+    tasks: dict[str, failing.TaskFigures]
 
 
 def stats() -> Mapping[str, Any]:
@@ -115,9 +117,16 @@ def stats() -> Mapping[str, Any]:
 def figures() -> Figures:
     """Per queue what is open, and what the last minute did; what happened ever; the workers."""
     queues = {queue: QueueFigures() for queue in conf.queues()}
-    for queue, state, count, age_s, repeated_age_s in _open():
+    tasks: dict[str, failing.TaskFigures] = {}
+    waits_for_relay = False
+    for queue, state, task, count, age_s, repeated_age_s, retrying, failed in _open():
+        if task is not None:
+            if retrying:
+                tasks[task] = failing.TaskFigures(retrying, failed)
+            continue
         found = queues.setdefault(queue, QueueFigures())
         setattr(found, state, count)
+        waits_for_relay |= state == Status.PENDING or (state == Status.SCHEDULED and age_s > 0)
         found.oldest_repeated_age_s = max(found.oldest_repeated_age_s, repeated_age_s)
         if state in (Status.PENDING, Status.PUBLISHED):
             found.oldest_pending_age_s = max(found.oldest_pending_age_s, age_s)
@@ -142,11 +151,10 @@ def figures() -> Figures:
         skipped=dict.fromkeys(REASONS, 0) | dict(Skipped.objects.values_list("reason", "count")),
         retries=retries,
         workers=_workers(),
-        # What waits, waits for a relay; a schedule, for a beat. One that died without a word is expected to come back.
-        relays=_daemons(
-            Role.RELAY, expected=any(found.pending + found.scheduled for found in queues.values())
-        ),
+        # What is due waits for a relay, and a schedule for a beat; one that died without a word is expected to come back.
+        relays=_daemons(Role.RELAY, expected=waits_for_relay),
         beats=_daemons(Role.BEAT, expected=Schedule.objects.exists()),
+        tasks=failing.complete(tasks),
     )
 
 
@@ -166,17 +174,22 @@ def processes() -> list[Process]:
 
 def _open() -> list[Any]:
     rows = " UNION ALL ".join(
-        f"SELECT queue, '{state}' AS state, created_at, deliver_at, generation FROM outbox_outboxmessage WHERE {condition}"
+        f"SELECT queue, '{state}' AS state, task, created_at, deliver_at, generation, attempts,"
+        " CASE WHEN attempts > 0 THEN (errors -> -1 ->> 'at')::timestamptz END AS failed_at"
+        f" FROM outbox_outboxmessage WHERE {condition}"
         for state, condition in OPEN_BY_INDEX.items()
     )
     return _all(
         f"""
-        SELECT queue, state, count(*),
+        SELECT queue, state, task, count(*),
                coalesce(extract(epoch FROM clock_timestamp() - min(greatest(created_at, deliver_at))), 0)::float8,
                coalesce(extract(epoch FROM clock_timestamp()
-                        - min(created_at) FILTER (WHERE generation > 1)), 0)::float8
-        FROM ({rows}) open GROUP BY 1, 2
-        """
+                        - min(created_at) FILTER (WHERE generation > 1)), 0)::float8,
+               count(*) FILTER (WHERE attempts > 0),
+               count(*) FILTER (WHERE failed_at > clock_timestamp() - %(lately)s * interval '1 second')
+        FROM ({rows}) open GROUP BY GROUPING SETS ((queue, state), (task))
+        """,
+        lately=failing.LATELY_S,
     )
 
 

@@ -3,6 +3,7 @@
 | file | needs beside it | in use here |
 |---|---|---|
 | `breaker.py`: circuit breaker | nothing | `payments/gateway/calls.py`, `orders/warehouse.py` |
+| `circuits.py`: which circuits are open in any process | `breaker.py`, `connection.py` | `config/settings.py` |
 | `retry_after.py`: the Retry-After header | nothing | `orders/outbound.py`, `webhooks/delivery.py` |
 | `ratelimit.py`: token bucket | `connection.py` | `orders/api/limits.py`, `orders/warehouse.py` |
 | `locks.py`: a lease on a name, with a fencing token | `connection.py` | `payments/billing.py` |

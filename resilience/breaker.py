@@ -12,7 +12,7 @@ while half-open, and results of calls that began before the circuit opened do no
 The state is per process, on purpose. Every worker process learns by itself within five calls that the far
 side is down, at the price of five calls a process; a shared state would need a store that may itself be
 down, and one process with a broken route would cut off all others. `states()` therefore lists what *this*
-process knows.
+process knows; `circuits.py` shows people those of all processes.
 """
 
 import inspect
@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 Expected = type[Exception] | Iterable[type[Exception]] | Callable[[type[Exception], Exception], bool]
 
 __all__ = ["Breaker", "BreakerState", "CircuitBreakerError", "circuit", "reset_all", "retry_after", "states"]
+
+
+#: Called with a breaker that has opened, also once more after a probe that failed, or closed.
+on_change: list[Callable[["Breaker"], None]] = []
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ class Breaker(CircuitBreaker):
             return STATE_OPEN if self._probing() else STATE_HALF_OPEN
 
     @property
+    def recovery_timeout(self) -> float:
+        """For how long no call is made once the circuit has opened, in seconds."""
+        return float(self._recovery_timeout)
+
+    @property
     def retry_after(self) -> float:
         """Seconds until a call may go through again; 0 when closed."""
         with self._lock:
@@ -157,16 +166,27 @@ class Breaker(CircuitBreaker):
                 self._probe_at = None
 
     def _settle(self, period: int, error: Exception | None) -> None:
+        # Not under the lock: a listener may take its time, and other threads' calls would wait for it.
+        if self._judge(period, error):
+            for listener in on_change:
+                try:
+                    listener(self)
+                except Exception:
+                    # Who looks on must not fail the call, nor take the place of its own error.
+                    logger.exception("a listener of the circuit %s failed", self.name)
+
+    def _judge(self, period: int, error: Exception | None) -> bool:
+        """Count the outcome of a call; returns whether the circuit has opened or closed with it."""
         with self._lock:
             if period != self._period:
-                return
+                return False
             probe, self._probe_at = self._probe_at is not None, None
             if error is None or not self.is_failure(type(error), error):
                 if probe:
                     logger.warning("circuit %s closed: the probe succeeded", self.name)
                     self._period += 1
                 super().reset()
-                return
+                return probe
             self._last_failure = error
             self._failure_count += 1
             if probe or self._failure_count >= self._failure_threshold:
@@ -177,6 +197,8 @@ class Breaker(CircuitBreaker):
                     "circuit %s open for %g s after %d failures, last: %r",
                     self.name, self._recovery_timeout, self._failure_count, error,
                 )  # fmt: skip
+                return True
+            return False
 
 
 def circuit(

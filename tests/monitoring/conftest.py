@@ -34,6 +34,9 @@ def outbox_figures(monkeypatch) -> dict[str, Any]:
         "skipped": {"duplicate": 9, "missing": 2},
         "retries": 13,
         "workers": {"count": 3, "concurrency": 9, "active": 4, "memory_bytes": 4096},
+        "relays": {"expected": True, "count": 2, "lately": 2},
+        "beats": {"expected": True, "count": 1, "lately": 1},
+        "tasks": {"orders.tasks.sync_to_crm": {"retrying": 4, "failed": 3, "done": 40}},
     }
     monkeypatch.setattr(figures, "OUTBOX", figures_of_outbox)
     return figures_of_outbox
@@ -78,5 +81,8 @@ def sources(settings, outbox_figures, dlq_figures, findings_figures) -> None:
         "outbox": "tests.monitoring.figures.outbox",
         "dlq": "tests.monitoring.figures.dlq",
         "findings": "tests.monitoring.figures.findings",
+        "circuits": "tests.monitoring.figures.circuits",
+        "orders": "tests.monitoring.figures.orders",
+        "webhooks": "tests.monitoring.figures.webhooks",
     }
     settings.MONITORING_QUEUES = ("critical", "high", "default", "low")

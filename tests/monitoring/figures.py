@@ -1,4 +1,4 @@
-"""Three sources with figures that a test can set: what `MONITORING_SOURCES` names in these tests."""
+"""Sources with figures that a test can set: what `MONITORING_SOURCES` names in these tests."""
 
 from typing import Any
 
@@ -17,6 +17,18 @@ def dlq() -> dict[str, Any]:
 
 def findings() -> dict[str, Any]:
     return FINDINGS
+
+
+def circuits() -> dict[str, Any]:
+    return {"open": {"payment-gateway": 0, "warehouse": 0}}
+
+
+def orders() -> dict[str, Any]:
+    return {"oldest_age_s": 30.0, "oldest": "order 7"}
+
+
+def webhooks() -> dict[str, Any]:
+    return {"deliveries": {"open": 2, "sent": 7}}
 
 
 def away() -> dict[str, Any]:

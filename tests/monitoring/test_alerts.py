@@ -2,7 +2,7 @@ import pytest
 from django.utils import timezone
 
 from monitoring.alerts import RULES, Thresholds, evaluate
-from monitoring.snapshot import QueueSnapshot, Snapshot
+from monitoring.snapshot import Daemons, QueueSnapshot, Snapshot, TaskSnapshot
 
 EXPECTED = Thresholds(expected_per_minute=600)
 
@@ -15,9 +15,22 @@ def system(
     dead_letters_grown: int = 0,
     oldest_dead_letter_age_s: float = 0.0,
     findings: int = 0,
+    relays: Daemons = Daemons(),  # noqa: B008  (it is immutable)
+    beats: Daemons = Daemons(),  # noqa: B008
+    ran: TaskSnapshot | None = None,
+    open_circuits: dict[str, int] | None = None,
+    oldest_order_age_s: float = 0.0,
+    unreadable: dict[str, str] | None = None,
     **queue,
 ) -> Snapshot:
     return Snapshot(
+        relays=relays,
+        beats=beats,
+        tasks={"pay": ran} if ran else {},
+        open_circuits=open_circuits or {},
+        oldest_order_age_s=oldest_order_age_s,
+        oldest_order="order 7",
+        unreadable=unreadable or {},
         workers=workers,
         workers_lately=workers_lately,
         dead_letters_grown=dead_letters_grown,
@@ -59,6 +72,23 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
         (system(oldest_repeated_age_s=345_600), system(oldest_repeated_age_s=345_601), "repeated_age"),
         (system(), system(unusable="WRONGTYPE"), "queue_unusable"),
         (system(dead_letters_grown=12), system(dead_letters_grown=13), "dead_letters_growing"),
+        (system(open_circuits={"gateway": 0}), system(open_circuits={"gateway": 1}), "circuit_open"),
+        (
+            system(ran=TaskSnapshot(9, failed=5, done=5)),
+            system(ran=TaskSnapshot(9, failed=6, done=5)),
+            "retry_share",
+        ),
+        (
+            system(ran=TaskSnapshot(9, failed=4, done=0)),
+            system(ran=TaskSnapshot(9, failed=5, done=0)),
+            "retry_share",
+        ),
+        (system(oldest_order_age_s=600), system(oldest_order_age_s=601), "order_age"),
+        (system(relays=Daemons(True, 1, 1)), system(relays=Daemons(True, 0, 1)), "relay_lost"),
+        (system(relays=Daemons(True, 2, 2)), system(relays=Daemons(True, 1, 2)), "relay_lost"),
+        (system(relays=Daemons(False, 0, 0)), system(relays=Daemons(True, 0, 0)), "relay_lost"),
+        (system(beats=Daemons(False, 0, 0)), system(beats=Daemons(True, 0, 0)), "beat_lost"),
+        (system(), system(unreadable={"dlq": "ConnectionError: away"}), "source_unreadable"),
         (system(workers=2, workers_lately=2), system(workers=2, workers_lately=3), "workers_lost"),
         (
             system(pending=1, done_last_minute=300),
@@ -82,13 +112,13 @@ def test_without_an_expected_rate_that_rule_rests() -> None:
 
 def test_an_alert_says_what_is_wrong_with_its_figures() -> None:
     (alert,) = evaluate(system(pending=12_345))
-    assert alert.message == "Queue backing up: 12345 messages wait, 12345 of them in default"
+    assert alert.text == "Queue backing up: 12345 messages wait, 12345 of them in default"
     assert (alert.value, alert.threshold) == (12_345, 10_000)
 
 
 def test_the_alert_of_findings_names_their_kinds() -> None:
     (alert,) = evaluate(system(findings=2))
-    assert alert.message == "Ledgers disagree: 2 findings need a person: captured_twice (2)"
+    assert alert.text == "Ledgers disagree: 2 findings need a person: captured_twice (2)"
 
 
 def test_several_alerts_fire_together() -> None:
@@ -105,7 +135,7 @@ def test_a_queue_with_shorter_schedules_has_its_own_threshold() -> None:
     assert names(system(scheduled=1, oldest_repeated_age_s=3600), thresholds) == []
     (alert,) = evaluate(system(scheduled=1, oldest_repeated_age_s=7200), thresholds)
     assert (alert.name, alert.threshold) == ("repeated_age", 3600)
-    assert alert.message == "Put off again and again: a message in default was enqueued 2 h ago"
+    assert alert.text == "Put off again and again: a message in default was enqueued 2 h ago"
 
 
 def test_a_misspelt_threshold_is_an_error_and_not_ignored(settings) -> None:
@@ -118,6 +148,8 @@ def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
     everything = system(
         workers=0, workers_lately=1, dead_letters_grown=99, oldest_repeated_age_s=999_999,
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
-        oldest_dead_letter_age_s=99_999, findings=1, unusable="WRONGTYPE",
+        oldest_dead_letter_age_s=99_999, findings=1, unusable="WRONGTYPE", open_circuits={"gateway": 2},
+        ran=TaskSnapshot(9, 9, 0), oldest_order_age_s=9999, relays=Daemons(True, 0, 1), beats=Daemons(True, 0, 1),
+        unreadable={"dlq": "ConnectionError: away"},
     )  # fmt: skip
     assert sorted(names(everything, EXPECTED)) == sorted(RULES)

@@ -7,6 +7,12 @@ from monitoring.metrics import registry
 QUEUES = ("critical", "high", "default", "low")
 
 
+@pytest.fixture(autouse=True)
+def no_samples(settings) -> None:
+    """So that these tests need no database."""
+    settings.MONITORING_SERIES = {}
+
+
 @pytest.fixture
 def scrape(client):
     """The samples of one scrape: (name, labels as a sorted tuple) -> value."""
@@ -44,6 +50,11 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     assert samples["celery_worker_up", ()] == 3
     assert samples["workers_active", ()] == 4
     assert samples["workers_idle", ()] == 5
+    assert (samples["relay_up", ()], samples["beat_up", ()]) == (2, 1)
+    assert samples["jobs_retrying", (("task", "orders.tasks.sync_to_crm"),)] == 4
+    assert samples["circuit_open", (("circuit", "payment-gateway"),)] == 0
+    assert samples["orders_oldest_open_age_seconds", ()] == 30
+    assert samples["webhooks_deliveries", (("status", "sent"),)] == 7
     assert samples["outbox_runs_repeated", ()] == 13
     assert samples["outbox_copies_skipped_total", (("reason", "duplicate"),)] == 9
     assert samples["outbox_copies_skipped_total", (("reason", "missing"),)] == 2
@@ -121,7 +132,7 @@ def test_without_a_source_its_own_alerts_are_gaps_and_the_others_fire(scrape, se
         dict(labels)["alert"]: value for (name, labels), value in samples.items() if name == "alert_firing"
     }
     assert alerts.keys() == RULES.keys() - {"findings"}
-    assert [name for name, value in alerts.items() if value] == ["dead_letters"]
+    assert [name for name, value in alerts.items() if value] == ["dead_letters", "source_unreadable"]
 
 
 def test_no_series_is_labelled_with_an_id(scrape) -> None:
@@ -137,6 +148,8 @@ def test_no_series_is_labelled_with_an_id(scrape) -> None:
         "alert",
         "source",
         "kind",
+        "circuit",
+        "status",
         "le",
     }
     assert labels <= known

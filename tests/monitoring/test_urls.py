@@ -6,7 +6,7 @@ from django.test import Client
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/alerts.json"])
 def test_an_operators_address_is_only_read(path: str) -> None:
     # Checked like a browser's request: a 403 for lack of a token would hide the 405.
     client = Client(enforce_csrf_checks=True)
@@ -29,9 +29,11 @@ def test_a_probe_is_answered_whatever_its_host(settings: Any, path: str, host: s
 
 def test_metrics_ask_for_their_token_where_one_is_set(settings: Any) -> None:
     settings.MONITORING_METRICS_TOKEN = "right"
-    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "right"}):
-        answer = Client().get("/metrics", headers=given)
-        assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
-        assert b"outbox" not in answer.content
-    assert Client().get("/metrics", headers={"authorization": "Bearer right"}).status_code == 200
+    for page in ("/metrics", "/alerts.json"):
+        for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "right"}):
+            answer = Client().get(page, headers=given)
+            assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
+            assert b"outbox" not in answer.content
+            assert b"unjudged" not in answer.content
+        assert Client().get(page, headers={"authorization": "Bearer right"}).status_code == 200
     assert Client().get("/readyz").status_code == 200

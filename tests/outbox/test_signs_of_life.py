@@ -52,6 +52,7 @@ def ready() -> tuple[int, str]:
     return answer.status_code, answer.json().get("missing", {}).get("relay", "")
 
 
+@pytest.mark.promise("P8", "a relay is frozen", "`/readyz` 503 and the alert `relay_lost` after 30 s")
 def test_a_frozen_relay_is_not_ready_and_is_missed_until_it_goes_on() -> None:
     assert ready() == (503, "NoRelay: no relay runs")
     outbox.enqueue(tasks.note.s("a"))
@@ -87,6 +88,7 @@ def test_one_of_two_relays_that_is_killed_is_missed_and_its_replacement_takes_it
     assert stats.figures().relays == stats.DaemonFigures(expected=True, count=2, lately=2)
 
 
+@pytest.mark.promise("P8", "beat is frozen", "the alert `beat_lost` after 30 s")
 def test_a_frozen_beat_is_missed_until_it_goes_on() -> None:
     assert not stats.figures().beats.expected, "without a schedule"
     with started(["-c", BEAT], env={"HOLDFAST_TEST_TICK": "1"}, ready="beat: Starting") as process:

@@ -118,8 +118,8 @@ def test_the_others_are_published_the_alert_names_it_and_it_recovers_when_it_is_
         await_(alert, "an alert")
         fired = alert()
         assert fired
-        assert "low for " in fired.message
-        assert reason() in fired.message
+        assert "low for " in fired.text
+        assert reason() in fired.text
         assert 'queue_unusable{queue="low"} 1.0' in client.get("/metrics").content.decode()
         assert client.get("/readyz").status_code == 200, "this process can do its work"
         notes(3, "critical", "again-")
@@ -189,7 +189,7 @@ def test_a_full_queue_spends_nothing_and_the_others_go_on() -> None:
             await_(alert, "an alert")
             fired = alert()
             assert fired
-            assert "(nack)" in fired.message
+            assert "(nack)" in fired.text
             await_(
                 lambda: UnusableQueue.objects.get().seen_at > UnusableQueue.objects.get().since, "another try"
             )
@@ -212,7 +212,7 @@ def test_a_queue_for_what_is_dead_lettered_that_is_unusable_is_named_and_stops_n
         await_(alert, "an alert")
         fired = alert()
         assert fired
-        assert UNDELIVERABLE in fired.message
+        assert UNDELIVERABLE in fired.text
         delete(UNDELIVERABLE)
         await_(lambda: not alert(), "the end of the alert")
 

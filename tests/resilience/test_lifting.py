@@ -11,6 +11,8 @@ from django.conf import settings
 
 PATTERNS = sorted(path.stem for path in Path(settings.BASE_DIR, "resilience").glob("[a-z]*.py"))
 ALONE = {"breaker", "retry_after", "connection", "sentinel"}
+#: What needs another pattern by its nature.
+ALSO = {"circuits": {"breaker"}}
 #: What each does in a project that has no Django, where the address of Redis is all that is known.
 USES = {
     "connection": "assert connection.get_redis().ping()",
@@ -31,6 +33,13 @@ except backpressure.QueueFull: queue.obliterate()
 else: raise AssertionError
 """,
     "breaker": "assert breaker.circuit(5, 30)(lambda: 7)() == 7",
+    "circuits": """
+circuits.share()
+circuit = circuits.breaker.Breaker(1, 30, name=NAME)
+try: circuit.call(lambda: 1 / 0)
+except ZeroDivisionError: assert circuits.open_in_processes()[NAME] == 1
+else: raise AssertionError
+""",
     "retry_after": "assert retry_after.parse_retry_after('7') == 7",
     "sentinel": "assert sentinel.split('sentinel://a;sentinel://b') == ['sentinel://a', 'sentinel://b']",
 }
@@ -44,7 +53,7 @@ def test_a_pattern_works_in_another_project_with_its_file_and_at_most_the_connec
     package = tmp_path / "theirs"
     package.mkdir()
     (package / "__init__.py").touch()
-    for file in {pattern} if pattern in ALONE else {pattern, "connection"}:
+    for file in {pattern} if pattern in ALONE else {pattern, "connection", *ALSO.get(pattern, ())}:
         shutil.copy(Path(settings.BASE_DIR, "resilience", f"{file}.py"), package)
     begin = {
         "without": "import sys; sys.modules['django'] = None",
