@@ -54,12 +54,23 @@ def console() -> Sink:
 
 
 def files(directory: Path) -> Sink:
-    """Lines in one file a process, for a terminal that shows something else."""
+    """Lines in one file a process, after those that are there."""
     directory.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, line: str) -> None:
-        with (directory / f"{name}.log").open("a") as file:
+        # A full disk must not end the thread that reads: the process would wait for ever to be read.
+        with contextlib.suppress(OSError), (directory / f"{name}.log").open("a") as file:
             file.write(line + "\n")
+
+    return write
+
+
+def both(one: Sink, other: Sink) -> Sink:
+    """Lines in two places."""
+
+    def write(name: str, line: str) -> None:
+        one(name, line)
+        other(name, line)
 
     return write
 

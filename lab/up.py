@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import sys
@@ -13,11 +14,11 @@ from collections.abc import Callable
 from django.db import DatabaseError
 
 from lab.collect import Sandbox
-from lab.fleet import Fleet, console
+from lab.fleet import Fleet, both, console, files
 from lab.prepare import DEMO_KEY, introduce_merchants, prepare
 from lab.signals import Stopped, raise_on_stop
 from lab.stack import Stack, StackError
-from lab.stack.processes import port_is_busy
+from lab.stack.processes import why_not_listen
 from lab.stack.stack import VAR
 
 READY_SECONDS = 90.0
@@ -40,16 +41,17 @@ def _run(port: int) -> int:
     fleet: Fleet | None = None
     try:
         stack.start()
-        if port_is_busy("127.0.0.1", port):
-            raise StackError(
-                f"port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}"
-            )
+        _refuse_unless_free(os.environ.get("WEB_HOST") or "127.0.0.1", port)
         stack.update_environment(PORT=str(port), SANDBOX_DATA=str(VAR / "sandbox"))
         prepared = prepare(stack.environment, log=stack.directory / "log" / "prepare.log")
-        fleet = Fleet(stack.process_environment(), console())
+        logs = stack.directory / "log"
+        fleet = Fleet(stack.process_environment(), both(console(), files(logs)))
+        for name in fleet.names:
+            (logs / f"{name}.log").write_text("")
         fleet.start()
         wait_until_ready(port, watch=lambda: _watch(fleet, stack))
         introduce_merchants(Sandbox(stack.environment["STRIPE_API_BASE"]))
+        print(f"logs   {logs}/: {', '.join(f'{name}.log' for name in fleet.names)}", flush=True)
         if prepared.admin_password is not None:
             print(
                 f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True
@@ -64,6 +66,21 @@ def _run(port: int) -> int:
             fleet.stop()
         stack.stop()
         (VAR / "sandbox-url").unlink(missing_ok=True)
+
+
+def _refuse_unless_free(host: str, port: int) -> None:
+    error = why_not_listen(host, port)
+    if error is None:
+        return
+    if error.errno == errno.EADDRINUSE:
+        raise StackError(
+            f"port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}"
+        )
+    if error.errno == errno.EACCES:
+        raise StackError(
+            f"listening on port {port} is not permitted: choose one from 1024 on, such as make up PORT=8000"
+        )
+    raise StackError(f"cannot listen on {host}:{port} (WEB_HOST, PORT): {error.strerror}")
 
 
 def _watch(fleet: Fleet, stack: Stack) -> None:

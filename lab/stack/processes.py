@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -34,7 +35,7 @@ OWNER = "HOLDFAST_STACK"
 
 def free_port(wanted: int = 0) -> int:
     """A TCP port that was free on the loopback interface a moment ago: ``wanted`` if it is, else any."""
-    if wanted and not port_is_busy("127.0.0.1", wanted):
+    if wanted and not why_not_listen("127.0.0.1", wanted):
         return wanted
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -46,7 +47,9 @@ def port_for(wanted: int, *, insist: bool, name: str, seconds: float = 30.0) -> 
     if not insist:
         return free_port(wanted)
     give_up_at = time.monotonic() + seconds
-    while port_is_busy("127.0.0.1", wanted):
+    while error := why_not_listen("127.0.0.1", wanted):
+        if error.errno != errno.EADDRINUSE:
+            raise StackError(f"{name} cannot start again on its port {wanted}: {error.strerror}")
         if time.monotonic() > give_up_at:
             raise StackError(
                 f"{name} cannot start again: its port {wanted} was taken while it was down; stop what listens there"
@@ -55,15 +58,15 @@ def port_for(wanted: int, *, insist: bool, name: str, seconds: float = 30.0) -> 
     return wanted
 
 
-def port_is_busy(host: str, port: int) -> bool:
-    """Whether somebody already listens on the port (a lingering TIME_WAIT does not count)."""
+def why_not_listen(host: str, port: int) -> OSError | None:
+    """Why this process cannot listen there; None when it can (a lingering TIME_WAIT does not count)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            return error
+    return None
 
 
 def die_with_parent(signum: int) -> Callable[[], None]:

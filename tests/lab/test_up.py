@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -11,16 +12,18 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from config.queues import TIERS
 from lab.stack import Stack
 from lab.stack.leftovers import leftovers
 from lab.stack.processes import free_port
 from lab.stack.stack import ROOT
 from lab.stack.state import read_pairs
+from tests.support.processes import await_
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,10 @@ INHERITED = (
     *("STRIPE_WEBHOOK_SECRET", "WAREHOUSE_URL", "CRM_URL", "EMAIL_URL", "SANDBOX_PORT", "SANDBOX_SMTP_PORT"),
     "DJANGO_SETTINGS_MODULE",
 )
+
+
+#: Of prctl(2) and capabilities(7).
+PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10
 
 
 class Checkout:
@@ -45,7 +52,9 @@ class Checkout:
     def environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name not in INHERITED}
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, before_exec: Callable[[], None] | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
         with self.log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -54,6 +63,7 @@ class Checkout:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=before_exec,
             )
         self.started.append(process)
         return process
@@ -102,11 +112,22 @@ def test_up_serves_heals_after_kill_and_leaves_nothing(checkout: Checkout) -> No
     sandbox = (checkout.var / "sandbox-url").read_text().strip()
     assert urllib.request.urlopen(f"{sandbox}/healthz", timeout=10).status == 200
     key = (checkout.var / "demo-api-key").read_text()
+    names = ["web", *TIERS, "relay", "beat", "sandbox"]
+    logs = [checkout.var / "log" / f"{name}.log" for name in names]
+    await_(lambda: all(log.stat().st_size for log in logs), "every process has written a line")
+    shown = checkout.log.read_text()
+    assert f"logs   {checkout.var}/log/: {', '.join(log.name for log in logs)}\n" in shown
+    for log in logs:
+        assert f"{log.stem:<8} | {log.read_text().splitlines()[0]}\n" in shown, "the screen has it, too"
 
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     second = checkout.start("-m", "lab.up", PORT=str(port))
     checkout.wait_for("ready ", second)
+    started = [
+        line for line in (checkout.var / "log" / "web.log").read_text().splitlines() if "Starting" in line
+    ]
+    assert len(started) == 1, "the log of the run before is gone"
     assert "admin " not in checkout.log.read_text(), "the password is shown once"
     assert (checkout.var / "demo-api-key").read_text() == key
     assert (checkout.var / "sandbox-url").read_text().strip() == sandbox, "webhook subscriptions point there"
@@ -133,6 +154,30 @@ def test_up_on_a_busy_port_is_one_line_and_exit_1(checkout: Checkout) -> None:
         f"up: port {port} is busy: stop what listens there, or choose another one: make up PORT={port + 1}\n"
     )
     assert checkout.left() == []
+
+
+def _cannot_bind_below_1024() -> None:
+    """In the child, before exec: root keeps the capability otherwise."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0)
+
+
+@pytest.mark.skipif(
+    int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80,
+    reason="every user of this machine may listen on port 80",
+)
+def test_up_on_a_port_for_root_says_that_it_is_not_permitted(checkout: Checkout) -> None:
+    process = checkout.start("-m", "lab.up", PORT="80", before_exec=_cannot_bind_below_1024)
+    assert process.wait(timeout=60) == 1
+    assert checkout.log.read_text() == (
+        "up: listening on port 80 is not permitted: choose one from 1024 on, such as make up PORT=8000\n"
+    )
+    assert checkout.left() == []
+
+
+def test_up_on_an_address_of_another_machine_names_the_variable(checkout: Checkout) -> None:
+    process = checkout.start("-m", "lab.up", PORT=str(free_port()), WEB_HOST="192.0.2.1")
+    assert process.wait(timeout=60) == 1
+    assert "(WEB_HOST, PORT): Cannot assign requested address" in checkout.log.read_text()
 
 
 @pytest.mark.parametrize(
