@@ -108,7 +108,12 @@ VARIABLES: dict[str, Variable] = {
     "WAREHOUSE_URL": Variable(None, "base address of the warehouse API"),
     "CRM_URL": Variable(None, "base address of the CRM API"),
     "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),
-    "METRICS_TOKEN": Variable("", "Bearer token that /metrics asks for; empty: it answers everybody"),
+    "METRICS_TOKEN": Variable(
+        "", "Bearer token that /metrics and /alerts.json ask for; empty: they answer everybody"
+    ),
+    "ALERT_EMAILS": Variable("", "addresses that beat tells which alerts fire and end, comma separated"),
+    "ALERT_WEBHOOK_URL": Variable("", "address that the same is posted to as JSON, for example of a chat"),
+    "ALERT_REPEAT": Variable("14400", "seconds after which an alert that still fires is told again"),
     "PROXY_COUNT": Variable(
         "0",
         "reverse proxies before the web process that append to X-Forwarded-For; with 0 failed logins are counted by"

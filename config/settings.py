@@ -262,6 +262,9 @@ MONITORING_READY_CHECKS = {
     "relay": "outbox.health.check_relay",
 }
 MONITORING_METRICS_TOKEN = env.text("METRICS_TOKEN")
+MONITORING_ALERT_EMAILS = tuple(env.items("ALERT_EMAILS"))
+MONITORING_ALERT_WEBHOOK_URL = env.url("ALERT_WEBHOOK_URL", *WEB) if env.text("ALERT_WEBHOOK_URL") else ""
+MONITORING_ALERT_REPEAT = env.number("ALERT_REPEAT")
 MONITORING_SOURCES = {
     "outbox": "outbox.stats.stats",
     "dlq": "dlq.stats.stats",

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from monitoring import access, conf, samples, sources
+from monitoring.models import FiringAlert
 from monitoring.rules import OTHER_SOURCE, RULES, Alert, Thresholds
 from monitoring.snapshot import Snapshot, build
 
@@ -48,8 +50,16 @@ def judge(readings: Mapping[str, Mapping[str, Any]], unreadable: Mapping[str, st
 
 
 def current() -> Judgement:
-    """What fires now, by the figures of this moment."""
-    return judge(*sources.read_all())
+    """What fires now, by the figures of this moment, and since when beat has seen it fire."""
+    found = judge(*sources.read_all())
+    if not found.alerts:
+        return found
+    try:
+        since = dict(FiringAlert.objects.filter(resolved_at=None).values_list("name", "since"))
+    except Error:  # The database is down: that is what fires.
+        since = {}
+    alerts = [replace(alert, since=since.get(alert.name)) for alert in found.alerts]
+    return Judgement(alerts, found.unjudged)
 
 
 def as_json(alert: Alert) -> dict[str, Any]:

@@ -7,7 +7,8 @@ class MonitoringConfig(AppConfig):
     verbose_name = "Monitoring"
 
     def ready(self) -> None:
-        from monitoring import samples
+        from monitoring import notices, samples
 
-        signals.beat_init.connect(samples.begin)
-        signals.beat_embedded_init.connect(samples.begin)
+        for begin in (samples.begin, notices.begin):
+            signals.beat_init.connect(begin)
+            signals.beat_embedded_init.connect(begin)

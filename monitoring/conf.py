@@ -38,6 +38,22 @@ def metrics_token() -> str:
     return str(getattr(settings, "MONITORING_METRICS_TOKEN", ""))
 
 
+def alert_emails() -> tuple[str, ...]:
+    """`MONITORING_ALERT_EMAILS`: addresses that are told what fires. Default: those of Django's `ADMINS`; of none, nobody."""
+    admins = (admin if isinstance(admin, str) else admin[1] for admin in settings.ADMINS)
+    return tuple(getattr(settings, "MONITORING_ALERT_EMAILS", None) or admins)
+
+
+def alert_webhook_url() -> str:
+    """`MONITORING_ALERT_WEBHOOK_URL`: the address that what fires is posted to, as JSON. Default '': nothing is posted."""
+    return str(getattr(settings, "MONITORING_ALERT_WEBHOOK_URL", ""))
+
+
+def alert_repeat_s() -> float:
+    """`MONITORING_ALERT_REPEAT`: seconds after which an alert that still fires is told again. Default: 14400, four hours."""
+    return float(getattr(settings, "MONITORING_ALERT_REPEAT", 14_400.0))
+
+
 def runbook() -> str:
     """`MONITORING_RUNBOOK_URL`: the page that says what to do about each alert; a link to one ends in # and its name.
 

@@ -1,4 +1,4 @@
-"""The samples that the control room's charts are drawn from; the figures themselves are those of the sources."""
+"""What the monitoring itself keeps: samples for charts, and which alerts fire. The figures are those of the sources."""
 
 from __future__ import annotations
 
@@ -19,3 +19,25 @@ class Sample(models.Model):
 
     def __str__(self) -> str:
         return f"sample at {self.tick}"
+
+
+class FiringAlert(models.Model):
+    """A rule that fires, or has ended and somebody is still to be told: one row for each rule at the most."""
+
+    name = models.TextField(primary_key=True)
+    text = models.TextField()
+    value = models.FloatField()
+    threshold = models.FloatField()
+    since = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="when it was last seen firing, or could not be judged")
+    resolved_at = models.DateTimeField(null=True)
+    told = models.JSONField(
+        default=dict,
+        help_text="channel -> {state: firing or resolved, at: seconds since the epoch} of its last message",
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} since {self.since}"
