@@ -3,8 +3,8 @@
     <!-- quote: orders/lifecycle.py::claim -->
     <!-- quote: orders/lifecycle.py::claim from "with transaction" to "return None" -->
 
-The first is a function or class without its docstring; the second those of its lines between the first that has the one text
-and the next that has the other.
+The first is a function or class without its docstring, or what a name of the module is set to; the second those of its lines
+between the first that has the one text and the next that has the other.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def quoted(root: Path, path: str, name: str, first: str | None = None, last: str
     node: ast.AST = ast.parse(source)
     for part in name.split("."):
         node = _part(node, part, place)
-    assert isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    assert isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign))
     lines = source.splitlines(keepends=True)
     kept = [
         line
@@ -79,15 +79,18 @@ def _part(node: ast.AST, name: str, place: str) -> ast.AST:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.ClassDef)) and child.name == name:
             return child
+        if isinstance(child, ast.Assign) and [ast.unparse(target) for target in child.targets] == [name]:
+            return child
     raise BadQuote(f"{place}: there is no {name}")
 
 
-def _start(node: ast.FunctionDef | ast.ClassDef) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+def _start(node: ast.FunctionDef | ast.ClassDef | ast.Assign) -> int:
+    decorators = [] if isinstance(node, ast.Assign) else node.decorator_list
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _docstring(node: ast.FunctionDef | ast.ClassDef) -> range:
-    if ast.get_docstring(node) is None:
+def _docstring(node: ast.FunctionDef | ast.ClassDef | ast.Assign) -> range:
+    if isinstance(node, ast.Assign) or ast.get_docstring(node) is None:
         return range(0)
     return range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
 

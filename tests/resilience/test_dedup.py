@@ -68,6 +68,9 @@ def test_a_job_that_waits_for_its_retry_is_still_the_one(name: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.promise(
+    "P2", "the transaction that enqueued a unique job rolls back", "the job can be enqueued again at once"
+)
 def test_a_rollback_leaves_nothing_behind_that_would_refuse_the_next_call(name: str) -> None:
     with transaction.atomic():
         assert enqueue_unique(note.s(name))
@@ -78,6 +81,7 @@ def test_a_rollback_leaves_nothing_behind_that_would_refuse_the_next_call(name: 
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.promise("P3", "many threads enqueue the same unique job at once", "one job")
 def test_many_threads_at_once_enqueue_one_job(name: str) -> None:
     start = threading.Barrier(8)
 
@@ -106,6 +110,11 @@ def test_arguments_that_are_no_json_are_refused(name: str) -> None:
         enqueue_unique(note.s(object()))
 
 
+@pytest.mark.promise(
+    "P2",
+    "Redis is down while a unique job is enqueued",
+    "it is enqueued, and stays unique until it completes",
+)
 def test_without_redis_jobs_are_enqueued_and_stay_unique_until_they_complete(name: str, absent_redis) -> None:
     assert enqueue_unique(note.s(name), client=absent_redis)
     assert enqueue_unique(note.s(name), client=absent_redis) is None
