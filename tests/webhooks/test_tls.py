@@ -50,3 +50,17 @@ def test_a_certificate_for_another_name_is_refused(port: int, monkeypatch):
 def test_a_trusted_certificate_for_the_name_is_accepted(port: int, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATE)
     assert transport.post(f"https://localhost:{port}/", data=b"{}", headers={}).status_code == 204
+
+
+def test_the_certificate_authorities_are_loaded_once_and_again_under_other_variables(monkeypatch, mocker):
+    load = mocker.spy(ssl, "create_default_context")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://localhost:{listener.getsockname()[1]}/"
+        for file in ("/one.pem", "/one.pem", "/two.pem"):
+            monkeypatch.setenv("SSL_CERT_FILE", file)
+            hangs_up = threading.Thread(target=lambda: listener.accept()[0].close())
+            hangs_up.start()
+            with pytest.raises(EndpointUnreachable):
+                transport.post(url, data=b"{}", headers={})
+            hangs_up.join()
+    assert load.call_count == 2
