@@ -6,15 +6,15 @@ derived from the key, so that the server, the mailbox and a ledger can tell a re
 mailboxes show it once.
 """
 
-import contextlib
 import re
 import smtplib
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 
+from notifications.conversation import conversation
 from notifications.errors import InvalidRecipient, MailNotSent, MailRefused
 from notifications.models import EmailLog, RenderedEmail
 from outbox.database import patiently
@@ -64,25 +64,17 @@ def send_once(
 
 
 def _send(log: EmailLog, mail: RenderedEmail) -> None:
-    connection = get_connection()
-    message = EmailMessage(
-        subject=mail.subject,
-        body=mail.body,
-        to=[log.to],
-        headers={"Message-ID": log.message_id, "Auto-Submitted": "auto-generated"},
-        connection=connection,
-    )
     try:
-        # Opened here, because a backend that opens the connection itself also ends the conversation before it
-        # returns, and a QUIT that fails would make a mail that was taken look like one that was not.
-        connection.open()
-        try:
-            message.send()
+        with conversation() as connection:
+            EmailMessage(
+                subject=mail.subject,
+                body=mail.body,
+                to=[log.to],
+                headers={"Message-ID": log.message_id, "Auto-Submitted": "auto-generated"},
+                connection=connection,
+            ).send()
             # A database that restarted meanwhile must not have the mail sent again while we are here to tell it.
             patiently(log.mark_sent)
-        finally:
-            with contextlib.suppress(OSError):  # SMTPException is one, too.
-                connection.close()
     except smtplib.SMTPRecipientsRefused as error:
         codes = [code for code, _ in error.recipients.values()]
         raise (MailRefused if min(codes, default=0) >= 500 else MailNotSent)(f"{log.key}: {error}") from error

@@ -16,8 +16,9 @@ from notifications.errors import MailInFlight, MissingVariable
 
 __all__ = ["EmailLog", "EmailTemplate", "RenderedEmail", "User"]
 
-# Longer than a whole SMTP conversation whose every step takes the socket timeout of 10 s (connect, greeting,
-# EHLO, MAIL, RCPT, DATA, text), so that a lease that has run out means a sender that is gone.
+# Longer than a kept SMTP conversation that does not answer its probe (2 s), and then a whole new one whose every step takes
+# the socket timeout of 10 s (connect, greeting, EHLO, MAIL, RCPT, DATA, text), so that a lease that has run out means a
+# sender that is gone.
 MAIL_LEASE = timedelta(seconds=90)
 
 

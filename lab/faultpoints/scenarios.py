@@ -64,6 +64,21 @@ def _following(task: str) -> Callable[[Environment], Any]:
     return stage
 
 
+def _two_receipts(environment: Environment) -> State:
+    for _ in range(2):
+        processed(environment)
+    drop_fan_out(but="orders.tasks.send_receipt")
+    for _ in range(2):
+        queue = publish_only(environment, staged("orders.tasks.send_receipt", published_at=None))
+    return {"queue": queue}
+
+
+def _send_both(environment: Environment, state: State) -> None:
+    """The second one in the conversation with the mail server that the first one kept."""
+    for _ in range(2):
+        environment.processes.take(state["queue"])
+
+
 def _cancelled_before_its_turn(environment: Environment) -> Any:
     from orders.services import cancel_order
 
@@ -297,6 +312,13 @@ MESSAGES: tuple[Scenario, ...] = (
             (_P, "create_invoice"),
             (_W, "publish_event"),
         )
+    ),
+    Scenario(
+        "send_receipt_in_kept_conversation",
+        f"{_O}.send_receipt",
+        _two_receipts,
+        _send_both,
+        waived=waived_without(f"{_O}.send_receipt"),
     ),
     message(
         "notify_warehouse_reply_lost",

@@ -76,7 +76,7 @@ class MailServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more mail; waits for the loop to end."""
+        """Take no more mail, and end the conversations, idle ones too; waits for the loop to end."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
 
@@ -93,3 +93,8 @@ class MailServer:
             )
         )
         self._loop.run_forever()
+        conversations = asyncio.all_tasks(self._loop)
+        for each in conversations:
+            each.cancel()
+        self._loop.run_until_complete(asyncio.gather(*conversations, return_exceptions=True))
+        self._loop.close()

@@ -119,8 +119,10 @@ def sandbox(sandbox_process: RunningSandbox) -> RunningSandbox:
 
 
 @pytest.fixture
-def sandbox_settings(sandbox: RunningSandbox, settings: Any) -> RunningSandbox:
+def sandbox_settings(sandbox: RunningSandbox, settings: Any) -> Iterator[RunningSandbox]:
     """The sandbox, with the app's settings pointing at it: gateway, warehouse, CRM and mail."""
+    from notifications.conversation import drop_idle
+
     settings.STRIPE_API_BASE = sandbox.url
     settings.STRIPE_API_KEY = API_KEY
     settings.STRIPE_WEBHOOK_SECRET = WEBHOOK_SECRET
@@ -131,4 +133,5 @@ def sandbox_settings(sandbox: RunningSandbox, settings: Any) -> RunningSandbox:
     settings.EMAIL_PORT = sandbox.smtp_port
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
-    return sandbox
+    yield sandbox
+    drop_idle()

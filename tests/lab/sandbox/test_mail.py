@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import smtplib
+import socket
+from contextlib import closing
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
+from lab.sandbox.faults import Faults
+from lab.sandbox.ledger import Ledger
+from lab.sandbox.mail import MailServer
 from tests.lab.sandbox_fixture import RunningSandbox
 
 
@@ -69,3 +76,18 @@ def test_a_hanging_mail_server_answers_nothing_and_keeps_nothing(sandbox: Runnin
     with pytest.raises((TimeoutError, smtplib.SMTPServerDisconnected)):
         send(sandbox)
     assert sandbox.ledger("mail") == []
+
+
+def test_a_conversation_that_is_idle_ends_with_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(Ledger(tmp_path)) as ledger, socket.create_server(("127.0.0.1", 0)) as listener:
+        server = MailServer(listener, ledger, Faults())
+        server.start()
+        with smtplib.SMTP(*listener.getsockname(), timeout=5) as connection:
+            assert connection.noop()[0] == 250
+            server.stop()
+            assert connection.sock.recv(1) == b""
+        del server
+        gc.collect()
+    assert caplog.records == []
