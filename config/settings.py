@@ -24,6 +24,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
+LOGIN_URL = "admin:login"
 
 INSTALLED_APPS = [
     "config.apps.AdminConfig",
@@ -39,6 +40,7 @@ INSTALLED_APPS = [
     "outbox",
     "dlq",
     "monitoring",
+    "chartkick.django",  # ships Chart.js, for the control room
     "idempotency",
     "orders",
     "payments",
@@ -278,6 +280,16 @@ MONITORING_SERIES = {
     "dlq": "dlq.stats.series",
     "orders": "orders.selectors.series",
 }
+MONITORING_TABLES = {
+    "Workers": "outbox.overview.workers",
+    "Relays and beats": "outbox.overview.daemons",
+    "Retries scheduled": "outbox.overview.retries",
+}
+MONITORING_INVARIANTS = (
+    "outbox.invariants.invariants",
+    "orders.invariants.invariants",
+    "payments.selectors.invariants",
+)
 
 # --- Celery -------------------------------------------------------------------------------------------
 

@@ -22,4 +22,5 @@ urlpatterns = [
     path("webhooks/", include("webhooks.incoming.urls")),
     path("admin/", admin.site.urls),
     path("", include("monitoring.urls")),
+    path("", include("monitoring.room.urls")),
 ]

@@ -3,7 +3,7 @@
 The broker that `/readyz` asks is the one of the current Celery application, whatever namespace its configuration has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +21,28 @@ def series() -> Mapping[str, str]:
     see `monitoring/samples.py`. Default {}: no samples are taken, and the control room has no charts.
     """
     return getattr(settings, "MONITORING_SERIES", {})
+
+
+def tables() -> Mapping[str, str]:
+    """`MONITORING_TABLES`: title -> dotted path of the callable that returns the rows of this table of the control room:
+    [{column: text or number}], in which `is_well`, where it is given, says whether the row is marked. Default {}.
+    """
+    return getattr(settings, "MONITORING_TABLES", {})
+
+
+def invariants() -> Sequence[str]:
+    """`MONITORING_INVARIANTS`: dotted paths of callables that return {invariant: [what breaks it]}. Default ().
+
+    The control room calls them every few seconds: what they read must be bounded.
+    """
+    return getattr(settings, "MONITORING_INVARIANTS", ())
+
+
+def panels() -> Sequence[str]:
+    """`MONITORING_PANELS`: dotted paths of callables that are given the request and return HTML for the end of the control
+    room, '' for none. Default ().
+    """
+    return getattr(settings, "MONITORING_PANELS", ())
 
 
 def queues() -> tuple[str, ...]:

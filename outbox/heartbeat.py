@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from celery import signals
+from celery import current_app, signals
 from django.db import Error, connection
 
 from outbox import transitions
@@ -63,6 +63,9 @@ def _born(**_: Any) -> None:
 def _start(sender: Any = None, **_: Any) -> None:
     global _thread
     _stop.clear()
+    # A queue that nothing was received from yet is named, too: the operator sees which worker reads which queue.
+    for queue in current_app.amqp.queues.consume_from:
+        _received.setdefault(queue, 0.0)
     pool = getattr(sender, "pool", None)
     _thread = threading.Thread(target=_beat, args=(pool,), name="outbox-heartbeat", daemon=True)
     _thread.start()

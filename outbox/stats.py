@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -13,13 +13,26 @@ from outbox import conf, failing, heartbeat, totals
 from outbox.claims import REASONS
 from outbox.models import OutboxMessage, Schedule, Skipped
 from outbox.relay.queries import REMEMBERED_S
-from outbox.sql import DEAD, DONE, INDEX_ORDER, OPEN_BY_INDEX
+from outbox.sql import DEAD, DONE, INDEX_ORDER, OPEN, OPEN_BY_INDEX
 from outbox.status import Role, Status
 
 
 def messages_of(correlation_id: str) -> list[OutboxMessage]:
     """Every message of this correlation id, oldest first."""
     return list(OutboxMessage.objects.filter(correlation_id=correlation_id).order_by("id"))
+
+
+def without_a_message(correlation_ids: Collection[str]) -> list[str]:
+    """Of these correlation ids those that have no message which will still run, or is a dead letter."""
+    found = _all(
+        f"""
+        SELECT wanted FROM unnest(%(ids)s::text[]) wanted WHERE NOT EXISTS (
+            SELECT FROM outbox_outboxmessage WHERE correlation_id = wanted AND correlation_id <> ''
+            AND (status IN {OPEN} OR status = {DEAD}))
+        """,
+        ids=list(correlation_ids),
+    )
+    return [correlation_id for (correlation_id,) in found]
 
 
 def backlog(limit: int) -> int:

@@ -40,3 +40,11 @@ def stats() -> dict[str, Any]:
         if action == Finding.Action.NEEDS_A_PERSON:
             found["for_a_person"][kind] += count
     return dict(found)
+
+
+def invariants() -> dict[str, list[str]]:
+    """What the last reconciliation could not mend, for the control room."""
+    found = Finding.objects.filter(resolved_at=None, action=Finding.Action.NEEDS_A_PERSON).order_by("pk")[
+        :100
+    ]
+    return {"Orders and the gateway agree": [f"{finding.kind} {finding.subject}" for finding in found]}

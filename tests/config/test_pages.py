@@ -63,7 +63,7 @@ class Inline(HTMLParser):
 @pytest.mark.parametrize(
     "path",
     [
-        *("/api/docs", "/admin/login/", "/admin/", "/admin/nothing/", "/admin/orders/apikey/add/"),
+        *("/", "/api/docs", "/admin/login/", "/admin/", "/admin/nothing/", "/admin/orders/apikey/add/"),
         *("/admin/orders/order/", "/admin/orders/order/{order}/change/", "/admin/orders/product/WIDGET/"),
         *("/admin/dlq/deadletter/", "/admin/outbox/outboxmessage/", "/admin/webhooks/subscription/add/"),
         *("/admin/auth/user/", "/admin/password_change/", "/admin/orders/importfile/add/"),
