@@ -48,8 +48,10 @@ INSTALLED_APPS = [
     "webhooks.incoming",
     "notifications",
 ]
+MONITORING_PANELS: list[str] = []
 if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded stack and its commands.
     INSTALLED_APPS.append("lab")
+    MONITORING_PANELS.append("lab.controls.views.panel")
 
 MIDDLEWARE = [
     "monitoring.middleware.Probes",

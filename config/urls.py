@@ -2,6 +2,7 @@
 
 from typing import NoReturn
 
+from django.apps import apps
 from django.contrib import admin
 from django.http import Http404, HttpRequest
 from django.urls import include, path
@@ -24,3 +25,5 @@ urlpatterns = [
     path("", include("monitoring.urls")),
     path("", include("monitoring.room.urls")),
 ]
+if apps.is_installed("lab"):
+    urlpatterns.append(path("lab/", include("lab.controls.urls")))

@@ -2,6 +2,6 @@ from django.apps import AppConfig
 
 
 class LabConfig(AppConfig):
-    """Adds the lab's management commands (``manage.py stack``); it has no tables."""
+    """Adds the lab's management commands (``manage.py stack``) and the controls of the control room; it has no tables."""
 
     name = "lab"
