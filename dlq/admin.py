@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 
-from dlq import stats
+from dlq import groups_page
 from dlq.admin_display import Shown
 from dlq.message import text
 from dlq.models import LARGE, DeadLetter
@@ -165,13 +164,13 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         )
 
     def groups_view(self, request: HttpRequest) -> HttpResponse:
-        """The problems behind the unresolved dead letters, the largest first."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Dead letters by problem",
-            "groups": stats.groups(),
-            "opts": self.opts,
-        }
-        return TemplateResponse(request, "admin/dlq/groups.html", context)
+        """The problems behind the open dead letters, with what is done about each."""
+        return groups_page.show(request, self.admin_site, self.opts)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list; who comes from elsewhere and asks for none in particular lands on the groups."""
+        came_from = urlsplit(request.headers.get("Referer", "")).path
+        lands = request.method == "GET" and not request.GET and came_from != request.path
+        if lands and self.has_view_permission(request):
+            return HttpResponseRedirect(reverse("admin:dlq_deadletter_groups"))
+        return super().changelist_view(request, extra_context)

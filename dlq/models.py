@@ -25,6 +25,7 @@ __all__ = [
     "Cause",
     "DeadLetter",
     "DeadLetterEvent",
+    "GroupNote",
     "Happened",
     "LostRun",
     "Operation",
@@ -252,6 +253,18 @@ class Tally(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} {self.what} of {self.task}"
+
+
+class GroupNote(models.Model):
+    """What operators say of one problem, for the next one who is on call."""
+
+    fingerprint = models.CharField(max_length=64, unique=True)
+    text = models.CharField(max_length=500)
+    actor = models.CharField(max_length=255)
+    at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class LostRun(models.Model):

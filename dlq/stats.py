@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Min, Q, QuerySet, Value
+from django.db.models import Count, Min, Q, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq.call import masked_call
-from dlq.masking import masked, masked_prefix, masked_text
+from dlq.masking import masked, masked_text
 from dlq.models import SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happened, State, Tally, labels
 
-#: Windows of the trend of a group.
-HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+HOUR = timedelta(hours=1)
 
 
 def stats() -> dict[str, Any]:
@@ -98,52 +96,6 @@ def happened() -> QuerySet[Any, tuple[str, str, str, str, int]]:
     gone = Tally.objects.values_list(*columns, "count")
     # The union would take the model's own order, by a column that it does not have; Django 6.1 refuses that.
     return kept.union(gone, all=True).order_by()
-
-
-@dataclass(frozen=True)
-class Group:
-    """Unresolved dead letters of one fingerprint: one problem, however many messages it hit."""
-
-    fingerprint: str
-    title: str
-    task: str
-    count: int
-    first_at: datetime
-    last_at: datetime
-    last_replay_at: datetime | None
-    last_hour: int
-    last_day: int
-    last_week: int
-
-
-def groups(dead_letters: QuerySet[DeadLetter] | None = None) -> list[Group]:
-    """The problems behind the unresolved dead letters, the largest first."""
-    dead_letters = DeadLetter.objects.filter(closed_at=None) if dead_letters is None else dead_letters
-    rows: Iterable[Any] = (
-        dead_letters.order_by()
-        .values("fingerprint", "task", "exception")
-        .annotate(
-            count=Count("pk"),
-            place=Max("place"),
-            error=Max("error"),
-            first_at=Min("failed_first_at"),
-            last_at=Max("failed_at"),
-            last_replay_at=Max("replayed_at"),
-            **{name: Count("pk", filter=Q(failed_at__gte=Now() - Value(span)))
-               for name, span in (("last_hour", HOUR), ("last_day", DAY), ("last_week", WEEK))},
-        )
-        .order_by("-count", "-last_at")
-    )  # fmt: skip
-    return [Group(title=_title(row), **{k: v for k, v in row.items() if k in _GROUP_COLUMNS}) for row in rows]
-
-
-_GROUP_COLUMNS = set(Group.__dataclass_fields__) - {"title"}
-
-
-def _title(row: dict[str, Any]) -> str:
-    kind = row["exception"].rpartition(".")[2]
-    where = row["place"] or masked_prefix(row["error"].strip().partition("\n")[0], 120)
-    return f"{kind}: {where}" if kind else where
 
 
 #: Dead letters that are in memory at once while they are exported.

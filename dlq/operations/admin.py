@@ -49,11 +49,20 @@ class DiscardForm(forms.Form):
 
 
 def ask(
-    request: HttpRequest, kind: Kind, dead_letters: QuerySet[DeadLetter], chosen_by: str
+    request: HttpRequest,
+    kind: Kind,
+    dead_letters: QuerySet[DeadLetter],
+    chosen_by: str,
+    *,
+    canary: bool | None = None,
 ) -> HttpResponseRedirect:
-    """Freeze these dead letters, and go to the page that shows what would come of it."""
+    """Freeze these dead letters, and go to the page that shows what would come of it.
+
+    `canary`: whether the page proposes one; None: where the selection is large.
+    """
     operation = selection.draft(kind, dead_letters, actor=request.user.get_username(), chosen_by=chosen_by)
-    return HttpResponseRedirect(reverse("admin:dlq_operation_change", args=[operation.pk]))
+    url = reverse("admin:dlq_operation_change", args=[operation.pk])
+    return HttpResponseRedirect(url if canary is None else f"{url}?canary={int(canary)}")
 
 
 @admin.register(Operation)
@@ -120,7 +129,7 @@ class OperationAdmin(admin.ModelAdmin):
             "held": operation.state in HELD,
             "live": not drafted and (operation.state == Progress.RUNNING or counted.outstanding),
             "preflight": selection.preflight(operation) if drafted else None,
-            "form": (form or _form(operation)) if drafted else None,
+            "form": (form or _form(operation, canary=request.GET.get("canary"))) if drafted else None,
             "refused": refusals(operation).lines()[:MAX_REASONS],
             "reason": masked_text(operation.reason),
             "history": operation.history,
@@ -144,8 +153,9 @@ class OperationAdmin(admin.ModelAdmin):
         return False
 
 
-def _form(operation: Operation, data: Any = None) -> forms.Form:
+def _form(operation: Operation, data: Any = None, *, canary: str | None = None) -> forms.Form:
     if operation.kind == Kind.DISCARD:
         return DiscardForm(data)
-    canary = CANARY if operation.selected > CANARY_FROM else 0
-    return ReplayForm(data, initial={"canary": canary, "rate": RATE, "stop_above": operation.stop_above})
+    wanted = operation.selected > CANARY_FROM if canary is None else canary == "1"
+    initial = {"canary": CANARY if wanted else 0, "rate": RATE, "stop_above": operation.stop_above}
+    return ReplayForm(data, initial=initial)

@@ -43,8 +43,11 @@ def _pages(first: dict[type[models.Model], models.Model]) -> dict[str, str]:
     }
     for model, row in first.items():
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
-        pages[f"{model._meta.label} list"] = reverse(f"{name}_changelist")
+        pages[f"{model._meta.label} list"] = reverse(f"{name}_changelist") + (
+            "?all=" if model._meta.label == "dlq.DeadLetter" else ""
+        )
         pages[f"{model._meta.label} row"] = reverse(f"{name}_change", args=[row.pk])
+    pages["dlq.DeadLetter list"] += "?all="  # asked for none in particular, it leads to the groups
     return pages
 
 

@@ -1,0 +1,81 @@
+"""The landing page of the desk: one row a problem, with what an operator does about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from dlq import groups
+from dlq.message import text
+from dlq.models import DeadLetter, GroupNote, State
+from dlq.operations.admin import CANARY, ask
+from dlq.operations.models import Kind
+from dlq.permissions import lacking, may
+
+PER_PAGE = 50
+#: The heading of each column, and what it sorts by.
+COLUMNS = (
+    ("problem", "Problem"),
+    ("task", "Task"),
+    ("count", "Open"),
+    ("", "Last 24 h"),
+    ("first", "First failure"),
+    ("last", "Last failure"),
+    ("replay", "Last replay"),
+)
+
+
+def show(request: HttpRequest, site: admin.AdminSite, opts: Any) -> HttpResponse:
+    """The page, or what one of its buttons asks for."""
+    if not may(request, "view"):
+        raise PermissionDenied(lacking("view"))
+    if request.method == "POST":
+        return _act(request)
+    replaying, sort = request.GET.get("replaying") == "1", request.GET.get("sort", "count")
+    found = groups.open_groups(replaying=replaying, sort=sort)
+    page = Paginator(found, PER_PAGE).get_page(request.GET.get("p"))
+    context = {
+        **site.each_context(request),
+        "title": "Dead letters by problem",
+        "groups": groups.shown(page.object_list),
+        "page": page,
+        "columns": COLUMNS,
+        "sort": sort,
+        "replaying": replaying,
+        "canary": CANARY,
+        "may_replay": may(request, "replay"),
+        "may_discard": may(request, "discard"),
+        "lacking": [lacking(each) for each in ("replay", "discard") if not may(request, each)],
+        "opts": opts,
+    }
+    return TemplateResponse(request, "admin/dlq/groups.html", context)
+
+
+def _act(request: HttpRequest) -> HttpResponse:
+    verb = next((each for each in ("replay", "canary", "discard", "note") if each in request.POST), "")
+    fingerprint = text(request.POST.get(verb, ""))
+    needed = "discard" if verb == "discard" else "replay"
+    if not may(request, needed):
+        raise PermissionDenied(lacking(needed))
+    if verb in ("replay", "canary", "discard"):
+        chosen = DeadLetter.objects.filter(fingerprint=fingerprint, state=State.OPEN)
+        return ask(request, Kind(needed), chosen, "all open ones of one problem", canary=verb == "canary")
+    if verb == "note":
+        _note(request, fingerprint, text(request.POST.get(f"note:{fingerprint}", "")).strip()[:500])
+    return HttpResponseRedirect(request.get_full_path())
+
+
+def _note(request: HttpRequest, fingerprint: str, said: str) -> None:
+    if not said:
+        GroupNote.objects.filter(fingerprint=fingerprint).delete()
+        messages.success(request, "The note is removed.")
+    elif DeadLetter.objects.filter(fingerprint=fingerprint).exists():
+        values = {"text": said, "actor": request.user.get_username(), "at": Now()}
+        GroupNote.objects.update_or_create(fingerprint=fingerprint, defaults=values)
+        messages.success(request, "The note is kept.")
