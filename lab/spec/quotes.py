@@ -25,6 +25,9 @@ _TABLE = re.compile(
 )
 
 
+_Quotable = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+
+
 class BadQuote(ValueError):
     """A quote names code that is not there."""
 
@@ -63,7 +66,7 @@ def quoted(root: Path, path: str, name: str, first: str | None = None, last: str
     node: ast.AST = ast.parse(source)
     for part in name.split("."):
         node = _part(node, part, place)
-    assert isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign))
+    assert isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign))
     lines = source.splitlines(keepends=True)
     kept = [
         line
@@ -79,18 +82,20 @@ def _part(node: ast.AST, name: str, place: str) -> ast.AST:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.ClassDef)) and child.name == name:
             return child
-        if isinstance(child, ast.Assign) and [ast.unparse(target) for target in child.targets] == [name]:
+        if isinstance(child, (ast.Assign, ast.AnnAssign)) and ast.unparse(child).startswith(
+            (f"{name} =", f"{name}:")
+        ):
             return child
     raise BadQuote(f"{place}: there is no {name}")
 
 
-def _start(node: ast.FunctionDef | ast.ClassDef | ast.Assign) -> int:
-    decorators = [] if isinstance(node, ast.Assign) else node.decorator_list
+def _start(node: _Quotable) -> int:
+    decorators = [] if isinstance(node, (ast.Assign, ast.AnnAssign)) else node.decorator_list
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _docstring(node: ast.FunctionDef | ast.ClassDef | ast.Assign) -> range:
-    if isinstance(node, ast.Assign) or ast.get_docstring(node) is None:
+def _docstring(node: _Quotable) -> range:
+    if isinstance(node, (ast.Assign, ast.AnnAssign)) or ast.get_docstring(node) is None:
         return range(0)
     return range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
 

@@ -166,6 +166,11 @@ class TestAnalytics:
             effects.count_in_daily_totals(order_id=order.id)
         assert DailyTotals.objects.get().orders == 3
 
+    @pytest.mark.promise(
+        "P3",
+        "a worker is killed between an order's mark and its count",
+        "the count is lost, and never made twice",
+    )
     def test_crash_between_mark_and_count_loses_the_count_for_good(
         self, completed: Order, mocker: MockerFixture
     ) -> None:
