@@ -49,8 +49,6 @@ chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))
 chaos: $(LAB) ## faults under load: MINUTES=10 ORDERS= SEED= BROKER=redis|rabbitmq NAIVE=1
 	@$(BIN)/python -m lab.chaos
 
-# Two subcommands place orders, and how many is theirs to say.
-bench: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))
 bench: $(LAB) $(PEERS) ## the benchmarks, side by side with peers; make bench ARGS="relay idle" runs a part
 	@$(BIN)/python -m lab.bench $(ARGS)
 

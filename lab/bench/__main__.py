@@ -53,7 +53,9 @@ def _run(names: list[str], environment: dict[str, str]) -> int:
     from django.core.management import call_command
 
     from lab.bench.world import World
+    from lab.prepare import check_servers
 
+    check_servers()
     call_command("migrate", verbosity=0)
     world = World(DIRECTORY, environment)
     everything: list[Figure] = []

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 #: What is recorded in docs/ has at least these.
-ROUNDS, ORDERS = 5, 200
+ROUNDS, ORDERS = 5, 100
 
 
 @dataclass(frozen=True)

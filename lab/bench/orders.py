@@ -36,7 +36,9 @@ def run(world: World) -> list[Figure]:
 
         def turn(subject: Seeded) -> Batch:
             with running(world, subject, seed=next(number) // len(shops)) as shop:
-                return shop.batch(size.orders)
+                batch = shop.batch(size.orders)
+            print(f"  {subject.subject.name}: {told(batch)}", flush=True)
+            return batch
 
         batches = take_turns(size.rounds, {shop.subject.name: partial(turn, shop) for shop in shops})
     figures = figures_of(batches)
@@ -65,6 +67,11 @@ def cpu_ms(batch: Batch) -> float:
 
 def rate(batch: Batch) -> float:
     return batch.orders / batch.seconds
+
+
+def told(batch: Batch) -> str:
+    """A batch in a line, for who waits for the rest."""
+    return f"{rate(batch):.1f} orders/s, {cpu_ms(batch):.0f} ms CPU an order"
 
 
 def figures_of(batches: Batches) -> list[Figure]:

@@ -13,8 +13,9 @@ from typing import TypeVar
 from lab.bench import report
 from lab.bench.figures import Figure, percentile, take_turns
 from lab.bench.options import Size
-from lab.bench.orders import ROLES, cpu_ms, rate
+from lab.bench.orders import ROLES, cpu_ms, rate, told
 from lab.bench.shop import roles
+from lab.bench.shop.records import product_lock_waits
 from lab.bench.shop.running import CLIENTS, MANY_SKUS, Batch, Seeded, Shop, running, seeded
 from lab.bench.shop.subjects import OURS, subjects
 from lab.bench.world import World
@@ -25,7 +26,7 @@ PROCESSES = (1, 2, 4)
 HOT, HUNDRED = "one hot SKU", f"{MANY_SKUS} SKUs"
 MIXES = {HOT: SKUS[:1], HUNDRED: tuple(f"SKU-{number}" for number in range(MANY_SKUS))}
 #: The idle stack is measured for so long, some seconds after its last order.
-SETTLE_S, IDLE_S = 5.0, 30.0
+SETTLE_S, IDLE_S = 5.0, 20.0
 #: Orders placed one by one, each when nothing else is left to do.
 ONE_BY_ONE = 20
 #: How often the last effect of one is looked for: it is seen at most so much late.
@@ -85,15 +86,19 @@ def _scaled(world: World, size: Size, seeded_shop: Seeded, seed: int, *, process
     batches, waits = {}, {}
     with running(world, seeded_shop, seed=seed, env=env, log_lock_waits=True) as shop:
         for mix, skus in MIXES.items():
-            with shop.product_lock_waits() as waited:
+            with product_lock_waits(shop.server_log, shop.effects.products_table()) as waited:
                 batches[mix] = shop.batch(size.orders, skus)
             waits[mix] = sum(waited) / size.orders
+            told_of = f"{seeded_shop.subject.name}, {mix}, {processes} a tier"
+            print(f"  {told_of}: {told(batches[mix])}", flush=True)
     return Scaled(batches, waits)
 
 
 def _waiting(world: World, size: Size, seeded_shop: Seeded, seed: int) -> Waiting:
     with running(world, seeded_shop, seed=seed) as shop:
-        full = rate(shop.batch(size.orders))
+        batch = shop.batch(size.orders)
+        print(f"  {seeded_shop.subject.name}, as its Procfile has it: {told(batch)}", flush=True)
+        full = rate(batch)
         half = shop.place(size.orders, threads=THREADS, per_second=full / 2)
         shop.wait()
         one_by_one = [_one(shop) for _ in range(min(ONE_BY_ONE, size.orders))]
@@ -112,11 +117,11 @@ def _one(shop: Shop) -> float:
 
 def _idle(shop: Shop) -> tuple[dict[str, float], float]:
     time.sleep(SETTLE_S)
-    shop.forget_asked()
+    shop.asked.forget()
     before, begun = roles.cpu_s(shop.pids), time.monotonic()
     time.sleep(IDLE_S)
     after, seconds = roles.cpu_s(shop.pids), time.monotonic() - begun
-    statements = sum(statements for statements, _ in shop.asked().values())
+    statements = sum(statements for statements, _ in shop.asked.read().values())
     return {name: (after[name] - before[name]) / seconds * 100 for name in after}, statements / seconds
 
 

@@ -17,7 +17,7 @@ from lab.bench import __main__ as bench
 from lab.bench.figures import Figure, fsync_ms, keep, percentile, ratio, take_turns
 from lab.bench.relay import Nowhere
 from lab.bench.throughput import ONE_BY_ONE, SHORT
-from lab.bench.world import open_messages, stage
+from lab.bench.world import World, open_messages, stage
 from lab.stack.leftovers import leftovers
 from lab.stack.processes import OWNER
 from lab.stack.stack import ROOT
@@ -95,6 +95,38 @@ def test_a_stopped_benchmark_leaves_no_process_behind() -> None:
     assert (running.returncode, output.splitlines()[-1]) == (128 + signal.SIGTERM, "stopped")
     assert of_the_bench() == []
     assert leftovers(bench.DIRECTORY / "stack") == []
+
+
+def test_a_server_that_does_not_answer_is_named_in_one_line() -> None:
+    env = {name: value for name, value in os.environ.items() if name not in INHERITED}
+    ran = subprocess.run(
+        [sys.executable, "-m", "lab.bench", "orders"],
+        cwd=ROOT,
+        env={**env, "DATABASE_URL": "postgres://shop:secret@127.0.0.1:1/shop"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("bench: no answer from the servers of DATABASE_URL (")
+    assert len(ran.stderr.splitlines()) == 1
+    assert leftovers(bench.DIRECTORY / "stack") == []
+
+
+def test_peers_that_are_not_installed_are_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_PEERS", str(tmp_path / "python"))
+    with pytest.raises(RuntimeError, match=r"^no peers at .*/python: `make bench` installs them"):
+        World(tmp_path, {}).peer(["-c", "pass"])
+
+
+def test_a_peer_that_fails_is_shown_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_PEERS", sys.executable)
+    with pytest.raises(RuntimeError, match=r"ended with 1: ModuleNotFoundError: No module named 'no_such'$"):
+        World(tmp_path, dict(os.environ)).peer(["-c", "import no_such"])
 
 
 def of_the_bench() -> list[str]:

@@ -14,7 +14,7 @@ from lab.bench import __main__ as bench
 from lab.bench import report
 from lab.bench.options import Size
 from lab.bench.shop import roles
-from lab.bench.shop.running import Shop
+from lab.bench.shop.records import Asked, product_lock_waits
 from lab.bench.shop.subjects import OURS, STOCK_CELERY, subjects
 from lab.stack.leftovers import leftovers
 from lab.stack.stack import ROOT
@@ -87,30 +87,34 @@ def test_cpu_time_includes_that_of_children_that_have_ended() -> None:
 
 
 def test_statements_are_summed_by_what_asked(tmp_path: Path) -> None:
-    asked = tmp_path / "asked"
-    asked.write_text("relay\t1\t1\norders.tasks.a\t1\t0\nrelay\t1\t0\norders.tasks.a\t0\t1\n")
-    shop = Shop.__new__(Shop)
-    shop._asked = asked
+    path, asked = tmp_path / "asked", Asked(tmp_path / "asked")
+    with path.open("a", buffering=1) as file:
+        file.write("before\t1\t1\n")
+        asked.forget()
+        file.write("relay\t1\t1\norders.tasks.a\t1\t0\nrelay\t1\t0\norders.tasks.a\t0\t1\n")
 
-    assert shop.asked() == {"relay": (2, 1), "orders.tasks.a": (1, 1)}
+        assert asked.read() == {"relay": (2, 1), "orders.tasks.a": (1, 1)}
 
 
 def test_waits_for_a_product_are_read_from_the_log_of_the_server(tmp_path: Path) -> None:
     log = tmp_path / "postgres.log"
-    log.write_text("2026 [1] LOG:  process 1 acquired ShareLock on transaction 1 after 99.000 ms\n")
-    shop = Shop.__new__(Shop)
-    shop._server_log = log
+    log.write_text(
+        "2026 [1] LOG:  process 1 acquired ExclusiveLock on tuple (0,1) of relation 7 of database 1 after 99.0 ms\n"
+    )
 
-    with shop.product_lock_waits() as waits, log.open("a") as file:
+    with product_lock_waits(log, 7) as waits, log.open("a") as file:
         file.write(
             "2026 [2] LOG:  process 2 still waiting for ShareLock on transaction 7 after 1.001 ms\n"
             '2026 [2] CONTEXT:  while updating tuple (0,7) in relation "orders_product"\n'
             "2026 [2] LOG:  process 2 acquired ShareLock on transaction 7 after 12.5 ms\n"
             '2026 [2] CONTEXT:  while updating tuple (0,7) in relation "orders_product"\n'
-            "2026 [3] LOG:  process 3 acquired ShareLock on transaction 8 after 40.0 ms\n"
-            '2026 [3] STATEMENT:  UPDATE "orders_dailytotals" ...\n'
+            "2026 [3] LOG:  process 3 acquired ExclusiveLock on tuple (0,1) of relation 7 of database 1 after 3.0 ms\n"
+            "2026 [4] LOG:  process 4 acquired ExclusiveLock on tuple (0,1) of relation 8 of database 1 after 40.0 ms\n"
+            "2026 [5] LOG:  process 5 acquired ShareLock on transaction 8 after 50.0 ms\n"
+            '2026 [5] CONTEXT:  while updating tuple (0,7) in relation "orders_order"\n'
+            '2026 [5] STATEMENT:  UPDATE "orders_order" ... FROM "orders_product"\n'
         )
-    assert waits == [12.5]
+    assert waits == [12.5, 3.0]
 
 
 def test_a_report_takes_the_place_of_the_last_one(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from lab.shoppers import random_order
 
@@ -54,6 +56,9 @@ class Clients:
         session = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
+            # gunicorn closes a connection that says nothing for two seconds, and may do so as we send.
+            again = Retry(total=2, status=0, allowed_methods=None)
+            session.mount("http://", HTTPAdapter(max_retries=again))
         begun = time.perf_counter() if due is None else due
         headers = {**self._headers, "Idempotency-Key": str(uuid.uuid4())}
         answer = session.post(self._url, json=body, headers=headers, timeout=TIMEOUT_S)

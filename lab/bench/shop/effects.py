@@ -51,6 +51,12 @@ class Effects:
             return f"{left} messages"
         return "gateway's events" if self._sandbox.events_due() else ""
 
+    def products_table(self) -> int:
+        """The number by which the server's log names the products' table."""
+        with self._database.cursor() as cursor:
+            cursor.execute("SELECT 'orders_product'::regclass::oid::int")
+            return int(cursor.fetchone()[0])
+
     def check_ledgers(self, orders: int) -> None:
         """Raises RuntimeError unless the warehouse, the CRM and the gateway have had so many orders, too."""
         counts = {name: len(self._sandbox.ledger(name)) for name in ("charges", "shipments", "crm")}

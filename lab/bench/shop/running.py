@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from django.db import DatabaseError, connection
 from lab.bench.shop import roles
 from lab.bench.shop.clients import Clients
 from lab.bench.shop.effects import Effects
+from lab.bench.shop.records import Asked
 from lab.bench.shop.subjects import Subject
 from lab.bench.world import World
 from lab.collect import Sandbox
@@ -66,32 +65,24 @@ class Batch:
     asked: Mapping[str, tuple[float, float]]
 
 
+@dataclass
 class Shop:
-    """A subject's running processes. ``asked`` is the file that they write their statements to."""
+    """A subject's running processes, and what they write down."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        clients: Clients,
-        effects: Effects,
-        *,
-        pids: Mapping[str, int],
-        watch: Callable[[], None],
-        asked: Path,
-        server_log: Path,
-    ) -> None:
-        self.subject = subject
-        self.clients = clients
-        self.effects = effects
-        self.pids = pids
-        self.placed = 0
-        self._watch = watch
-        self._asked = asked
-        self._server_log = server_log
+    subject: Subject
+    clients: Clients
+    effects: Effects
+    #: The root of each role's processes.
+    pids: Mapping[str, int]
+    #: Raises RuntimeError when a process has ended.
+    watch: Callable[[], None]
+    asked: Asked
+    server_log: Path
+    placed: int = 0
 
     def batch(self, orders: int, skus: Sequence[str] = SKUS, *, threads: int = CLIENTS) -> Batch:
         """Place the orders and wait until each has had all its effects."""
-        self.forget_asked()
+        self.asked.forget()
         before, begun = roles.cpu_s(self.pids), time.monotonic()
         self.place(orders, skus, threads=threads)
         self.wait()
@@ -102,7 +93,7 @@ class Shop:
             {name: (after[name] - before[name]) * 1000 / orders for name in self.pids},
             {
                 name: (statements / orders, commits / orders)
-                for name, (statements, commits) in self.asked().items()
+                for name, (statements, commits) in self.asked.read().items()
             },
         )
 
@@ -116,41 +107,10 @@ class Shop:
         """Wait until every order has had all its effects. Raises RuntimeError that says what has not happened."""
         stillness = Stillness(STILL_S)
         while missing := self.effects.missing(self.placed):
-            self._watch()
+            self.watch()
             if stillness.hangs(missing, waiting=False):
                 raise RuntimeError(f"{self.subject.name} hangs: {missing}")
             time.sleep(every_s)
-
-    def forget_asked(self) -> None:
-        os.truncate(self._asked, 0)
-
-    def asked(self) -> dict[str, tuple[int, int]]:
-        """Statements and commits since `forget_asked`, by what asked."""
-        sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        for line in self._asked.read_text().splitlines():
-            name, statements, commits = line.split("\t")
-            sums[name][0] += int(statements)
-            sums[name][1] += int(commits)
-        return {name: (statements, commits) for name, (statements, commits) in sums.items()}
-
-    @contextmanager
-    def product_lock_waits(self) -> Iterator[list[float]]:
-        """Milliseconds of each wait for a product's row in the block, as the server logs them: those of 1 ms and longer."""
-        if not self._server_log.exists():
-            raise RuntimeError(
-                f"lock waits are read from the log of the server, and there is no {self._server_log}"
-            )
-        begun = self._server_log.stat().st_size
-        waits: list[float] = []
-        yield waits
-        with self._server_log.open("rb") as log:
-            log.seek(begun)
-            entries = log.read().decode(errors="replace").split(" LOG:  ")
-        for entry in entries:
-            if (found := re.search(r"^process \d+ acquired .* after ([0-9.]+) ms", entry)) and (
-                "orders_product" in entry
-            ):
-                waits.append(float(found.group(1)))
 
 
 @contextmanager
@@ -242,7 +202,7 @@ def running(
                         effects,
                         pids={**pids, **servers, "sandbox": sandbox.popen.pid},
                         watch=lambda: _watch(fleet, pids, directory / "log"),
-                        asked=asked,
+                        asked=Asked(asked),
                         server_log=world.directory / "stack" / "log" / "postgres.log",
                     )
                     running_shop.batch(WARM_UP)
