@@ -181,9 +181,7 @@ def test_the_table_of_the_labs_variables_is_the_one_that_the_lab_reads() -> None
             r"(?:environ\.get|_number)\(\"([A-Z_]+)\"", (ROOT / path).read_text(), re.MULTILINE
         )
     }
-    # Where `make up` looks whether it may listen is what the Procfile says.
-    of_the_processes = set(re.findall(r"\$\{(\w+):-", (ROOT / "Procfile").read_text()))
-    assert documented == read - of_the_processes
+    assert documented == read
     assert f"| `MINUTES` | `{options().minutes:g}` |" in section
 
 
