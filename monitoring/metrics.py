@@ -7,19 +7,24 @@ that were pruned included (`totals`, `skipped`, `dead_lettered`, `replays`); wha
 gauge, because Prometheus reads a counter that falls as a restart. No id and no fingerprint is ever a label: each would be a
 series for ever.
 
+HTTP answers alone are counted in memory, by each web process. Where several share a port (gunicorn's `--workers`), set
+prometheus_client's `PROMETHEUS_MULTIPROC_DIR` to an empty directory: then each of them answers for all.
+
 A source that `MONITORING_SOURCES` does not name has no series. When a source fails, the scrape still answers, with
 `monitoring_source_up 0` and without that source's figures: a gap in a graph is honest, a 0 would be a lie, and a failed
 scrape would look like a dead web process.
 """
 
-from collections import Counter
+import os
+from collections import Counter as Counts
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from monitoring import access, alerts, conf, rules, sources
@@ -162,7 +167,7 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
     )
     died = CounterMetricFamily("dlq_dead_lettered", "Messages that died", labels=["task", "exception"])
     failed = CounterMetricFamily("jobs_failed", "Messages that died", labels=["queue"])
-    deaths, failures = Counter({("", ""): 0}), Counter(dict.fromkeys(snapshot.queues, 0))
+    deaths, failures = Counts({("", ""): 0}), Counts(dict.fromkeys(snapshot.queues, 0))
     for row in figures.get("dead_lettered", ()):
         deaths[row["task"], row["exception"]] += row["count"]
         failures[row["queue"]] += row["count"]
@@ -221,8 +226,19 @@ def _alerts(readings: Mapping[str, Mapping[str, Any]], unreadable: Mapping[str, 
     return family
 
 
+#: The one figure that no database has. Counted by each process for itself, as Prometheus expects it: it falls with a restart.
+RESPONSES = Counter(
+    "http_responses", "HTTP answers by the class of their status", ["status_class"], registry=None
+)
+for _number in range(1, 6):
+    RESPONSES.labels(f"{_number}xx")
+
 registry = CollectorRegistry(auto_describe=False)
 registry.register(DatabaseCollector())
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    MultiProcessCollector(registry)
+else:
+    registry.register(RESPONSES)
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from monitoring.metrics import RESPONSES
 from monitoring.urls import urlpatterns
 
 
 class Probes:
     """Middleware that answers /healthz, /readyz, /metrics and /alerts.json itself, with or without a slash at the end.
+
+    What it does not answer itself is counted by the class of its status.
 
     It must stand first in `MIDDLEWARE`.
 
@@ -24,4 +27,8 @@ class Probes:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         view = self._views.get(request.path_info.removesuffix("/"))
-        return view(request) if view else self.get_response(request)
+        if view:
+            return view(request)
+        response = self.get_response(request)
+        RESPONSES.labels(f"{response.status_code // 100}xx").inc()
+        return response

@@ -32,7 +32,7 @@ REQUIRED = (
     "CRM_URL",
 )
 # Names of the images, not of Holdfast.
-FOREIGN_SERVICES = {"postgres", "redis", "rabbitmq"}
+FOREIGN_SERVICES = {"postgres", "redis", "rabbitmq", "prometheus", "grafana"}
 
 
 def compose(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -146,7 +146,8 @@ def test_nothing_runs_as_root_or_may_write_its_own_code(services: dict[str, dict
 
 def test_optional_services_are_behind_their_profiles(services: dict[str, dict[str, Any]]) -> None:
     profiles = {name: service["profiles"] for name, service in services.items() if service.get("profiles")}
-    assert profiles == {"rabbitmq": ["rabbitmq"], "sandbox": ["sandbox"]}
+    monitoring = {"prometheus": ["monitoring"], "grafana": ["monitoring"]}
+    assert profiles == {"rabbitmq": ["rabbitmq"], "sandbox": ["sandbox"], **monitoring}
 
 
 def test_the_dockerfile_copies_every_production_package_and_only_what_exists() -> None:

@@ -73,6 +73,7 @@ def test_sums_that_pruning_makes_fall_are_gauges_and_the_totals_that_operators_k
 ) -> None:
     counters = {family.name for family in registry.collect() if family.type == "counter"}
     assert counters == {
+        "http_responses",
         "jobs_enqueued",
         "jobs_processed",
         "jobs_failed",
@@ -135,6 +136,20 @@ def test_without_a_source_its_own_alerts_are_gaps_and_the_others_fire(scrape, se
     assert [name for name, value in alerts.items() if value] == ["dead_letters", "source_unreadable"]
 
 
+def test_http_answers_are_counted_by_the_class_of_their_status_and_probes_are_not(client, scrape) -> None:
+    def count(status_class: str) -> float:
+        return scrape()["http_responses_total", (("status_class", status_class),)]
+
+    before = [count(status_class) for status_class in ("2xx", "4xx", "5xx")]
+    assert client.get("/no-such-page").status_code == 404
+    assert client.get("/healthz").status_code == 200
+    assert [count(status_class) for status_class in ("2xx", "4xx", "5xx")] == [
+        before[0],
+        before[1] + 1,
+        before[2],
+    ]
+
+
 def test_no_series_is_labelled_with_an_id(scrape) -> None:
     labels = {label for _, pairs in scrape() for label, _ in pairs}
     known = {
@@ -150,6 +165,7 @@ def test_no_series_is_labelled_with_an_id(scrape) -> None:
         "kind",
         "circuit",
         "status",
+        "status_class",
         "le",
     }
     assert labels <= known
