@@ -52,14 +52,18 @@ def judge(readings: Mapping[str, Mapping[str, Any]], unreadable: Mapping[str, st
 def current() -> Judgement:
     """What fires now, by the figures of this moment, and since when beat has seen it fire."""
     found = judge(*sources.read_all())
-    if not found.alerts:
-        return found
+    return Judgement(with_times(found.alerts), found.unjudged)
+
+
+def with_times(alerts: list[Alert]) -> list[Alert]:
+    """The same with `since`, as beat keeps it (`monitoring/notices.py`); None for what beat has not seen yet."""
+    if not alerts:
+        return []
     try:
         since = dict(FiringAlert.objects.filter(resolved_at=None).values_list("name", "since"))
     except Error:  # The database is down: that is what fires.
         since = {}
-    alerts = [replace(alert, since=since.get(alert.name)) for alert in found.alerts]
-    return Judgement(alerts, found.unjudged)
+    return [replace(alert, since=since.get(alert.name)) for alert in alerts]
 
 
 def as_json(alert: Alert) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def state() -> dict[str, Any]:
     readings, unreadable = sources.read_all()
     unread += unreadable
     snapshot = build(readings, known=conf.queues(), unreadable=unreadable)
-    firing = alerts.judge(readings, unreadable).alerts
+    firing = alerts.with_times(alerts.judge(readings, unreadable).alerts)
     tables = [
         {"title": title, "rows": rows}
         for title, path in conf.tables().items()

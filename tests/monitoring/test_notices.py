@@ -18,6 +18,7 @@ from django.test import Client
 from monitoring import notices
 from monitoring.models import FiringAlert
 from monitoring.notices import Notifier
+from monitoring.room.state import state
 from tests.monitoring import figures
 from tests.support.database import another_session
 
@@ -89,6 +90,7 @@ def test_an_alert_is_told_when_it_starts_again_after_hours_and_when_it_ends(
     assert "DLQ has 101 entries" in bodies[0]["text"]
     since = Client().get("/alerts.json").json()["alerts"][0]["since"]
     assert since == FiringAlert.objects.get().since.isoformat()
+    assert state()["alerts"][0]["since"] == since, "on the control room, too"
     fire(102)
     later(minutes=1)
     assert notifier.run_once() == Notifier().run_once() == 0, "it has been told, also by another process"
