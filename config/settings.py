@@ -252,6 +252,12 @@ OUTBOX_EVENTS = {
 }
 INCOMING_ON_EVENT = "outbox.emit"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
+DLQ_LINKS = {
+    "order_id": "/admin/orders/order/{}/change/",
+    "message_id": "/admin/outbox/outboxmessage/?q={}",
+    "causation_id": "/admin/outbox/outboxmessage/?q={}",
+    "correlation_id": "/admin/outbox/outboxmessage/?q={}",
+}
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
 # More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,
 # minutes in `low`, whose large files are put off once every five minutes. `default` has the webhooks.

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 
-from dlq import groups_page
+from dlq import export, groups_page
 from dlq.admin_display import Shown
 from dlq.message import text
 from dlq.models import LARGE, DeadLetter
 from dlq.operations.admin import ask
 from dlq.operations.models import Kind
-from dlq.permissions import may
+from dlq.permissions import lacking, may
 
 
 def _chosen_by(request: HttpRequest) -> str:
@@ -28,15 +29,21 @@ def _chosen_by(request: HttpRequest) -> str:
     return "selected one by one"
 
 
+def _file(lines: Iterator[str], content_type: str, name: str) -> StreamingHttpResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    return StreamingHttpResponse(lines, content_type=f"{content_type}; charset=utf-8", headers=headers)
+
+
 @admin.register(DeadLetter)
 class DeadLetterAdmin(Shown, admin.ModelAdmin):
     """View only: a dead letter changes by its actions, each of which asks for its own permission."""
 
-    list_display = ("what", "badge", "failed_replays", "failed_ago", "queue", "cause", "problem")
+    list_display = ("what", "problem", "badge", "failed_replays", "failed_ago", "queue", "cause")
+    list_display_links = ("what", "problem")
     list_filter = ("state", "cause", "queue", "task", "exception", "failed_at")
     list_select_related = False
     # Nothing that may hold a secret: a search for its beginnings would find it out, letter by letter.
-    search_fields = ("message_id", "task", "exception", "place", "correlation_id", "fingerprint")
+    search_fields = ("=message_id", "task", "exception", "place", "=correlation_id", "=fingerprint")
     search_help_text = (
         "id, task, exception, the function that raised, correlation id, or an argument: order_id=999, or 999"
     )
@@ -45,8 +52,9 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     linked_by = ("fingerprint",)
     list_per_page = 50
     show_full_result_count = False
-    actions = ("replay_selected", "discard_selected")
+    actions = ("replay_selected", "discard_selected", "export_csv", "export_json_lines")
     change_list_template = "admin/dlq/change_list.html"
+    change_form_template = "admin/dlq/detail.html"
     fieldsets = (
         (None, {"fields": ("what", "badge", "problem", "call", "shown_traceback")}),
         (
@@ -56,6 +64,8 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
                     "message_id",
                     "task",
                     "subjects",
+                    "links",
+                    "children",
                     "queue",
                     "shown_headers",
                     "kept_message",
@@ -92,9 +102,17 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[DeadLetter], search_term: str
     ) -> tuple[QuerySet[DeadLetter], bool]:
-        """Also what was called with this argument: exactly, for the beginning of another id is another id."""
+        """Also what was called with this argument: exactly, for the beginning of another id is another id.
+
+        A number is the value of an argument, or an id, and no part of a name.
+        """
+        term = text(search_term.strip())
+        if term.isdecimal():
+            return queryset.filter(
+                Q(about__contains=[term]) | Q(message_id=term) | Q(correlation_id=term)
+            ), False
         found, may_repeat = super().get_search_results(request, queryset, search_term)
-        if term := text(search_term.strip()):
+        if term:
             found |= queryset.filter(about__contains=[term])
         return found, may_repeat
 
@@ -113,6 +131,21 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     def discard_selected(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> HttpResponse:
         """Freeze the selection, and ask for the reason."""
         return ask(request, Kind.DISCARD, dead_letters, _chosen_by(request))
+
+    @admin.action(description="Export selected as CSV", permissions=["export"])
+    def export_csv(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> StreamingHttpResponse:
+        """A table for a spreadsheet, secrets masked."""
+        return _file(export.csv_lines(dead_letters), "text/csv", "dead-letters.csv")
+
+    @admin.action(description="Export selected as JSON lines", permissions=["export"])
+    def export_json_lines(
+        self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]
+    ) -> StreamingHttpResponse:
+        """Everything that their pages show, secrets masked."""
+        return _file(export.json_lines(dead_letters), "application/jsonl", "dead-letters.jsonl")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return may(request, "export")
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return may(request, "replay")
@@ -142,9 +175,27 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         view = self.admin_site.admin_view
         return [
             path("groups/", view(self.groups_view), name="dlq_deadletter_groups"),
+            path("<int:pk>/act/", view(self.act_view), name="dlq_deadletter_act"),
             path("<int:pk>/bytes/", view(self.bytes_view), name="dlq_deadletter_bytes"),
             *super().get_urls(),
         ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        verbs = ("replay", "discard")
+        context = {
+            "verbs": [(each, each.capitalize()) for each in verbs if may(request, each)],
+            "lacking": [lacking(each) for each in (*verbs, "raw") if not may(request, each)],
+        }
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def act_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A button of the page: an operation on this dead letter alone."""
+        verb = request.POST.get("verb", "")
+        if not self.has_view_permission(request) or verb not in Kind.values or not may(request, verb):
+            raise PermissionDenied(lacking(verb) if verb in Kind.values else "")
+        return ask(request, Kind(verb), DeadLetter.objects.filter(pk=pk), "on its own page")
 
     def bytes_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The body of the received message as a file, for those who may see secrets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from django.contrib import admin
 from django.urls import reverse
@@ -12,9 +13,10 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
+from dlq import conf
 from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import DeadLetter, DeadLetterEvent, State
+from dlq.models import LARGE, DeadLetter, DeadLetterEvent, State
 
 _COLOURS = {
     State.OPEN: "#b42318",
@@ -103,9 +105,17 @@ class Shown:
 
     @admin.display(description="timeline")
     def timeline(self, dead_letter: DeadLetter) -> SafeString:
-        def cells(event: DeadLetterEvent) -> tuple[str, str, str, str]:
-            note = masked_prefix(event.note.strip(), 300)
-            return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, note
+        """Everything that happened to it, with the error of every attempt that made it a dead letter."""
+
+        def cells(event: DeadLetterEvent) -> tuple[str, str, str, SafeString]:
+            shown = format_html("{}", masked_prefix(event.note.strip(), 300))
+            if event.traceback:
+                shown = format_html(
+                    "{}<details><summary>Traceback</summary>{}</details>",
+                    shown,
+                    _preformatted(masked_text(event.traceback)),
+                )
+            return f"{event.at:%Y-%m-%d %H:%M:%S} UTC", event.what, event.actor, shown
 
         rows = format_html_join(
             "",
@@ -113,6 +123,36 @@ class Shown:
             map(cells, dead_letter.events.all()),
         )
         return format_html("<table>{}</table>", rows)
+
+    @admin.display(description="links")
+    def links(self, dead_letter: DeadLetter) -> SafeString:
+        """To what it is about, its message, and the message that caused it, as `DLQ_LINKS` says."""
+        values = [each.split("=", 1) for each in dead_letter.about if "=" in each]
+        named = {
+            "message_id": dead_letter.message_id,
+            "causation_id": str(dead_letter.headers.get("causation_id") or ""),
+            "correlation_id": dead_letter.correlation_id,
+        }
+        patterns = conf.links()
+        found = [
+            (patterns[name].format(quote(value, safe="")), f"{name}={value}")
+            for name, value in (*values, *named.items())
+            if value and name in patterns
+        ]
+        return format_html_join(" · ", '<a href="{}">{}</a>', found) or SafeString("none")
+
+    @admin.display(description="dead letters that it caused")
+    def children(self, dead_letter: DeadLetter) -> SafeString:
+        if not dead_letter.correlation_id:
+            return SafeString("none")
+        caused = DeadLetter.objects.filter(
+            correlation_id=dead_letter.correlation_id, headers__causation_id=dead_letter.message_id
+        ).defer(*LARGE)[:20]
+        links = (
+            (reverse("admin:dlq_deadletter_change", args=[each.pk]), each.call or each.message_id, each.state)
+            for each in caused
+        )
+        return format_html_join(" · ", '<a href="{}">{}</a> ({})', links) or SafeString("none")
 
     @admin.display(description="same problem")
     def same_problem(self, dead_letter: DeadLetter) -> SafeString:

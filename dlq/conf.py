@@ -81,6 +81,20 @@ def circuits() -> str | None:
     return path or None
 
 
+@_setting
+def links() -> Mapping[str, str]:
+    """`DLQ_LINKS`: what a dead letter's page links to: name of an argument -> address with `{}` for its value. Default: {}.
+
+    `message_id`, `causation_id` and `correlation_id` are names too: its message, the one that caused it, and all of one request.
+    """
+    given = getattr(settings, "DLQ_LINKS", {})
+    if not isinstance(given, Mapping) or not all(
+        isinstance(each, str) and "{}" in each for each in given.values()
+    ):
+        raise _wrong("DLQ_LINKS", "a dict of a name and an address with {}", given)
+    return given
+
+
 def open_circuit(task: str) -> str:
     """The open circuit that stands in this task's way, or ''."""
     path = circuits()

@@ -116,6 +116,7 @@ class DeadLetter(models.Model):
         permissions = (
             ("replay_deadletter", "Can replay dead letters"),
             ("discard_deadletter", "Can discard dead letters"),
+            ("export_deadletter", "Can export dead letters"),
             ("view_raw_deadletter", "Can see and download messages as received, secrets included"),
         )
         indexes = (

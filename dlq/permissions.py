@@ -9,6 +9,7 @@ PERMISSIONS = {
     "view": ("dlq.view_deadletter", "Can view dead letter"),
     "replay": ("dlq.replay_deadletter", "Can replay dead letters"),
     "discard": ("dlq.discard_deadletter", "Can discard dead letters"),
+    "export": ("dlq.export_deadletter", "Can export dead letters"),
     "raw": ("dlq.view_raw_deadletter", "Can see and download messages as received, secrets included"),
 }
 

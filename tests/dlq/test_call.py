@@ -135,7 +135,7 @@ def test_a_dead_letter_is_found_by_its_order_and_by_no_other(root: Client) -> No
 @pytest.mark.django_db
 def test_the_list_and_the_page_name_the_call_and_lead_to_all_that_are_about_the_same(root: Client) -> None:
     dead_letter = die(args=[999])
-    listed = root.get(reverse("admin:dlq_deadletter_changelist")).content.decode()
+    listed = root.get(reverse("admin:dlq_deadletter_changelist") + "?all=").content.decode()
     assert "process_order(order_id=999)" in listed
     page = root.get(reverse("admin:dlq_deadletter_change", args=[dead_letter.pk])).content.decode()
     assert "process_order(order_id=999)" in page
