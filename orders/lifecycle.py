@@ -7,9 +7,11 @@ finds that none of its writes matches (Kleppmann, "How to do distributed locking
 """
 
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from django.db import transaction
-from django.db.models import DurationField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 import outbox
 from common.clock import ClockTimestamp
@@ -21,6 +23,9 @@ from orders.models import UNSOLD, Order, OrderTransition
 LEASE_S = 60.0
 
 Status = Order.Status
+
+#: The claim that an order was returned by still holds; `_held` says the same to Django.
+_HELD = "status = 'processing' AND fence = %(fence)s"
 
 
 class ClaimLost(Exception):
@@ -34,22 +39,15 @@ def claim(*, order_id: int, owner: str) -> Order | None:
     `owner` is that holder itself: the rerun of a message need not wait for the lease of its own dead
     predecessor. The fence rises each time, which shuts that predecessor out should it be alive after all.
     """
-    lease = {
-        "status": Status.PROCESSING,
-        "lease_owner": owner,
-        "lease_until": ClockTimestamp() + timedelta(seconds=LEASE_S),
-        "fence": F("fence") + 1,
-    }
-    abandoned = Q(lease_until__isnull=True) | Q(lease_until__lte=ClockTimestamp()) | Q(lease_owner=owner)
-    with transaction.atomic():
-        if Order.objects.filter(pk=order_id, status=Status.PENDING).update(**lease):
-            log_transition(order_id, Status.PENDING, Status.PROCESSING)
-        elif Order.objects.filter(abandoned, pk=order_id, status=Status.PROCESSING).update(**lease):
-            log_transition(order_id, Status.PROCESSING, Status.PROCESSING, note="taken over")
-        else:
-            return None
-        # Our own update still locks the row: this is the order as we claimed it.
-        return Order.objects.get(pk=order_id)
+    return _transition(
+        order_id,
+        Status.PROCESSING,
+        "status = 'pending' OR status = 'processing' AND"
+        " (lease_until IS NULL OR lease_until <= clock_timestamp() OR lease_owner = %(owner)s)",
+        "lease_owner = %(owner)s, lease_until = clock_timestamp() + %(lease)s, fence = fence + 1",
+        owner=owner,
+        lease=timedelta(seconds=LEASE_S),
+    )
 
 
 def keep_intent(order: Order, payment_intent_id: str) -> None:
@@ -73,28 +71,35 @@ def complete(order: Order, *, payment_id: str) -> bool:
     meanwhile.
     """
     with transaction.atomic():
-        won = _held(order).update(
-            status=Status.COMPLETED,
+        won = _transition(
+            order.pk,
+            Status.COMPLETED,
+            _HELD,
+            "payment_id = %(payment_id)s, processing_count = processing_count + 1,"
+            " completed_at = clock_timestamp(), lease_until = NULL",
+            fence=order.fence,
             payment_id=payment_id,
-            processing_count=F("processing_count") + 1,
-            completed_at=ClockTimestamp(),
-            lease_until=None,
         )
         if won:
-            log_transition(order.pk, Status.PROCESSING, Status.COMPLETED)
             announce("order.completed", order.pk, customer_id=order.customer_id)
-        return bool(won)
+        return won is not None
 
 
 def fail(order: Order, *, reason: str) -> bool:
     """Declined: fail the order, free its stock and announce it. False when the claim was lost meanwhile."""
     with transaction.atomic():
-        won = _held(order).update(status=Status.FAILED, failure_reason=reason[:500], lease_until=None)
+        won = _transition(
+            order.pk,
+            Status.FAILED,
+            _HELD,
+            "failure_reason = %(note)s, lease_until = NULL",
+            note=reason,
+            fence=order.fence,
+        )
         if won:
             stock.release(order)
-            log_transition(order.pk, Status.PROCESSING, Status.FAILED, note=reason)
             announce("order.failed", order.pk, customer_id=order.customer_id)
-        return bool(won)
+        return won is not None
 
 
 def request_refund(*, order_id: int, payment_id: str = "") -> bool:
@@ -125,14 +130,42 @@ def lease_left_s(order_id: int) -> float:
 
 def log_transition(order_id: int, before: str, after: str, *, note: str = "") -> None:
     """One line for the order's log, in the caller's transaction."""
-    message = outbox.current()
     OrderTransition.objects.create(
-        order_id=order_id,
-        from_status=before,
-        to_status=after,
-        note=note[:500],
-        message_id=message.message_id if message else None,
+        order_id=order_id, from_status=before, to_status=after, note=note[:500], message_id=_message_id()
     )
+
+
+def _transition(
+    order_id: int, status: str, condition: str, changes: str, *, note: str = "", **values: Any
+) -> Order | None:
+    """Change the order and log it if the condition holds: the order as it is then, None if it does not hold.
+
+    Compare-and-swap, and its line in the log: in one statement both happen or neither, for one round trip. `condition` and
+    `changes` are SQL over the order's row; `values` are their parameters.
+    """
+    # A concurrent change is waited for in `before`, whose condition is then compared with what that change wrote.
+    sql = f"""
+        WITH before AS (
+            SELECT id, status FROM orders_order WHERE id = %(order_id)s AND ({condition}) FOR NO KEY UPDATE
+        ), changed AS (
+            UPDATE orders_order SET status = %(status)s, {changes}
+            FROM before WHERE orders_order.id = before.id
+            RETURNING orders_order.*, before.status AS status_before
+        ), logged AS (
+            INSERT INTO orders_ordertransition (order_id, from_status, to_status, at, note, message_id)
+            SELECT id, status_before, status, clock_timestamp(),
+                CASE WHEN status_before = status THEN 'taken over' ELSE %(note)s END, %(message_id)s::uuid
+            FROM changed
+        )
+        SELECT * FROM changed
+    """
+    values |= {"order_id": order_id, "status": status, "note": note[:500], "message_id": _message_id()}
+    return next(iter(Order.objects.raw(sql, values)), None)
+
+
+def _message_id() -> UUID | None:
+    message = outbox.current()
+    return message.message_id if message else None
 
 
 def _held(order: Order) -> QuerySet[Order]:

@@ -84,11 +84,12 @@ _DEAD_LETTERS = (
 
 _ORDERS = (
     _mutation("an order is claimed without compare-and-swap", "process_order", "frozen", "every completed order was completed once",
-         ("orders.lifecycle", "if Order.objects.filter(pk=order_id, status=Status.PENDING).update(**lease):", "if Order.objects.filter(pk=order_id).update(**lease):")),
+         ("orders.lifecycle", "\"status = 'pending' OR status = 'processing' AND\"\n        \" (lease_until IS NULL OR lease_until <= clock_timestamp() OR lease_owner = %(owner)s)\"", "'true'")),
     _mutation("a zombie's completion is not fenced off", "process_order", "frozen", "every completed order was completed once",
-         ("orders.lifecycle", "return Order.objects.filter(pk=order.pk, status=Status.PROCESSING, fence=order.fence)", "return Order.objects.filter(pk=order.pk)")),
+         ("orders.lifecycle", "return Order.objects.filter(pk=order.pk, status=Status.PROCESSING, fence=order.fence)", "return Order.objects.filter(pk=order.pk)"),
+         ("orders.lifecycle", "_HELD = \"status = 'processing' AND fence = %(fence)s\"", "_HELD = 'true'")),
     _mutation("completed and announced in two transactions", "process_order", "kill", "one receipt",
-         ("orders.lifecycle", "    with transaction.atomic():\n        won = _held(order).update(\n            status=Status.COMPLETED", f"    {_NO_TRANSACTION}\n        won = _held(order).update(\n            status=Status.COMPLETED")),
+         ("orders.lifecycle", "    with transaction.atomic():\n        won = _transition(\n            order.pk,\n            Status.COMPLETED", f"    {_NO_TRANSACTION}\n        won = _transition(\n            order.pk,\n            Status.COMPLETED")),
     _mutation("failed without freeing the stock", "process_order_declined", "kill", "units shipped, none still reserved",
          ("orders.lifecycle", "            stock.release(order)\n", "")),
     _mutation("placed without its messages", "post_order", "kill", _FINAL,

@@ -1,10 +1,12 @@
 """Who holds an order: leases, fences, and what is left to a holder whose order was taken away."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from pytest_mock import MockerFixture
 
@@ -15,6 +17,7 @@ from orders.tasks import process_order
 from outbox.models import OutboxMessage
 from outbox.testing import clear, drain, staged
 from tests.orders.conftest import place, quiet, units
+from tests.support.locks import wait_until_blocked
 
 
 class TestClaim:
@@ -38,6 +41,36 @@ class TestClaim:
         again = lifecycle.claim(order_id=pending_order.id, owner="message-1")
         assert again is not None
         assert again.fence == 2
+
+    def test_claim_that_waits_for_another_finds_the_order_taken(self, busy_shop: None) -> None:
+        order = place()
+        claimed: list[Order | None] = []
+
+        def claim() -> None:
+            try:
+                claimed.append(lifecycle.claim(order_id=order.id, owner="b"))
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=claim)
+        with transaction.atomic():
+            claimed.append(lifecycle.claim(order_id=order.id, owner="a"))
+            thread.start()
+            wait_until_blocked(1)
+        thread.join(10)
+        first, second = claimed
+        assert first is not None
+        assert second is None
+        assert OrderTransition.objects.filter(order=order, to_status="processing").count() == 1
+
+    def test_take_over_is_logged_as_one(self, pending_order: Order) -> None:
+        for owner in ("message-1", "message-1"):
+            lifecycle.claim(order_id=pending_order.id, owner=owner)
+        log = OrderTransition.objects.filter(order=pending_order)
+        assert list(log.values_list("from_status", "to_status", "note")) == [
+            ("pending", "processing", ""),
+            ("processing", "processing", "taken over"),
+        ]
 
     @pytest.mark.promise("P3", "a worker is frozen past its lease and goes on", "its writes change no row")
     def test_zombie_can_neither_complete_nor_fail_nor_release_nor_keep_an_intent(
