@@ -7,16 +7,16 @@ from django.db import connection, transaction
 import outbox
 from common.clock import ClockTimestamp
 from orders import stock
-from orders.models import DailyTotals, Order, SyncErrorLog
+from orders.models import Order, SyncErrorLog
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def ship_stock(*, order_id: int) -> bool:
     """Move the order's reserved units to shipped, once; False when it was done before, or the order was
     cancelled.
 
-    The mark on the order and the units change in one transaction, so that neither can be seen without the
-    other.
+    The mark on the order and the units change in one transaction, the caller's if there is one, so that neither can be seen
+    without the other. The mark comes first: a second call waits for the first one's, and then finds nothing to do.
     """
     marked = Order.objects.filter(
         pk=order_id, status=Order.Status.COMPLETED, stock_shipped_at__isnull=True
@@ -35,22 +35,24 @@ def count_in_daily_totals(*, order_id: int) -> bool:
     completed = Order.objects.filter(pk=order_id, completed_at__isnull=False)
     if not completed.filter(counted_at__isnull=True).update(counted_at=ClockTimestamp()):
         return False
-    add_to_totals(completed.get())
+    add_to_totals(order_id)
     return True
 
 
-def add_to_totals(order: Order) -> None:
+def add_to_totals(order_id: int) -> None:
     """Add the order to its day's totals, in one statement: read, add and write in Python would lose what
     another worker adds in between.
     """
-    table = connection.ops.quote_name(DailyTotals._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table} AS totals (date, currency, orders, revenue_cents)"
-            " VALUES ((%s AT TIME ZONE 'UTC')::date, %s, 1, %s)"
-            " ON CONFLICT (date, currency) DO UPDATE SET orders = totals.orders + 1,"
-            " revenue_cents = totals.revenue_cents + EXCLUDED.revenue_cents",
-            [order.completed_at, order.currency, order.total_cents],
+            """
+            INSERT INTO orders_dailytotals AS totals (date, currency, orders, revenue_cents)
+            SELECT (completed_at AT TIME ZONE 'UTC')::date, currency, 1, total_cents
+            FROM orders_order WHERE id = %s
+            ON CONFLICT (date, currency) DO UPDATE SET
+                orders = totals.orders + 1, revenue_cents = totals.revenue_cents + excluded.revenue_cents
+            """,
+            [order_id],
         )
 
 

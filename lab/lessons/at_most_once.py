@@ -12,5 +12,5 @@ def count(order_id: int) -> None:
     """A crash between the two lines, and the next run counts the order again."""
     order = Order.objects.get(pk=order_id)
     if order.counted_at is None:
-        add_to_totals(order)
+        add_to_totals(order_id)
         Order.objects.filter(pk=order_id).update(counted_at=timezone.now())

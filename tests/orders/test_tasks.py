@@ -132,7 +132,11 @@ class TestStock:
         assert settle(update_inventory, completed.id).status == "done"
         assert units() == (stock, reserved - 2, shipped + 2)
 
-    def test_mark_and_units_are_committed_together(self, completed: Order, mocker: MockerFixture) -> None:
+    def test_mark_and_units_are_committed_together(
+        self, busy_shop: None, charge: MagicMock, mocker: MockerFixture
+    ) -> None:
+        completed = place(quantity=2)
+        OrderService.process(order_id=completed.id)
         before = units()
         ship = mocker.patch("orders.stock.ship", side_effect=RuntimeError)
         with pytest.raises(RuntimeError):
