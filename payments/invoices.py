@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import connection
 
 from orders import selectors as orders
 from payments import pdf
@@ -14,16 +14,30 @@ from payments.models import Invoice
 MAX_PERIOD_LENGTH = 32
 
 
+# The number is taken before there is a row, because the PDF shows it.
+_NUMBER = "SELECT nextval(pg_get_serial_sequence('payments_invoice', 'id')), clock_timestamp()"
+_INSERT = """
+    INSERT INTO payments_invoice
+        (id, order_id, billing_period, currency, subtotal_cents, tax_cents, total_cents, issued_at, pdf)
+    VALUES (%(id)s, %(order_id)s, %(billing_period)s, %(currency)s, %(subtotal_cents)s, %(tax_cents)s, %(total_cents)s,
+        %(issued_at)s, %(pdf)s)
+    ON CONFLICT DO NOTHING
+    RETURNING id
+"""
+
+
 class InvalidBillingPeriod(ValueError):
     """The text cannot name a billing period. Permanent."""
 
 
-def create_invoice_for_order(order_id: int, billing_period: str) -> Invoice:
+def create_invoice_for_order(order_id: int, billing_period: str, *, order: Any = None) -> Invoice:
     """The order's invoice for this period: a new one with its PDF, or the one that is already there.
 
     Amounts are copied from the order in minor units. Safe inside the caller's transaction. Raises
     InvalidBillingPeriod, and what `orders.selectors.get_order` raises for an unknown order.
-    Source of the idea: database-level deduplication, a unique constraint and `except IntegrityError`.
+    Source of the idea: database-level deduplication, a unique constraint and `ON CONFLICT DO NOTHING`, which unlike an
+    IntegrityError leaves the caller's transaction usable without a savepoint. `order`: from `orders.selectors.get_order`,
+    where the caller has it; by default it is read.
     """
     if not 0 < len(billing_period) <= MAX_PERIOD_LENGTH or not billing_period.isprintable():
         raise InvalidBillingPeriod(
@@ -33,25 +47,24 @@ def create_invoice_for_order(order_id: int, billing_period: str) -> Invoice:
     if existing is not None:
         # Spares a redelivery the drawing and a number; the constraint below is the guarantee.
         return existing
-    order = orders.get_order(order_id)
-    try:
-        # A savepoint: on PostgreSQL a failed insert would otherwise doom the caller's whole transaction.
-        with transaction.atomic():
-            invoice = Invoice.objects.create(
-                order_id=order_id,
-                billing_period=billing_period,
-                currency=order.currency,
-                subtotal_cents=order.subtotal_cents,
-                tax_cents=order.tax_cents,
-                total_cents=order.total_cents,
-            )
-            # Drawn inside, since the number comes from the insert: no invoice is ever seen without its PDF.
-            invoice.pdf = pdf.render(_document(invoice, order))
-            invoice.save(update_fields=["pdf"])
+    order = order or orders.get_order(order_id)
+    invoice = Invoice(
+        order_id=order_id,
+        billing_period=billing_period,
+        currency=order.currency,
+        subtotal_cents=order.subtotal_cents,
+        tax_cents=order.tax_cents,
+        total_cents=order.total_cents,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_NUMBER)
+        invoice.pk, invoice.issued_at = cursor.fetchone()
+        invoice.pdf = pdf.render(_document(invoice, order))
+        cursor.execute(_INSERT, vars(invoice))
+        if cursor.fetchone():
             return invoice
-    except IntegrityError:
-        # Another worker was faster: our insert waited for its commit, so the row is there to be read.
-        return Invoice.objects.get(order_id=order_id, billing_period=billing_period)
+    # Another worker was faster: our insert waited for its commit, so the row is there to be read.
+    return Invoice.objects.get(order_id=order_id, billing_period=billing_period)
 
 
 def billing_period_of(order: Any) -> str:

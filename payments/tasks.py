@@ -41,7 +41,7 @@ BUSY_SECONDS = 60.0
 def create_invoice(order_id: int, event: str | None = None) -> None:
     """Invoice the order, with its PDF, in the month of its completion."""
     order = orders.get_order(order_id)
-    invoices.create_invoice_for_order(order_id, invoices.billing_period_of(order))
+    invoices.create_invoice_for_order(order_id, invoices.billing_period_of(order), order=order)
 
 
 @shared_task(
