@@ -16,6 +16,15 @@ $(shell rm -f $(LAB) $(DEV) $(PEERS) $(BIN)/pip; echo "make: the Python of $(VEN
 endif
 endif
 
+# A misspelt variable (`make demo ORDER=5`) would be ignored without a word. The known ones are those of docs/environment.md.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+ifneq ($(GIVEN),)
+UNKNOWN := $(filter-out $(shell sed -n 's/^| `\([A-Z_]*\)`.*/\1/p' docs/environment.md),$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error there is no variable $(UNKNOWN); docs/environment.md lists them)
+endif
+endif
+
 export PORT ORDERS
 PORT ?= 8000
 ORDERS ?= 100

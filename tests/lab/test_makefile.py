@@ -1,4 +1,4 @@
-"""`make` with a .venv that cannot be used."""
+"""`make` with a .venv that cannot be used, and with variables that it does not know."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lab.stack.stack import ROOT
 pytestmark = pytest.mark.slow
 
 
-def make(directory: Path, target: str) -> subprocess.CompletedProcess[str]:
+def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # `make test` hands its own flags down, and a make inside a make prints the directories it enters.
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return subprocess.run(
-        ["make", target],
+        ["make", *arguments],
         cwd=directory,
         env=environment,
         capture_output=True,
@@ -48,3 +48,16 @@ def test_a_venv_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
 
     again = make(tmp_path, "up")
     assert (again.stdout, again.stderr) == ("it runs\n", "")
+
+
+def test_a_misspelt_variable_is_refused_by_name() -> None:
+    refused = make(ROOT, "-n", "demo", "ORDER=5")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith("there is no variable ORDER; docs/environment.md lists them.  Stop.\n")
+
+
+@pytest.mark.parametrize(
+    "given", ["ORDERS=5", "ARGS=-k relay x=y", "DATABASE_URL=postgres://db/shop", "PYTHON=python3"]
+)
+def test_a_variable_that_the_pages_name_is_taken(given: str) -> None:
+    assert make(ROOT, "-n", "test", given).returncode == 0
