@@ -20,6 +20,7 @@ PLOT = ROOT / "docs" / "order-cost.svg"
 #: Not part of the shop: the outside world is measured beside it.
 OUTSIDE = "sandbox"
 ROLES = ("web", "critical", "high", "default", "low", "relay", "beat", "postgres", "redis")
+TOTAL = "the shop in all"
 POST = "POST /api/orders"
 
 Batches = Mapping[str, Sequence[Batch]]
@@ -107,7 +108,9 @@ def section(size: Size, batches: Batches, figures: Sequence[Figure]) -> str:
     """The figures, and the tables behind them."""
 
     def spent(taken: Sequence[Batch], role: str) -> str:
-        return report.spread([batch.cpu_ms.get(role, 0.0) for batch in taken])
+        return report.spread(
+            [cpu_ms(batch) if role == TOTAL else batch.cpu_ms.get(role, 0.0) for batch in taken]
+        )
 
     def asked(taken: Sequence[Batch], name: str) -> str:
         statements, commits = zip(*(batch.asked.get(name, (0.0, 0.0)) for batch in taken), strict=True)
@@ -117,7 +120,7 @@ def section(size: Size, batches: Batches, figures: Sequence[Figure]) -> str:
     return (
         f"{size.rounds} rounds of {size.orders} orders from {CLIENTS} clients, subjects in turns; medians, with the least and"
         f" the most.\n\n{report.with_goals(figures)}\nMilliseconds of CPU an order:\n\n"
-        + report.by_row("role", batches, [*ROLES, OUTSIDE], spent)
+        + report.by_row("role", batches, [*ROLES, TOTAL, OUTSIDE], spent)
         + "\nStatements / commits an order, by what asks for them:\n\n"
         + report.by_row("task, request or role", batches, sorted(names), asked)
     )

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from lab.bench import __main__ as bench
-from lab.bench import report
+from lab.bench import orders, report
 from lab.bench.options import Size
 from lab.bench.shop import roles
 from lab.bench.shop.records import Asked, product_lock_waits
-from lab.bench.shop.subjects import OURS, STOCK_CELERY, subjects
+from lab.bench.shop.running import Batch
+from lab.bench.shop.subjects import FIRST, OURS, STOCK_CELERY, subjects
 from lab.stack.leftovers import leftovers
 from lab.stack.stack import ROOT
 from tests.lab.test_up import INHERITED
@@ -133,6 +134,32 @@ def test_the_page_has_a_place_for_each_report(section: str, tmp_path: Path) -> N
     page = tmp_path / "benchmarks.md"
     page.write_text(report.PAGE.read_text())
     report.write(section, "text", page)
+
+
+def test_the_cost_of_an_order_is_set_beside_that_of_each_other_subject() -> None:
+    def batch(seconds: float, cpu_ms: float) -> Batch:
+        asked = {orders.POST: (12.0, 1.0), "orders.tasks.a": (50.0, 20.0), "relay": (5.0, 5.0)}
+        return Batch(10, seconds, {"web": cpu_ms, orders.OUTSIDE: 1000.0}, asked)
+
+    batches = {
+        OURS: [batch(1.0, 90.0)] * 3,
+        FIRST: [batch(2.0, 180.0)] * 3,
+        STOCK_CELERY: [batch(1.0, 100.0)] * 3,
+    }
+
+    figures = {figure.name: figure for figure in orders.figures_of(batches)}
+    text = orders.section(Size(3, 10), batches, list(figures.values()))
+
+    assert (figures[f"CPU time / {FIRST}"].value, figures[f"CPU time / {FIRST}"].most) == (0.5, 0.75)
+    assert (figures[f"orders a second / {FIRST}"].value, figures[f"orders a second / {FIRST}"].least) == (
+        2.0,
+        1.3,
+    )
+    assert figures[f"CPU time / {STOCK_CELERY}"].value == 0.9
+    assert figures["statements of an order, in tasks"].value == 50
+    assert figures["commits of an order, in all processes"].value == 26
+    assert f"| {orders.TOTAL} | 90 (90-90) | 180 (180-180) | 100 (100-100) |" in text
+    assert "| relay | 5.0 / 5.0 | 5.0 / 5.0 | 5.0 / 5.0 |" in text
 
 
 def test_a_size_that_is_no_number_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
