@@ -18,7 +18,8 @@ from dlq.operations.admin import CANARY, ask
 from dlq.operations.models import Kind
 from dlq.permissions import lacking, may
 
-PER_PAGE = 50
+#: Problems on a page, and in all: they are read once, since counting them costs as much as reading them.
+PER_PAGE, MAX_GROUPS = 50, 2_000
 #: The heading of each column, and what it sorts by.
 COLUMNS = (
     ("problem", "Problem"),
@@ -38,7 +39,7 @@ def show(request: HttpRequest, site: admin.AdminSite, opts: Any) -> HttpResponse
     if request.method == "POST":
         return _act(request)
     replaying, sort = request.GET.get("replaying") == "1", request.GET.get("sort", "count")
-    found = groups.open_groups(replaying=replaying, sort=sort)
+    found = list(groups.open_groups(replaying=replaying, sort=sort)[:MAX_GROUPS])
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("p"))
     context = {
         **site.each_context(request),

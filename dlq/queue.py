@@ -9,12 +9,15 @@ from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from dlq import call, record, replay
 from dlq.error_info import described
 from dlq.masking import masked_text
 from dlq.message import storable, text
-from dlq.models import LARGE, Cause, DeadLetter, Happened, State
+from dlq.models import LARGE, Cause, DeadLetter, Happened, Operation, State
+from dlq.operations import control, selection
+from dlq.operations.models import Kind
 
 MAX_KEY_LENGTH = 255
 #: What is on record for dead letters that were purged without a word.
@@ -139,12 +142,24 @@ class DeadLetterQueue:
         """
         if (job_id is None) == (task_id is None):
             raise TypeError("replay takes one id, as job_id or as task_id")
-        job_id = task_id if job_id is None else job_id
-        # As `add` wrote it, and so that no id, whatever is in it, is more than an unknown one.
-        found = DeadLetter.objects.filter(message_id=text(job_id)).values_list("pk", flat=True).first()
-        if found is None:
-            raise NoSuchDeadLetter(f"no dead letter has the job id {job_id!r}")
-        return replay.replay(found, actor=actor, retries=retries)
+        return replay.replay(_known(task_id if job_id is None else job_id), actor=actor, retries=retries)
+
+    @_OnClassOrInstance
+    def discard(self: Any, job_id: Any, reason: str, *, actor: str = "") -> None:
+        """Close it for good. Raises `NoSuchDeadLetter`, or `dlq.replay.NotDiscardable` with the reason."""
+        replay.discard(_known(job_id), reason=reason, actor=actor)
+
+    @_OnClassOrInstance
+    def operate(
+        self: Any, kind: str, dead_letters: QuerySet[DeadLetter], *, actor: str = "", **options: Any
+    ) -> Operation:
+        """Replay or discard many in the background: exactly those that match now. The workers send them.
+
+        `kind`: "replay" or "discard". `options`: those of `dlq.operations.control.start`, such as `canary`, `rate` and `reason`;
+        `dlq.operations.control` pauses, resumes and cancels what is returned.
+        """
+        drafted = selection.draft(Kind(kind), dead_letters, actor=actor, chosen_by="DeadLetterQueue")
+        return control.start(drafted, actor=actor, **options)
 
     @_OnClassOrInstance
     def purge(self: Any, reason: str = PURGED, *, actor: str = "") -> int:
@@ -159,6 +174,14 @@ class DeadLetterQueue:
                 continue  # replayed or discarded by somebody else meanwhile
             purged += 1
         return purged
+
+
+def _known(job_id: Any) -> int:
+    """The key of its dead letter. As `add` wrote the id, so that none, whatever is in it, is more than an unknown one."""
+    found = DeadLetter.objects.filter(message_id=text(job_id)).values_list("pk", flat=True).first()
+    if found is None:
+        raise NoSuchDeadLetter(f"no dead letter has the job id {job_id!r}")
+    return found
 
 
 def _entry(dead_letter: DeadLetter) -> Entry:

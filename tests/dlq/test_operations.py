@@ -17,6 +17,7 @@ from dlq.operations.control import NotPossible
 from dlq.operations.models import Kind, Outcome, Progress
 from dlq.operations.progress import numbers, refusals
 from dlq.operations.step import step
+from dlq.queue import DeadLetterQueue, NoSuchDeadLetter
 from outbox import dlq_hooks
 from outbox.models import OutboxMessage
 from tests.dlq.concurrency import at_once
@@ -343,3 +344,17 @@ def test_a_selection_is_one_statement_however_many_are_chosen(
     figure(f"{10_000 / seconds:,.0f} dead letters chosen a second")
     assert operation.selected == OperationItem.objects.count() == 10_000
     assert seconds < 5, "2,000 a second at least"
+
+
+@pytest.mark.django_db
+def test_the_queue_has_the_same_verbs() -> None:
+    dead(3)
+    DeadLetterQueue.discard("m-0", "of no use", actor="alice")
+    operation = DeadLetterQueue.operate(
+        "replay", DeadLetter.objects.filter(state=State.OPEN), actor="alice", canary=1, reason="mended"
+    )
+    assert OutboxMessage.objects.filter(task=driver.advance.name, args=[operation.pk, 0]).count() == 1
+    step(operation.pk)
+    assert sent == ["-m-0", "m-1"]
+    with pytest.raises(NoSuchDeadLetter):
+        DeadLetterQueue.discard("m-9", "of no use")
