@@ -104,7 +104,7 @@ def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
     return EmailService.send_receipt(get_order(order_id))
 
 
-# Two UPDATEs a product line; what takes longer than this waits for a lock that somebody forgot.
+# Two UPDATEs, of the order and of its products; what takes longer than this waits for a lock that somebody forgot.
 @shared_task(
     queue=Priority.NORMAL.queue,
     transactional=True,
