@@ -171,11 +171,10 @@ if proxies := env.integer("PROXY_COUNT", least=0):
     AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"]
 
 # What a page may load comes from here, and no script stands in a page: text of others that a page shows by mistake as HTML
-# cannot run. Attributes for the look are allowed (the admin's state colours), and images in the API reference's style sheet.
+# cannot run, nor change the look. Images may stand in the API reference's style sheet.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
-        "style-src-attr": ["'unsafe-inline'"],
         "img-src": ["'self'", "data:"],
         "object-src": ["'none'"],
         "base-uri": ["'none'"],

@@ -16,14 +16,8 @@ from django.utils.timesince import timesince
 from dlq import conf
 from dlq.call import masked_call
 from dlq.masking import masked, masked_prefix, masked_text
-from dlq.models import LARGE, DeadLetter, DeadLetterEvent, State
+from dlq.models import LARGE, DeadLetter, DeadLetterEvent
 
-_COLOURS = {
-    State.OPEN: "#b42318",
-    State.REPLAYING: "#b54708",
-    State.RESOLVED: "#067647",
-    State.DISCARDED: "#667085",
-}
 #: Bytes of a message on its page; a download has all.
 MAX_SHOWN_BYTES = 4096
 
@@ -31,15 +25,16 @@ MAX_SHOWN_BYTES = 4096
 class Shown:
     """Mixin of a `ModelAdmin`: the methods that its `list_display` and fieldsets name."""
 
+    class Media:
+        css = {"all": ("dlq/desk.css",)}
+
     @admin.display(description="task", ordering="task")
     def what(self, dead_letter: DeadLetter) -> str:
         return dead_letter.call or f"({dead_letter.cause} message)"
 
     @admin.display(description="state", ordering="state")
     def badge(self, dead_letter: DeadLetter) -> SafeString:
-        return format_html(
-            '<b style="color:{}">{}</b>', _COLOURS[State(dead_letter.state)], dead_letter.state
-        )
+        return format_html('<b class="dlq-{}">{}</b>', dead_letter.state, dead_letter.state)
 
     @admin.display(description="failed replays", ordering="failures")
     def failed_replays(self, dead_letter: DeadLetter) -> int:
@@ -166,4 +161,4 @@ def _pretty(value: Any) -> str:
 
 
 def _preformatted(text: str) -> SafeString:
-    return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', text)
+    return format_html('<pre class="dlq-text">{}</pre>', text)

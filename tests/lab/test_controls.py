@@ -105,6 +105,8 @@ def test_processes_of_this_stack_are_frozen_thawed_and_killed_and_no_others(
             lambda: {"relay", "worker"} <= set(Worker.objects.values_list("role", flat=True)),
             "both have a row",
         )
+        queues = Worker.objects.get(role="worker").received
+        assert queues == {"default": 0}, "a worker names its queues before it has received anything"
         assert "Frozen: 1 relay." in press(breaker, "freeze-the-relay")
         await_(lambda: state_of(publisher) == "T", "the relay is frozen")
         assert "Thawed: 1 relay." in press(breaker, "thaw-the-relay")
@@ -143,5 +145,5 @@ def test_orders_are_placed_over_http(
     monkeypatch.setattr(actions, "ORDERS", 3)
     with web() as (_, url):
         monkeypatch.setenv("PORT", url.rpartition(":")[2])
-        assert "3 orders are being placed." in press(breaker, "place-orders")
+        assert "3 orders are being placed." in press(breaker, "place-100-orders")
         await_(lambda: Order.objects.count() == 3, "all are placed")
