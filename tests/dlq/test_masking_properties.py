@@ -61,6 +61,12 @@ SHAPES = {
     "repr of an object": "Config(order_id=42, {n}='{c}')",
     "repr of a hidden value": "Config({n}=SecretStr('{c}'), order_id=42)",
     "repr of an object in a secret": "Config({n}=Pair(first='x', second='{c}'), order_id=42)",
+    "form of a list": "a=1&{n}[]={c}&b=2",
+    "form of a mapping": "user[{n}][0]={c}",
+    "quoted whole, with a separator": "env: '{n}=x;{c}'",
+    "quoted whole, with a space": 'env: "{n}=x {c}"',
+    "with a semicolon": "{n}=x;{c} order=42",
+    "value quoted, with a semicolon": '{n}="x; {c}"',
     "tuple": "('{n}', '{c}')",
     "list": '["{n}", "{c}"]',
     "option": "curl --{n} {c} --verbose",
@@ -75,6 +81,10 @@ SHAPES = {
     "value with a name": '{{"value": "{c}", "name": "{n}"}}',
     "repr of a named value": "{{'key': '{n}', 'value': '{c}'}}",
     "form field": '<input name="{n}" value="{c}">',
+    "element that is named": '<param type="x" name="{n}">{c}</param>',
+    "element with a value": '<{n} type="x" value="{c}"/>',
+    "part of a form": 'Content-Disposition: form-data; name="{n}"\r\n\r\n{c}\r\n--b--\r\n',
+    "part with a type": 'name="{n}"\nContent-Type: text/plain\n\nx\n{c}\n--b',
     "basic": "Authorization: Basic {c}",
     "bearer": "Authorization: Bearer {c}",
     "other scheme": "Authorization: Digest username=x, response={c}",
@@ -146,6 +156,13 @@ def test_a_secret_in_a_text_that_is_encoded_for_a_url_is_never_shown(
             lambda n, c: {"body": json.dumps({"inner": json.dumps({n: c})})},
             lambda n, c: {f"{n}={c}": 1},
             lambda n, c: {"argsrepr": c},
+            lambda n, c: [f"{n}=x {c}"],
+            lambda n, c: [f"{n}=x;{c}"],
+            lambda n, c: {"headers": {"bearer": c}},
+            lambda n, c: {"session": c, "api key": c, "pw": c},
+            lambda n, c: ["mysql", "-u", "root", f"-p{c}"],
+            lambda n, c: ["sshpass", "-p", c, "ssh", "host"],
+            lambda n, c: ("curl", "-u", f"user:{c}", "https://example.com"),
             lambda n, c: {"config": repr(make_dataclass("Config", [("order_id", int), (n.replace("-", "_"), str)])(1, c))},
         ]
     ),
@@ -157,6 +174,27 @@ def test_a_secret_in_a_value_is_never_shown(name: str, canary: str, put: Callabl
     assert canary not in json.dumps(shown), shown
     assert shown["order_id"] == 42
     assert json.dumps(value) == before, "the mask is no part of what is stored"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("mysql -u root -p{}", "mysqldump --host db -p {} orders", "mongosh -u root -p {}", "sshpass -p {} ssh db"),
+        *("docker login -u ada -p {} hub", "redis-cli -h cache -a {} ping", "curl -su ada:x -u ada:{} https://example.com"),
+        *("curl --user 'ada:x {}' https://example.com", "curl --user=ada:{} https://example.com"),
+    ],
+)  # fmt: skip
+@given(canary=canaries, wrap=st.sampled_from(list(WRAPPERS.values())))
+def test_a_password_on_a_command_line_is_never_shown(
+    command: str, canary: str, wrap: Callable[[str], str]
+) -> None:
+    assert canary not in masked_text(wrap(command.format(canary)))
+
+
+@pytest.mark.parametrize("name", ["password", "Token", "db_secret"])
+def test_bytes_are_masked_and_stay_bytes(name: str) -> None:
+    plain = b"order=42 \xff"
+    assert masked([f"{name}=Q".encode(), plain]) == [f"{name}={MASK}".encode(), plain]
 
 
 def _luhn(digits: str) -> str:
@@ -179,7 +217,7 @@ def _grouped(digits: str, by: str) -> str:
     return by.join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
-@given(card=cards, by=st.sampled_from(["", " ", "-"]))
+@given(card=cards, by=st.sampled_from(["", " ", "-", "."]))
 def test_a_card_number_is_never_shown(card: str, by: str) -> None:
     number = _grouped(card, by)
     for text in (
@@ -191,6 +229,26 @@ def test_a_card_number_is_never_shown(card: str, by: str) -> None:
     assert masked([int(card), {"pan": int(card)}, float(card), json.dumps([int(card)])]) == [
         MASK, {"pan": MASK}, MASK, f"[{MASK}]",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("secretary=Anna", "secretaries: Anna, Bob", "secretarial=yes", "tokens: 5", '{"max_tokens": 100, "order": 1}'),
+        *("total_tokens=1234 of 4096", "token_count: 7", "psql -h db -p 5432 orders", "mkdir -p cards/new", "curl -u"),
+        *({"tokens": 5}, {"max_tokens": 4.5}, {"session_count": 3}, {"secretary": "Anna"}, ["mkdir", "-p", "new"]),
+        *("4242.42424242424242", "version 4242.4242.4242", "41.99999999999999", "4242.4242.4242.4242.4242"),
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_secret_is_left_alone(value: Any) -> None:
+    assert masked(value) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["tokens: abc", {"tokens": "5a"}, {"tokens": ["abc"]}, {"cvc": 123}, "pin: 4321"]
+)
+def test_what_a_counter_holds_is_masked_unless_it_is_a_number(value: Any) -> None:
+    assert MASK in str(masked(value))
 
 
 moments = st.datetimes(datetime.datetime(2005, 1, 1), datetime.datetime(2033, 1, 1))
@@ -224,6 +282,8 @@ def test_ordinary_numbers_and_texts_are_left_alone(
     [
         *("<password>", "<password", "&lt;token&gt;", '"name": "password", ', '"value": "', "'value': 'x', ", "--token "),
         *("password%3D", "password%22%2C", "%3A%2F%2Fa%3A", "%25", "4242 ", "4 ", "4242424242424242 ", "42424242"),
+        *("password[", "password[]=", "mysql -p ", "curl -u a", "<a name='pin' ", "<a name='pin'>", "<pin value=", "pw=;a"),
+        *('name="pin"', "name='pin'\r\n", "name='pin'\r\n\r\n", "name='pin'\\r\\n", "'pin=a", "4242.", "tokens: 5 "),
         *("token=((", "token=([{", 'value="name="token"', "hf_", "<token></token", "basic ", "type='pin' ", "<pin>&lt;/"),
     ],
 )  # fmt: skip
@@ -232,3 +292,11 @@ def test_the_cost_is_in_proportion_to_the_length(unit: str) -> None:
     began = time.process_time()
     masked_text(text)
     assert time.process_time() - began < 1
+
+
+def test_a_text_of_a_megabyte_is_masked_in_seconds() -> None:
+    text = "\n".join(SHAPES[shape].format(n="password", c="Q" * 20) for shape in SHAPES) + "\n"
+    began = time.process_time()
+    shown = masked_text(text * (1024 * 1024 // len(text)))
+    assert time.process_time() - began < 10
+    assert "QQQ" not in shown
