@@ -17,7 +17,7 @@ endif
 endif
 
 # A misspelt variable (`make demo ORDER=5`) would be ignored without a word. The known ones are those of docs/environment.md.
-GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(GIVEN),)
 UNKNOWN := $(filter-out $(shell sed -n 's/^| `\([A-Z_]*\)`.*/\1/p' docs/environment.md),$(GIVEN))
 ifneq ($(UNKNOWN),)
