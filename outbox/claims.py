@@ -76,9 +76,10 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A claim that was refused, and why: one of REASONS."""
+    """A claim that was refused, and why: one of REASONS. `reported`: the last error of a poison message."""
 
     reason: str
+    reported: str | None = None
 
 
 def claim(
@@ -152,19 +153,19 @@ def _claimed(
 def _refusal(message_id: uuid.UUID, generation: int, *, max_deliveries: int, task: str | None) -> Refused:
     row = one(
         """
-        SELECT task, generation, status, deliveries, lease_until > clock_timestamp() FROM outbox_outboxmessage
-        WHERE message_id = %(id)s
+        SELECT task, generation, status, deliveries, lease_until > clock_timestamp(), errors -> -1 ->> 'error'
+        FROM outbox_outboxmessage WHERE message_id = %(id)s
         """,
         id=message_id,
     )
     if row is None:
         return Refused("missing")
-    named, current, status, deliveries, leased = row
+    named, current, status, deliveries, leased, reported = row
     if task is not None and named != task:
         return Refused("mismatch")
     live = current == generation and status in (Status.PENDING, Status.PUBLISHED)
     if live and not leased and deliveries >= max_deliveries:
-        return Refused("poison")
+        return Refused("poison", reported)
     return Refused("leased" if live else "duplicate")
 
 

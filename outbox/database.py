@@ -27,12 +27,14 @@ class About(enum.Enum):
 
     #: The statement or its data: the run failed by itself, and the next one would, too.
     STATEMENT = "statement"
-    #: Another transaction, or an operator: run again, the delivery counted.
+    #: Another transaction: run again, nothing counted, for it will have ended.
     MOMENT = "moment"
     #: What the server lacks, or may not do: run again, nothing counted, for it would be the same for every message.
     SERVER = "server"
-    #: The connection: run again on a new one, the delivery counted, for the run itself may have crashed its backend.
+    #: A connection that the server refuses or ends, and it says why: run again on a new one, nothing counted.
     CONNECTION = "connection"
+    #: Perhaps the run itself, which may have crashed its backend or left it idle: run again, the delivery counted.
+    RUN = "run"
     #: Nothing that is known here: run again, the delivery counted, and at fault is whatever meets it each time.
     UNKNOWN = "unknown"
 
@@ -43,15 +45,18 @@ _CODES = {
     # Data, constraints, syntax, names, permissions, the limits of one statement, transactions and cursors used wrongly,
     # functions that raise.
     About.STATEMENT: "02 0B 0F 0L 0P 0Z 20 21 22 23 24 25 27 2B 2D 2F 34 38 39 3B 3F 42 44 54 P0",
-    # Deadlock, serialization, a lock that could not be had, a statement that was cancelled or took too long; a prepared
-    # statement that is gone, or whose plan a migration has overtaken.
-    About.MOMENT: "40 55 57 26 0A",
+    # Deadlock, serialization, a lock that could not be had.
+    About.MOMENT: "40 55006 55P03",
     # Disk full, out of memory, too many connections, a configured limit; errors of the system, such as I/O; read only: a
     # standby, a primary that was demoted, an operator's `default_transaction_read_only`.
     About.SERVER: "53 58 25006",
-    # Lost, refused or ended by the server: shutdown, crash, not yet accepting; idle or for too long in a transaction; and
-    # what a connection is refused for while passwords rotate or a server is restored.
-    About.CONNECTION: "08 28 3D 57P 25P03 25P04",
+    # Shutdown, crash of another session, not yet accepting; and what a connection is refused for while passwords rotate or
+    # a server is restored.
+    About.CONNECTION: "08 28 3D 57P",
+    # Idle or for too long in a transaction; a statement that was cancelled or took too long; whatever a pooler says, which
+    # has one code for all of it, a crash included; a prepared statement that is gone, or whose plan a migration has
+    # overtaken; an object in the wrong state.
+    About.RUN: "25P03 25P04 57 08P01 26 0A 55",
 }
 _ABOUT = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 #: Where another server may be the primary now: a session that stays would meet the same for as long as it lives.
@@ -73,9 +78,9 @@ def about(error: BaseException | None) -> About:
     code = sqlstate(error)
     if code:
         return next((_ABOUT[code[:n]] for n in (5, 3, 2) if code[:n] in _ABOUT), About.UNKNOWN)
-    # Without a code the server never answered: the connection broke or could not be made.
+    # Without a code the server never answered: the connection broke, as in a crash of its backend, or could not be made.
     unanswered = isinstance(error, (OperationalError, InterfaceError)) or _is_nameless(error)
-    return About.CONNECTION if unanswered else About.STATEMENT
+    return About.RUN if unanswered else About.STATEMENT
 
 
 def may_pass(error: BaseException | None) -> bool:
@@ -85,7 +90,17 @@ def may_pass(error: BaseException | None) -> bool:
 
 def is_not_now(error: BaseException | None) -> bool:
     """Whether the error is known to say nothing about the work itself, however often it comes."""
-    return about(error) in (About.MOMENT, About.SERVER, About.CONNECTION)
+    return about(error) not in (About.STATEMENT, About.UNKNOWN)
+
+
+def may_be_its_own(error: BaseException | None) -> bool:
+    """Whether a run that met this error may have caused it, and would each time, so that it counts as a delivery."""
+    return about(error) in (About.RUN, About.UNKNOWN)
+
+
+def broke(error: BaseException | None) -> bool:
+    """Whether the connection broke without a word of the server, or could not be made: what came of a COMMIT is not known."""
+    return about(error) is About.RUN and sqlstate(error) is None
 
 
 def sqlstate(error: BaseException | None) -> str | None:
@@ -105,13 +120,15 @@ def keep_sqlstate(error: BaseException) -> None:
 
 
 def leave_server(error: BaseException) -> bool:
-    """Close this thread's session if it is of no use any more after this error; returns whether it did.
+    """Close this thread's session if it may be of no use any more after this error; returns whether it did.
 
     Django closes one that is broken. One to a primary that was demoted works, and would be kept; so would one that is
     still at work on a statement which a soft time limit has interrupted, and takes no other one.
     """
     is_left = (
-        about(error) is About.CONNECTION or sqlstate(error) == _ELSEWHERE or is_at_work(connection.connection)
+        about(error) in (About.CONNECTION, About.RUN)
+        or sqlstate(error) == _ELSEWHERE
+        or is_at_work(connection.connection)
     )
     if is_left and not connection.in_atomic_block:
         connection.close()
@@ -134,6 +151,12 @@ def soft_limit_in(error: BaseException) -> SoftTimeLimitExceeded | None:
 def first_line(error: BaseException) -> str:
     """What the error says, for the log."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def described(error: BaseException) -> str:
+    """The error's type, the server's code for it if there is one, and what it says."""
+    code = sqlstate(error) if isinstance(error, DatabaseError) else None
+    return f"{type(error).__name__}{f' (SQLSTATE {code})' if code else ''}: {error}"
 
 
 def _is_nameless(error: BaseException) -> bool:
@@ -170,11 +193,16 @@ def patiently(step: Callable[[], T]) -> T:
                 last = error
             connection.close()
             if too_late(wait_s):
-                raise DatabaseAway("the database did not answer before the hard time limit") from last
+                raise _away("hard", last) from last
             if wait_s:
                 log.warning("Database away (%s); next try in %.1f s", first_line(last), wait_s)
                 time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
     except SoftTimeLimitExceeded:
         connection.close()  # It may still be at work on what was interrupted.
-        raise DatabaseAway("the database did not answer before the soft time limit") from last
+        raise _away("soft", last) from last
+
+
+def _away(limit: str, last: Exception | None) -> DatabaseAway:
+    text = f"the database did not answer before the {limit} time limit"
+    return DatabaseAway(f"{text}: {first_line(last)}" if last else text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import random
 import traceback
 import uuid
 from collections.abc import Callable
@@ -17,12 +16,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 
 from outbox import claims, conf, heartbeat, report, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
-from outbox.database import About, DatabaseAway, about, leave_server, may_pass, patiently, soft_limit_in
+from outbox.database import (
+    DatabaseAway,
+    broke,
+    described,
+    leave_server,
+    may_be_its_own,
+    may_pass,
+    patiently,
+    soft_limit_in,
+)
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
 from outbox.retry_policy import RetryPolicy
 
@@ -30,11 +38,8 @@ log = logging.getLogger(__name__)
 
 #: A lease outlives the hard time limit by this much: the parent needs a moment to kill the child and say so.
 LEASE_MARGIN_S = 15.0
-#: Wait before a run that lost its database, or a deadlock, is run again.
-INTERRUPTED_S = 1.0
-#: Longest wait before a run that met a server which cannot do it now is run again. Nothing counts these runs, so that
-#: they must not come often: each may make its calls to others again.
-UNABLE_S = 15.0
+#: Wait, in seconds, before what was not run, or gave itself back, is run again.
+AGAIN_S = 1.0
 #: The claim was lost: nothing is to be done but to acknowledge this copy.
 SKIPPED = object()
 
@@ -107,6 +112,7 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
     def whole() -> Any:
         nonlocal claimed, ended
         claimed = ended = None
+        commits = False
         try:
             with transaction.atomic():
                 claimed = claims.lock(
@@ -118,17 +124,20 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
                 )
                 if isinstance(claimed, Refused):
                     return SKIPPED
-                return _body(task, claimed)
-        except (SoftTimeLimitExceeded, DatabaseError) as error:
+                result = _body(task, claimed)
+                commits = True
+            return result
+        except (SoftTimeLimitExceeded, DatabaseError, InterfaceError) as error:
             # It rang in the body: the work took too long, not the database. And a body that cannot be run now is put
-            # off, instead of being run again and again in here: a server that cannot do this may well do the next.
+            # off, instead of being run again and again in here: what it met may be about this message alone.
             ended = soft_limit_in(error) or error
-            if claimed is None or (isinstance(ended, DatabaseError) and about(ended) is not About.SERVER):
+            # What came of a COMMIT that broke is not known: the next lock finds the row done, or not.
+            is_unknown = commits and broke(ended)
+            if is_unknown or not isinstance(claimed, Claimed) or isinstance(error, DatabaseAway):
                 raise
             return None
 
     try:
-        # Running it again is right even when the COMMIT's answer was lost: then the lock finds the row done.
         result = patiently(whole)
     except ClaimLost:
         return SKIPPED
@@ -198,21 +207,13 @@ def _takes(task: Deliverable, claimed: Claimed) -> bool:
 def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
     error = soft_limit_in(error) or error
-    text = f"{type(error).__name__}: {error}"
+    text = described(error)
     policy = task.retry_policy()
 
     def say(outcome: str, why: str = "", level: int = logging.WARNING) -> None:
         report.ended(task.name, claimed, limit=policy.limit, error=why or text, outcome=outcome, level=level)
 
     leave_server(error)
-    kind = about(error)
-    if kind is About.SERVER:
-        delay_s = random.uniform(UNABLE_S / 2, UNABLE_S)
-        say(f"put off for {delay_s:.1f} s")
-        return _record(lambda: transitions.defer(claimed, delay_s=delay_s, reason=text), Retry(text))
-    if kind is About.CONNECTION:
-        say(f"interrupted, again in {INTERRUPTED_S:g} s")
-        return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
     if isinstance(error, Defer):
         outcome = f"put off for {error.seconds:g} s"
         say(outcome, error.reason, logging.INFO)
@@ -233,24 +234,34 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
     if isinstance(error, Retry):
         cause = error.exc
         if not policy.spent(error, claimed.attempts):
-            text = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
+            text = described(cause) if cause is not None else str(error)
             delay_s = policy.delay_of(error, claimed.attempts)
             say(f"failed, again in {delay_s:.1f} s")
             return _record(lambda: transitions.retry(claimed, delay_s=delay_s, error=text), error)
         error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
-        text = f"{type(error).__name__}: {error}"
+        text = described(error)
     if isinstance(error, Reject) and error.requeue:
-        say(f"put off for {INTERRUPTED_S:g} s")
-        return _record(lambda: transitions.defer(claimed, delay_s=INTERRUPTED_S, reason=text), Retry(text))
-    if not isinstance(error, VersionSkew) and policy.may_retry(error, claimed.attempts):
+        say(f"put off for {AGAIN_S:g} s")
+        return _record(lambda: transitions.defer(claimed, delay_s=AGAIN_S, reason=text), Retry(text))
+    # What says nothing about the work spends no attempt, whatever the task retries. What may be its own is retried first.
+    failed = not may_pass(error) or (may_be_its_own(error) and not broke(error))
+    if failed and not isinstance(error, VersionSkew) and policy.may_retry(error, claimed.attempts):
         delay_s = policy.delay_s(claimed.attempts)
         say(f"failed, again in {delay_s:.1f} s")
         return _record(
             lambda: transitions.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error)
         )
     if may_pass(error):
-        say(f"interrupted, again in {INTERRUPTED_S:g} s")
-        return _record(lambda: transitions.interrupt(claimed, delay_s=INTERRUPTED_S, error=text), Retry(text))
+        waits_s = patiently(
+            lambda: (
+                transitions.interrupt(claimed, error=text, max_deliveries=task.max_deliveries)
+                if may_be_its_own(error)
+                else transitions.defer_unable(claimed, error=text)
+            )
+        )
+        if waits_s is not None:
+            say(f"interrupted, again in {waits_s:.1f} s")
+            raise Retry(text)
     failure = transitions.Failure(text, error, "".join(traceback.format_exception(error)))
     if not patiently(lambda: transitions.dead_letter_failed(claimed, failure)):
         # Another run has taken the message over, and its end is the one that counts.
@@ -270,7 +281,10 @@ def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
 def _skip(task: Deliverable, message_id: uuid.UUID, generation: int, refused: Refused) -> Any:
     """Acknowledge and count a copy that is not to run; the copy that shows a poison message makes it a dead letter."""
     if refused.reason == "poison":
-        error = PoisonMessage(f"begun {task.max_deliveries} times, and no run lived to end it")
+        error = PoisonMessage(
+            f"begun {task.max_deliveries} times, and the last run did not live to report its end"
+            f" (reported last: {refused.reported or 'nothing'})"
+        )
         failure = transitions.Failure(f"PoisonMessage: {error}", error)
         if patiently(
             lambda: transitions.dead_letter_poison(

@@ -203,7 +203,7 @@ class OutboxTask(DjangoTask):
         except Exception as error:
             leave_server(error)
             if may_pass(error):
-                cause, delay_s = error, delivery.INTERRUPTED_S
+                cause, delay_s = error, delivery.AGAIN_S
             elif policy.may_retry(error, retries):
                 cause, delay_s, retries = error, policy.delay_s(retries), retries + 1
             else:

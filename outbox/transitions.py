@@ -38,13 +38,17 @@ from outbox.sql import (
 _RESET = "publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"
 #: Columns of a dead message that its dead letter has as they are.
 _TOLD = ("task", "queue", "attempts", "worker")
-#: When workers began to refuse this call, each of them: it is carried from one refusal to the next.
-_SKEWED_SINCE = "coalesce((errors -> -1 ->> 'skewed_since')::timestamptz, clock_timestamp())"
-
 #: This run's claim, and no other's.
 _HELD = "lease_token IS NOT DISTINCT FROM %(token)s"
 #: Not claimed by another process than `worker`: what that one sees end badly says nothing about another's run.
 _OF_WORKER = "(lease_token IS NULL OR worker = %(worker)s)"
+#: Runs that began, with the one that ends now: without a claim it was not counted when it began, and counts here.
+_BEGUN = "(deliveries + (lease_token IS NULL)::int)"
+#: So that what went wrong for many messages at once does not come back at once.
+_JITTER = "(1 - 0.5 * random())"
+#: Seconds before a run that may have crashed its backend, or met an unknown error, is run again: six times as long after
+#: each, so that the default of 5 deliveries takes minutes.
+_INTERRUPTED = f"{_JITTER} * least(300, power(6, least({_BEGUN}, 9) - 1))"
 
 # What every message costs, so it is prepared; all others are for messages in trouble.
 _DONE = Prepared(
@@ -94,17 +98,40 @@ def _done(claimed: Claimed) -> bool:
 
 def retry(claimed: Claimed, *, delay_s: float, error: str) -> bool:
     """The run failed and has tries left: the same row again after `delay_s`, as the next generation."""
-    return _again(claimed, delay_s=delay_s, error=error, ended="attempts = attempts + 1, deliveries = 0,")
+    run = claimed.message_id, claimed.generation, claimed.token
+    ended = "attempts = attempts + 1, deliveries = 0,"
+    return _again(*run, delay=delay_s, error=error, ended=ended) is not None
 
 
 def defer(claimed: Claimed, *, delay_s: float, reason: str) -> bool:
     """Not now: the same row again after `delay_s`, as the next generation, no attempt spent."""
-    return _again(claimed, delay_s=delay_s, error=reason, ended="deliveries = 0,")
+    run = claimed.message_id, claimed.generation, claimed.token
+    return _again(*run, delay=delay_s, error=reason, ended="deliveries = 0,") is not None
 
 
-def interrupt(claimed: Claimed, *, delay_s: float, error: str) -> bool:
-    """The run lost its database: again, no attempt spent, but the delivery stays counted."""
-    return _again(claimed, delay_s=delay_s, error=error, ended="")
+def interrupt(claimed: Claimed, *, error: str, max_deliveries: int) -> float | None:
+    """The run met an error of the database that it may have caused itself: again, no attempt spent, the delivery counted.
+
+    Returns the seconds until then, which grow with each delivery; None when this was the last of `max_deliveries`, or the
+    claim was lost.
+    """
+    return _again(
+        claimed.message_id, claimed.generation, claimed.token,
+        error=error, ended=f"deliveries = {_BEGUN},", wait=_INTERRUPTED,
+        guard=f"{_BEGUN} < %(max)s", max=max_deliveries,
+    )  # fmt: skip
+
+
+def defer_unable(claimed: Claimed, *, error: str) -> float | None:
+    """The database cannot do it now: again, nothing spent. Returns the seconds until then; None when the claim was lost.
+
+    They grow with the time since the first of these errors in a row, up to half a minute.
+    """
+    since = _first("unable_since")
+    return _again(
+        claimed.message_id, claimed.generation, claimed.token,
+        error=error, more=f", 'unable_since', {since}", ended="deliveries = 0,", wait=f"{_JITTER} * {_growing(since, 30)}",
+    )  # fmt: skip
 
 
 def defer_skewed(
@@ -115,36 +142,49 @@ def defer_skewed(
     Not now, no attempt spent, after a delay that grows as the time since the first of these refusals does, from 1 s to
     5 min. False when they have gone on for `grace_s` seconds, or the claim was lost. `token`: the claim's, None without.
     """
-    row = one(
-        f"""
-        UPDATE outbox_outboxmessage
-        SET status = {SCHEDULED}, generation = generation + 1, deliveries = 0, {_RESET},
-            errors = {with_error(f", 'skewed_since', {_SKEWED_SINCE}")},
-            deliver_at = clock_timestamp() + greatest(interval '1 second',
-                                                      least(interval '5 minutes', clock_timestamp() - {_SKEWED_SINCE}))
-        WHERE {LIVE} AND {_HELD}
-          AND clock_timestamp() < {_SKEWED_SINCE} + %(grace)s * interval '1 second'
-        RETURNING id
-        """,
-        id=message_id, generation=generation, token=token, error=storable(error), grace=grace_s,
+    since = _first("skewed_since")
+    delay_s = _again(
+        message_id, generation, token,
+        error=error, more=f", 'skewed_since', {since}", ended="deliveries = 0,", wait=_growing(since, 300),
+        guard=f"clock_timestamp() < {since} + %(grace)s * interval '1 second'", grace=grace_s,
     )  # fmt: skip
-    return row is not None
+    return delay_s is not None
 
 
-def _again(claimed: Claimed, *, delay_s: float, error: str, ended: str) -> bool:
+def _first(name: str) -> str:
+    """SQL: when the first of these errors in a row was. It is carried from one to the next, under this name."""
+    return f"coalesce((errors -> -1 ->> '{name}')::timestamptz, clock_timestamp())"
+
+
+def _growing(since: str, longest_s: int) -> str:
+    """SQL: as many seconds as have passed since then, so that the wait doubles; from 1 to `longest_s`."""
+    return f"greatest(1, least({longest_s}, extract(epoch FROM clock_timestamp() - {since})))"
+
+
+def _again(
+    message_id: uuid.UUID,
+    generation: int,
+    token: uuid.UUID | None,
+    *,
+    error: str,
+    ended: str,
+    more: str = "",
+    wait: str = "%(delay)s",
+    guard: str = "true",
+    **values: Any,
+) -> float | None:
     # The generation rises, so that a late copy of this one can neither jump the delay nor run beside the next.
     row = one(
         f"""
         UPDATE outbox_outboxmessage
-        SET status = {SCHEDULED}, generation = generation + 1, {ended} {_RESET}, errors = {ERROR},
-            deliver_at = clock_timestamp() + %(delay)s * interval '1 second'
-        WHERE {LIVE} AND {_HELD}
-        RETURNING id
+        SET status = {SCHEDULED}, generation = generation + 1, {ended} {_RESET}, errors = {with_error(more)},
+            deliver_at = clock_timestamp() + {wait} * interval '1 second'
+        WHERE {LIVE} AND {_HELD} AND {guard}
+        RETURNING extract(epoch FROM deliver_at - clock_timestamp())::float8
         """,
-        id=claimed.message_id, generation=claimed.generation, token=claimed.token,
-        delay=delay_s, error=storable(error),
+        id=message_id, generation=generation, token=token, error=storable(error), **values,
     )  # fmt: skip
-    return row is not None
+    return row[0] if row else None
 
 
 def dead_letter_failed(claimed: Claimed, failure: Failure) -> bool:
@@ -163,11 +203,8 @@ def dead_letter_poison(
 def dead_letter_lost(
     message_id: uuid.UUID, generation: int, failure: Failure, *, worker: str | None, max_deliveries: int
 ) -> bool:
-    """The run of the process `worker` was lost, and was the last of `max_deliveries`. False when there were fewer.
-
-    A lost run without a claim was not counted when it began, and counts here.
-    """
-    guard = f"{_OF_WORKER} AND deliveries + (lease_token IS NULL)::int >= %(max)s"
+    """The run of the process `worker` was lost, and was the last of `max_deliveries`. False when there were fewer."""
+    guard = f"{_OF_WORKER} AND {_BEGUN} >= %(max)s"
     return _dead_letter(message_id, generation, failure, guard=guard, worker=worker, max=max_deliveries)
 
 
@@ -238,7 +275,7 @@ def lost(
         f"""
         UPDATE outbox_outboxmessage
         SET status = {SCHEDULED}, errors = {ERROR},
-            deliveries = greatest(deliveries + (lease_token IS NULL)::int - %(given_back)s, 0),
+            deliveries = greatest({_BEGUN} - %(given_back)s, 0),
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second', {_RESET}
         WHERE {LIVE} AND {_OF_WORKER}
         RETURNING id

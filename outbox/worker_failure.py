@@ -10,7 +10,7 @@ from celery import current_app
 from celery.exceptions import NotRegistered
 
 from outbox import conf, heartbeat, transitions
-from outbox.database import About, about, may_pass
+from outbox.database import may_be_its_own, may_pass
 from outbox.errors import PoisonMessage
 from outbox.models import OutboxMessage
 from outbox.status import Status
@@ -59,17 +59,16 @@ def worker_failure(
         error = f"{error} (its worker was stopped)"
         again = transitions.lost(known, generation, worker=child, error=error, delay_s=0, counted=False)
         return "scheduled" if again else "settled"
-    if about(exception) is About.SERVER:
+    if may_pass(exception) and not may_be_its_own(exception):
         again = transitions.lost(known, generation, worker=child, error=error, counted=False)
         return "scheduled" if again else "settled"
     if lost or may_pass(exception):
         limit = _max_deliveries(row["task"])
-        poison = transitions.Failure(
-            f"PoisonMessage: {limit} runs began and their process was lost each time ({error})",
-            PoisonMessage(error),
-            traceback,
-        )
-        if transitions.dead_letter_lost(known, generation, poison, worker=child, max_deliveries=limit):
+        failure = transitions.Failure(error, exception, traceback)
+        if lost:
+            text = f"PoisonMessage: {limit} runs began, and the process of the last one was lost ({error})"
+            failure = transitions.Failure(text, PoisonMessage(error), traceback)
+        if transitions.dead_letter_lost(known, generation, failure, worker=child, max_deliveries=limit):
             return "dead"
         return "scheduled" if transitions.lost(known, generation, worker=child, error=error) else "settled"
     failure = transitions.Failure(error, exception, traceback)

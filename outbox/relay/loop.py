@@ -47,7 +47,7 @@ PAUSE_S = 0.005
 LINGER_S = 0.05
 #: How often an idle relay says that it still is; the rescuer forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
-MAX_BACKOFF_S = 15.0
+MAX_BACKOFF_S = 5.0
 #: Tries of one message that cannot be sent, while others can, before it is dead-lettered. An outage counts none, nor does an
 #: unusable queue.
 MAX_REFUSALS = 5

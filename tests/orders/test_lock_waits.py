@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -17,8 +18,10 @@ from orders.tasks import update_inventory
 from outbox.models import OutboxMessage
 from outbox.testing import clear, drain
 from tests.orders.conftest import place, units
+from tests.support import effects, tasks
 from tests.support.database import another_session
 from tests.support.locks import wait_until_blocked
+from tests.support.messages import elsewhere
 from tests.support.processes import await_
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,6 +74,39 @@ def test_a_task_that_cannot_have_a_lock_runs_again_and_its_effect_happens_once(
     message = OutboxMessage.objects.get(message_id=message_id)
     assert (message.status, message.attempts) == ("done", 1), message.errors
     assert units() == (before[0], before[1] - 2, before[2] + 2)
+
+
+@pytest.mark.promise(
+    "P4",
+    "a lock of another session outlasts `max_deliveries` runs",
+    "nothing is spent; it runs when the lock is free",
+)
+@pytest.mark.parametrize("task", [tasks.note, tasks.note_once])
+@pytest.mark.usefixtures("clean")
+def test_a_lock_that_outlasts_more_runs_than_a_message_has_deliveries_costs_it_nothing(
+    task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message_id = outbox.enqueue(task.s("a"))
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "options", "-c lock_timeout=50")
+    connection.close()
+    with another_session() as holder:
+        holder.cursor().execute("LOCK TABLE outbox_test_effect")
+        many = task.max_deliveries + 1
+
+        def release() -> None:
+            try:
+                messages = OutboxMessage.objects.filter(message_id=message_id)
+                await_(lambda: len(messages.get().errors) >= many, f"it has run {many} times", timeout_s=10)
+            finally:
+                connection.close()
+                holder.rollback()
+
+        with elsewhere(release):
+            drain()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert (message.status, message.attempts) == ("done", 1), message.errors
+    assert "SQLSTATE 55P03" in message.errors[-1]["error"]
+    assert effects.names() == ["a"]
 
 
 def blocked() -> set[int]:

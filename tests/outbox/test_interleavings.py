@@ -6,13 +6,15 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 
+from dlq.models import DeadLetter
 from outbox import claims, delivery, stats, transitions
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.rows import NewMessage
 from outbox.testing import run_here
+from outbox.worker_failure import worker_failure
 from tests.support import effects, tasks
 from tests.support.messages import asked_for, claim, elsewhere, published, row
 from tests.support.processes import await_
@@ -143,7 +145,29 @@ def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max
     run_here(str(message_id), wire=wire, task="tests.support.tasks.note_once", queue="default")
     assert row(message_id).status == "dead"
     assert "PoisonMessage" in row(message_id).errors[-1]["error"]
+    assert "reported last: DatabaseAway" in row(message_id).errors[-1]["error"]
     assert effects.names() == []
+
+
+@pytest.mark.promise(
+    "P5",
+    "a run ends in the worker's parent with an error of the database, `max_deliveries` times",
+    "a dead letter that names the error",
+)
+def test_an_error_of_the_database_that_ends_a_run_in_the_workers_parent_is_what_its_dead_letter_names() -> (
+    None
+):
+    message_id = published()
+    error = OperationalError("server closed the connection unexpectedly")
+    told = {"exception": error, "error": str(error), "traceback": "as the child saw it", "lost": False}
+    verdicts = []
+    for _ in range(tasks.note.max_deliveries):
+        verdicts.append(worker_failure(message_id=str(message_id), generation=1, **told))  # type: ignore[arg-type]
+        OutboxMessage.objects.filter(status="scheduled").update(status="pending")
+    assert verdicts == ["scheduled"] * 4 + ["dead"]
+    dead_letter = DeadLetter.objects.get()
+    assert dead_letter.exception == "django.db.utils.OperationalError"
+    assert dead_letter.traceback == "as the child saw it"
 
 
 @pytest.mark.promise(
@@ -154,7 +178,6 @@ def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the
     ending: dict[str, bool],
 ) -> None:
     from outbox import heartbeat
-    from outbox.worker_failure import worker_failure
 
     message_id = published()
     told = {"exception": None, "error": "WorkerLost", "traceback": "", **ending}

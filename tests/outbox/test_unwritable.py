@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
 @pytest.mark.promise(
     "P5",
     "the database reports an error that is not known here",
-    "it runs again, its delivery counted; a dead letter after `max_deliveries`",
+    "it runs again after growing waits, its delivery counted; a dead letter that names it after `max_deliveries`",
     celery="a failure like any other",
 )
 @pytest.mark.parametrize(
@@ -36,11 +37,16 @@ QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
         ("53400", About.SERVER),
         ("58030", About.SERVER),
         ("25006", About.SERVER),
-        ("57014", About.MOMENT),
         ("55P03", About.MOMENT),
+        ("40001", About.MOMENT),
         ("40P01", About.MOMENT),
         ("57P01", About.CONNECTION),
-        ("25P03", About.CONNECTION),
+        ("28P01", About.CONNECTION),
+        ("08006", About.CONNECTION),
+        ("57014", About.RUN),
+        ("25P03", About.RUN),
+        ("08P01", About.RUN),
+        ("0A000", About.RUN),
         ("XX000", About.UNKNOWN),
         ("F0000", About.UNKNOWN),
         ("22003", About.STATEMENT),
@@ -59,7 +65,7 @@ def test_what_an_error_is_about_is_told_by_its_code_whatever_its_class(code: str
 @pytest.mark.promise(
     "P5",
     "the database is out of disk or memory, or read-only",
-    "deferred by up to 15 s each time, nothing spent, until it can be done",
+    "deferred by up to 30 s each time, nothing spent, until it can be done",
     celery="a failure like any other",
 )
 @pytest.mark.parametrize("code", ["53100", "53200", "25006"])
@@ -79,6 +85,89 @@ def test_work_that_finds_no_space_spends_nothing_and_is_done_when_there_is(code:
     assert sorted(effects.names()) == sorted(names)
     assert set(OutboxMessage.objects.values_list("status", "attempts")) == {("done", 1)}
     assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.promise(
+    "P5",
+    "a run reports a deadlock, a lock timeout, a shutdown or a refused login of the database",
+    "deferred by up to 30 s each time, nothing spent, until it can be done",
+    celery="a failure like any other",
+)
+def test_an_error_that_is_about_others_spends_nothing_however_often_a_run_reports_it() -> None:
+    names = [
+        f"{code} {kind}"
+        for code in ("57P01", "57P03", "28P01", "08006", "40001", "40P01", "55P03")
+        for kind in ("", "transactional")
+    ]
+    tried = OutboxMessage.objects.filter(status="scheduled", errors__2__error__icontains="refused here")
+    with relay(env=QUICK), worker(concurrency=2, env=QUICK) as process:
+        with refusing("outbox_test_effect"):
+            outbox.enqueue_many([(tasks.note_once if "t" in name else tasks.note).s(name) for name in names])
+            await_(lambda: tried.count() == len(names), "each has been tried three times", 60)
+            assert set(tried.values_list("attempts", "deliveries")) == {(0, 0)}
+        OutboxMessage.objects.filter(status="scheduled").update(deliver_at="2020-01-01T00:00Z")
+        wait_until_settled(60)
+        assert process.alive()
+    assert sorted(effects.names()) == sorted(names)
+    assert set(OutboxMessage.objects.values_list("status", "attempts")) == {("done", 1)}
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.promise(
+    "P5",
+    "the database reports an error that is not known here",
+    "it runs again after growing waits, its delivery counted; a dead letter that names it after `max_deliveries`",
+    celery="a failure like any other",
+)
+def test_an_error_that_may_be_the_runs_own_ends_after_minutes_in_a_dead_letter_that_names_it() -> None:
+    waited: dict[int, list[float]] = {}
+
+    def are_dead() -> bool:
+        for message in OutboxMessage.objects.filter(status="scheduled"):
+            reported = datetime.fromisoformat(message.errors[-1]["at"])
+            waits_s = (message.deliver_at - reported).total_seconds()
+            if waits_s < 0:  # This one is let be due.
+                continue
+            waited.setdefault(message.deliveries, []).append(waits_s)
+            OutboxMessage.objects.filter(pk=message.pk, status="scheduled").update(
+                deliver_at="2020-01-01T00:00Z"
+            )
+        return not OutboxMessage.objects.exclude(status="dead").exists()
+
+    with relay(env=QUICK), worker(concurrency=2, env=QUICK), refusing("outbox_test_effect"):
+        for task in (tasks.note, tasks.note_once):
+            outbox.enqueue_many([task.s(code) for code in ("XX000", "57014")])
+        await_(are_dead, "they are dead", 60)
+    assert set(waited) >= {2, 3, 4}
+    for deliveries, waits in waited.items():
+        longest = 6 ** (deliveries - 1)
+        assert all(longest / 2 - 0.1 < waits_s <= longest for waits_s in waits), waited
+    assert DeadLetter.objects.count() == 4
+    for dead_letter in DeadLetter.objects.all():
+        (code,) = dead_letter.args
+        name = {"XX000": "InternalError", "57014": "OperationalError"}[code]
+        assert (dead_letter.cause, dead_letter.exception) == ("failed", f"django.db.utils.{name}")
+        assert dead_letter.error.startswith(f"{name} (SQLSTATE {code}): refused here")
+        assert "in add\n" in dead_letter.traceback
+
+
+@pytest.mark.promise(
+    "P4",
+    "a message crashes its backend, and so the whole database, each time that it runs",
+    "a dead letter that names the error after `max_deliveries`; the worker lives",
+)
+@pytest.mark.proof
+def test_a_message_that_crashes_its_backend_each_time_is_dead_after_its_deliveries() -> None:
+    with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
+        message_id = outbox.enqueue(tasks.crashes_its_backend.s("crash"))
+        process.wait_for_output("failed for good", timeout_s=60)
+        connection.close()
+        outbox.enqueue(tasks.note.s("after"))
+        wait_until_settled(60)
+        assert process.alive()
+    assert effects.names() == ["crash", "crash", "after"]
+    dead_letter = DeadLetter.objects.get(message_id=str(message_id))
+    assert dead_letter.exception == "django.db.utils.OperationalError"
 
 
 def test_a_read_only_database_is_waited_for_by_relay_and_worker_alike() -> None:
@@ -137,7 +226,7 @@ def test_a_runs_own_endless_statement_is_cut_too_and_is_dead_after_its_deliverie
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'"
             " AND pid <> pg_backend_pid()"
         )
-    assert "PoisonMessage" in OutboxMessage.objects.get(message_id=message_id).errors[-1]["error"]
+    assert DeadLetter.objects.get(message_id=str(message_id)).exception == "django.db.utils.OperationalError"
 
 
 @pytest.fixture

@@ -60,15 +60,16 @@ def server_set(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def refusing(table: str, sqlstate: str) -> Iterator[None]:
-    """Every INSERT into the table is refused by the server with this SQLSTATE."""
+def refusing(table: str, sqlstate: str = "") -> Iterator[None]:
+    """Every INSERT into the table is refused by the server with this SQLSTATE; default: that with which its name begins."""
+    code = f"'{sqlstate}'" if sqlstate else "left(NEW.name, 5)"
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE OR REPLACE FUNCTION refuse_here() RETURNS trigger LANGUAGE plpgsql AS"
-            f" $$ BEGIN RAISE EXCEPTION 'refused here' USING ERRCODE = '{sqlstate}'; END $$"
+            f" $$ BEGIN RAISE EXCEPTION 'refused here' USING ERRCODE = {code}; END $$"
         )
         cursor.execute(
-            f"CREATE TRIGGER refuse_here BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION refuse_here()"
+            f"CREATE TRIGGER refuse_here BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse_here()"
         )
     try:
         yield

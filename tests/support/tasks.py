@@ -274,6 +274,16 @@ def kills_its_process_in_transaction(name: str) -> None:
 
 
 @shared_task(max_deliveries=2)
+def crashes_its_backend(name: str) -> None:
+    """And with it, as every crash does, all sessions of the server."""
+    effects.add(name)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        os.kill(cursor.fetchone()[0], signal.SIGKILL)
+        cursor.execute("SELECT 1")
+
+
+@shared_task(max_deliveries=2)
 def exits(name: str) -> None:
     effects.add(name)
     raise SystemExit(3)
