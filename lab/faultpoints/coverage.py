@@ -13,14 +13,15 @@ from lab.faultpoints.scenario import Scenario
 from lab.faultpoints.scenarios import SCENARIOS
 
 #: What changes nothing, or is a page for people over the services that have scenarios of their own.
-_NOT_EXPLORED = ("/admin/", "/api/docs", "/api/openapi.json")
-_ROOT = "GET /api/"  # ninja's own: leads to the documentation
+_NOT_EXPLORED = ("/admin/", "/api/docs", "/api/openapi.json", "/control-room/", "/lab/")
+#: The control room, which changes nothing; and ninja's own, which leads to the documentation.
+_ROOTS = {"GET /", "GET /api/"}
 
 
 def missing(scenarios: dict[str, Scenario] = SCENARIOS) -> list[str]:
     """Tasks and endpoints of the project that no scenario covers."""
     covered = {scenario.covers for scenario in scenarios.values()}
-    return sorted({*_tasks(), *_endpoints(get_resolver().url_patterns, "/")} - covered - {_ROOT})
+    return sorted({*_tasks(), *_endpoints(get_resolver().url_patterns, "/")} - covered - _ROOTS)
 
 
 def _tasks() -> Iterator[str]:

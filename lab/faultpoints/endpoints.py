@@ -153,4 +153,5 @@ ENDPOINTS: tuple[Scenario, ...] = (
     _reading("get_healthz", "/healthz", "/healthz"),
     _reading("get_readyz", "/readyz", "/readyz"),
     _reading("get_metrics", "/metrics", "/metrics"),
+    _reading("get_alerts", "/alerts.json", "/alerts.json"),
 )  # fmt: skip
