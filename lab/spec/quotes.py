@@ -71,7 +71,7 @@ def quoted(root: Path, path: str, name: str, first: str | None = None, last: str
     kept = [
         line
         for number, line in enumerate(lines[_start(node) - 1 : node.end_lineno], start=_start(node))
-        if number not in _docstring(node)
+        if number not in _docstring(node, lines)
     ]
     if first and last:
         kept = _between(kept, first, last, place)
@@ -94,10 +94,12 @@ def _start(node: _Quotable) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _docstring(node: _Quotable) -> range:
+def _docstring(node: _Quotable, lines: list[str]) -> range:
     if isinstance(node, (ast.Assign, ast.AnnAssign)) or ast.get_docstring(node) is None:
         return range(0)
-    return range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    end = node.body[0].end_lineno or 0
+    # With the blank line behind it: ruff formats the code of pages, too, and has none there.
+    return range(node.body[0].lineno, end + 1 if lines[end].strip() else end + 2)
 
 
 def _between(lines: list[str], first: str, last: str, place: str) -> list[str]:
