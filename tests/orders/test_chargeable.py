@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.db import transaction
 from pytest_mock import MockerFixture
 
 import dlq.replay
@@ -159,6 +160,6 @@ def test_refusal_of_our_own_key_fails_no_order(
 
 def test_refusal_names_the_sum_of_all_lines(shop: None) -> None:
     priced(30, "usd")
-    with pytest.raises(PlacementError, match=r"0\.32 USD"):
+    with pytest.raises(PlacementError, match=r"0\.32 USD"), transaction.atomic():
         place()
     assert place(quantity=2).total_cents == 65
