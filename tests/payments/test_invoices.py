@@ -99,6 +99,7 @@ def _until_somebody_waits_for_us() -> None:
     raise AssertionError("nobody waits: the race did not happen")
 
 
+@pytest.mark.promise("P3", "five workers create one invoice at once", "one invoice")
 @pytest.mark.django_db(transaction=True)
 def test_five_threads_at_once_make_one_invoice(make_order: MakeOrder) -> None:
     order = make_order()
