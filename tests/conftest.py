@@ -9,6 +9,8 @@ from celery import current_app
 from django.apps import apps
 from django.db.models.signals import post_migrate
 
+from resilience import circuits
+from resilience.connection import get_redis
 from tests.support import brokers, effects
 
 pytest_plugins = ["tests.lab.sandbox_fixture", "tests.support.broker_fixture", "tests.support.pooler_fixture"]
@@ -36,6 +38,7 @@ def clean(transactional_db: None, broker: str) -> None:
     """For tests with committed data and real processes: starts without effects and with an empty broker."""
     effects.clear()
     brokers.empty()
+    get_redis().delete(circuits.KEY)
 
 
 #: For tests in which the broker forgets everything.

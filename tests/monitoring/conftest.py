@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 
+from resilience import circuits
+from resilience.connection import get_redis
 from tests.monitoring import figures
 
 
@@ -73,6 +75,12 @@ def findings_figures(monkeypatch) -> dict[str, Any]:
     }
     monkeypatch.setattr(figures, "FINDINGS", figures_of_findings)
     return figures_of_findings
+
+
+@pytest.fixture(autouse=True)
+def no_open_circuits() -> None:
+    """A worker of an earlier test said so of its own, and it counts until a minute after that worker."""
+    get_redis().delete(circuits.KEY)
 
 
 @pytest.fixture(autouse=True)
