@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('started_at', models.DateTimeField(blank=True, help_text='last start: canary and stop count from it', null=True)),
                 ('stepped_at', models.DateTimeField(blank=True, help_text='last step', null=True)),
-                ('busy_until', models.DateTimeField(blank=True, help_text='lease of the step that sends now', null=True)),
+                ('lease_until', models.DateTimeField(blank=True, help_text='lease of the step that sends now', null=True)),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
                 ('stopped_why', models.TextField(blank=True, default='')),
                 ('history', models.JSONField(blank=True, default=list, help_text='who did what to it, and when')),

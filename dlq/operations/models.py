@@ -65,7 +65,7 @@ class Operation(models.Model):
         null=True, blank=True, help_text="last start: canary and stop count from it"
     )
     stepped_at = models.DateTimeField(null=True, blank=True, help_text="last step")
-    busy_until = models.DateTimeField(null=True, blank=True, help_text="lease of the step that sends now")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="lease of the step that sends now")
     ended_at = models.DateTimeField(null=True, blank=True)
     stopped_why = models.TextField(blank=True, default="")
     history = models.JSONField(default=list, blank=True, help_text="who did what to it, and when")

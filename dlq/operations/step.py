@@ -16,7 +16,7 @@ from django.db.models import BooleanField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from dlq import replay
+from dlq import journal, replay
 from dlq.error_info import shortened
 from dlq.operations.models import Kind, Operation, OperationItem, Outcome, Progress
 from dlq.operations.progress import Numbers, numbers, settle
@@ -54,7 +54,7 @@ def step(operation_id: int) -> float | None:
         due = 0 if operation.is_busy else _due(operation, numbers(operation_id))
         if due:
             Operation.objects.filter(pk=operation_id).update(
-                stepped_at=Now(), busy_until=Now() + Value(LEASE)
+                stepped_at=Now(), lease_until=Now() + Value(LEASE)
             )
     if due:
         until, sent = monotonic() + WITHIN_S, 0
@@ -71,7 +71,7 @@ def _locked(operation_id: int) -> Any:
         .annotate(
             since_step=Now() - F("stepped_at"),
             since_start=Now() - F("started_at"),
-            is_busy=Coalesce(ExpressionWrapper(Q(busy_until__gt=Now()), BooleanField()), False),
+            is_busy=Coalesce(ExpressionWrapper(Q(lease_until__gt=Now()), BooleanField()), False),
         )
         .first()
     )
@@ -141,9 +141,9 @@ def _send_next(operation: Operation) -> bool:
                     )
                     sent_as = claimed.sent or claimed.dead_letter.message_id
                     item.update(outcome=Outcome.SENT, sent_at=Now(), sent_as=sent_as)
-        except (OperationalError, InterfaceError):
-            raise  # The database is down or busy, which says nothing about this dead letter.
         except Exception as why:
+            if isinstance(why, (OperationalError, InterfaceError)) or journal.is_not_now(why):
+                raise  # The database is down, busy or cannot write, which says nothing about this dead letter.
             # Whatever one dead letter is, the others are sent.
             if not isinstance(why, (replay.NotReplayable, replay.NotDiscardable)):
                 logger.exception("operation %s: dead letter %s cannot be sent", operation.pk, dead_letter_id)
@@ -166,7 +166,7 @@ def _next_step(operation_id: int, *, sent: bool) -> float | None:
     with transaction.atomic():
         operation = _locked(operation_id)
         settle(operation_id)
-        changes: dict[str, Any] = {"busy_until": None} if sent else {}
+        changes: dict[str, Any] = {"lease_until": None} if sent else {}
         wait_s = _wait_s(operation, numbers(operation_id))
         if wait_s is None and operation.state == Progress.RUNNING:
             changes |= {"state": Progress.DONE, "ended_at": Now()}

@@ -284,7 +284,7 @@ def test_two_operators_who_choose_the_same_replay_each_once() -> None:
     both = [started(), started()]
     at_once(4, *(lambda operation=operation: step(operation.pk) for operation in both))
     for operation in both:
-        Operation.objects.filter(pk=operation.pk).update(busy_until=None)
+        Operation.objects.filter(pk=operation.pk).update(lease_until=None)
         step(operation.pk)
     assert sorted(sent) == sorted(set(sent))
     assert len(sent) == 20
