@@ -175,6 +175,14 @@ class SignOfLife:
         self._due = time.monotonic() + SIGN_EVERY_S
 
     def end(self) -> None:
-        """Remove the row: what ends in order is not missed. Raises Django's database errors."""
-        with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [self._row])
+        """Remove the row: what ends in order is not missed. Raises Django's database errors.
+
+        On a connection of its own: Celery's beat closes its scheduler in a signal handler, and of a statement that the
+        signal interrupted psycopg 3 still holds the connection's lock. On that connection this would wait for ever.
+        """
+        other = connection.copy()
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [self._row])
+        finally:
+            other.close()

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -100,6 +101,41 @@ def test_a_frozen_beat_is_missed_until_it_goes_on() -> None:
         process.stop()
     assert stats.figures().beats == stats.DaemonFigures(expected=True, count=0, lately=0)
     assert not Worker.objects.exists()
+
+
+#: Ends as Celery's beat does, in a signal handler, and in the middle of a statement.
+INTERRUPTED = """
+import signal, sys, django
+django.setup()
+from django.db import connection
+from outbox.heartbeat import SignOfLife
+from outbox.status import Role
+sign = SignOfLife(Role.BEAT)
+sign.give()
+def end(*_):
+    sign.end()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print("it sleeps", flush=True)
+with connection.cursor() as cursor:
+    cursor.execute("SELECT pg_sleep(3)")
+"""
+
+
+def test_a_beat_that_is_stopped_in_the_middle_of_a_statement_ends_and_is_not_missed() -> None:
+    with started(["-c", INTERRUPTED], ready="it sleeps") as process:
+        await_(Worker.objects.exists, "its sign of life")
+        await_(sleeps, "its statement runs")
+        assert process.stop() == 0
+    assert not Worker.objects.exists()
+
+
+def sleeps() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3)' AND state = 'active'"
+        )
+        return cursor.fetchone() is not None
 
 
 def test_relays_and_beats_are_no_workers() -> None:
