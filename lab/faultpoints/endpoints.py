@@ -12,6 +12,8 @@ from django.conf import settings
 
 from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.scenario import Scenario, State, drop_fan_out, place, processed, waived_without
+from outbox.heartbeat import SignOfLife
+from outbox.status import Role
 
 _BODY = {
     "customer_id": 1,
@@ -131,6 +133,12 @@ def _reading(name: str, pattern: str, path: str) -> Scenario:
     return Scenario(name, f"GET {pattern}", _settled, get, again=get, duplicate=get, proves=_is_answered)
 
 
+def _ask(environment: Environment, state: State) -> None:
+    """Whether it is ready, with a relay that has just given a sign of life: the explorer's own gives none."""
+    SignOfLife(Role.RELAY).give()
+    _read("/readyz")(environment, state)
+
+
 _CANCEL_PATH = "POST /api/orders/<int:order_id>/cancel"
 
 ENDPOINTS: tuple[Scenario, ...] = (
@@ -151,7 +159,7 @@ ENDPOINTS: tuple[Scenario, ...] = (
     _reading("get_order", "/api/orders/<int:order_id>", "/api/orders/{order_id}"),
     _reading("get_journey", "/api/orders/<int:order_id>/journey", "/api/orders/{order_id}/journey"),
     _reading("get_healthz", "/healthz", "/healthz"),
-    _reading("get_readyz", "/readyz", "/readyz"),
+    Scenario("get_readyz", "GET /readyz", _settled, _ask, again=_ask, duplicate=_ask, proves=_is_answered),
     _reading("get_metrics", "/metrics", "/metrics"),
     _reading("get_alerts", "/alerts.json", "/alerts.json"),
 )  # fmt: skip
