@@ -251,6 +251,7 @@ OUTBOX_EVENTS = {
 }
 INCOMING_ON_EVENT = "outbox.emit"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
+DLQ_CIRCUITS = "common.circuits.open_for"
 DLQ_LINKS = {
     "order_id": "/admin/orders/order/{}/change/",
     "message_id": "/admin/outbox/outboxmessage/?q={}",

@@ -69,6 +69,7 @@ _MAIL: dict[str, Any] = {
     # A charge makes up to three calls of 15 s; the hard limit is below the order's lease of 60 s.
     soft_time_limit=50,
     time_limit=55,
+    circuit="payment-gateway",
 )
 def process_order(self: Task, order_id: int) -> Outcome:
     """Charge and complete one order; what follows from it is enqueued in the completing transaction.
@@ -121,7 +122,10 @@ def update_inventory(order_id: int, event: str | None = None) -> dict[str, Any]:
 
 
 @shared_task(
-    queue=Priority.NORMAL.queue, permanent_errors=(NotConfigured, Refused, Order.DoesNotExist), **_CALL
+    queue=Priority.NORMAL.queue,
+    permanent_errors=(NotConfigured, Refused, Order.DoesNotExist),
+    circuit="warehouse",
+    **_CALL,
 )
 def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Have the warehouse ship the order, once: the key makes a repeated request the same shipment.

@@ -54,6 +54,7 @@ def create_invoice(order_id: int, event: str | None = None) -> None:
     retry_jitter=True,
     soft_time_limit=75,
     time_limit=90,
+    circuit="payment-gateway",
 )
 def refund_order(order_id: int, event: str | None = None) -> None:
     """Give back what the order's payment captured, once."""
@@ -108,6 +109,7 @@ def bill_customer(customer_id: int, billing_period: str) -> None:
     retry_jitter=True,
     soft_time_limit=300,
     time_limit=360,
+    circuit="payment-gateway",
 )
 def reconcile() -> None:
     """Compare the gateway's ledger with the orders, and start what mends the differences."""
