@@ -92,7 +92,7 @@ class Fleet:
     """The processes of one Procfile, with ``environment``, writing to ``sink``.
 
     ``own`` adds variables for single programs. ``patient``: what cannot start is started for ever, as a supervisor does
-    whose database may be away for a while. ``root``: the checkout in which the programs run.
+    whose database may be down for a while. ``root``: the checkout in which the programs run.
 
     Not thread-safe, and to be used from the main thread: the kernel ends a process when the *thread* that started it
     ends.

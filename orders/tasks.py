@@ -46,7 +46,7 @@ _CALL: dict[str, Any] = {
 }
 #: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). Nobody waits for
 #: it at a screen, and it is as good in the evening: seventeen attempts, in the end up to an hour apart, outlast a mail
-#: server that is away for a few hours.
+#: server that is down for a few hours.
 _MAIL: dict[str, Any] = {
     "autoretry_for": (MailNotSent, SoftTimeLimitExceeded),
     "permanent_errors": (PermanentMailError, Order.DoesNotExist),
@@ -155,7 +155,7 @@ def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
     return {"status": "notified", "order_id": order_id, "answer": answer}
 
 
-#: So long after an order's completion a CRM that is away costs no attempt; then a person has to look.
+#: So long after an order's completion a CRM that is down costs no attempt; then a person has to look.
 CRM_PATIENCE = timedelta(days=1)
 
 
@@ -171,7 +171,7 @@ CRM_PATIENCE = timedelta(days=1)
 def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str, Any]:
     """Copy the order into the CRM.
 
-    Away, or too slow: again in 60 s, or when the CRM asked for; inside a message this spends no attempt for
+    Down, or too slow: again in 60 s, or when the CRM asked for; inside a message this spends no attempt for
     `CRM_PATIENCE`. Data that it refuses: logged for a person and done, because the same data will be refused
     again. Anything else, such as a key that the CRM does not know any more, is raised and retried by the schedule:
     1 min, 5 min, 30 min, 2 h, 8 h.
@@ -184,7 +184,7 @@ def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str
         if outbox.current() is not None:
             if not completed_within(order_id, CRM_PATIENCE):
                 raise
-            raise outbox.Defer(wait_s, f"the CRM is away: {error}") from error
+            raise outbox.Defer(wait_s, f"the CRM is down: {error}") from error
         # `retry` raises by itself; what follows is reached only where somebody has patched it.
         self.retry(exc=error, countdown=wait_s)
         return {"status": "retry_scheduled", "order_id": order_id}

@@ -223,7 +223,7 @@ def check_connections(**_: Any) -> list[CheckMessage]:
             )
             limit, reserved = cursor.fetchone()
         found = session.look()
-    except Exception as error:  # The check is about settings; that the database is away is another's to say.
+    except Exception as error:  # The check is about settings; that the database is down is another's to say.
         if "unsupported startup parameter" in str(error):
             return [Error(_POOLER_REFUSES, id="outbox.E007")]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""What an error of the database is about, and what to do when the database is away: wait for it, and never guess."""
+"""What an error of the database is about, and what to do while it is down: wait, and never guess."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _ABOUT = {code: kind for kind, codes in _CODES.items() for code in codes.split()
 _ELSEWHERE = "25006"
 
 
-class DatabaseAway(OperationalError):
+class DatabaseUnavailable(OperationalError):
     """The database did not come back before one of the task's time limits.
 
     It leaves the run at once, with nothing recorded: the worker's parent holds the message until the database is
@@ -169,13 +169,13 @@ def _is_nameless(error: BaseException) -> bool:
 
 
 def patiently(step: Callable[[], T]) -> T:
-    """Run `step`, again and again with capped, jittered waits while the database is away or cannot do it now.
+    """Run `step`, again and again with capped, jittered waits while the database is down or cannot do it now.
 
     The first failure is tried again at once on a new connection: most often the old one was merely stale.
     The message stays unacknowledged meanwhile, so that a worker without a database stops consuming.
 
     The task's clocks run on while it waits. A soft time limit that rings here says nothing about the work, and ends
-    the wait with DatabaseAway, as does a hard one that comes near.
+    the wait with DatabaseUnavailable, as does a hard one that comes near.
     """
     wait_s = 0.0
     last: Exception | None = None
@@ -183,7 +183,7 @@ def patiently(step: Callable[[], T]) -> T:
         while True:
             try:
                 return step()
-            except DatabaseAway:
+            except DatabaseUnavailable:
                 raise
             except (DatabaseError, InterfaceError) as error:
                 if soft_limit_in(error) is not None:
@@ -193,16 +193,16 @@ def patiently(step: Callable[[], T]) -> T:
                 last = error
             connection.close()
             if too_late(wait_s):
-                raise _away("hard", last) from last
+                raise _unavailable("hard", last) from last
             if wait_s:
-                log.warning("Database away (%s); next try in %.1f s", first_line(last), wait_s)
+                log.warning("Database unavailable (%s); next try in %.1f s", first_line(last), wait_s)
                 time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(MAX_WAIT_S, wait_s * 2 or 0.2)
     except SoftTimeLimitExceeded:
         connection.close()  # It may still be at work on what was interrupted.
-        raise _away("soft", last) from last
+        raise _unavailable("soft", last) from last
 
 
-def _away(limit: str, last: Exception | None) -> DatabaseAway:
+def _unavailable(limit: str, last: Exception | None) -> DatabaseUnavailable:
     text = f"the database did not answer before the {limit} time limit"
-    return DatabaseAway(f"{text}: {first_line(last)}" if last else text)
+    return DatabaseUnavailable(f"{text}: {first_line(last)}" if last else text)

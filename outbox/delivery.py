@@ -22,7 +22,7 @@ from outbox import claims, conf, heartbeat, report, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
 from outbox.database import (
-    DatabaseAway,
+    DatabaseUnavailable,
     broke,
     described,
     leave_server,
@@ -133,7 +133,7 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
             ended = soft_limit_in(error) or error
             # What came of a COMMIT that broke is not known: the next lock finds the row done, or not.
             is_unknown = commits and broke(ended)
-            if is_unknown or not isinstance(claimed, Claimed) or isinstance(error, DatabaseAway):
+            if is_unknown or not isinstance(claimed, Claimed) or isinstance(error, DatabaseUnavailable):
                 raise
             return None
 
@@ -141,7 +141,7 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
         result = patiently(whole)
     except ClaimLost:
         return SKIPPED
-    except DatabaseAway:
+    except DatabaseUnavailable:
         raise
     except Exception as error:
         if not isinstance(claimed, Claimed):
@@ -163,7 +163,7 @@ def _run_claimed(task: Deliverable, claimed: Claimed) -> Any:
     except ClaimLost:
         log.warning("%s %s: the claim was lost to another run; not settled", task.name, claimed.message_id)
         return SKIPPED
-    except DatabaseAway:
+    except DatabaseUnavailable:
         raise
     except Exception as error:
         return _failed(task, claimed, error)

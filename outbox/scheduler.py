@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Slots of one schedule that are made up for at once. A long outage must not flood the queue; what is older
 #: is passed over, with a line in the log.
 MAX_CATCH_UP = 10
-#: The wait after a tick that could not be enqueued: the database is away, the entry is wrong, another beat has the cursor.
+#: The wait after a tick that could not be enqueued: the database is down, the entry is wrong, another beat has the cursor.
 RETRY_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -60,7 +60,7 @@ class Scheduler(CelerySchedulerBase):
         except (DatabaseError, InterfaceError) as error:
             if not may_pass(error):
                 raise
-            log.warning("Database away (%s)", first_line(error))
+            log.warning("Database unavailable (%s)", first_line(error))
             connection.close()
             return RETRY_S
         return min(self._wait_s, SIGN_EVERY_S)

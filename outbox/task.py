@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, transaction
 
 from outbox import conf, context, delivery, options
-from outbox.database import DatabaseAway, keep_sqlstate, leave_server, may_pass, patiently
+from outbox.database import DatabaseUnavailable, keep_sqlstate, leave_server, may_pass, patiently
 from outbox.deadline import within_hard_limit
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
 from outbox.foreign import adopt
@@ -212,9 +212,9 @@ class OutboxTask(DjangoTask):
             patiently(lambda: adopt(self, args, kwargs, delay_s=delay_s, attempts=retries))
         except NotAdopted as refused:
             raise refused from cause
-        except DatabaseAway as away:
+        except DatabaseUnavailable as unavailable:
             # There is no row of which the worker's parent could know it; the broker has the message still.
-            raise Reject(away, requeue=True) from cause
+            raise Reject(unavailable, requeue=True) from cause
         raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
 
     def _seconds_until_eta(self) -> float:

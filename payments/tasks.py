@@ -122,7 +122,7 @@ def reconcile() -> None:
 
 @contextmanager
 def _not_now() -> Iterator[None]:
-    """A gateway that is overloaded, or known to be away, costs a message time but no attempt."""
+    """A gateway that is overloaded, or known to be down, costs a message time but no attempt."""
     try:
         yield
     except CircuitBreakerError as error:

@@ -64,7 +64,7 @@ class Ending:
         try:
             self._record()
         except Exception as exc:
-            # A database that is away or busy says nothing about the record, however often.
+            # A database that is down or busy says nothing about the record, however often.
             if journal.is_not_now(exc):
                 raise
             self.refusals += 1

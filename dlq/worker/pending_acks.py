@@ -42,7 +42,7 @@ Action = Callable[[], None]
 class Shelf:
     """Runs `record` and then `done`; where `record` fails, both wait here and `done` is not called.
 
-    One delay for all that waits, since it is one database that is away. Not thread-safe: it belongs to the
+    One delay for all that waits, since it is one database that is down. Not thread-safe: it belongs to the
     event loop.
     """
 
@@ -50,7 +50,7 @@ class Shelf:
         self._waiting: deque[tuple[Action, Action]] = deque()
         self._call_after: Callable[..., Any] | None = None
         self._delay_s = FIRST_DELAY_S
-        self._away = False
+        self._database_down = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -60,8 +60,8 @@ class Shelf:
         self._call_after = timer.call_after
 
     def put(self, record: Action, done: Action) -> None:
-        """Record now, or later when the database was away for the last: it is not asked once per message."""
-        if not (self._waiting and self._away) and self._try(record, done):
+        """Record now, or later when the database was down for the last: it is not asked once per message."""
+        if not (self._waiting and self._database_down) and self._try(record, done):
             return
         self._waiting.append((record, done))
         if len(self._waiting) == 1:
@@ -97,13 +97,13 @@ class Shelf:
                 record()
         except Exception as exc:
             # Whatever it is, the message is recorded nowhere: acknowledging it would lose it.
-            self._away = journal.is_not_now(exc)
-            if self._away:
-                logger.error("cannot record an ending, the database is away: %s", exc)
+            self._database_down = journal.is_not_now(exc)
+            if self._database_down:
+                logger.error("cannot record an ending, the database is unavailable: %s", exc)
             else:
                 logger.exception("cannot record an ending: %r", exc)
             return False
-        self._away = False
+        self._database_down = False
         done()
         return True
 

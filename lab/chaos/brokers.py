@@ -16,7 +16,7 @@ import redis
 
 
 class Broker(Protocol):
-    """The broker of the run, reached past the proxy. Methods raise `OSError` or the client's error while it is away."""
+    """The broker of the run, reached past the proxy. Methods raise `OSError` or the client's error while it is down."""
 
     queues: tuple[str, ...]
     #: Whether all but one of the messages that are reordered are in their queue all the time. Else the relays see room

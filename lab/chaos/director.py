@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lab.chaos.faults import Hit, Kind
 from lab.chaos.schedule import Planned
-from lab.chaos.system import AWAY, System
+from lab.chaos.system import SERVER_DOWN, System
 
 #: A fault that finds nothing to hit asks again for this long; it is then counted as one that hit nothing.
 PATIENCE_S = 15.0
@@ -73,7 +73,7 @@ class Director:
     def _strike(self, planned: Planned, dice: random.Random, now_s: float) -> bool:
         try:
             hit = planned.kind.strike(self._system, dice)
-        except AWAY:
+        except SERVER_DOWN:
             return False  # another fault has taken away what this one needs to see; it asks again
         if hit is None:
             return False
@@ -89,14 +89,14 @@ class Director:
         struck.until_s = now_s + ASK_EVERY_S
         try:
             return not struck.hit.met()
-        except AWAY:
+        except SERVER_DOWN:
             return True
 
     def _heal(self, struck: Struck) -> None:
         assert struck.hit.heal is not None
         try:
             struck.hit.in_flight += struck.hit.heal() or 0
-        except AWAY:
+        except SERVER_DOWN:
             return  # for example the sandbox, whose dial shall be turned down, is being restarted
         struck.healed = True
         self._system.held.difference_update(struck.hit.places)

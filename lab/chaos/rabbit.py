@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class RabbitBroker:
-    """A connection past the proxy, made anew after the server was killed. Raises OSError while it is away."""
+    """A connection past the proxy, made anew after the server was killed. Raises OSError while it is down."""
 
     reorders_in_place = False
 
@@ -118,7 +118,7 @@ class RabbitBroker:
                 channel.close()
         except (amqp.AMQPError, OSError) as error:
             self._connection = None
-            raise OSError(f"RabbitMQ is away: {error}") from error
+            raise OSError(f"RabbitMQ is down: {error}") from error
 
     def _connect(self) -> amqp.Connection:
         url = urlsplit(self.server.url)

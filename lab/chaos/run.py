@@ -20,7 +20,7 @@ from lab.chaos.proxy import FaultProxy
 from lab.chaos.rabbit import Keeper, RabbitBroker
 from lab.chaos.schedule import draw
 from lab.chaos.subject import Subject, let_go_of_the_database, subject
-from lab.chaos.system import AWAY, Database, System
+from lab.chaos.system import SERVER_DOWN, Database, System
 from lab.chaos.watch import Watch
 from lab.collect import Sandbox
 from lab.fleet import Fleet, files
@@ -202,7 +202,7 @@ class _Conductor:
     def _calm(self) -> bool:
         try:
             self._system.sandbox.set_faults({})
-        except AWAY:
+        except SERVER_DOWN:
             return False
         return True
 
@@ -219,7 +219,7 @@ class _Conductor:
             try:
                 left = self._tested.work_left(self._system)
                 waiting = self._tested.waiting(self._system)
-            except AWAY:
+            except SERVER_DOWN:
                 hangs = stillness.hangs(figures, waiting=False)
                 continue
             sample = watch.samples[-1]

@@ -23,7 +23,7 @@ from lab.fleet import Fleet
 from lab.stack.pgbouncer import PgBouncer
 
 #: What cannot be asked now because its server is down says so with one of these.
-AWAY = (psycopg2.Error, redis.RedisError, OSError, RuntimeError)
+SERVER_DOWN = (psycopg2.Error, redis.RedisError, OSError, RuntimeError)
 
 
 class Database:
@@ -34,7 +34,7 @@ class Database:
         self._connection: Any = None
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run one statement in autocommit. Raises psycopg2.Error while the server is away."""
+        """Run one statement in autocommit. Raises psycopg2.Error while the server is down."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg2.connect(
                 self._url, connect_timeout=2, application_name="chaos", options="-c statement_timeout=5000"
@@ -159,7 +159,7 @@ class System:
     def note_journal(self) -> None:
         """Remember how long Redis' append-only file was; to be called a few times a second."""
         if isinstance(self.broker, RedisBroker):
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*SERVER_DOWN):
                 path = self.broker.journal()
                 if path is not None:
                     self._journal.append((time.monotonic(), path, path.stat().st_size))
@@ -179,7 +179,7 @@ class System:
         """A sandbox that was killed comes back with calm dials: turn them up again."""
         pid = self.fleet.pid("sandbox")
         if pid != self._sandbox_pid and pid is not None:
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*SERVER_DOWN):
                 self.sandbox.set_faults(self.dials)
                 self._sandbox_pid = pid
 

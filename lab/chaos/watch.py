@@ -6,14 +6,14 @@ import contextlib
 import time
 
 from lab.chaos.subject import Subject
-from lab.chaos.system import AWAY, System
+from lab.chaos.system import SERVER_DOWN, System
 from lab.invariants import Sample
 
 EVERY_S = 0.5
 
 
 class Watch:
-    """`tick` is to be called often; a server that is away costs a sample, not the run."""
+    """`tick` is to be called often; a server that is down costs a sample, not the run."""
 
     def __init__(self, system: System, tested: Subject):
         self._system = system
@@ -34,9 +34,9 @@ class Watch:
         depths: dict[str, int] = {}
         open_messages = self.samples[-1].open_messages if self.samples else 0
         self.sees = False
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*SERVER_DOWN):
             depths = self._system.broker.depths()
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*SERVER_DOWN):
             if self._tested.units:
                 units = dict(self._system.database.rows(self._tested.units))
             [(self.completed, self.open_orders, open_messages)] = self._system.database.rows(

@@ -98,7 +98,7 @@ def _cursors() -> dict[str, Any]:
 
 
 def _ticks(environment: Environment) -> State:
-    """Beat was away for forty minutes."""
+    """Beat was down for forty minutes."""
     _beat(environment, {})
     model("outbox.OutboxMessage").objects.all().delete()
     with connection.cursor() as cursor:

@@ -46,7 +46,7 @@ def flaky(self: Task) -> None:
     """Fails in its first generation: a late copy of that one must not run again."""
     _write(self, "flaky")
     if self.request.retries == 0:
-        raise ConnectionError("the other side is away")
+        raise ConnectionError("the other side is down")
 
 
 @shared_task(bind=True)

@@ -67,10 +67,10 @@ def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Proble
     return Problem(status, code, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
-DATABASE_AWAY = busy(
+DATABASE_UNAVAILABLE = busy(
     503,
-    "database_away",
-    "The database is away. Whether this took effect is not known: repeat it with its Idempotency-Key, if it has one.",
+    "database_unavailable",
+    "The database is unavailable. Whether this took effect is not known: repeat it with its Idempotency-Key, if it has one.",
     retry_after_s=2,
 )
 
@@ -103,19 +103,19 @@ class ProblemDocuments:
         return Problem(status, code, detail or HTTPStatus(status).phrase, headers=headers).response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """A database that is away, or cannot write now, is no failure of ours to be told as 500."""
+        """A database that is down, or cannot write now, is no failure of ours to be told as 500."""
         # A thread keeps its session for minutes: one to a server that is the primary no more would refuse all its orders.
         leave_server(error)
         if not may_pass(error):
             return None
-        logger.error("the database is away: %s", first_line(error))
+        logger.error("the database is unavailable: %s", first_line(error))
         if request.path.startswith(PROBLEM_PREFIXES):
-            return DATABASE_AWAY.response(request)
+            return DATABASE_UNAVAILABLE.response(request)
         return HttpResponse(
-            "The database is away; try again in a moment.\n",
+            "The database is unavailable; try again in a moment.\n",
             status=503,
             content_type="text/plain",
-            headers=DATABASE_AWAY.headers,
+            headers=DATABASE_UNAVAILABLE.headers,
         )
 
 

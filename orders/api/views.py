@@ -45,7 +45,7 @@ _Key = Annotated[
 _ALWAYS = {
     400: "The request cannot be understood; `errors` names the field.",
     401: "The key is missing, unknown or switched off.",
-    503: "Overloaded, or the database is away; Retry-After says when to come back.",
+    503: "Overloaded, or the database is unavailable; Retry-After says when to come back.",
 }
 
 

@@ -1,6 +1,6 @@
 """What the publishers of every broker share: one connection kept alive, and the errors by which the relay decides.
 
-A publisher either returns what it could not send, message by message, or raises `BrokerAway` or `QueueUnusable`;
+A publisher either returns what it could not send, message by message, or raises `BrokerUnavailable` or `QueueUnusable`;
 whatever is in none of these is with the broker.
 """
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 TEND_EVERY_S = 1.0
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """The broker cannot be reached, or takes nothing.
 
     Of the batch it has the messages whose row ids are in `confirmed`; of the others nobody knows.
@@ -65,13 +65,13 @@ class Publisher:
         self.unusable: dict[str, str] = {}
 
     def publish(self, batch: Sequence[Outgoing]) -> dict[int, str]:
-        """Publish the batch; returns row id -> reason for what cannot be sent. Raises BrokerAway, QueueUnusable."""
+        """Publish the batch; returns row id -> reason for what cannot be sent. Raises BrokerUnavailable, QueueUnusable."""
         self._confirmed = set()
         with self._open() as channel:
             return self._send(channel, batch)
 
     def depths(self, queues: Sequence[str]) -> dict[str, int]:
-        """Messages ready in each queue, those already handed to a worker not counted. Raises BrokerAway.
+        """Messages ready in each queue, those already handed to a worker not counted. Raises BrokerUnavailable.
 
         A queue that is unusable has no depth: it is missing here, and in `unusable`.
         """
@@ -106,7 +106,7 @@ class Publisher:
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        """The channel; every way in which a connection breaks becomes BrokerAway, and the next use reconnects."""
+        """The channel; every way in which a connection breaks becomes BrokerUnavailable, and the next use reconnects."""
         self.keep_alive()
         try:
             if self._channel is None:
@@ -117,12 +117,12 @@ class Publisher:
                 self._channel = self._connection.channel()
                 self._prepare(self._channel)
             yield self._channel
-        except (BrokerAway, QueueUnusable):
+        except (BrokerUnavailable, QueueUnusable):
             # The connection is sound, and what it will say is how we learn that the broker takes messages again.
             raise
         except (OperationalError, OSError) as error:
             self.close()
-            raise BrokerAway(str(error.__cause__ or error), self._confirmed) from error
+            raise BrokerUnavailable(str(error.__cause__ or error), self._confirmed) from error
         except Exception as error:
             known = self._connection is not None and isinstance(
                 error, (*self._connection.connection_errors, *self._connection.channel_errors)
@@ -130,7 +130,7 @@ class Publisher:
             self.close()
             # kombu counts KeyError as a connection error; here it would be our own bug.
             if known and not isinstance(error, KeyError):
-                raise BrokerAway(f"{type(error).__name__}: {error}", self._confirmed) from error
+                raise BrokerUnavailable(f"{type(error).__name__}: {error}", self._confirmed) from error
             raise
 
     def _prepare(self, channel: Any) -> None: ...

@@ -16,7 +16,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from outbox.broker.envelope import Outgoing
-from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable
+from outbox.broker.publisher import BrokerUnavailable, Publisher, QueueUnusable
 
 #: How long the broker may take to confirm a whole batch, and to answer anything else.
 CONFIRM_TIMEOUT_S = 30.0
@@ -171,7 +171,7 @@ class AmqpPublisher(Publisher):
 
     def _refuse_while_blocked(self) -> None:
         if self._blocked:
-            raise BrokerAway(f"the broker takes no messages: {self._blocked}", self._confirmed)
+            raise BrokerUnavailable(f"the broker takes no messages: {self._blocked}", self._confirmed)
 
     def _on_blocked(self, reason: str) -> None:
         self._blocked = reason or "connection.blocked"

@@ -20,7 +20,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from outbox import conf, groups, heartbeat, rows
 from outbox.broker import publisher_for
-from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable
+from outbox.broker.publisher import BrokerUnavailable, Publisher, QueueUnusable
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
 from outbox.relay.queue_faults import Faults
@@ -102,8 +102,8 @@ class Relay:
                 else:
                     self._sleep(max(0.0, min(POLL_S, rescue_at - time.monotonic())))
                 backoff_s = 0.0
-            except (BrokerAway, DatabaseError, InterfaceError) as error:
-                if not isinstance(error, BrokerAway) and not may_pass(error):
+            except (BrokerUnavailable, DatabaseError, InterfaceError) as error:
+                if not isinstance(error, BrokerUnavailable) and not may_pass(error):
                     raise
                 # Spends nothing: what was marked is reverted, or is the rescuer's.
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
@@ -115,7 +115,7 @@ class Relay:
         self._leave()
 
     def run_once(self) -> int:
-        """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
+        """One pass over every queue; returns how many messages were published. Raises BrokerUnavailable."""
         # What the rescuer has met.
         self._note_unusable()
         work = self._work()
@@ -167,10 +167,10 @@ class Relay:
         began = time.monotonic()
         try:
             refused = self._publisher.publish(batch)
-        except (BrokerAway, QueueUnusable) as error:
+        except (BrokerUnavailable, QueueUnusable) as error:
             queries.revert([message for message in batch if message.id not in error.confirmed])
             self._strikes[queue] += 1
-            if isinstance(error, BrokerAway) and self._strikes[queue] < MAX_STRIKES:
+            if isinstance(error, BrokerUnavailable) and self._strikes[queue] < MAX_STRIKES:
                 raise
             reason = error.reason if isinstance(error, QueueUnusable) else str(error)
             took_s = time.monotonic() - began
@@ -250,6 +250,6 @@ def _notified(timeout_s: float) -> bool:
 
 
 def describe(error: Exception) -> str:
-    """One line for the log: which server is away, and what its client says."""
-    server = "broker" if isinstance(error, BrokerAway) else "database"
-    return f"{server} away ({first_line(error)})"
+    """One line for the log: which server is down, and what its client says."""
+    server = "broker" if isinstance(error, BrokerUnavailable) else "database"
+    return f"{server} unavailable ({first_line(error)})"

@@ -11,7 +11,7 @@ import logging
 import time
 
 from outbox import conf, totals
-from outbox.broker.publisher import BrokerAway, Publisher
+from outbox.broker.publisher import BrokerUnavailable, Publisher
 from outbox.relay import queries
 from outbox.relay.queue_faults import Faults
 
@@ -60,7 +60,7 @@ class Rescuer:
         if queues:
             try:
                 depths = self._publisher.depths(queues)
-            except BrokerAway:
+            except BrokerUnavailable:
                 depths = {}
             for queue, depth in depths.items():
                 requeued += queries.requeue_unstarted(queue, seen_empty=depth == 0, margin_s=margin_s)

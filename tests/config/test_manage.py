@@ -1,4 +1,4 @@
-"""`manage.py` with a database that is away: one line and exit status 1, whichever command it is."""
+"""`manage.py` with a database that is down: one line and exit status 1, whichever command it is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from dlq.models import DeadLetter
 from tests.support.processes import ROOT, environment
 
-AWAY = (
-    'CommandError: database away (connection to server at "127.0.0.1", port 1 failed: Connection refused):'
+SERVER_DOWN = (
+    'CommandError: database unavailable (connection to server at "127.0.0.1", port 1 failed: Connection refused):'
     " look at the server of DATABASE_URL\n"
 )
 
@@ -29,9 +29,9 @@ def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "command", ["dlq list", "dlq export", "dlq purge --reason r", "outbox_status", "reconcile", "migrate"]
 )
-def test_a_command_whose_database_is_away_says_so_in_one_line(command: str) -> None:
+def test_a_command_whose_database_is_down_says_so_in_one_line(command: str) -> None:
     ended = manage(*command.split())
-    assert (ended.returncode, ended.stderr) == (1, AWAY)
+    assert (ended.returncode, ended.stderr) == (1, SERVER_DOWN)
 
 
 def test_with_traceback_it_shows_where() -> None:

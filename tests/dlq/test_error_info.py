@@ -24,7 +24,7 @@ def test_frames_of_packages_and_of_the_standard_library_are_not_own() -> None:
         'Traceback (most recent call last):\n  File "/srv/app/payments/gateway.py", line 10, in charge\n'
         '  File "/srv/.venv/lib/python3.11/site-packages/stripe/_api.py", line 5, in request\n'
         '  File "/usr/lib/python3.11/socket.py", line 3, in create_connection\n'
-        '  File "<frozen importlib._bootstrap>", line 1, in _find\nOSError: away\n'
+        '  File "<frozen importlib._bootstrap>", line 1, in _find\nOSError: down\n'
     )
     assert place(trace) == "payments.gateway.charge"
 

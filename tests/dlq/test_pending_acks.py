@@ -1,4 +1,4 @@
-"""The database is away: nothing is acknowledged, nothing hangs, nothing spins; when it is back, all is recorded."""
+"""The database is down: nothing is acknowledged, nothing hangs, nothing spins; when it is back, all is recorded."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def send_what_ends_badly() -> set[str]:
     "the database is down while a worker records a failure",
     "the parent neither hangs nor spins nor acknowledges",
 )
-@pytest.mark.parametrize("away", ["refuse", "freeze", pytest.param("mute", marks=pytest.mark.proof)])
-def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neither_hangs_nor_spins(
-    proxy: Proxy, away: str
+@pytest.mark.parametrize("outage", ["refuse", "freeze", pytest.param("mute", marks=pytest.mark.proof)])
+def test_while_the_database_is_down_nothing_is_acknowledged_and_the_parent_neither_hangs_nor_spins(
+    proxy: Proxy, outage: str
 ) -> None:
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
-        getattr(proxy, away)()
+        getattr(proxy, outage)()
         ids = send_what_ends_badly()
         await_(lambda: "wait to be recorded" in process.output(), "endings wait")
         cpu_before, asked_before, since = process.cpu_s(), proxy.attempts, time.monotonic()
@@ -82,7 +82,7 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_the_parent_neith
     assert rawpublish.depth() == 0
 
 
-def test_a_worker_that_stops_while_the_database_is_away_gives_back_what_it_could_not_record(
+def test_a_worker_that_stops_while_the_database_is_down_gives_back_what_it_could_not_record(
     proxy: Proxy,
 ) -> None:
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:

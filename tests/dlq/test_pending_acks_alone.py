@@ -51,7 +51,7 @@ def test_what_can_be_recorded_is_recorded_and_acknowledged_at_once(shelf: Shelf)
 
 def test_while_one_waits_the_next_is_not_tried(shelf: Shelf) -> None:
     """Each try may hold up the event loop for the connect timeout; the outage must not cost one per message."""
-    first, second = Record(OperationalError("away")), Record()
+    first, second = Record(OperationalError("down")), Record()
     shelf.put(first, first.acknowledge)
     shelf.put(second, second.acknowledge)
     assert (first.asked, second.asked, len(shelf)) == (1, 0, 2)
@@ -83,10 +83,10 @@ def test_an_acknowledgement_that_raises_leaves_the_timer_set_for_those_that_stil
     timer = Timer()
     shelf = Shelf()
     shelf.use_timer(timer)
-    first, second = Record(OperationalError("away")), Record()
+    first, second = Record(OperationalError("down")), Record()
 
     def acknowledge() -> None:
-        raise ConnectionError("the broker is away")
+        raise ConnectionError("the broker is down")
 
     shelf.put(first, acknowledge)
     shelf.put(second, second.acknowledge)
@@ -104,7 +104,7 @@ def test_the_delay_grows_up_to_its_limit_and_starts_anew_after_the_outage(
 ) -> None:
     delays: list[float] = []
     monkeypatch.setattr(shelf, "_call_after", lambda delay, action: delays.append(delay))
-    record = Record(OperationalError("away"))
+    record = Record(OperationalError("down"))
     shelf.put(record, record.acknowledge)
     for _ in range(10):
         shelf.retry()
@@ -112,7 +112,7 @@ def test_the_delay_grows_up_to_its_limit_and_starts_anew_after_the_outage(
     assert max(delays) <= MAX_DELAY_S * 1.2
     record.error = None
     shelf.retry()
-    again = Record(OperationalError("away again"))
+    again = Record(OperationalError("down again"))
     shelf.put(again, again.acknowledge)
     assert delays[-1] <= FIRST_DELAY_S * 1.2
 

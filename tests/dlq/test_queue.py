@@ -119,9 +119,9 @@ def test_a_replay_is_retried_as_often_as_it_may(mocker: MockerFixture) -> None:
 
 
 def test_a_replay_that_fails_reopens_the_dead_letter_and_says_so(mocker: MockerFixture) -> None:
-    mocker.patch(PROCESS, side_effect=OSError("still away"))
+    mocker.patch(PROCESS, side_effect=OSError("still down"))
     add()
-    with pytest.raises(NotReplayable, match="OSError: still away"):
+    with pytest.raises(NotReplayable, match="OSError: still down"):
         DeadLetterQueue.replay("test-1", retries=1)
     dead_letter = DeadLetter.objects.get()
     assert (dead_letter.state, dead_letter.failures, dead_letter.attempts, dead_letter.exception) == (

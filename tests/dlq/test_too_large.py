@@ -91,7 +91,7 @@ def test_a_compressed_body_is_inflated_no_further_than_the_limit() -> None:
             assert not dead_letter.message.missing
         assert peak_mb(process) - before_mb < 64
         assert_every_process_works(process)
-        assert "database is away" not in process.output()
+        assert "database is unavailable" not in process.output()
         assert "TooLarge" in process.output()
 
 
@@ -135,7 +135,7 @@ def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_b
         # While it is read redis-py holds it three times, and there it is a third longer, for base64.
         assert peak_mb(process) < 4 * LARGE / MEGABYTE + 150
         assert_every_process_works(process)
-        assert "database is away" not in process.output()
+        assert "database is unavailable" not in process.output()
     dead_letter = DeadLetter.objects.get()
     assert dead_letter.cause == Cause.UNDECODABLE
     assert dead_letter.exception == "dlq.worker.inflate.TooLarge"

@@ -80,7 +80,7 @@ def directed(fault: _Fault) -> tuple[Director, Any]:
 
 
 def test_a_fault_waits_for_work_in_flight_and_says_how_much_it_hit() -> None:
-    director, system = directed(fault := _Fault(None, OSError("away"), 3, lasts_s=2.0))
+    director, system = directed(fault := _Fault(None, OSError("down"), 3, lasts_s=2.0))
     for now_s in (0.5, 1.0, 1.1):
         director.tick(now_s)
         assert director.struck == []

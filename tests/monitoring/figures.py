@@ -31,5 +31,5 @@ def webhooks() -> dict[str, Any]:
     return {"deliveries": {"open": 2, "sent": 7}}
 
 
-def away() -> dict[str, Any]:
-    raise ConnectionError("the database is away")
+def unavailable() -> dict[str, Any]:
+    raise ConnectionError("the database is unavailable")

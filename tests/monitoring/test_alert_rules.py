@@ -212,10 +212,10 @@ def test_work_without_a_relay_and_a_schedule_without_a_beat() -> None:
 
 
 def test_figures_that_cannot_be_read(settings: LazySettings) -> None:
-    settings.MONITORING_SOURCES = SOURCES | {"circuits": "tests.monitoring.figures.away"}
+    settings.MONITORING_SOURCES = SOURCES | {"circuits": "tests.monitoring.figures.unavailable"}
     answer = Client().get("/alerts.json").json()
     assert [alert["name"] for alert in answer["alerts"]] == ["source_unreadable"]
-    assert "circuits (ConnectionError: the database is away)" in answer["alerts"][0]["text"]
+    assert "circuits (ConnectionError: the database is unavailable)" in answer["alerts"][0]["text"]
     assert answer["unjudged"] == ["circuit_open"]
     settings.MONITORING_SOURCES = SOURCES
     assert firing() == {}

@@ -88,7 +88,7 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
         (system(relays=Daemons(True, 2, 2)), system(relays=Daemons(True, 1, 2)), "relay_lost"),
         (system(relays=Daemons(False, 0, 0)), system(relays=Daemons(True, 0, 0)), "relay_lost"),
         (system(beats=Daemons(False, 0, 0)), system(beats=Daemons(True, 0, 0)), "beat_lost"),
-        (system(), system(unreadable={"dlq": "ConnectionError: away"}), "source_unreadable"),
+        (system(), system(unreadable={"dlq": "ConnectionError: down"}), "source_unreadable"),
         (system(workers=2, workers_lately=2), system(workers=2, workers_lately=3), "workers_lost"),
         (
             system(pending=1, done_last_minute=300),
@@ -150,6 +150,6 @@ def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
         oldest_dead_letter_age_s=99_999, findings=1, unusable="WRONGTYPE", open_circuits={"gateway": 2},
         ran=TaskSnapshot(9, 9, 0), oldest_order_age_s=9999, relays=Daemons(True, 0, 1), beats=Daemons(True, 0, 1),
-        unreadable={"dlq": "ConnectionError: away"},
+        unreadable={"dlq": "ConnectionError: down"},
     )  # fmt: skip
     assert sorted(names(everything, EXPECTED)) == sorted(RULES)

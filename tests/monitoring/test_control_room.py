@@ -168,7 +168,9 @@ def test_an_order_that_nothing_will_finish_breaks_an_invariant(state: Callable[[
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
     settings: Any, state: Callable[[], dict[str, Any]]
 ) -> None:
-    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"outbox": "tests.monitoring.figures.away"}
+    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {
+        "outbox": "tests.monitoring.figures.unavailable"
+    }
     found = state()
     assert (found["well"], found["unread"]) == (False, ["outbox"])
     assert "no figures of outbox" in found["verdict"]

@@ -112,20 +112,24 @@ def test_an_alert_that_fires_is_a_one(scrape, dlq_figures) -> None:
 @pytest.mark.promise(
     "P8", "the database is down", "`/readyz` 503 that names it; `/metrics` with gaps and not with zeros"
 )
-def test_a_source_that_is_away_is_a_gap_and_not_a_zero(scrape, settings, caplog) -> None:
-    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"outbox": "tests.monitoring.figures.away"}
+def test_a_source_that_is_down_is_a_gap_and_not_a_zero(scrape, settings, caplog) -> None:
+    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {
+        "outbox": "tests.monitoring.figures.unavailable"
+    }
     samples = scrape()
     assert samples["monitoring_source_up", (("source", "outbox"),)] == 0
     assert samples["monitoring_source_up", (("source", "dlq"),)] == 1
     names = {name for name, _ in samples}
     assert "dlq_open" in names
     assert not names & {"queue_depth", "jobs_processing"}
-    assert "the database is away" in caplog.text
+    assert "the database is unavailable" in caplog.text
 
 
 def test_without_a_source_its_own_alerts_are_gaps_and_the_others_fire(scrape, settings, dlq_figures) -> None:
     dlq_figures["open"] = 101
-    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"findings": "tests.monitoring.figures.away"}
+    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {
+        "findings": "tests.monitoring.figures.unavailable"
+    }
     samples = scrape()
     assert samples["monitoring_source_up", (("source", "findings"),)] == 0
     assert "findings_open" not in {name for name, _ in samples}

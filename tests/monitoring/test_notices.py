@@ -155,7 +155,9 @@ def test_what_cannot_be_judged_has_not_ended(settings: LazySettings, mailoutbox:
     fire()
     notifier = Notifier()
     notifier.run_once()
-    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {"dlq": "tests.monitoring.figures.away"}
+    settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {
+        "dlq": "tests.monitoring.figures.unavailable"
+    }
     later(seconds=91)
     notifier.run_once()
     assert [mail.subject for mail in mailoutbox] == [

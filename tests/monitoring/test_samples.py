@@ -41,7 +41,9 @@ def test_samples_are_kept_for_a_day() -> None:
 
 
 def test_a_source_that_fails_is_a_gap_and_no_zero(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
-    settings.MONITORING_SERIES = settings.MONITORING_SERIES | {"outbox": "tests.monitoring.figures.away"}
+    settings.MONITORING_SERIES = settings.MONITORING_SERIES | {
+        "outbox": "tests.monitoring.figures.unavailable"
+    }
     samples.take()
     ((_, figures),) = samples.since(60)
     assert "dead_letters" in figures

@@ -66,7 +66,7 @@ def test_failures_without_any_success_are_an_error_rate_of_one(outbox_figures) -
     assert QueueMonitor().snapshot().error_rate == 1.0
 
 
-def test_a_source_that_is_away_is_not_reported_as_an_idle_system(settings) -> None:
-    settings.MONITORING_SOURCES = {"outbox": "tests.monitoring.figures.away"}
+def test_a_source_that_is_down_is_not_reported_as_an_idle_system(settings) -> None:
+    settings.MONITORING_SOURCES = {"outbox": "tests.monitoring.figures.unavailable"}
     with pytest.raises(ConnectionError):
         QueueMonitor().snapshot()

@@ -206,7 +206,7 @@ class TestTasks:
         tasks.send_notification(user.id, "welcome")
         assert len(mailoutbox) == 1
 
-    def test_a_mail_server_that_is_away_is_tried_again(self, user, template, mailoutbox, mocker):
+    def test_a_mail_server_that_is_down_is_tried_again(self, user, template, mailoutbox, mocker):
         from django.core.mail.backends.locmem import EmailBackend
 
         send: Any = EmailBackend.send_messages

@@ -61,12 +61,12 @@ class TestSyncingToTheCrm:
         task = current_app.tasks["orders.tasks.sync_to_crm"]
         assert task.retry_schedule == (60, 300, 1800, 7200, 28800)
 
-    def test_crm_that_is_away_spends_none_of_the_attempts_that_other_errors_have(
+    def test_crm_that_is_down_spends_none_of_the_attempts_that_other_errors_have(
         self, completed: Order, mocker: MockerFixture
     ) -> None:
-        away = [crm.ServiceUnavailable("503"), SoftTimeLimitExceeded()] * 50
+        down = [crm.ServiceUnavailable("503"), SoftTimeLimitExceeded()] * 50
         odd = [RuntimeError("odd")] * 5
-        mocker.patch("orders.crm.SyncService.sync", side_effect=[*away, *odd, *away, None])
+        mocker.patch("orders.crm.SyncService.sync", side_effect=[*down, *odd, *down, None])
         message = settle(sync_to_crm, completed.id)
         assert (message.status, message.attempts) == ("done", 6)
 
@@ -81,7 +81,7 @@ class TestSyncingToTheCrm:
         assert (message.status, message.attempts) == ("dead", 1)
         assert f"{setting} is not set" in message.errors[-1]["error"]
 
-    def test_crm_that_is_away_for_days_is_a_dead_letter(
+    def test_crm_that_is_down_for_days_is_a_dead_letter(
         self, completed: Order, mocker: MockerFixture
     ) -> None:
         Order.objects.update(completed_at=timezone.now() - CRM_PATIENCE - timedelta(minutes=1))

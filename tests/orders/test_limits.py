@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 from pytest_mock import MockerFixture
-from redis.exceptions import ConnectionError as RedisAway
+from redis.exceptions import ConnectionError as RedisUnreachable
 
 from orders.api import limits
 from orders.api.problems import busy
@@ -48,9 +48,9 @@ def test_wait_that_a_client_is_told_is_not_shorter_than_the_wait(wait_s: float, 
 
 
 @pytest.mark.promise("P1", "Redis is down", "orders are accepted, without the rate limit")
-def test_orders_are_taken_while_redis_is_away(api: Caller, mocker: MockerFixture) -> None:
+def test_orders_are_taken_while_redis_is_down(api: Caller, mocker: MockerFixture) -> None:
     """The limit spares us; an order that is refused because a cache is down is lost business."""
-    mocker.patch("redis.Redis.eval", side_effect=RedisAway("away"))
+    mocker.patch("redis.Redis.eval", side_effect=RedisUnreachable("down"))
     assert api.post(body()).status_code == 202
 
 
@@ -75,13 +75,17 @@ def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, setti
     "the database is down",
     "503 with `Retry-After`, and the advice to repeat the request with the same key",
 )
-def test_database_away_is_a_503_that_asks_for_the_same_key_again(api: Caller, mocker: MockerFixture) -> None:
+def test_database_unavailable_is_a_503_that_asks_for_the_same_key_again(
+    api: Caller, mocker: MockerFixture
+) -> None:
     mocker.patch("orders.api.views.place_order", side_effect=OperationalError("server closed the connection"))
     answer = api.post(body())
     assert "repeat it with its Idempotency-Key" in problem(answer, 503)["detail"]
     assert int(answer["Retry-After"]) >= 1
 
 
-def test_database_away_before_the_key_is_checked_is_a_503_too(api: Caller, mocker: MockerFixture) -> None:
+def test_database_unavailable_before_the_key_is_checked_is_a_503_too(
+    api: Caller, mocker: MockerFixture
+) -> None:
     mocker.patch("orders.api.auth.ApiKey.objects.filter", side_effect=OperationalError("no connection"))
     problem(api.get(), 503)

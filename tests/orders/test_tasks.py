@@ -27,7 +27,7 @@ from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import place, settle, units
 
 
-def test_a_mail_outlasts_a_mail_server_that_is_away_for_hours_and_is_tried_once_an_hour_at_least(
+def test_a_mail_outlasts_a_mail_server_that_is_down_for_hours_and_is_tried_once_an_hour_at_least(
     settings: Any, mocker: MockerFixture
 ) -> None:
     settings.RETRY_SCALE = 1.0

@@ -39,7 +39,7 @@ def demote() -> None:
 def assert_unavailable(answer: Any) -> None:
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert int(answer["Retry-After"]) >= 1
-    assert answer.json()["code"] == "database_away"
+    assert answer.json()["code"] == "database_unavailable"
 
 
 @pytest.mark.usefixtures("busy_shop")

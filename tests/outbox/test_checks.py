@@ -147,6 +147,6 @@ def test_a_process_with_a_setting_that_would_break_a_promise_ends_with_one_line_
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_worker_that_starts_while_the_database_is_away_warns_and_waits_for_it() -> None:
+def test_a_worker_that_starts_while_the_database_is_down_warns_and_waits_for_it() -> None:
     with worker(env={"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nowhere"}, concurrency=1) as process:
         assert "max_connections could not be read" in process.output()

@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection
 
 from config.celery import app
-from outbox.database import DatabaseAway, is_not_now, patiently
+from outbox.database import DatabaseUnavailable, is_not_now, patiently
 from outbox.deadline import within_hard_limit
 from outbox.relay.loop import Relay
 from outbox.scheduler import Scheduler
@@ -71,7 +71,7 @@ def test_a_step_that_is_given_up_at_the_time_limit_says_why() -> None:
         with connection.cursor() as cursor:
             cursor.execute("DO $$ BEGIN RAISE 'no such luck' USING ERRCODE = '55P03'; END $$")
 
-    with pytest.raises(DatabaseAway, match="hard time limit: no such luck"), within_hard_limit(0.1):
+    with pytest.raises(DatabaseUnavailable, match="hard time limit: no such luck"), within_hard_limit(0.1):
         patiently(step)
 
 

@@ -140,12 +140,12 @@ def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max
     wire = {"generation": 1, "publish": 1}
     for _ in range(tasks.note_once.max_deliveries):
         assert row(message_id).status == "published"
-        assert transitions.lost(message_id, 1, worker=None, error="DatabaseAway", delay_s=0)
+        assert transitions.lost(message_id, 1, worker=None, error="DatabaseUnavailable", delay_s=0)
         assert queries.promote_due(1) == len(queries.mark("default", 1)) == 1
     run_here(str(message_id), wire=wire, task="tests.support.tasks.note_once", queue="default")
     assert row(message_id).status == "dead"
     assert "PoisonMessage" in row(message_id).errors[-1]["error"]
-    assert "reported last: DatabaseAway" in row(message_id).errors[-1]["error"]
+    assert "reported last: DatabaseUnavailable" in row(message_id).errors[-1]["error"]
     assert effects.names() == []
 
 

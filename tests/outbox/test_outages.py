@@ -105,7 +105,7 @@ def test_a_message_in_hand_outlives_an_outage_longer_than_its_time_limit(task: A
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         outbox.enqueue(tasks.note.s("before"))
         wait_until_settled(30)
-        # Frozen, so that the message is in the broker, and its run begins, when the database is away.
+        # Frozen, so that the message is in the broker, and its run begins, when the database is down.
         os.killpg(process.pid, signal.SIGSTOP)
         message_id = outbox.enqueue(task.s("a"))
         await_(lambda: OutboxMessage.objects.filter(status="published").exists(), "it is published")

@@ -120,7 +120,7 @@ def test_what_that_line_says_is_all_that_there_is_to_do(unprepared_pooler: PgBou
 def test_a_process_that_could_not_ask_at_its_start_runs_nothing_before_the_timeouts_are_there(
     unprepared_pooler: PgBouncer,
 ) -> None:
-    """The database was away when it started, so that nothing could be read back then."""
+    """The database was down when it started, so that nothing could be read back then."""
     message_id = outbox.enqueue(tasks.note.s("m"))
     with through(unprepared_pooler):
         for _ in range(2):

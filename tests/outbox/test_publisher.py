@@ -17,7 +17,7 @@ from pytest_django import Settings
 from config.celery import app
 from outbox.broker import publisher_for
 from outbox.broker.envelope import Outgoing
-from outbox.broker.publisher import BrokerAway, Publisher, QueueUnusable
+from outbox.broker.publisher import BrokerUnavailable, Publisher, QueueUnusable
 from outbox.payload import MAX_HEADERS_BYTES
 from tests.support import brokers
 from tests.support.brokers import on_both_brokers, on_rabbitmq, using
@@ -228,7 +228,7 @@ def test_a_broker_that_falls_silent_in_the_middle_of_a_frame_is_given_up(
         asking.start()
         asking.join(10)
         assert not asking.is_alive(), "it waits for ever"
-        assert isinstance(failure[0], BrokerAway)
+        assert isinstance(failure[0], BrokerUnavailable)
 
 
 @pytest.mark.proof

@@ -13,7 +13,7 @@ import redis
 
 from config.celery import app
 from outbox.broker import publisher_for
-from outbox.broker.publisher import BrokerAway
+from outbox.broker.publisher import BrokerUnavailable
 from tests.outbox.test_publisher import batch, received
 from tests.support.brokers import private_redis
 
@@ -45,7 +45,7 @@ def test_a_redis_that_is_nearly_full_takes_what_it_has_room_for() -> None:
     with private_redis() as server, redis.Redis.from_url(server.url(0)) as client:
         publisher = publisher_for(app)
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 5_000_000)
-        with pytest.raises(BrokerAway, match="maxmemory"):
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
             publisher.publish(large)
         assert 0 < client.llen("default") < 100
         publisher.close()
@@ -73,18 +73,18 @@ def test_the_key_prefix_of_a_shared_redis_is_honoured() -> None:
         publisher.close()
 
 
-def test_a_redis_that_dies_in_the_middle_of_a_batch_is_away_and_the_next_one_is_reached() -> None:
+def test_a_redis_that_dies_in_the_middle_of_a_batch_is_down_and_the_next_one_is_reached() -> None:
     with private_redis() as server:
         publisher = publisher_for(app)
         publisher.publish(batch(1))
         server.signal(signal.SIGSTOP)
         killer = threading.Timer(0.5, server.kill)
         killer.start()
-        with pytest.raises(BrokerAway) as away:
+        with pytest.raises(BrokerUnavailable) as failure:
             publisher.publish(batch(500))
         killer.join()
-        assert away.value.confirmed == frozenset()
-        with pytest.raises(BrokerAway, match="refused"):
+        assert failure.value.confirmed == frozenset()
+        with pytest.raises(BrokerUnavailable, match="refused"):
             publisher.depths(["default"])
         server.start()
         assert publisher.publish(batch(2)) == {}
@@ -92,14 +92,14 @@ def test_a_redis_that_dies_in_the_middle_of_a_batch_is_away_and_the_next_one_is_
         publisher.close()
 
 
-def test_a_redis_that_accepts_and_never_answers_is_away_after_the_socket_timeout() -> None:
+def test_a_redis_that_accepts_and_never_answers_is_down_after_the_socket_timeout() -> None:
     with private_redis(socket_timeout=1) as server:
         publisher = publisher_for(app)
         publisher.publish(batch(1))
         server.signal(signal.SIGSTOP)
         for attempt in ("on the connection that it knew", "on a new connection"):
             began = time.monotonic()
-            with pytest.raises(BrokerAway):
+            with pytest.raises(BrokerUnavailable):
                 publisher.publish(batch(500))
             assert time.monotonic() - began < 3, attempt
         server.signal(signal.SIGCONT)
@@ -107,11 +107,11 @@ def test_a_redis_that_accepts_and_never_answers_is_away_after_the_socket_timeout
         publisher.close()
 
 
-def test_a_redis_that_is_full_is_away_and_no_message_is_at_fault() -> None:
+def test_a_redis_that_is_full_is_down_and_no_message_is_at_fault() -> None:
     with private_redis() as server, redis.Redis.from_url(server.url(0)) as client:
         publisher = publisher_for(app)
         client.config_set("maxmemory", 1)
-        with pytest.raises(BrokerAway, match="maxmemory"):
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
             publisher.publish(batch(3))
         client.config_set("maxmemory", 0)
         assert publisher.publish(batch(3)) == {}

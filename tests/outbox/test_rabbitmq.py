@@ -12,7 +12,7 @@ import pytest
 import outbox
 from config.celery import app
 from lab.stack.rabbitmq import RabbitMQ
-from outbox.broker.publisher import BrokerAway
+from outbox.broker.publisher import BrokerUnavailable
 from outbox.broker.rabbitmq import AmqpPublisher
 from outbox.models import OutboxMessage
 from outbox.relay.loop import Relay
@@ -131,7 +131,7 @@ def test_a_broker_without_memory_stops_the_relay_and_costs_at_most_one_batch_of_
         rabbitmq.control("set_vm_memory_high_watermark", "0.000001")
         try:
             for _ in range(5):
-                with pytest.raises(BrokerAway, match="takes no messages"):
+                with pytest.raises(BrokerUnavailable, match="takes no messages"):
                     publish_all(relaying)
             assert count("pending") >= 150
         finally:
@@ -140,7 +140,7 @@ def test_a_broker_without_memory_stops_the_relay_and_costs_at_most_one_batch_of_
         def goes_on() -> bool:
             try:
                 publish_all(relaying)
-            except BrokerAway:
+            except BrokerUnavailable:
                 return False
             return count("pending") == 0
 
@@ -159,10 +159,10 @@ def test_what_was_confirmed_before_the_broker_died_is_not_sent_again(rabbitmq: R
         outbox.enqueue_many([tasks.note_once.s(f"m{n}") for n in range(1000)])
         channel = relaying._publisher._channel
         channel.events["basic_ack"].add(lambda *_: rabbitmq.signal(signal.SIGKILL))
-        with pytest.raises(BrokerAway) as away:
+        with pytest.raises(BrokerUnavailable) as failure:
             relaying.run_once()
-    assert 0 < len(away.value.confirmed) < 1000
-    assert count("published") == len(away.value.confirmed)
+    assert 0 < len(failure.value.confirmed) < 1000
+    assert count("published") == len(failure.value.confirmed)
     assert count("pending") == 1000 - count("published")
     rabbitmq.kill()
     # Without its data: RabbitMQ 3.10 cannot revive a quorum queue that was declared seconds before the kill.
@@ -181,7 +181,7 @@ def test_a_frozen_broker_pauses_the_relay_and_the_worker_and_they_go_on(rabbitmq
         rabbitmq.signal(signal.SIGSTOP)
         try:
             outbox.enqueue_many([tasks.note_once.s(f"m{n}") for n in range(100)])
-            await_(lambda: "broker away" in relaying.output(), "the relay notices", 60)
+            await_(lambda: "broker unavailable" in relaying.output(), "the relay notices", 60)
         finally:
             rabbitmq.signal(signal.SIGCONT)
         wait_until_settled(60)

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 import outbox
 from outbox.broker.envelope import Outgoing
-from outbox.broker.publisher import BrokerAway, Publisher
+from outbox.broker.publisher import BrokerUnavailable, Publisher
 from outbox.models import OutboxMessage, RelayProcess
 from outbox.relay.loop import MAX_REFUSALS, Relay, _notified
 from outbox.retention import prune_once
@@ -30,7 +30,7 @@ class Broker(Publisher):
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
-        self.away = False
+        self.down = False
         self.tries = 0
         self.refuses = ""
         self.depth = 0
@@ -38,8 +38,8 @@ class Broker(Publisher):
 
     def publish(self, batch: Sequence[Outgoing]) -> dict[int, str]:
         self.tries += 1
-        if self.away:
-            raise BrokerAway("connection refused")
+        if self.down:
+            raise BrokerUnavailable("connection refused")
         self.sent.extend(batch)
         return {message.id: self.refuses for message in batch} if self.refuses else {}
 
@@ -92,16 +92,16 @@ def test_a_full_queue_is_not_filled_up_one_message_at_a_time(settings: LazySetti
     assert moved == [(0, True), (0, True), (0, True), (5, False)]
 
 
-def test_a_broker_that_is_away_costs_no_message_and_no_try() -> None:
+def test_a_broker_that_is_down_costs_no_message_and_no_try() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
     broker = Broker()
-    broker.away = True
+    broker.down = True
     for _ in range(MAX_REFUSALS + 3):
-        with pytest.raises(BrokerAway):
+        with pytest.raises(BrokerUnavailable):
             relay(broker).run_once()
     message = OutboxMessage.objects.get(message_id=message_id)
     assert (message.status, message.publish_count, message.attempts) == ("pending", 0, 0)
-    broker.away = False
+    broker.down = False
     assert relay(broker).run_once() == 1
 
 
@@ -195,10 +195,10 @@ def test_a_relay_that_comes_back_from_an_outage_to_a_backlog_says_that_it_is_bus
     thread.start()
     try:
         await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
-        broker.away = True
+        broker.down = True
         outbox.enqueue(tasks.note.s("during the outage"))
         await_(lambda: count("pending") == 1 and broker.tries > 1, "the outage is noticed")
-        broker.depth, broker.away = 1_000_000, False
+        broker.depth, broker.down = 1_000_000, False
         await_(lambda: not RelayProcess.objects.filter(idle=True).exists(), "the relay waits for room")
     finally:
         stop.set()

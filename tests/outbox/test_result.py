@@ -44,7 +44,7 @@ def test_the_state_of_a_message_is_that_of_its_row() -> None:
     OutboxMessage.objects.update(attempts=0)
     drain()
     assert (seen.state, seen.ready(), seen.failed()) == ("FAILURE", True, True)
-    assert "the other side is away" in str(seen.result)
+    assert "the other side is down" in str(seen.result)
     done = tasks.note.delay("a")
     drain()
     assert (done.state, done.successful()) == ("SUCCESS", True)

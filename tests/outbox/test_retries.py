@@ -30,7 +30,7 @@ def test_three_attempts_are_two_retries_and_then_a_dead_message(task: object) ->
     assert drain() == 3
     message = row(message_id)
     assert (message.status, message.attempts, message.generation) == ("dead", 3, 3)
-    assert [e["error"] for e in message.errors] == ["ConnectionError: the other side is away"] * 3
+    assert [e["error"] for e in message.errors] == ["ConnectionError: the other side is down"] * 3
 
 
 def test_a_permanent_error_is_dead_at_once_whatever_autoretry_for_says() -> None:

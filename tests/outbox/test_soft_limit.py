@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 import outbox
-from outbox.database import DatabaseAway, patiently
+from outbox.database import DatabaseUnavailable, patiently
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.support import effects
@@ -83,7 +83,7 @@ def write() -> None:
 @pytest.mark.parametrize("slow_commit", ["RETURN NULL"], indirect=True)
 @pytest.mark.usefixtures("slow_commit")
 def test_in_the_commit_of_a_settlement_it_is_an_outage_and_the_session_can_be_used() -> None:
-    with pytest.raises(DatabaseAway, match="soft time limit"):
+    with pytest.raises(DatabaseUnavailable, match="soft time limit"):
         patiently(write)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")

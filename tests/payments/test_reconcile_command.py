@@ -47,7 +47,7 @@ def test_the_command_with_dry_run_mends_nothing(make_order: MakeOrder, gateway: 
     assert staged() == []
 
 
-def test_the_command_exits_2_when_the_gateway_is_away(settings: Any, db: None) -> None:
+def test_the_command_exits_2_when_the_gateway_is_down(settings: Any, db: None) -> None:
     settings.STRIPE_API_BASE = "http://127.0.0.1:9"
     with pytest.raises(CommandError, match="could not be read") as caught:
         call_command("reconcile")

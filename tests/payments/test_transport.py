@@ -44,7 +44,7 @@ def test_a_redirect_is_not_followed(sandbox_settings: RunningSandbox) -> None:
     assert sandbox_settings.ledger("charges") == []
 
 
-def test_a_gateway_that_is_away_is_unavailable(settings: Any) -> None:
+def test_a_gateway_that_is_down_is_unavailable(settings: Any) -> None:
     settings.STRIPE_API_BASE = "http://127.0.0.1:9"
     with pytest.raises(GatewayUnavailable, match="ConnectionError"):
         PaymentGateway.charge(1, 500)

@@ -148,7 +148,7 @@ def test_admission_counts_once_for_many_requests() -> None:
 
 
 def test_admission_whose_count_fails_admits_nobody_and_asks_again() -> None:
-    answers = iter([ConnectionError("database is away"), 3])
+    answers = iter([ConnectionError("database is down"), 3])
 
     def count() -> int:
         answer = next(answers)

@@ -15,9 +15,11 @@ def test_a_change_of_address_gives_another_client(settings, absent_redis) -> Non
     assert get_redis() is not before
 
 
-@pytest.mark.parametrize("away", ["absent_redis", "frozen_redis"])
-def test_a_redis_that_is_away_costs_one_timeout_and_no_hidden_retries(settings, request, away: str) -> None:
-    port = request.getfixturevalue(away).connection_pool.connection_kwargs["port"]
+@pytest.mark.parametrize("fixture", ["absent_redis", "frozen_redis"])
+def test_a_redis_that_is_down_costs_one_timeout_and_no_hidden_retries(
+    settings, request, fixture: str
+) -> None:
+    port = request.getfixturevalue(fixture).connection_pool.connection_kwargs["port"]
     settings.REDIS_URL = f"redis://127.0.0.1:{port}/0"
     settings.RESILIENCE_REDIS_TIMEOUT = 0.2
     began = time.monotonic()

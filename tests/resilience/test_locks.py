@@ -164,13 +164,13 @@ def test_the_longest_ttl_is_one_that_redis_takes(name: str, client) -> None:
 
 @pytest.mark.promise("P6", "Redis is down while a lock is asked for", "the lock is not given")
 def test_without_redis_nobody_enters(name: str, absent_redis, frozen_redis) -> None:
-    for away in (absent_redis, frozen_redis):
-        with pytest.raises(LockUnavailable) as refusal, task_lock("user_id", name, client=away):
+    for unreachable in (absent_redis, frozen_redis):
+        with pytest.raises(LockUnavailable) as refusal, task_lock("user_id", name, client=unreachable):
             raise AssertionError("entered a lock that nobody could grant")
         assert refusal.value.retry_after > 0
 
 
-def test_redis_going_away_during_the_body_does_not_change_the_bodys_outcome(
+def test_redis_going_down_during_the_body_does_not_change_the_bodys_outcome(
     name: str, mocker, absent_redis
 ) -> None:
     done = threading.Event()

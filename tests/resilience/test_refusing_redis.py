@@ -1,4 +1,4 @@
-"""A Redis that answers and takes no writes is as good as away, and each pattern fails as it says it does then."""
+"""A Redis that answers and takes no writes is as good as down, and each pattern fails as it says it does then."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_holder_whose_lock_cannot_be_deleted_ends_as_its_body_does(
         refusing()
 
 
-def test_a_queue_raises_what_means_that_redis_is_away(refusing: Callable[[], None], name: str) -> None:
+def test_a_queue_raises_what_means_that_redis_is_down(refusing: Callable[[], None], name: str) -> None:
     refusing()
     with pytest.raises(UNAVAILABLE):
         BoundedQueue(name, 10).push("item")

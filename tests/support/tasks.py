@@ -39,13 +39,13 @@ def note_once(name: str) -> str:
 @shared_task(autoretry_for=(ConnectionError,), max_retries=2)
 def always_unavailable(name: str) -> None:
     effects.add(name)
-    raise ConnectionError("the other side is away")
+    raise ConnectionError("the other side is down")
 
 
 @shared_task(transactional=True, autoretry_for=(ConnectionError,), max_retries=2)
 def transactional_unavailable(name: str) -> None:
     effects.add(name)
-    raise ConnectionError("the other side is away")
+    raise ConnectionError("the other side is down")
 
 
 @shared_task(autoretry_for=(ConnectionError,), max_retries=5)
@@ -109,13 +109,13 @@ def raises_a_bare_retry(name: str) -> None:
 @shared_task(autoretry_for=(ConnectionError,), retry_kwargs={"max_retries": 1, "countdown": 4000})
 def retries_in_celerys_words(name: str) -> None:
     effects.add(name)
-    raise ConnectionError("the other side is away")
+    raise ConnectionError("the other side is down")
 
 
 @shared_task(autoretry_for=(ConnectionError,), max_retries=1, default_retry_delay=4000)
 def retries_after_the_default_delay(name: str) -> None:
     effects.add(name)
-    raise ConnectionError("the other side is away")
+    raise ConnectionError("the other side is down")
 
 
 @shared_task
@@ -384,7 +384,7 @@ def wrong_until_told(name: str) -> None:
 @shared_task(autoretry_for=(ConnectionError,), max_retries=2)
 def unavailable_until_told(name: str) -> None:
     if not effects.count(f"{name}-told"):
-        raise ConnectionError("the other side is away")
+        raise ConnectionError("the other side is down")
     effects.add(f"{name}-done")
 
 

@@ -8,7 +8,7 @@ from celery.app import app_or_default
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from outbox.broker.publisher import BrokerAway
+from outbox.broker.publisher import BrokerUnavailable
 from outbox.checks import serious
 from outbox.database import may_pass
 from outbox.relay.loop import Relay, describe
@@ -45,8 +45,8 @@ class Command(BaseCommand):
         try:
             while count := relay.run_once():
                 published += count
-        except (BrokerAway, DatabaseError, InterfaceError) as error:
-            if not isinstance(error, BrokerAway) and not may_pass(error):
+        except (BrokerUnavailable, DatabaseError, InterfaceError) as error:
+            if not isinstance(error, BrokerUnavailable) and not may_pass(error):
                 raise
             raise CommandError(f"{describe(error)}; {published} messages were published before") from None
         self.stdout.write(f"published {published} messages")

@@ -18,7 +18,7 @@ from payments.reconcile import GRACE, reconcile
 
 
 class Command(BaseCommand):
-    help = "Compare the gateway's ledger with the orders. Exit status: 0 agrees, 1 findings, 2 gateway away."
+    help = "Compare the gateway's ledger with the orders. Exit status: 0 agrees, 1 findings, 2 gateway unavailable."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=float, default=7.0, help="how far back to compare (default: 7)")
