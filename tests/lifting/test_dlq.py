@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lifting import desk
 from tests.lifting.project import PSYCOPG2, PSYCOPG3, Project, made
 from tests.support.processes import await_
 
@@ -55,6 +56,17 @@ def test_a_failure_is_a_dead_letter_and_its_replay_resolves_it(project: Project)
         lambda: dead_letters(project, pk=dead_letter)[0]["state"] == "resolved", "the dead letter is resolved"
     )
     assert project.times("mended") == 1
+
+
+def test_the_pages_of_the_desk_send_a_dead_letter_again(project: Project) -> None:
+    project.python("tasks.wrong_until_mended.delay('by the desk')")
+    dead_letter = await_dead(project, "failed", args__0="by the desk")
+    project.python("tasks.did('by the desk:mended')")
+    desk.replay(project, dead_letter)
+    await_(
+        lambda: dead_letters(project, pk=dead_letter)[0]["state"] == "resolved", "the dead letter is resolved"
+    )
+    assert project.times("by the desk") == 1
 
 
 def test_a_replay_that_fails_again_opens_it_again(project: Project) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lifting import promises
+from tests.lifting import desk, promises
 from tests.lifting.project import COMBINATIONS, Project, made
 from tests.support.processes import await_
 
@@ -43,6 +43,20 @@ class TestWithProcesses(promises.WithProcesses):
         )
         await_(lambda: dead_letters(project, name)[0]["state"] == "resolved", "the dead letter is resolved")
         assert project.times(name) == 1
+
+    def test_the_pages_of_the_desk_send_a_dead_letter_again(self, project: Project) -> None:
+        promises.enqueue(project, "tasks.wrong_until_mended.delay('by the desk')")
+        promises.await_status(project, "by the desk", "dead")
+        project.python("from shop import tasks; tasks.did('by the desk:mended')")
+        pk = project.python(
+            "from dlq.models import DeadLetter; result = DeadLetter.objects.get(args__0='by the desk').pk"
+        )
+        desk.replay(project, pk)
+        await_(
+            lambda: dead_letters(project, "by the desk")[0]["state"] == "resolved",
+            "the dead letter is resolved",
+        )
+        assert project.times("by the desk") == 1
 
 
 class TestKilled(promises.Killed):
