@@ -79,9 +79,8 @@ def import_row(*, row_id: int) -> dict[str, Any]:
     if row.status != ImportRow.Status.PENDING:
         return {"status": row.status, "row_id": row_id}
     try:
-        with (
-            transaction.atomic()
-        ):  # What a refusal leaves behind is rolled back; the row is kept, with the reason.
+        # What a refusal leaves behind is rolled back; the row is kept, with the reason.
+        with transaction.atomic():
             row.order = place_order(**_arguments(row.record))
         row.status = ImportRow.Status.IMPORTED
     except BadRow as error:

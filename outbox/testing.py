@@ -79,10 +79,9 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
 
 def _let_time_pass(tasks: tuple[str, ...], over: list[str]) -> None:
     """Without anything pending, the earliest scheduled message is due now; never one that has had its time."""
-    scheduled = OutboxMessage.objects.filter(status=Status.SCHEDULED).exclude(message_id__in=over)
-    if tasks:
-        scheduled = scheduled.filter(task__in=tasks)
-    if not OutboxMessage.objects.filter(status=Status.PENDING).exists():
+    messages = OutboxMessage.objects.filter(task__in=tasks) if tasks else OutboxMessage.objects.all()
+    scheduled = messages.filter(status=Status.SCHEDULED).exclude(message_id__in=over)
+    if not messages.filter(status=Status.PENDING).exists():
         earliest = scheduled.order_by("deliver_at", "id").values_list("pk", flat=True)[:1]
         OutboxMessage.objects.filter(pk__in=list(earliest), status=Status.SCHEDULED).update(
             status=Status.PENDING, deliver_at=ClockTimestamp()

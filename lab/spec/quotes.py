@@ -21,7 +21,8 @@ _QUOTE = re.compile(
     re.DOTALL,
 )
 _TABLE = re.compile(
-    r"(?P<comment><!-- failures: (?P<tests>[\w/. -]+) -->\n).*?(?P<end><!-- end of failures -->\n)", re.DOTALL
+    r"(?P<comment><!-- failures: (?P<tests>[\w/.: -]+) -->\n).*?(?P<end><!-- end of failures -->\n)",
+    re.DOTALL,
 )
 
 

@@ -67,6 +67,11 @@ def test_file_of_several_batches_is_staged_whole(shop: None, mocker: MockerFixtu
     assert len(staged("orders.tasks.import_row")) == 11
 
 
+@pytest.mark.promise(
+    "P3",
+    "an import is killed between two batches",
+    "the next run goes on at its cursor; no row is staged twice",
+)
 def test_import_that_was_killed_continues_where_it_stopped(shop: None, mocker: MockerFixture) -> None:
     mocker.patch("orders.importer.BATCH_ROWS", 4)
     file = upload(*good(11))
@@ -80,6 +85,7 @@ def test_import_that_was_killed_continues_where_it_stopped(shop: None, mocker: M
     assert ImportRow.objects.count() == len(staged()) == 11
 
 
+@pytest.mark.promise("P3", "two workers import one file at once", "one of them stops; no row is staged twice")
 def test_of_two_imports_of_one_file_at_once_one_stops(shop: None, mocker: MockerFixture) -> None:
     mocker.patch("orders.importer.BATCH_ROWS", 4)
     file = upload(*good(8))
@@ -95,6 +101,11 @@ def test_of_two_imports_of_one_file_at_once_one_stops(shop: None, mocker: Mocker
     assert ImportRow.objects.count() == 8
 
 
+@pytest.mark.promise(
+    "P4",
+    "the soft time limit rings in a long import",
+    "what is staged stays, and the rest follows in another run; no attempt is spent",
+)
 def test_asked_to_stop_it_defers_what_is_left_and_finishes_later(shop: None, mocker: MockerFixture) -> None:
     mocker.patch("orders.importer.BATCH_ROWS", 4)
     file = upload(*good(11))
@@ -112,6 +123,7 @@ def test_run_without_any_progress_is_a_failure(shop: None, mocker: MockerFixture
         process_large_file(file.id)
 
 
+@pytest.mark.promise("P3", "the message of an imported row is delivered again", "one order")
 def test_row_is_imported_once_however_often_its_message_comes(shop: None) -> None:
     process_large_file(upload(*good(1)).id)
     clear()

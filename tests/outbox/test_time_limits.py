@@ -36,6 +36,11 @@ def test_the_soft_limit_is_the_tasks_else_the_setting_else_a_default() -> None:
         assert bound(time_limit=40).soft_time_limit is None
 
 
+@pytest.mark.promise(
+    "P4",
+    "a run takes too long",
+    "it is asked to stop at its soft limit and killed at its hard one; its dead letter says which",
+)
 @pytest.mark.django_db(transaction=True)
 def test_a_hard_limit_under_the_soft_limit_of_the_setting_is_enforced_and_so_is_that(clean: None) -> None:
     with relay(), worker(env={"HOLDFAST_TEST_SOFT_LIMIT": "4"}):

@@ -30,6 +30,11 @@ def test_orders_that_agree_with_the_gateway_are_no_finding(
     assert (run.intents, run.captured, run.differences) == (1, 1, [])
 
 
+@pytest.mark.promise(
+    "P8",
+    "an order is charged, and its message is dead",
+    "the next reconciliation completes it, without a second charge",
+)
 def test_a_captured_order_whose_message_died_is_processed_again_and_completes_without_a_second_capture(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
@@ -258,6 +263,7 @@ def test_a_difference_that_comes_back_is_a_new_one(make_order: MakeOrder, gatewa
     assert Finding.objects.get().resolved_at is None
 
 
+@pytest.mark.promise("P8", "the gateway cannot be read", "reconciliation concludes nothing")
 def test_an_unreadable_gateway_concludes_nothing(make_order: MakeOrder, gateway: RunningSandbox) -> None:
     capture(make_order(), status="cancelled")
     compare()

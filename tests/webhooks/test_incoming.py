@@ -56,6 +56,9 @@ def test_a_duplicate_is_answered_200_and_does_nothing():
     assert IncomingEvent.objects.count() == len(staged(TASK)) == 1
 
 
+@pytest.mark.promise(
+    "P3", "a provider sends an event four times at once", "one row and one message; each copy is answered 200"
+)
 @pytest.mark.django_db(transaction=True)
 def test_two_copies_at_once_are_stored_once():
     body, barrier, statuses = json.dumps(EVENT), threading.Barrier(4), []
@@ -77,6 +80,11 @@ def test_two_copies_at_once_are_stored_once():
     assert IncomingEvent.objects.count() == len(staged(TASK)) == 1
 
 
+@pytest.mark.promise(
+    "P2",
+    "what follows from an incoming event cannot be written",
+    "the event is not stored either, and its provider sends it again",
+)
 def test_when_the_message_cannot_be_staged_the_event_is_not_stored_either(mocker):
     mocker.patch("outbox.emit", side_effect=RuntimeError("no outbox"))
     with pytest.raises(RuntimeError):
