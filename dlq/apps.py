@@ -6,7 +6,10 @@ class DlqConfig(AppConfig):
     verbose_name = "Dead letters"
 
     def ready(self) -> None:
-        from dlq import checks  # noqa: F401  (registers the system checks)
+        from celery import current_app
+
+        from dlq import checks, periodic  # noqa: F401  (registers the system checks)
         from dlq.worker import success
 
         success.connect()
+        periodic.connect(current_app)

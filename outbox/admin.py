@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from outbox import conf, report, transitions
+from outbox import conf, dlq_hooks, report, transitions
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
 from outbox.status import Status
 
@@ -107,7 +107,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     exclude = ("args", "kwargs", "headers", "errors")
     readonly_fields = ("whole_call", _masked("headers"), _masked("errors"))
-    actions = ("cancel_selected",)
+    actions = ("cancel_selected", "replay_selected")
 
     @admin.display(description="task", ordering="task")
     def call(self, message: OutboxMessage) -> str:
@@ -123,6 +123,27 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         chosen = list(queryset.exclude(status=Status.DEAD).values_list("message_id", flat=True))
         done = sum(transitions.cancel(message_id, reason=f"by {request.user}") for message_id in chosen)
         self.message_user(request, f"{done} of {len(chosen)} messages cancelled", messages.SUCCESS)
+
+    @admin.action(description="Run the selected dead messages again", permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:
+        chosen = list(queryset.filter(status=Status.DEAD).values_list("message_id", flat=True))
+        done = 0
+        for message_id in chosen:
+            try:
+                done += dlq_hooks.republish(str(message_id)) is not None
+            except dlq_hooks.Refused as refused:
+                self.message_user(request, f"{message_id}: {refused}", messages.WARNING)
+        self.message_user(request, f"{done} of {len(chosen)} dead messages run again", messages.SUCCESS)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)
+        if conf.dead_letters():
+            # Its desk sends them again, with a record of who did.
+            actions.pop("replay_selected", None)
+        return actions
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return self.has_cancel_permission(request)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("outbox.change_outboxmessage")

@@ -6,4 +6,8 @@ class OutboxConfig(AppConfig):
     verbose_name = "Outbox"
 
     def ready(self) -> None:
-        from outbox import checks, heartbeat  # noqa: F401  (registers the system checks and worker signals)
+        from celery import current_app
+
+        from outbox import checks, heartbeat, periodic  # noqa: F401  (registers the system checks and worker signals)
+
+        periodic.connect(current_app)

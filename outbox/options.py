@@ -11,6 +11,7 @@ from typing import Any
 
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
+from outbox import conf
 from outbox.errors import EnqueueError
 
 #: They become columns of the row. `eta` becomes a delay; `routing_key` and `exchange` are those of a queue by its name.
@@ -60,7 +61,7 @@ _HEADERS = "put it into `headers`"
 #: What the outbox cannot keep, and what to write instead.
 REFUSED: Mapping[str, str] = {
     "link": _NEXT_STEP,
-    "link_error": "failures are dead letters; react to them there (OUTBOX_ON_DEAD)",
+    "link_error": "failures are dead letters; react to one in the task's `on_failure`",
     "chain": _NEXT_STEP,
     "chord": f"count what has ended in a table; {_NEXT_STEP}",
     "group_id": "a group has no result here; enqueue its tasks by outbox.enqueue_many",
@@ -110,7 +111,7 @@ def read(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     # A kombu.Queue and a kombu.Exchange have names.
     given["queue"] = queue = getattr(queue, "name", queue)
     for destination in (getattr(exchange, "name", exchange), key):
-        if destination and queue and destination != queue:
+        if destination and destination != (queue or conf.default_queue()):
             raise EnqueueError(
                 f"{task.name}: messages go to queues by name, not to {destination!r}: give `queue`"
             )

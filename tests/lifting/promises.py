@@ -51,6 +51,18 @@ def await_status(project: Project, name: str, status: str, timeout_s: float = 30
     )
 
 
+def scheduled(project: Project) -> set[str]:
+    """The tasks of Celery's schedule, which every beat reads."""
+    return set(
+        project.python(
+            """
+            from celery import current_app
+            result = [entry["task"] for entry in current_app.conf.beat_schedule.values()]
+            """
+        )
+    )
+
+
 class WithProcesses:
     """The processes that the page names run all the time."""
 

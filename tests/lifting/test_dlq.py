@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lifting import desk
+from tests.lifting import desk, promises
 from tests.lifting.project import PSYCOPG2, PSYCOPG3, Project, made
 from tests.support.processes import await_
 
@@ -96,3 +96,7 @@ def test_a_message_whose_process_was_killed_once_runs_again(project: Project) ->
 def test_an_unknown_task_is_a_dead_letter(project: Project) -> None:
     project.python("tasks.note.app.send_task('shop.tasks.gone', ['unknown'])")
     await_dead(project, "unknown task", task="shop.tasks.gone")
+
+
+def test_any_beat_gives_up_lost_replays(project: Project) -> None:
+    assert promises.scheduled(project) == {"dlq.unanswered.reopen"}

@@ -21,15 +21,24 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 class TestWithProcesses(promises.WithProcesses):
     def replay(self, project: Project, name: str) -> None:
-        """What the admin's action does, and a shell can."""
+        """The admin's action."""
         project.python(
             f"""
+            from django.contrib.auth.models import User
+            from django.test import Client
             from outbox.models import OutboxMessage
-            from outbox import transitions
+
             message = OutboxMessage.objects.get(args__0={name!r})
-            assert transitions.replay(message.message_id)
+            admin = Client(SERVER_NAME="localhost")
+            admin.force_login(User.objects.create_superuser("operator"))
+            chosen = {{"action": "replay_selected", "_selected_action": [message.pk]}}
+            answer = admin.post("/admin/outbox/outboxmessage/", chosen, follow=True)
+            assert "1 of 1 dead messages run again" in answer.content.decode()
             """
         )
+
+    def test_any_beat_has_what_is_done_and_old_deleted(self, project: Project) -> None:
+        assert promises.scheduled(project) == {"outbox.retention.prune"}
 
 
 class TestKilled(promises.Killed):

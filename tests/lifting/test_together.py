@@ -58,6 +58,9 @@ class TestWithProcesses(promises.WithProcesses):
         )
         assert project.times("by the desk") == 1
 
+    def test_any_beat_has_old_messages_deleted_and_lost_replays_given_up(self, project: Project) -> None:
+        assert promises.scheduled(project) == {"outbox.retention.prune", "dlq.unanswered.reopen"}
+
 
 class TestKilled(promises.Killed):
     pass

@@ -7,10 +7,12 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 import outbox
 from outbox.admin import MAX_COUNTED
 from outbox.models import OutboxMessage
+from outbox.testing import drain
 from tests.support import tasks
 
 pytestmark = pytest.mark.django_db
@@ -67,3 +69,16 @@ def test_the_filters_offer_every_queue_and_task_and_find_their_messages(admin: C
     assert admin.get(URL + "?queue=low").context["cl"].result_count == 1
     assert admin.get(f"{URL}?task={tasks.note_once.name}&queue=default").context["cl"].result_count == 1
     assert admin.get(URL + "?queue=critical").context["cl"].result_count == 0
+
+
+def test_without_a_desk_the_list_runs_dead_messages_again(admin: Client, settings: Settings) -> None:
+    message_id = outbox.enqueue(tasks.wrong_until_told.s("a"))
+    drain()
+    message = OutboxMessage.objects.get(message_id=message_id)
+    assert message.status == "dead"
+    chosen = {"action": "replay_selected", "_selected_action": [message.pk]}
+    assert "No action selected" in admin.post(URL, chosen, follow=True).content.decode()
+    settings.OUTBOX_DEAD_LETTERS = None
+    assert "1 of 1 dead messages run again" in admin.post(URL, chosen, follow=True).content.decode()
+    message.refresh_from_db()
+    assert (message.status, message.generation) == ("pending", 2)

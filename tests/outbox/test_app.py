@@ -178,6 +178,8 @@ def test_a_destination_that_is_a_queue_is_that_queue_and_another_is_refused() ->
         tasks.note.apply_async(["a"], queue="low", routing_key="orders.#")
     with pytest.raises(EnqueueError, match="not to 'topics'"):
         tasks.note.apply_async(["a"], queue="low", exchange="topics")
+    with pytest.raises(EnqueueError, match="topics"):
+        tasks.note.apply_async(["a"], exchange="topics")
 
 
 @pytest.mark.django_db
