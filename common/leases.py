@@ -48,7 +48,7 @@ class SentOnce(models.Model):
 
         Returns the row: claimed (status open, with our lease token), or one that was sent before (status sent). Of a row
         that exists the fields that `corrects` names are taken from `new`. Raises LeaseHeld while another sender's lease
-        runs, and RuntimeError inside a transaction: a claim that nobody else can see claims nothing.
+        runs, and RuntimeError inside a transaction: a claim that no other connection can see claims nothing.
         """
         new.attempts, new.lease_token = 1, uuid.uuid4()
         for last in (False, True):

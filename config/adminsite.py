@@ -81,7 +81,7 @@ def _offered_list(self: admin.ModelAdmin, request: HttpRequest, **_: Any) -> typ
 def _show_once(
     self: Any, request: HttpRequest, obj: Any, post_url_continue: str | None = None
 ) -> HttpResponse:
-    """The secret in the answer itself, which `admin_view` lets nobody store.
+    """The secret in the answer itself, which `admin_view` marks as not to be stored.
 
     As a message it would travel in a cookie that anybody at the browser can read, until some page shows it.
     """

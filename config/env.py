@@ -145,7 +145,7 @@ VARIABLES: dict[str, Variable] = {
     ),
     "WORKER_REMOTE_CONTROL": Variable(
         "0",
-        "1 lets `celery inspect`, `celery control` and Flower speak to the workers; then whoever can write to the broker can"
+        "1 lets `celery inspect`, `celery control` and Flower speak to the workers; then what may write to the broker can"
         " stop them and revoke what they run",
     ),
     "DATABASE_CONNECTIONS": Variable(
@@ -177,7 +177,7 @@ class Env:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
-        # Whoever names the database names its whole world: half of another stack's settings would be a trap.
+        # With DATABASE_URL set the embedded stack's settings do not count: they would mix the servers of two stacks.
         own = environ is not None or "DATABASE_URL" in os.environ
         self._stack = {} if own else _stack_env()
 
@@ -212,7 +212,7 @@ class Env:
     def url(self, name: str, *schemes: str, several: bool = False, parse: Callable[[str], Any] = str) -> Any:
         """A URL of one of the schemes, as `parse` reads it.
 
-        Its scheme is in lower case, so that whoever asks what is behind it can compare it.
+        Its scheme is in lower case, so that it can be compared.
         The line that refuses it does not show it: there is a password in most.
         """
         urls = [_with_lower_scheme(each) for each in each_url(self.text(name))]

@@ -94,7 +94,7 @@ DATABASES: dict[str, Any] = {
 }
 DATABASES["default"]["OPTIONS"].update(
     # Without these a worker's parent would wait for ever on a database that is gone but whose
-    # connections nobody closed: connecting and half-open sockets both have an end.
+    # connections that were never closed: connecting and half-open sockets both have an end.
     connect_timeout=5,
     keepalives=1,
     keepalives_idle=10,
@@ -317,7 +317,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = env.integer("WORKER_PREFETCH")
-# Whoever can write to the broker could stop every worker, or revoke what it runs.
+# Every client that may write to the broker could stop every worker, or revoke what it runs.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = env.flag("WORKER_REMOTE_CONTROL")
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

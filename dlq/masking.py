@@ -118,7 +118,7 @@ def masked_prefix(value: str, length: int) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Lines of a log without secrets, whoever wrote them: an exception's text and traceback quote what they were given."""
+    """Lines of a log without secrets, also of libraries: an exception's text and traceback quote what they were given."""
 
     def format(self, record: logging.LogRecord) -> str:
         return masked_text(super().format(record))

@@ -31,7 +31,7 @@ __all__ = [
     "Operation",
     "OperationItem",
     "State",
-    "Tally",
+    "Total",
     "labels",
 ]
 
@@ -235,7 +235,7 @@ class DeadLetterEvent(models.Model):
         return f"{self.what} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
-class Tally(models.Model):
+class Total(models.Model):
     """Counts of the events that were deleted with their dead letters, so that totals are monotonic.
 
     Without it a counter would fall with each deletion, and Prometheus would take that for a restart of the counter.
@@ -248,6 +248,7 @@ class Tally(models.Model):
     count = models.BigIntegerField()
 
     class Meta:
+        db_table = "dlq_tally"  # processes of the release before read it during an upgrade
         constraints = (
             models.UniqueConstraint(fields=["queue", "task", "exception", "what"], name="dlq_tally_once"),
         )

@@ -61,7 +61,7 @@ def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
                 f"no task {dead_letter.task!r} is registered here: deploy it, or discard the dead letter"
             )
         if dead_letter.queue not in current_app.amqp.queues:
-            # The name is the producer's word. On Redis it would be a list that nobody reads.
+            # The name is the producer's word. On Redis it would be a list without a consumer.
             raise NotReplayable(
                 f"{dead_letter.message_id}: the queue {dead_letter.queue!r} is none of this application's"
             )

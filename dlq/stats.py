@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from dlq.call import masked_call
 from dlq.masking import masked, masked_text
-from dlq.models import SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happened, State, Tally, labels
+from dlq.models import SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happened, State, Total, labels
 
 HOUR = timedelta(hours=1)
 
@@ -93,7 +93,7 @@ def happened() -> QuerySet[Any, tuple[str, str, str, str, int]]:
     """
     columns = ("queue", "task", "exception", "what")
     kept = DeadLetterEvent.objects.order_by().values_list(*columns).annotate(count=Count("pk"))
-    gone = Tally.objects.values_list(*columns, "count")
+    gone = Total.objects.values_list(*columns, "count")
     # The union would take the model's own order, by a column that it does not have; Django 6.1 refuses that.
     return kept.union(gone, all=True).order_by()
 

@@ -70,7 +70,7 @@ def answer_once(asked: Asked, answer: Callable[[], HttpResponse]) -> HttpRespons
     with transaction.atomic():
         if not _only_one_in_flight(asked):
             raise InFlight("This request is still being processed.")
-        # Read only after the lock is held: whoever held it before has committed, so its record is seen.
+        # Read only after the lock is held: its previous holder has committed, so that record is seen.
         if earlier := earlier_answer(asked):
             return earlier
         response = answer()

@@ -26,7 +26,7 @@ from lab.up import wait_until_ready
 FAILURE_RATE = 0.3
 
 # Together 30 %: 0.2 fail before they act, and 0.125 of the rest act and then lose the answer, which is the harder case.
-# Mail only fails before: a lost answer of a mail server is the one window that nobody can close (see docs).
+# Mail only fails before: a lost answer of a mail server is the one window that cannot be closed (see docs).
 FAULTS = {
     "*": {"error_rate": 0.2, "drop_reply_rate": 0.125},
     "mail": {"error_rate": FAILURE_RATE, "drop_reply_rate": 0.0},
@@ -123,7 +123,7 @@ def _run(orders: int) -> Run:
         if fleet is not None:
             fleet.stop()
         stack.stop()
-        stack.erase()  # the logs are elsewhere; nobody looks at the data of servers that are gone
+        stack.erase()  # the logs are elsewhere; the data of servers that are gone has no use
 
 
 def _follow(shoppers: Shoppers, sandbox: Sandbox, fleet: Fleet, begun: float) -> tuple[Progress, bool]:

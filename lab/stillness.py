@@ -1,4 +1,4 @@
-"""Whether a run hangs: nothing changes any more, and nobody has said that he is waiting."""
+"""Whether a run hangs: nothing changes any more, and no message is due at a later time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WAITING_SECONDS = 900.0
 
 
 class Stillness:
-    """To be asked often. `seconds`: longer than the longest wait that nobody announces, which is that for a claim."""
+    """To be asked often. `seconds`: longer than the longest wait that no row shows, which is that for a claim."""
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic):
         self._seconds = seconds

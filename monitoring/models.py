@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Sample(models.Model):
-    """What the sources of `MONITORING_SERIES` said at one tick: one row for each tick, whoever takes it."""
+    """What the sources of `MONITORING_SERIES` said at one tick: one row for each tick, whichever process takes it."""
 
     tick = models.BigIntegerField(
         primary_key=True, help_text="seconds since the epoch, a multiple of samples.EVERY_S"

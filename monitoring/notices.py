@@ -51,7 +51,7 @@ class Notifier:
         One process at a time: another one meanwhile sends nothing.
         """
         found = current()
-        # Until what was sent is written down nobody else may send it. Both channels have a timeout of seconds.
+        # Until what was sent is written down no other process may send it. Both channels have a timeout of seconds.
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute(

@@ -66,7 +66,7 @@ class Thresholds:
 class Alert:
     """A rule that fires: `value` is beyond `threshold`, and `text` says what that means.
 
-    `since`: when it was first seen firing, None where nobody has looked before. `link`: where it says what to do.
+    `since`: when it was first seen firing, None where no sample was taken before. `link`: where it says what to do.
     """
 
     name: str

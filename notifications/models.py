@@ -50,7 +50,7 @@ class RenderedEmail:
 
 
 class EmailTemplate(models.Model):
-    """A mail's text in Django's template language. Whoever may edit one writes in the shop's name."""
+    """A mail's text in Django's template language. The permission to edit one is the permission to write in the shop's name."""
 
     name = models.CharField(max_length=100, unique=True)
     subject = models.CharField(max_length=200)

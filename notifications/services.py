@@ -93,7 +93,7 @@ class EmailService:
         """A reset link to every active account with this address, one mail each per request; usually one
         account.
 
-        An unknown address is an empty list and not an error: whoever asked must not learn who has an account,
+        An unknown address is an empty list and not an error: the caller must not learn who has an account,
         and anybody could fill the dead letters otherwise. The link (`settings.PASSWORD_RESET_URL`) is made
         here, when it is sent, and is kept nowhere: neither in the message nor in the log.
         """

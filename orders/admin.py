@@ -146,7 +146,7 @@ class ImportForm(forms.ModelForm):
         fields: list[str] = []
 
     def clean_upload(self) -> str:
-        """The text of the file; what PostgreSQL cannot store, or nobody can read, is refused here."""
+        """The text of the file; what PostgreSQL cannot store, or is not UTF-8, is refused here."""
         upload = self.cleaned_data["upload"]
         if upload.size > MAX_UPLOAD_BYTES:
             raise forms.ValidationError(f"The file has {upload.size} bytes; the limit is {MAX_UPLOAD_BYTES}.")

@@ -30,7 +30,7 @@ def count_in_daily_totals(*, order_id: int) -> bool:
     """Add the order to its day's totals, at most once; False when it was tried before.
 
     The mark is committed before the effect. A crash between the two loses this order's count for good, and no
-    retry repairs it: that is at-most-once, the right trade only for figures that nobody settles accounts by.
+    retry repairs it: that is at-most-once, the right trade only for figures by which no accounts are settled.
     """
     completed = Order.objects.filter(pk=order_id, completed_at__isnull=False)
     if not completed.filter(counted_at__isnull=True).update(counted_at=ClockTimestamp()):

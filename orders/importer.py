@@ -33,7 +33,7 @@ BATCH_ROWS = 500
 
 
 class BadFile(ValueError):
-    """The file is no CSV of orders; the text says why, for whoever uploaded it."""
+    """The file is no CSV of orders; the text says why, to the uploader."""
 
 
 class BadRow(ValueError):

@@ -1,7 +1,7 @@
 """Who may work on an order: every guarded change of an order's state, each one compare-and-swap in the
 database.
 
-A claim is a lease with a fencing number. The lease says how long nobody else may start; the fence says whose
+A claim is a lease with a fencing number. The lease says how long no other message may start; the fence says whose
 writes still count. A worker that was frozen past its lease wakes up, believes that it holds the order, and
 finds that none of its writes matches (Kleppmann, "How to do distributed locking", 2016).
 """
@@ -35,7 +35,7 @@ class ClaimLost(Exception):
 def claim(*, order_id: int, owner: str) -> Order | None:
     """Take the order for `LEASE_S` seconds, or None when there is nothing to take.
 
-    It can be taken when it is pending, when the lease of whoever was processing it has run out, or when
+    It can be taken when it is pending, when the lease on it has run out, or when
     `owner` is that holder itself: the rerun of a message need not wait for the lease of its own dead
     predecessor. The fence rises each time, which shuts that predecessor out should it be alive after all.
     """

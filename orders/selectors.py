@@ -50,7 +50,7 @@ def intents_without_sale(*, before: datetime, limit: int) -> list[tuple[int, str
 
 
 def _part(orders: QuerySet[Order], *, before: datetime, limit: int) -> list[tuple[int, str]]:
-    # From a random one on, and round the end: nobody has to remember how far the last call came, and what stands
+    # From a random one on, and round the end: no position of the last call has to be stored, and what stands
     # still at the front cannot hide the rest for ever.
     orders = orders.filter(created_at__lt=before).exclude(payment_intent_id="").order_by("pk")
     ends = orders.aggregate(first=Min("pk"), last=Max("pk"))

@@ -44,7 +44,7 @@ _CALL: dict[str, Any] = {
     "soft_time_limit": 20,
     "time_limit": 30,
 }
-#: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). Nobody waits for
+#: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). No person waits for
 #: it at a screen, and it is as good in the evening: seventeen attempts, in the end up to an hour apart, outlast a mail
 #: server that is down for a few hours.
 _MAIL: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 Celery's own calls all end in two places of the application. `send_task` is where a message leaves, whichever idiom
 began it; the task registry is where a task enters, whichever base class it has. So there is no way past the outbox that
-nobody chose: to publish directly on purpose, use a plain `celery.Celery`.
+no one chose: to publish directly on purpose, use a plain `celery.Celery`.
 """
 
 from __future__ import annotations

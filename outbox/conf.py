@@ -57,7 +57,7 @@ def events() -> Mapping[str, Sequence[str]]:
 def foreign_tasks() -> tuple[str, ...]:
     """`OUTBOX_FOREIGN_TASKS`: names of the tasks that a message without a row may run. Default: ().
 
-    Such a message comes from a producer that knows no outbox. Whoever can write to the broker can send one.
+    Such a message comes from a producer that knows no outbox. Every client that may write to the broker can send one.
     """
     return _names("OUTBOX_FOREIGN_TASKS", getattr(settings, "OUTBOX_FOREIGN_TASKS", ()))
 

@@ -1,6 +1,6 @@
 """The end of a run's waits for the database, before the hard time limit ends its process.
 
-A hard time limit asks nobody: the worker's parent kills the process, and the message is dead. That is right for work
+A hard time limit gives no warning: the worker's parent kills the process, and the message is dead. That is right for work
 that takes too long, and wrong for work that waits. No signal reaches a process inside of libpq, so that with
 psycopg 2 a soft limit passes unheard there; and PostgreSQL's own timeouts do not count in a COMMIT, which waits for a
 synchronous standby for as long as it is gone.
@@ -30,7 +30,7 @@ CUT_BEFORE_S = 5.0
 LOOK_EVERY_S = 0.5
 #: The transaction status of libpq, in both psycopg 2 and 3, while the server has not answered.
 _ACTIVE = 1
-#: When, by the monotonic clock, whoever waits for the database has to give up.
+#: When, by the monotonic clock, a wait for the database has to end.
 _give_up_at: ContextVar[float] = ContextVar("give_up_at", default=float("inf"))
 
 
@@ -46,7 +46,7 @@ def is_at_work(session: Any) -> bool:
 
 @contextmanager
 def within_hard_limit(seconds: float) -> Iterator[None]:
-    """Give up early enough before the hard limit, which asks nobody and would end in a dead letter.
+    """Give up early enough before the hard limit, which gives no warning and would end in a dead letter.
 
     What waits in `outbox.database.patiently` gives up by itself. What the server does not answer loses its connection
     CUT_BEFORE_S before the limit, so that it ends as an outage of the database: the run is lost, and the message not.
@@ -127,7 +127,7 @@ class _Watchdog:
     def _watch(self) -> None:
         while True:
             self._woken.clear()
-            # Until it is known: whoever adds a run meanwhile wakes us.
+            # Until it is known: adding a run meanwhile wakes us.
             self._wakes_at = float("inf")
             now, runs = time.monotonic(), self._runs.copy().values()
             for run in runs:

@@ -65,7 +65,7 @@ class Deliverable(Protocol):
 class Copy:
     """One copy of a message, as a worker received it.
 
-    Its arguments are not among these: those that count are the row's, since whoever can write to the broker can write
+    Its arguments are not among these: those that count are the row's, since every client of the broker can write
     a copy. `again`: it was published or delivered before, so that it may have killed its process.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-#: The longest delay: what is later is a mistake, and infinity would be a row that nobody ever sees run.
+#: The longest delay: what is later is a mistake, and infinity would be a row that never runs.
 MAX_DELAY_S = 10 * 365 * 86_400.0
 
 

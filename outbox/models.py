@@ -151,7 +151,7 @@ class Worker(models.Model):
 
 
 class RelayProcess(models.Model):
-    """One row per relay. While one is idle, enqueueing wakes it; while all are busy, nobody pays for that."""
+    """One row per relay. While one is idle, enqueueing wakes it; while all are busy, no commit pays for that."""
 
     incarnation = models.UUIDField(primary_key=True)
     idle = models.BooleanField(db_default=False)
@@ -173,17 +173,20 @@ class UnusableQueue(models.Model):
         return f"{self.queue}: {self.reason}"
 
 
-class Tally(models.Model):
+class Total(models.Model):
     """How many messages of a queue ended how, ever, by the time they took; see `outbox.totals`."""
 
     queue = models.TextField()
     status = models.TextField()
-    bounds_kept = models.IntegerField(help_text="of tally.BUCKETS, how many upper bounds these messages kept")
+    bounds_kept = models.IntegerField(
+        help_text="of totals.BUCKETS, how many upper bounds these messages kept"
+    )
     count = models.BigIntegerField()
     latency_s = models.FloatField()
     counted_until = models.DateTimeField()
 
     class Meta:
+        db_table = "outbox_tally"  # processes of the release before read it during an upgrade
         constraints = (
             models.UniqueConstraint(fields=["queue", "status", "bounds_kept"], name="outbox_tally_once"),
         )

@@ -120,7 +120,7 @@ def read(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _says_nothing(task: Any, name: str, value: Any) -> bool:
     if name in _OF_THE_TASK:
-        # What the task does not forget is there for whoever does not ask for it.
+        # What the task does not forget is there also where no result is asked for.
         return bool(value == getattr(task, name) or (name == "ignore_result" and value))
     if name in ("expires", "expiration"):
         # Beat gives it to Celery's own clean-up of results, which may well run late.

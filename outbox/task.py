@@ -305,7 +305,7 @@ class OutboxTask(DjangoTask):
         outcome = Retry(exc=exc, when=countdown)  # type: ignore[arg-type]
         outcome.limit = limit
         run = context.current()
-        # Without a run, what an outside producer sent, nobody would find the note.
+        # Without a run, what an outside producer sent, the note would never be found.
         if throw or run is None:
             raise outcome
         run.retry = outcome

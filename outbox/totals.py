@@ -36,7 +36,7 @@ def _ended(until: str) -> str:
 
 
 def count_once() -> None:
-    """Count what has ended, up to where nobody can add to it any more. One at a time; a second one does nothing."""
+    """Count what has ended, up to a time at which no row can end any more. One at a time; a second one does nothing."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"SELECT pg_try_advisory_xact_lock(hashtext('outbox.totals')), clock_timestamp(), ({_SINCE})"

@@ -309,7 +309,7 @@ def give_back(incarnation: uuid.UUID) -> int:
 def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
     """Take back a message that no run has begun, or discard a dead one; its group moves on. False when too late.
 
-    A row that is locked is running, in a transaction that may last as long as its task: nobody waits for that here.
+    A row that is locked is running, in a transaction that may last as long as its task: it is not waited for here.
     """
     with transaction.atomic():
         row = one(

@@ -1,4 +1,4 @@
-"""One invoice per (order, billing period), whoever asks, however often, from however many workers."""
+"""One invoice per (order, billing period), however often it is asked for and from however many workers."""
 
 from __future__ import annotations
 

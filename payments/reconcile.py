@@ -152,7 +152,7 @@ def _intents(since: datetime, followed: set[str]) -> Iterator[Intent]:
         if intent.id not in seen:
             seen.add(intent.id)
             yield intent
-    # Unknown to the gateway is nobody's charge; `completed_not_captured` has its own look at such an id.
+    # An id unknown to the gateway is no charge; `completed_not_captured` has its own look at such an id.
     yield from PaymentGateway.intents(sorted((followed | set(_unsettled(since))) - seen))
 
 

@@ -95,7 +95,7 @@ def bill_customer(customer_id: int, billing_period: str) -> None:
         raise outbox.Defer(held.retry_after, f"customer {customer_id} is being billed") from None
     except billing.PeriodStillOpen as early:
         if early.closes_in_s > billing.CLOSES_AFTER.total_seconds():
-            raise  # The month itself is not over: whoever asked for its bill is mistaken.
+            raise  # The month itself is not over: its bill was asked for by mistake.
         raise outbox.Defer(early.closes_in_s, str(early)) from None
 
 

@@ -9,7 +9,7 @@ class WebhookDeliveryError(Exception):
     """The endpoint did not take the event.
 
     `status` is the HTTP status (None when there was no answer); `retry_after` is how many seconds the other
-    side, or the lease of another sender, asks us to wait (None when nobody said).
+    side, or the lease of another sender, asks us to wait (None where neither says).
     """
 
     def __init__(

@@ -44,7 +44,7 @@ def validate_endpoint(url: str) -> None:
 
 
 def validate_event_types(value: object) -> None:
-    """Form validation of a filter. A text instead of a list would match by substring, and nobody would notice."""
+    """Form validation of a filter. A text instead of a list would match by substring, unnoticed."""
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
         raise ValidationError('a list of event names is expected, such as ["order.completed"]')
 

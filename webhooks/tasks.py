@@ -31,7 +31,7 @@ PATIENCE = timedelta(days=3)
     queue=Priority.NORMAL.queue,
     transactional=True,
     ordered=True,
-    # As with `deliver`: an event that cannot be published waits for an operator, and cuts nobody off from later ones.
+    # As with `deliver`: an event that cannot be published waits for an operator, and keeps no endpoint from later ones.
     passes_over_dead=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=5,

@@ -54,7 +54,7 @@ _NEVER_PUBLIC = tuple(
 
 @dataclass(frozen=True)
 class Response:
-    """What came back. `text` is the start of the body, and empty for a 2xx, whose body nobody needs."""
+    """What came back. `text` is the start of the body, and empty for a 2xx, whose body is not needed."""
 
     status_code: int
     headers: Mapping[str, str] | Message = field(default_factory=dict)

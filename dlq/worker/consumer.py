@@ -58,7 +58,7 @@ class Consumer(celery_consumer.Consumer):
     def _count_lost_run(self, handle: Callable[[Any], None], message: Any) -> None:
         """An earlier delivery of this message did not end: count that before the next run, or dead-letter the message.
 
-        Nobody else could count a run that took the whole worker down, this parent with it: the broker would
+        No other process could count a run that took the whole worker down, this parent with it: the broker would
         offer the message to one worker after the other for ever. A journal counts its own messages' runs.
         """
         ending = self._ending(

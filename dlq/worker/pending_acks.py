@@ -77,7 +77,7 @@ class Shelf:
                     self._waiting.append((record, done))
                     break
         finally:
-            # Also when `done` raised, as an acknowledgement does on a broken connection: nobody else sets the timer.
+            # Also when `done` raised, as an acknowledgement does on a broken connection: nothing else sets the timer.
             if self._waiting:
                 self._wait()
             else:

@@ -112,9 +112,7 @@ class Request(celery_request.Request):
             self.on_failure(_info(TimeLimitExceeded(timeout)))
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """Celery acknowledges an expired or revoked message and tells nobody who is not connected to a
-        signal.
-        """
+        """Celery acknowledges an expired or revoked message and tells only the receivers of its signal."""
         if self._already_revoked:
             return
         self._already_revoked = True

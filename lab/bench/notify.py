@@ -19,7 +19,7 @@ COMMITTERS = 4
 #: what is measured.
 SLICE_S = 0.25
 SECONDS = 9.0
-#: Before that they commit for longer than a relay sleeps that nobody wakes.
+#: Before that they commit for longer than a relay sleeps without a notification.
 WARM_UP_S = 1.5
 REPETITIONS = 5
 

@@ -150,7 +150,7 @@ def _processes(world: World, arguments: list[str], *, ready: str, env: dict[str,
 
 
 def _rate_of_effects() -> float:
-    """From the first row to the last: what starting and staging took is nobody's work."""
+    """From the first row to the last: what starting and staging took is not counted."""
     wait_until(lambda: effects.count() >= WRITES, "all tasks", seconds=TIMEOUT_S, every_s=0.25)
     with connection.cursor() as cursor:
         cursor.execute(

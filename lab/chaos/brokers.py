@@ -90,7 +90,7 @@ class RedisBroker:
             if len(items) < 2:
                 continue
             for raw in dice.sample(items, len(items)):
-                # Taken out only if nobody was faster; pushed to the other end than it came from.
+                # Taken out only if it is still there; pushed to the other end than it came from.
                 if self._redis.lrem(queue, 1, raw):
                     self._redis.rpush(queue, raw) if dice.random() < 0.5 else self._redis.lpush(queue, raw)
                     moved += 1

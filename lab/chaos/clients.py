@@ -28,7 +28,7 @@ class _Wish:
 
     number: int
     body: dict[str, Any]
-    impatient: bool  # gives up after its first try: nobody knows whether the order exists
+    impatient: bool  # gives up after its first try: whether the order exists is unknown
     repeats: bool  # sends the same request once more after it was accepted
     cancels_after_s: float | None
 
@@ -123,7 +123,7 @@ class Clients:
     def _post(
         self, path: str, body: dict[str, Any], key: str | None, *, timeout: float
     ) -> requests.Response | None:
-        """One try; None when nobody can tell what became of it."""
+        """One try; None when its outcome is unknown."""
         session = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()

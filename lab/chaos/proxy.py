@@ -1,6 +1,6 @@
 """A TCP proxy between the processes and their servers, to cut, freeze and slow down what one role has with one server.
 
-Each route has a listener of its own, so that a fault can take the database from the relay and from nobody else. What a
+Each route has a listener of its own, so that a fault can take the database from the relay alone. What a
 kernel would notice (a peer that is gone) it does not imitate: a frozen route keeps its connections established and
 says nothing, which is the failure that keepalives do not find.
 """

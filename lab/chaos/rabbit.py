@@ -83,7 +83,7 @@ class RabbitBroker:
         self._on_channel(lambda channel: channel.basic_publish(amqp.Message(item), routing_key=queue))
 
     def spoil(self, queue: str) -> None:
-        # A classic queue, as a deployment from before the quorum queues leaves one: nobody may declare it otherwise.
+        # A classic queue, as a deployment from before the quorum queues leaves one: declaring it otherwise is an error.
         def act(channel: Any) -> None:
             channel.queue_delete(queue)
             channel.queue_declare(queue, durable=True, auto_delete=False)
@@ -136,7 +136,7 @@ class RabbitBroker:
 
 
 class Keeper(threading.Thread):
-    """Starts the server and starts it again when it was killed, which takes Erlang so long that nobody can wait for it.
+    """Starts the server and starts it again when it was killed, which takes Erlang longer than the run can wait.
 
     One thread for the whole run: the kernel ends the server with the thread that started it.
     """

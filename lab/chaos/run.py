@@ -131,7 +131,7 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
 
 
 def forget(options: Options) -> None:
-    """Remove the servers' data; a run that failed keeps it for whoever wants to know why."""
+    """Remove the servers' data; a run that failed keeps it, to find the cause."""
     Stack(options.home / "stack", title="make chaos", owner=options.home, env_file=None).erase()
     shutil.rmtree(options.home / "rabbitmq", ignore_errors=True)
 

@@ -237,7 +237,7 @@ class Environment:
         from orders.api.limits import _admission
         from outbox import context
 
-        # Its lock may be held where the parent was struck, and nobody in this process would ever release it.
+        # Its lock may be held where the parent was struck, and no thread of this process would ever release it.
         _admission.cache_clear()
         # A duplicate is another worker, which is not inside the task that the struck one is running.
         context._current.set(None)

@@ -180,7 +180,7 @@ class Explorer:
         self._environment.processes.round()
 
     def _finish(self, state: State) -> list[str]:
-        """Whoever asked asks again, everything is redelivered until quiet, and the ledgers are compared."""
+        """The client repeats its request, everything is redelivered until quiet, and the ledgers are compared."""
         scenario, environment = self._scenario, self._environment
         scenario.again(environment, state)
         try:

@@ -23,7 +23,7 @@ _environment: Any = None
 def begin(environments: Any, mutation: str | None) -> None:
     """Make this process an explorer: its own servers' settings, Django, hooks, and the mutation if there is one."""
     global _environment
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started the explorers ends them,
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Their parent ends the explorers,
     die_with_parent(signal.SIGKILL)()  # also by being killed.
     os.environ.update(environments.get())
     if mutation:

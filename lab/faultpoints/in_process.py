@@ -204,7 +204,7 @@ def an_hour_passes() -> None:
         ("outbox_outboxmessage", "deliver_at = clock_timestamp()", "status IN ('scheduled', 'blocked')"),
         ("outbox_worker", "beat_at = beat_at - interval '1 hour'", "true"),
     ]
-    # A frozen process may hold rows: time passes for the others, and nobody waits for it.
+    # A frozen process may hold rows: time passes for the others, which do not wait for it.
     updates = [
         f"UPDATE {table} SET {older} WHERE ctid = ANY(ARRAY("
         f"SELECT ctid FROM {table} WHERE {which} FOR NO KEY UPDATE SKIP LOCKED))"

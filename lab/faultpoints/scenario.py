@@ -14,7 +14,7 @@ from lab.faultpoints.environment import State as State
 
 
 def _nothing(environment: Environment, state: State) -> None:
-    """Nobody comes back: what was begun must be ended by the system itself."""
+    """The caller does not come back: what was begun must be ended by the system itself."""
 
 
 def _proven(environment: Environment, state: State) -> str:
@@ -26,7 +26,7 @@ class Scenario:
     """One thing that may be cut off at any I/O.
 
     `covers`: a task's name, `METHOD /path` of an endpoint, or the name of a pass. `start` makes the first state
-    (never cut off), `act` is what is explored, `again` is what whoever asked for it does after a crash: the client
+    (never cut off), `act` is what is explored, `again` is what its caller does after a crash: the client
     that got no answer repeats its request. `duplicate` is a second one that does the same at once. `proves` returns what
     does not hold besides the invariants, '' if all holds. `waived`: invariant -> why it does not apply. `refusals`: names of the
     exceptions by which the product rightly says no to the slower of two.

@@ -28,7 +28,7 @@ def accepted_orders_are_recorded(ledgers: Ledgers) -> Finding:
 
 
 def clients_and_database_agree(ledgers: Ledgers) -> Finding:
-    """ok: exactly that order; fail: none; unknown: at most one; and no order that nobody asked for."""
+    """ok: exactly that order; fail: none; unknown: at most one; and no order without a request."""
     by_tag: dict[str, list[int]] = {}
     for order in ledgers.orders:
         by_tag.setdefault(order.tag, []).append(order.id)
@@ -44,7 +44,7 @@ def clients_and_database_agree(ledgers: Ledgers) -> Finding:
                 yield f"{request.tag} got no answer, the database has {have}"
         asked = {request.tag for request in ledgers.requests}
         for tag in by_tag.keys() - asked:
-            yield f"nobody asked for {by_tag[tag]} ({tag or 'no tag'})"
+            yield f"no request asked for {by_tag[tag]} ({tag or 'no tag'})"
 
     outcomes = Counter(request.outcome for request in ledgers.requests)
     figures = ", ".join(f"{outcomes[name]:,} {name}" for name in ("ok", "fail", "unknown"))
@@ -70,7 +70,7 @@ def orders_complete_once(ledgers: Ledgers) -> Finding:
 
 
 def orders_move_as_their_log_may(ledgers: Ledgers) -> Finding:
-    """Fencing: each claim raised the fence once, and nobody wrote behind the back of a later claim."""
+    """Fencing: each claim raised the fence once, and nothing was written under an earlier claim after a later one."""
 
     def wrong(order: OrderLine) -> Iterator[str]:
         status = ""
@@ -80,7 +80,7 @@ def orders_move_as_their_log_may(ledgers: Ledgers) -> Finding:
             status = after
         if order.moves and status != order.status:
             yield f"order {order.id} is {order.status}, its log ends with {status}"
-        # A cancellation raises the fence as well: it takes the order away from whoever holds it.
+        # A cancellation raises the fence as well: it ends the lease of the order's holder.
         raised = sum(after in ("processing", "cancelled") for _, after in order.moves)
         if order.fence != raised:
             yield f"order {order.id} has fence {order.fence} after {raised} claims"

@@ -26,7 +26,7 @@ def application(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
             [body["receipt_email"], body["currency"], subtotal, subtotal],
         )
         order_id = rows.fetchone()[0]
-    # A crash here, or a broker that is down, and the order is accepted by the database and known to nobody.
+    # A crash here, or a broker that is down, and the order is in the database and no message will process it.
     process_order.delay(order_id)
     return _answer(start, "202 Accepted", {"id": order_id})
 

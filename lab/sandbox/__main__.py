@@ -136,7 +136,7 @@ def _refuse(reason: str) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: whoever waits for the file must not read half an address."""
+    """Written whole or not at all: what waits for the file must not read half an address."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(text)

@@ -124,7 +124,7 @@ class EventPosters:
             ).fetchone()
             if row is None:
                 return None
-            # Taken by nobody else while it is being posted, and due again if the sandbox dies meanwhile.
+            # Taken by no other thread while it is being posted, and due again if the sandbox dies meanwhile.
             db.execute(
                 "UPDATE event_posting SET attempts = attempts + 1, next_attempt_at = ? WHERE event_id = ?",
                 (time.time() + 3 * TIMEOUT_S, row["event_id"]),

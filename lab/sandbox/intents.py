@@ -29,7 +29,9 @@ CARDS: dict[str, tuple[str, str] | None] = {
     "pm_card_chargeDeclinedExpiredCard": ("expired_card", "expired_card"),
     **dict.fromkeys(disputes.CARDS),
 }
-NEEDS_CUSTOMER = "pm_card_authenticationRequired"  # stays in requires_action: nobody is there to authenticate
+NEEDS_CUSTOMER = (
+    "pm_card_authenticationRequired"  # stays in requires_action: there is no customer to authenticate
+)
 
 _CREATE = frozenset(
     {

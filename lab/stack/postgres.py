@@ -94,7 +94,7 @@ class Postgres:
         self.password = password
         self.log = log
         self.durable = durable
-        # Nobody starts this cluster again after a crash of the machine: it need not be on the disk before it starts.
+        # This cluster is not started again after a crash of the machine: it need not be on the disk before it starts.
         # What is written to it later is as safe as ever.
         self.throwaway = throwaway
         self.port = port  # wished for; the first start() takes another one if it is taken
@@ -123,7 +123,7 @@ class Postgres:
     def _owns(self, home: Path) -> bool:
         """Whether the home outside was made for this directory, and not for one that this is a copy of.
 
-        A directory that was moved takes its home along: then nobody is left at the old place who names it.
+        A directory that was moved takes its home along: then no process is left that names the old place.
         """
         try:
             owner = Path((home / "made-for").read_text().strip())

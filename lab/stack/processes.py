@@ -124,7 +124,7 @@ def kill_group(group: int, *, seconds: float = 10.0) -> None:
     """SIGKILL to every process of the group; returns when none of them runs any more.
 
     The kernel kills in its own time: who goes on at once may still meet what it has just killed. A zombie counts as
-    gone, since in a container there may be nobody to collect the children of the dead.
+    gone, since in a container there may be no process that collects orphans.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)

@@ -135,7 +135,7 @@ class Stack:
         return {**os.environ, **self.environment, processes.OWNER: str(self.owner)}
 
     def stop(self) -> None:
-        """Stop the servers, and withdraw the settings: nobody should be sent to servers that are gone."""
+        """Stop the servers, and withdraw the settings: nothing should connect to servers that are gone."""
         if self._env_file is not None and self.environment:
             self._env_file.unlink(missing_ok=True)
         self.environment = {}

@@ -10,7 +10,7 @@ from orders.api.problems import Problem
 
 #: A hundred lines of the longest SKUs take 12 KB. What is larger is no order.
 MAX_BODY_BYTES = 64 * 1024
-#: Besides JSON's own what a client says of which nobody asked it: nothing, or what curl and browsers put in its place.
+#: Content types read as JSON: JSON's own, none, and what curl and browsers send where none is chosen.
 _JSON_OR_UNSAID = ("application/json", "", "application/x-www-form-urlencoded", "text/plain")
 
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 #: Where the API lives.
 API_PREFIX = "/api/"
-#: Where programs call us: below these every error is a problem document, whoever answers it.
+#: Where programs call us: below these every error is a problem document, Django's own included.
 PROBLEM_PREFIXES = (API_PREFIX, "/webhooks/")
 
 
@@ -63,7 +63,7 @@ def field_problem(status: int, code: str, field: str, message: str) -> Problem:
 
 def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Problem:
     """A problem that goes away by itself: 409, 429 or 503 with a Retry-After of at least a second."""
-    # Rounded up: whoever comes back a moment too early is refused again.
+    # Rounded up: a client that comes back a moment too early is refused again.
     return Problem(status, code, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 

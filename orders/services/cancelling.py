@@ -22,7 +22,7 @@ class CannotCancel(Exception):
 def cancel_order(*, order_id: int, reason: str = "") -> Order:
     """Cancel the order and return it; cancelling it again changes nothing.
 
-    Pending: its stock is free at once. Processing: whoever is charging finds its claim lost, and either does
+    Pending: its stock is free at once. Processing: the message that charges it finds its claim lost, and either does
     not confirm or has the charge refunded. Completed: the charge is refunded; units that have left the house
     stay shipped. Raises CannotCancel for a failed order, and Order.DoesNotExist.
     """

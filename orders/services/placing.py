@@ -40,7 +40,7 @@ def place_order(
     """Place an order of `lines`, pairs of SKU and units, and return it.
 
     When this commits, so do the messages that process and confirm it: an order without them would be a
-    promise that nobody keeps (transactional outbox). Raises PlacementError: unknown_customer, unknown_sku,
+    promise that no message keeps (transactional outbox). Raises PlacementError: unknown_customer, unknown_sku,
     unknown_currency, invalid_quantity, duplicate_sku, no_items, invalid_payment_method, invalid_email,
     total_too_small, total_too_large, total_not_chargeable, out_of_stock. The caller's transaction, if there is one, must
     then be rolled back: this one is a part of it and has no savepoint of its own.

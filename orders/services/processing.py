@@ -47,7 +47,7 @@ class OrderService:
                 order.total_cents,
                 currency=order.currency,
                 payment_method=order.payment_method,
-                # One key for the life of the order: whoever charges it again gets the first charge back.
+                # One key for the life of the order: charging it again returns the first charge.
                 idempotency_key=f"order-{order.pk}",
                 payment_intent_id=order.payment_intent_id,
                 on_created=partial(lifecycle.keep_intent, order),
@@ -64,7 +64,7 @@ class OrderService:
             return _standing(order_id)
         if lifecycle.complete(order, payment_id=payment.id):
             return Outcome(status=Status.COMPLETED.value, order_id=order_id)
-        # Charged, but the order is no longer ours. If nobody will deliver it, the money goes back.
+        # Charged, but the order is no longer ours. If it will not be delivered, the money goes back.
         lifecycle.request_refund(order_id=order_id, payment_id=payment.id)
         return _standing(order_id)
 
@@ -83,7 +83,7 @@ def _standing(order_id: int) -> Outcome:
     order = Order.objects.get(pk=order_id)
     if order.status == Status.CANCELLED:
         if order.payment_intent_id and not order.payment_id:
-            # Whoever held it when it was cancelled may have charged and died before it could say so.
+            # Its holder at the time of the cancellation may have charged it and died before recording that.
             lifecycle.request_refund(order_id=order_id)
         return Outcome(status=Status.CANCELLED.value, order_id=order_id)
     done = order.status in (Status.COMPLETED, Status.FAILED)

@@ -27,7 +27,7 @@ TEND_EVERY_S = 1.0
 class BrokerUnavailable(Exception):
     """The broker cannot be reached, or takes nothing.
 
-    Of the batch it has the messages whose row ids are in `confirmed`; of the others nobody knows.
+    Of the batch it has the messages whose row ids are in `confirmed`; what became of the others is unknown.
     """
 
     def __init__(self, reason: str, confirmed: Collection[int] = ()) -> None:
@@ -52,7 +52,7 @@ class Publisher:
     """A connection to the broker for one relay. Not for use by several threads.
 
     `unusable` collects queue -> reason for every queue that the broker answered for with an error while this
-    publisher connected or looked at depths; whoever reads it takes the entries out.
+    publisher connected or looked at depths; its reader takes the entries out.
     """
 
     _connection: Connection | None = None
@@ -110,7 +110,7 @@ class Publisher:
         self.keep_alive()
         try:
             if self._channel is None:
-                # Without a heartbeat whatever stands between may drop an idle connection, and nobody is told.
+                # Without a heartbeat a firewall may drop an idle connection, and neither side is told.
                 self._connection = self._app.connection_for_write(heartbeat=self._app.conf.broker_heartbeat)
                 # One try a host. `connect` would wait two seconds and try again, and the relay has its own backoff.
                 self._connection.ensure_connection(max_retries=max(0, len(self._connection.alt) - 1))

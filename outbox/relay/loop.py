@@ -69,7 +69,7 @@ class Relay:
         self._rescuer = Rescuer(self._publisher, self._faults)
         self._idle_until = 0.0
         self._busy_until = 0.0
-        #: What our row says; None: nobody knows, as after an error.
+        #: What our row says; None: unknown, as after an error.
         self._declared_idle: bool | None = None
         self._waits_for_room = False
         self._heads_at = 0.0

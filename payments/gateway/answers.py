@@ -32,7 +32,7 @@ class Intent:
 
     @property
     def is_confirmable(self) -> bool:
-        """Whether nobody has tried to capture it yet."""
+        """Whether no capture has been tried yet."""
         return self.status in ("requires_confirmation", "requires_payment_method") and not self.decline_code
 
 

@@ -5,8 +5,8 @@
 Why this holds without relying on idempotency keys, which the provider forgets after about a day:
 
 - Only an intent whose id is committed on the order is ever confirmed, and a committed id is never replaced. A
-  crash, an expired key or a stale worker between create and commit leaves at worst an intent that nobody will
-  confirm.
+  crash, an expired key or a stale worker between create and commit leaves at worst an intent that is never
+  confirmed.
 - The gateway captures an intent once: confirming it again answers `payment_intent_unexpected_state`, and the
   intent itself then says what happened. So confirming is safe under any key and on any day.
 
@@ -229,7 +229,7 @@ class PaymentGateway:
             # Somebody (an earlier run whose answer was lost, a cancellation) was here: only the intent knows.
             intent = cls.retrieve(intent_id)
             if intent.is_confirmable:
-                # Nobody was: it lacks something that asking again will not give it.
+                # Not called: it lacks something that asking again will not give it.
                 raise ChargeRefused(str(error), "payment_method") from None
             return intent
 
@@ -240,7 +240,7 @@ class PaymentGateway:
         if intent.status == "canceled":
             raise CardDeclined(f"{intent.id} was cancelled", "canceled")
         if intent.status == "requires_action":
-            # Nobody is there to answer the bank's question. Left open, it could be answered after the order
+            # There is no customer at the screen to answer the bank's question. Left open, it could be answered after the order
             # failed.
             cls._cancel(intent.id)
             raise CardDeclined(f"{intent.id} needs the customer's authentication", "authentication_required")

@@ -141,7 +141,7 @@ def _translate(error: stripe.StripeError) -> GatewayError:
         return InvalidRequest(message)
     if isinstance(error, stripe.IdempotencyError):
         return InvalidRequest(message)
-    # Connection errors, 5xx, bodies that are no JSON, statuses nobody documented: all of them are ambiguous.
+    # Connection errors, 5xx, bodies that are no JSON, undocumented statuses: all of them are ambiguous.
     replayed = headers.get("idempotent-replayed", "").lower() == "true"
     return GatewayUnavailable(message, retry_after, replayed=replayed)
 

@@ -61,7 +61,7 @@ def test_an_export_whose_reader_has_seen_enough_ends_without_a_word(dead_letters
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_command_whose_messages_nobody_reads_ends_without_a_word() -> None:
+def test_a_command_whose_output_is_closed_ends_without_a_word() -> None:
     with subprocess.Popen(
         [sys.executable, "manage.py", "dlq", "show", "unknown"],
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,

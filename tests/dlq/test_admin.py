@@ -234,7 +234,7 @@ def test_who_may_not_look_sees_nothing() -> None:
         assert stranger.get(url).status_code == 403, url
 
 
-def test_nobody_adds_changes_or_deletes_a_dead_letter() -> None:
+def test_no_one_adds_changes_or_deletes_a_dead_letter() -> None:
     root = User.objects.create_superuser("root", password="x")
     operator = Client()
     operator.force_login(root)

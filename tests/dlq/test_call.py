@@ -172,7 +172,7 @@ def test_a_secret_in_a_position_is_on_no_page_and_in_no_export(
     assert dead_letter.args == row.args == [999, secret]
 
 
-def test_a_line_of_the_log_shows_no_secret_whoever_wrote_it() -> None:
+def test_a_line_of_the_log_shows_no_secret_of_any_logger() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     options = dict(settings.LOGGING["formatters"]["line"])

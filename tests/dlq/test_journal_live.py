@@ -171,7 +171,7 @@ def test_a_discarded_dead_letter_releases_the_group_that_waits_behind_it(live: P
     assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"
 
 
-def test_outside_messages_with_a_time_of_their_own_run_once_and_not_before_it_and_hold_up_nobody(
+def test_outside_messages_with_a_time_of_their_own_run_once_and_not_before_it_and_hold_up_no_other(
     live: Process,
 ) -> None:
     """More of them than the worker may hold at once; what comes meanwhile runs meanwhile."""

@@ -1,4 +1,4 @@
-"""A message that ends whole workers, parent and all, so that nobody lives to count its runs, has an end as well."""
+"""A message that ends whole workers, parent and all, so that no process is left to count its runs, has an end as well."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_staged_messages_are_what_a_relay_finds() -> None:
 
 @pytest.mark.parametrize("env", [SHORT, ONE_BY_ONE])
 def test_a_worker_may_start_with_the_settings_of_a_benchmark(env: dict[str, str]) -> None:
-    """A check that refuses them would be seen only by whoever runs the benchmark next."""
+    """A check that refuses them would be seen only by the next one who runs the benchmark."""
     program = (
         "import django; django.setup(); from outbox.checks import serious; print(serious(runs_tasks=True))"
     )
@@ -167,7 +167,7 @@ def test_a_worker_may_start_with_the_settings_of_a_benchmark(env: dict[str, str]
 
 
 def test_the_peer_with_an_application_of_its_own_leaves_our_tasks_to_the_outbox(db: None) -> None:
-    """It was imported by one benchmark, and the next one waited for messages that nobody had written."""
+    """It was imported by one benchmark, and the next one waited for messages that were never written."""
     from lab.bench.peers import plain
     from lab.bench.tasks import noop
 

@@ -32,7 +32,7 @@ class Clock:
         return self.now
 
 
-def test_a_run_hangs_when_nothing_changes_and_nobody_waits() -> None:
+def test_a_run_hangs_when_nothing_changes_and_no_message_is_due_later() -> None:
     clock = Clock()
     stillness = Stillness(STILL_SECONDS, clock=clock)
     assert not stillness.hangs("one", waiting=False)

@@ -18,7 +18,7 @@ WORDS = list[tuple[str, str]]
 
 
 def has_ended(pid: int) -> bool:
-    """Gone, or a zombie that only waits for its new parent (in a container nobody may ever collect it)."""
+    """Gone, or a zombie that only waits for its new parent (in a container it may never be collected)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

@@ -115,7 +115,7 @@ def test_sound_books_hold() -> None:
     assert broken(SOUND) == set()
 
 
-def test_an_order_that_nobody_got_an_answer_for_may_also_not_exist() -> None:
+def test_an_order_that_was_never_answered_may_also_not_exist() -> None:
     requests = [*SOUND.requests, ClientRequest("d", "unknown", None)]
     assert broken(replace(SOUND, requests=requests)) == set()
 

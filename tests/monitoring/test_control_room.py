@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
     assert [figure["name"] for figure in found["figures"]] == ["Dead letters"], "no zeros for what is unknown"
 
 
-def test_it_says_since_when_nobody_takes_samples(state: Callable[[], dict[str, Any]]) -> None:
+def test_it_says_since_when_no_samples_are_taken(state: Callable[[], dict[str, Any]]) -> None:
     assert "No sample was taken yet" in state()["samples"]
     now = int(time.time()) // samples.EVERY_S * samples.EVERY_S
     sample = Sample.objects.create(tick=now - 600, figures={"orders_a_minute": 3})

@@ -1,4 +1,4 @@
-"""Who registers is welcomed once, and nobody is welcomed who is not registered."""
+"""A registered user is welcomed once, and no one else is."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_an_account_without_its_message_is_rolled_back(mocker) -> None:
 
 
 @pytest.mark.parametrize("email", ["", "alice", "ALICE@example.com", "a" * 200 + "@example.com"])
-def test_an_address_that_cannot_be_taken_is_refused_and_nobody_is_welcomed(email: str) -> None:
+def test_an_address_that_cannot_be_taken_is_refused_and_no_one_is_welcomed(email: str) -> None:
     UserRegistrationService.register(email="alice@example.com", name="Alice")
     with pytest.raises(ValidationError):
         UserRegistrationService.register(email=email, name="Another")

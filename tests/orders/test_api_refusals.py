@@ -125,7 +125,7 @@ def test_parameters_of_the_content_type_are_allowed(api: Caller, content_type: s
 @pytest.mark.parametrize(
     "content_type", ["", "application/x-www-form-urlencoded", "text/plain;charset=UTF-8"]
 )
-def test_what_clients_say_of_whom_nobody_asked_the_type_is_taken_for_json(
+def test_what_clients_send_without_being_told_a_type_is_taken_for_json(
     api: Caller, content_type: str
 ) -> None:
     assert post_as(api, content_type).status_code == 202

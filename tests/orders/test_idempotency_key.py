@@ -104,7 +104,7 @@ def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
     "nothing or all of it is stored; the repetition with the same key finds out",
 )
 def test_connection_that_dies_in_flight_leaves_the_key_free(raw_key: str) -> None:
-    """A killed web process: nobody runs a clean-up, PostgreSQL drops the lock and the transaction."""
+    """A killed web process: no clean-up runs, PostgreSQL drops the lock and the transaction."""
     api_key = ApiKey.objects.get()
     died = threading.Event()
 

@@ -57,7 +57,7 @@ class Killer:
     def answered(self) -> None:
         if next(self._answers) % self._answers_per_kill:
             return
-        # Between reading a pid and using it nobody else may end the process: the number could be another's by then.
+        # Between reading a pid and using it nothing else may end the process: the number could be another's by then.
         with self._one_at_a_time:
             await_(self._web.children, "a web worker")
             victim = self._web.children()[-1]

@@ -164,7 +164,7 @@ def test_forty_ends_of_workers_at_work_at_three_hundred_messages_a_second_lose_n
 
 
 def start_together(stack: ExitStack, names: list[str]) -> dict[str, Process]:
-    """Workers of one process, which the database knows by their names, on a queue that nobody uses."""
+    """Workers of one process, which the database knows by their names, on a queue without other messages."""
 
     def start(name: str) -> Process:
         url = f"{environment()['DATABASE_URL']}?application_name={name}"
@@ -224,7 +224,7 @@ def test_a_rolling_restart_under_load_drops_and_repeats_nothing() -> None:
 def test_an_ordering_keys_messages_stay_in_order_through_retries_dead_letters_relays_and_killed_workers() -> (
     None
 ):
-    """Of each key four messages die: two are replayed, two are given up. Nobody passes while that is not decided."""
+    """Of each key four messages die: two are replayed, two are given up. No later message passes while that is not decided."""
     keys, each, replayed, given_up = 10, 40, (5, 25), (15, 35)
     for n in range(each):
         for key in range(keys):

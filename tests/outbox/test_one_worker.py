@@ -41,7 +41,7 @@ SOCKET_TIMEOUT_S = 2
 
 @dataclass
 class World:
-    """A worker of two processes; `database` is the proxy through which it, and nobody else, reaches PostgreSQL."""
+    """A worker of two processes; `database` is the proxy through which it, and no other process, reaches PostgreSQL."""
 
     worker: Process
     server: Redis
@@ -243,7 +243,7 @@ def test_a_batch_that_arrives_and_whose_answer_does_not_is_given_up_soon_and_has
     "the message runs again, and finds its effect done or not done",
 )
 @pytest.mark.parametrize("heard", [True, False], ids=["answer lost", "request lost"])
-def test_a_commit_nobody_knows_the_outcome_of_has_its_effect_once(world: World, heard: bool) -> None:
+def test_a_commit_of_unknown_outcome_has_its_effect_once(world: World, heard: bool) -> None:
     cut_before = world.database.cuts
     with relaying():
         world.database.cut_at(b"COMMIT", heard=heard)

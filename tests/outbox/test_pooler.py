@@ -73,7 +73,7 @@ def test_processes_that_share_three_sessions_lose_double_and_dead_letter_no_mess
 
 
 def test_a_relay_behind_a_pooler_polls_and_never_asks_to_be_woken(pooler: PgBouncer) -> None:
-    """NOTIFY would reach whichever client the session belongs to at that moment, or nobody."""
+    """NOTIFY would reach whichever client the session belongs to at that moment, or none."""
     idle_seen: list[Any] = []
     with relay(env={"DATABASE_URL": pooler.url()}):
         latencies = []

@@ -248,6 +248,6 @@ def test_heartbeats_keep_an_idle_connection_and_without_them_the_broker_cuts_it(
     assert publisher.publish(batch(1)) == {}
     time.sleep(4)
     publisher.keep_alive()
-    assert publisher._channel is None, "nobody noticed that the broker had cut it"
+    assert publisher._channel is None, "the broker's cut was not noticed"
     assert publisher.publish(batch(1)) == {}, "and yet no batch is lost"
     assert publisher.depths(["default"]) == {"default": 3}

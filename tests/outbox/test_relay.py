@@ -150,7 +150,7 @@ def test_an_idle_relay_is_woken_by_the_commit_and_a_busy_one_is_not_notified() -
     assert not RelayProcess.objects.exists(), "a relay that ends in order leaves no row"
     with connection.cursor() as cursor, transaction.atomic():
         cursor.execute("LISTEN outbox")
-        outbox.enqueue(tasks.note.s("nobody is idle"))
+        outbox.enqueue(tasks.note.s("no relay is idle"))
     assert not _notified(0.0)
 
 

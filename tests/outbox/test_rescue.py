@@ -154,7 +154,7 @@ def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
     assert effects.names() == []
 
 
-def test_what_runs_in_a_transaction_can_not_be_cancelled_and_nobody_waits_for_it() -> None:
+def test_what_runs_in_a_transaction_can_not_be_cancelled_and_is_not_waited_for() -> None:
     message_id = published(tasks.note_once.s("a"))
     held, done = threading.Event(), threading.Event()
 

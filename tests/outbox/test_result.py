@@ -1,4 +1,4 @@
-"""AsyncResult: the state is the journal's, and a wait for a value that nobody stores ends at once."""
+"""AsyncResult: the state is the journal's, and a wait for a value that is not stored ends at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beat: every tick has one message, whoever is killed and however many beats there are."""
+"""Beat: every tick has one message, whatever process is killed and however many beats there are."""
 
 from __future__ import annotations
 

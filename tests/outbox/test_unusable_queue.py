@@ -142,7 +142,7 @@ def test_a_queue_spoiled_and_repaired_under_a_relay_that_ends_meanwhile_is_no_al
         await_(alert, "an alert")
     repair()
     OutboxMessage.objects.all().delete()
-    assert alert(), "nobody has looked"
+    assert alert(), "no relay has looked"
     with relaying():
         await_(lambda: not alert(), "the end of the alert, though there is nothing to publish")
 

@@ -138,7 +138,7 @@ def test_a_refund_that_failed_at_the_bank_stays_failed_in_every_order_of_arrival
     assert Refund.objects.get().status == "failed"
 
 
-def test_a_refund_beside_one_made_by_hand_has_the_same_total_whoever_settles_it(
+def test_a_refund_beside_one_made_by_hand_has_the_same_total_in_either_order(
     make_order: MakeOrder, gateway: RunningSandbox, receive: Receive, mocker: MockerFixture
 ) -> None:
     at_once, later = make_order(), make_order()

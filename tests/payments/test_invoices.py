@@ -96,7 +96,7 @@ def _until_somebody_waits_for_us() -> None:
             if cursor.rowcount:
                 return
             cursor.execute("SELECT pg_stat_clear_snapshot()")
-    raise AssertionError("nobody waits: the race did not happen")
+    raise AssertionError("no session waits: the race did not happen")
 
 
 @pytest.mark.promise("P3", "five workers create one invoice at once", "one invoice")

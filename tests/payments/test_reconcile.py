@@ -221,7 +221,7 @@ def test_what_reconciliation_starts_belongs_to_the_orders_journey(
     }
 
 
-def test_a_refund_that_nobody_settled_is_asked_for_again_and_a_failed_one_is_listed(
+def test_a_refund_that_was_never_settled_is_asked_for_again_and_a_failed_one_is_listed(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     stuck, refused = make_order(), make_order(status="cancelled", payment_intent_id="pi_x")
@@ -245,7 +245,7 @@ def test_running_twice_mends_once(make_order: MakeOrder, gateway: RunningSandbox
     compare()
     assert len(staged("payments.tasks.refund_order")) == 1
     compare(mend_again=timedelta(0))
-    assert len(staged("payments.tasks.refund_order")) == 2, "whoever asks for it has it mended again"
+    assert len(staged("payments.tasks.refund_order")) == 2, "asking for it mends it again"
     drain()
     assert Finding.objects.count() == 1
     assert len(gateway.ledger("refunds")) == 1

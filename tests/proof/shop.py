@@ -200,7 +200,7 @@ class Shop(RuleBasedStateMachine):
 
     @invariant()
     def an_open_order_has_an_open_message(self) -> None:
-        """Nothing is stuck: whoever is to go on with it exists."""
+        """Nothing is stuck: a message exists that will go on with it."""
         waiting = Order.objects.filter(status__in=("pending", "processing")).values_list("id", flat=True)
         todo = OutboxMessage.objects.filter(task="orders.tasks.process_order", status__in=[*OPEN, "dead"])
         assert set(waiting) <= {

@@ -25,7 +25,7 @@ def name() -> str:
 
 @pytest.fixture
 def absent_redis() -> redis.Redis:
-    """A client of a port on which nobody listens."""
+    """A client of a port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

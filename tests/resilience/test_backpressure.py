@@ -147,7 +147,7 @@ def test_admission_counts_once_for_many_requests() -> None:
     assert len(counts) == 1
 
 
-def test_admission_whose_count_fails_admits_nobody_and_asks_again() -> None:
+def test_admission_whose_count_fails_admits_none_and_asks_again() -> None:
     answers = iter([ConnectionError("database is down"), 3])
 
     def count() -> int:

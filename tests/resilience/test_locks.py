@@ -163,10 +163,10 @@ def test_the_longest_ttl_is_one_that_redis_takes(name: str, client) -> None:
 
 
 @pytest.mark.promise("P6", "Redis is down while a lock is asked for", "the lock is not given")
-def test_without_redis_nobody_enters(name: str, absent_redis, frozen_redis) -> None:
+def test_without_redis_the_lock_is_not_given(name: str, absent_redis, frozen_redis) -> None:
     for unreachable in (absent_redis, frozen_redis):
         with pytest.raises(LockUnavailable) as refusal, task_lock("user_id", name, client=unreachable):
-            raise AssertionError("entered a lock that nobody could grant")
+            raise AssertionError("entered a lock that could not be granted")
         assert refusal.value.retry_after > 0
 
 

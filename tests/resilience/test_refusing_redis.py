@@ -34,7 +34,7 @@ def read_only(server: Redis, client: redis.Redis) -> None:
 
 
 def unable_to_save(server: Redis, client: redis.Redis) -> None:
-    # Under the name that it has by default: Redis 7 lets nobody set another one while it runs.
+    # Under the name that it has by default: Redis 7 refuses to change it while it runs.
     (server.home() / "dump.rdb").mkdir()
     client.config_set("save", "3600 1")
     client.bgsave()
@@ -56,10 +56,10 @@ def test_the_limiter_lets_by(refusing: Callable[[], None], name: str) -> None:
     assert not TokenBucket(1, fail_open=False).acquire(name)
 
 
-def test_nobody_gets_a_lock(refusing: Callable[[], None], name: str) -> None:
+def test_no_lock_is_given(refusing: Callable[[], None], name: str) -> None:
     refusing()
     with pytest.raises(LockUnavailable), task_lock("user_id", name):
-        pytest.fail("entered although nobody can say who holds the lock")
+        pytest.fail("entered although the lock's holder is unknown")
 
 
 def test_a_holder_whose_lock_cannot_be_deleted_ends_as_its_body_does(

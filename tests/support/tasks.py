@@ -262,7 +262,7 @@ def kills_its_process(name: str) -> None:
 
 @shared_task(max_deliveries=3)
 def kills_its_worker(name: str) -> None:
-    """Parent and all: nobody is left who could count the run."""
+    """Parent and all: no process is left that could count the run."""
     effects.add(name)
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

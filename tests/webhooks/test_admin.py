@@ -1,4 +1,4 @@
-"""The admin shows what happened, lets nobody rewrite it, and never shows a signing secret a second time."""
+"""The admin shows what happened, lets no one rewrite it, and never shows a signing secret a second time."""
 
 import pytest
 from django.test import Client

@@ -1,4 +1,4 @@
-"""send_webhook: one event reaches one endpoint once, whoever sends it and however often."""
+"""send_webhook: one event reaches one endpoint once, however many workers send it and however often."""
 
 import threading
 from datetime import timedelta

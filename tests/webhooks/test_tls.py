@@ -36,7 +36,7 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(port: int):
+def test_a_certificate_of_no_known_authority_is_refused(port: int):
     with pytest.raises(EndpointUnreachable, match="certificate verify failed"):
         transport.post(f"https://localhost:{port}/", data=b"{}", headers={})
 

@@ -1,4 +1,4 @@
-"""The one HTTP call: it goes where it may, ends when it must, and follows nobody."""
+"""The one HTTP call: it connects where it may, ends when it must, and follows no redirect."""
 
 import contextlib
 import socket

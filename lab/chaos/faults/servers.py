@@ -66,7 +66,7 @@ def exhaust_connections(system: System, dice: random.Random) -> Hit | None:
     enough = threading.Event()
 
     def hold() -> None:
-        # Refused is not enough: whoever loses its connection while another one is asking leaves a place free.
+        # Refused is not enough: a process that loses its connection while another one asks leaves a place free.
         while not enough.is_set():
             try:
                 held.append(system.database.connect())
@@ -77,7 +77,7 @@ def exhaust_connections(system: System, dice: random.Random) -> Hit | None:
     holder.start()
     routes = system.proxy.to("postgres")
     before = sum(route.opened for route in routes)
-    # Whoever has a connection needs none: half of them must come back and ask.
+    # A process that has a connection needs none: half of them must reconnect.
     for route in routes:
         system.proxy.cut(route, share=0.5, dice=dice)
 

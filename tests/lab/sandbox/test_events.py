@@ -74,7 +74,7 @@ def test_the_duplicate_dial_posts_an_event_twice(
     assert sandbox.bitten("gateway", "duplicate_event_rate") == 1
 
 
-def test_events_are_listed_for_whoever_missed_them(
+def test_events_are_listed_for_a_receiver_that_missed_them(
     gateway: stripe.StripeClient, sandbox: RunningSandbox
 ) -> None:
     intent = gateway.v1.payment_intents.create(order(confirm=True))

@@ -46,7 +46,7 @@ def test_servers_end_when_their_owner_is_killed_and_the_next_start_works(directo
 def test_orphans_that_outlived_their_owner_are_ended_by_the_next_start(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on a system without a parent-death signal: nobody ends the servers when their owner is gone.
+    # As on a system without a parent-death signal: nothing ends the servers when their owner is gone.
     monkeypatch.setattr("lab.stack.processes._LIBC", None)
     abandoned = open_stack(directory)
     abandoned.start()
@@ -80,7 +80,7 @@ def test_a_stack_below_the_directory_of_another_one_is_left_alone_while_it_runs(
     Stack(nested, title="test", env_file=None).erase()
 
 
-def test_a_server_far_below_the_directory_is_not_ours_though_nobody_holds_its_lock(directory: Path) -> None:
+def test_a_server_far_below_the_directory_is_not_ours_though_its_lock_is_free(directory: Path) -> None:
     """A stack in /tmp must not end the servers of every checkout under /tmp."""
     far = directory / "some" / "checkout" / "var"
     with open_stack(far):
