@@ -1,8 +1,17 @@
-"""Pages of the admin for rows that only the code may write."""
+"""What the pages of the admin of several apps have in common."""
 
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+
+def link_to_journey(order_id: int | None) -> str:
+    """A link to the page with everything that happened to this order; "" without one."""
+    if order_id is None:
+        return ""
+    return format_html('<a href="{}">order {}</a>', reverse("order-journey", args=[order_id]), order_id)
 
 
 class ReadOnly:

@@ -249,11 +249,14 @@ OUTBOX_EVENTS = {
     "order.refund_due": ["payments.tasks.refund_order"],
     "gateway.event_received": ["payments.tasks.apply_gateway_event"],
 }
+# Each message of an order leads to the order's journey.
+OUTBOX_LINKS = {"order-": "/orders/{}/"}
 INCOMING_ON_EVENT = "outbox.emit"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
 DLQ_CIRCUITS = "common.circuits.open_for"
 DLQ_LINKS = {
-    "order_id": "/admin/orders/order/{}/change/",
+    "order_id": "/orders/{}/",
+    "correlation_id=order-": "/orders/{}/",
     "message_id": "/admin/outbox/outboxmessage/?q={}",
     "causation_id": "/admin/outbox/outboxmessage/?q={}",
     "correlation_id": "/admin/outbox/outboxmessage/?q={}",

@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/", api.urls),
     path("webhooks/", include("webhooks.incoming.urls")),
     path("admin/", admin.site.urls),
+    path("", include("orders.journey.urls")),
     path("", include("monitoring.urls")),
     path("", include("monitoring.room.urls")),
 ]

@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 
-from dlq import export, groups_page
+from dlq import conf, export, groups_page
 from dlq.admin_display import Shown
 from dlq.message import text
 from dlq.models import LARGE, DeadLetter
@@ -104,12 +104,18 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     ) -> tuple[QuerySet[DeadLetter], bool]:
         """Also what was called with this argument: exactly, for the beginning of another id is another id.
 
-        A number is the value of an argument, or an id, and no part of a name.
+        A number is the value of an argument, or an id, or what `DLQ_LINKS` reads from a correlation id, and no part of a name.
         """
         term = text(search_term.strip())
         if term.isdecimal():
+            begins = [
+                begin.removeprefix("correlation_id=")
+                for begin in conf.links()
+                if begin.startswith("correlation_id=")
+            ]
+            ids = {term, *(f"{begin}{term}" for begin in begins)}
             return queryset.filter(
-                Q(about__contains=[term]) | Q(message_id=term) | Q(correlation_id=term)
+                Q(about__contains=[term]) | Q(message_id=term) | Q(correlation_id__in=ids)
             ), False
         found, may_repeat = super().get_search_results(request, queryset, search_term)
         if term:

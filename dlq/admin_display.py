@@ -128,11 +128,12 @@ class Shown:
             "causation_id": str(dead_letter.headers.get("causation_id") or ""),
             "correlation_id": dead_letter.correlation_id,
         }
-        patterns = conf.links()
+        texts = [f"{name}={value}" for name, value in (*values, *named.items()) if value]
         found = [
-            (patterns[name].format(quote(value, safe="")), f"{name}={value}")
-            for name, value in (*values, *named.items())
-            if value and name in patterns
+            (pattern.format(quote(text.removeprefix(begin), safe="")), text)
+            for text in texts
+            for begin, pattern in conf.links().items()
+            if text.startswith(begin) and text != begin
         ]
         return format_html_join(" · ", '<a href="{}">{}</a>', found) or SafeString("none")
 

@@ -86,13 +86,15 @@ def links() -> Mapping[str, str]:
     """`DLQ_LINKS`: what a dead letter's page links to: name of an argument -> address with `{}` for its value. Default: {}.
 
     `message_id`, `causation_id` and `correlation_id` are names too: its message, the one that caused it, and all of one request.
+    With the beginning of a value, such as `correlation_id=order-`, only those values are meant, and `{}` is what follows it; for
+    such a correlation id a search for that rest finds the dead letter, too.
     """
     given = getattr(settings, "DLQ_LINKS", {})
     if not isinstance(given, Mapping) or not all(
         isinstance(each, str) and "{}" in each for each in given.values()
     ):
         raise _wrong("DLQ_LINKS", "a dict of a name and an address with {}", given)
-    return given
+    return {name if "=" in name else f"{name}=": address for name, address in given.items()}
 
 
 def open_circuit(task: str) -> str:

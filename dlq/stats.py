@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Min, Q, QuerySet, Value
+from django.db.models import Count, Min, Prefetch, Q, QuerySet, Value
 from django.db.models.functions import Now
 
 from dlq.call import masked_call
 from dlq.masking import masked, masked_text
-from dlq.models import SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happened, State, Total, labels
+from dlq.models import LARGE, SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happened, State, Total, labels
 
 HOUR = timedelta(hours=1)
 
@@ -64,6 +64,16 @@ def stats() -> dict[str, Any]:
             "returned": replays[Happened.RETURNED],
         },
     }
+
+
+def about(*, correlation_id: str, subject: str, limit: int) -> list[DeadLetter]:
+    """Up to `limit` dead letters with this correlation id, or called with this argument (`order_id=999`), oldest first.
+
+    With their events; two statements.
+    """
+    found = DeadLetter.objects.filter(Q(correlation_id=correlation_id) | Q(about__contains=[subject]))
+    events = Prefetch("events", DeadLetterEvent.objects.defer("traceback"))
+    return list(found.defer(*LARGE).order_by("id").prefetch_related(events)[:limit])
 
 
 #: Open dead letters that are counted for a chart; more of them are drawn as so many.

@@ -22,6 +22,7 @@ from notifications.errors import (
 )
 from notifications.mailer import send_once
 from notifications.models import EmailTemplate, User
+from notifications.selectors import key_about_order
 from payments.gateway import money
 
 __all__ = [
@@ -127,7 +128,7 @@ def _send_about_order(template_name: str, order: OrderLike) -> dict[str, str]:
         "total": money(order.total_cents, order.currency),
     }
     return send_once(
-        key=f"{template_name}-order-{order.id}",
+        key=key_about_order(template_name, order.id),
         to=order.receipt_email or order.customer.email,
         mail=_template(template_name).render(context),
         template_name=template_name,

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from common.admin import ReadOnly
+from common.admin import ReadOnly, link_to_journey
 from orders.models import (
     ApiKey,
     Customer,
@@ -25,9 +25,10 @@ from orders.models import (
     Report,
     SyncErrorLog,
 )
-from orders.selectors import import_errors, import_progress, with_progress
+from orders.selectors import import_errors, import_progress, in_trouble_only, with_progress, with_trouble
 from orders.services import CannotCancel, cancel_order
 from orders.tasks import generate_report, process_large_file
+from outbox.trouble import DEAD, LATE
 from payments.gateway import money
 from payments.selectors import disputes_of
 from resilience.dedup import enqueue_unique
@@ -55,17 +56,50 @@ class TransitionInline(ReadOnly, admin.TabularInline):
     readonly_fields = fields
 
 
+class TroubleFilter(admin.SimpleListFilter):
+    title = parameter_name = "trouble"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(DEAD, "a message of it is dead"), (LATE, "a message of it is late")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
+        value = self.value()
+        return in_trouble_only(queryset, value) if value in (DEAD, LATE) else queryset
+
+
 @admin.register(Order)
 class OrderAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["id", "customer", "status", "total_cents", "currency", "processing_count", "created_at"]
-    list_filter = ["status", "currency", "created_at"]
+    list_display = [
+        "id",
+        "customer",
+        "status",
+        "trouble",
+        "total_cents",
+        "currency",
+        "processing_count",
+        "created_at",
+        "journey",
+    ]
+    list_filter = ["status", TroubleFilter, "currency", "created_at"]
     search_fields = ["=id", "=payment_intent_id", "=payment_id", "receipt_email"]
     list_select_related = ["customer"]
     inlines = [ItemInline, TransitionInline]
-    readonly_fields = ["disputes"]
+    readonly_fields = ["journey", "trouble", "disputes"]
     actions = ["cancel_selected"]
     # Counting all orders for the pager costs a scan at each click; the filtered count is enough.
     show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
+        return with_trouble(super().get_queryset(request))
+
+    @admin.display(description="trouble")
+    def trouble(self, obj: Any) -> SafeString:
+        """Whether a message of it is dead or late."""
+        return format_html("<strong>{}</strong>", obj.trouble) if obj.trouble else SafeString("")
+
+    @admin.display(description="journey")
+    def journey(self, obj: Order) -> str:
+        return link_to_journey(obj.pk)
 
     @admin.display(description="disputes")
     def disputes(self, obj: Order) -> str:

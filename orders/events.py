@@ -23,6 +23,6 @@ def announce(event: str, order_id: int, *, customer_id: int | None = None) -> No
     )
 
 
-def correlation_id(order_id: int) -> str:
+def correlation_id(order_id: int | str) -> str:
     """What every message of one order carries, so that its journey can be looked up."""
     return f"order-{order_id}"

@@ -3,6 +3,7 @@
 import json
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 from celery import current_app
 from django.contrib import admin, messages
@@ -10,6 +11,7 @@ from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
 from outbox import conf, dlq_hooks, report, transitions
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
@@ -97,7 +99,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         "attempts",
         "deliveries",
         "duplicates",
-        "correlation_id",
+        "correlation",
     )
     list_filter = ("status", QueueFilter, TaskFilter)
     search_fields = ("=message_id", "correlation_id", "ordering_key")
@@ -105,8 +107,8 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    exclude = ("args", "kwargs", "headers", "errors")
-    readonly_fields = ("whole_call", _masked("headers"), _masked("errors"))
+    exclude = ("args", "kwargs", "headers", "errors", "correlation_id")
+    readonly_fields = ("whole_call", "correlation", _masked("headers"), _masked("errors"))
     actions = ("cancel_selected", "replay_selected")
 
     @admin.display(description="task", ordering="task")
@@ -117,6 +119,17 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     def whole_call(self, message: OutboxMessage) -> str:
         """Which position is which argument, and which are secret, its task says."""
         return f"{message.task}({report.arguments(message.task, message.args, message.kwargs, limit=None)})"
+
+    @admin.display(description="correlation id", ordering="correlation_id")
+    def correlation(self, message: OutboxMessage) -> str:
+        """With a link to what it stands for, where `OUTBOX_LINKS` has one."""
+        text = message.correlation_id
+        for begin, address in conf.links().items():
+            if text.startswith(begin) and text != begin:
+                return format_html(
+                    '<a href="{}">{}</a>', address.format(quote(text.removeprefix(begin), safe="")), text
+                )
+        return text
 
     @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:

@@ -75,6 +75,17 @@ def dead_letters() -> str | None:
 
 
 @_setting
+def links() -> Mapping[str, str]:
+    """`OUTBOX_LINKS`: what a correlation id leads to in the admin: its beginning -> address, `{}` for the rest. Default: {}."""
+    given = getattr(settings, "OUTBOX_LINKS", {})
+    if not isinstance(given, Mapping) or not all(
+        isinstance(each, str) and "{}" in each for each in given.values()
+    ):
+        raise _wrong("OUTBOX_LINKS", "a dict of a beginning and an address with {}", given)
+    return given
+
+
+@_setting
 def depth_limit() -> int:
     """`OUTBOX_DEPTH_LIMIT`: messages that the relay keeps in one broker queue at the most. Default: 2000."""
     return _whole("OUTBOX_DEPTH_LIMIT", 2_000, least=1)

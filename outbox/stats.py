@@ -15,11 +15,13 @@ from outbox.models import OutboxMessage, Schedule, Skipped
 from outbox.relay.queries import REMEMBERED_S
 from outbox.sql import DEAD, DONE, INDEX_ORDER, OPEN, OPEN_BY_INDEX
 from outbox.status import Role, Status
+from outbox.trouble import TROUBLE
 
 
-def messages_of(correlation_id: str) -> list[OutboxMessage]:
-    """Every message of this correlation id, oldest first."""
-    return list(OutboxMessage.objects.filter(correlation_id=correlation_id).order_by("id"))
+def messages_of(correlation_id: str, limit: int | None = None) -> list[OutboxMessage]:
+    """The messages of this correlation id, oldest first, up to `limit` (None: all), with their `trouble`: see `TROUBLE`."""
+    found = OutboxMessage.objects.filter(correlation_id=correlation_id).annotate(trouble=TROUBLE)
+    return list(found.order_by("id")[:limit])
 
 
 def without_a_message(correlation_ids: Collection[str]) -> list[str]:

@@ -1,9 +1,10 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
-from common.admin import ReadOnly
+from common.admin import ReadOnly, link_to_journey
 from webhooks.models import Delivery, Event, Subscription
 
 
@@ -37,6 +38,7 @@ class DeliveryAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "event_id",
         "event_type",
+        "order",
         "endpoint",
         "status",
         "attempts",
@@ -46,3 +48,13 @@ class DeliveryAdmin(ReadOnly, admin.ModelAdmin):
     )
     list_filter = ("status", "event_type")
     search_fields = ("=event_id", "endpoint")
+    readonly_fields = ("order",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        order = Event.objects.filter(event_id=OuterRef("event_id")).values("order_id")
+        return super().get_queryset(request).annotate(order_id=Subquery(order))
+
+    @admin.display(description="order")
+    def order(self, obj: Any) -> str:
+        """A link to the journey of the order that its event is about."""
+        return link_to_journey(obj.order_id)

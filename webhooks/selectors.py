@@ -1,11 +1,24 @@
-"""Reading deliveries: what the monitoring may ask."""
+"""Reading events and deliveries: what others may ask."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from webhooks.models import Delivery
+from webhooks.models import Delivery, Event
+
+
+def events_of(order_id: int) -> list[Event]:
+    """The events of the order, oldest first."""
+    return list(Event.objects.filter(order_id=order_id).order_by("pk"))
+
+
+def deliveries_of(events: Sequence[Event], limit: int) -> list[Delivery]:
+    """Up to `limit` deliveries of these events, oldest first."""
+    ids = [event.event_id for event in events]
+    return list(Delivery.objects.filter(event_id__in=ids).order_by("pk")[:limit])
+
 
 #: Deliveries that are counted, the newest ones: the table keeps all, and has no index on their state.
 NEWEST = 1_000

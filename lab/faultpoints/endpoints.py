@@ -9,6 +9,7 @@ from typing import Any
 
 import stripe
 from django.conf import settings
+from django.test import Client
 
 from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.scenario import Scenario, State, drop_fan_out, place, processed, waived_without
@@ -139,6 +140,19 @@ def _ask(environment: Environment, state: State) -> None:
     _read("/readyz")(environment, state)
 
 
+def _seen_by_staff(environment: Environment) -> State:
+    user = model("auth.User").objects.create_superuser("operator")
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return {**_settled(environment), "cookies": dict(client.cookies)}
+
+
+def _open_journey(environment: Environment, state: State) -> None:
+    client = Client(raise_request_exception=False)
+    client.cookies.update(state["cookies"])
+    state["answer"] = client.get(f"/orders/{state['order_id']}/").status_code
+
+
 _CANCEL_PATH = "POST /api/orders/<int:order_id>/cancel"
 
 ENDPOINTS: tuple[Scenario, ...] = (
@@ -158,6 +172,8 @@ ENDPOINTS: tuple[Scenario, ...] = (
     _reading("get_orders", "/api/orders", "/api/orders"),
     _reading("get_order", "/api/orders/<int:order_id>", "/api/orders/{order_id}"),
     _reading("get_journey", "/api/orders/<int:order_id>/journey", "/api/orders/{order_id}/journey"),
+    Scenario("staff_journey", "GET /orders/<int:order_id>/", _seen_by_staff, _open_journey, again=_open_journey,
+             duplicate=_open_journey, proves=_is_answered),
     _reading("get_healthz", "/healthz", "/healthz"),
     Scenario("get_readyz", "GET /readyz", _settled, _ask, again=_ask, duplicate=_ask, proves=_is_answered),
     _reading("get_metrics", "/metrics", "/metrics"),

@@ -1,10 +1,8 @@
 """The story of one order for its customer, collected from every part of the system that had to do with it.
 
 Nothing in it is a text that a program wrote for us: an exception, an address or a worker's name tells an outsider about
-the inside. Staff find those in the admin.
+the inside. Staff find those at `/orders/{id}/` (`orders.journey.timeline`).
 """
-
-from typing import Any
 
 from orders.api.schemas import (
     DisputeOut,
@@ -16,10 +14,8 @@ from orders.api.schemas import (
     StepStatus,
     TransitionOut,
 )
-from orders.events import correlation_id
+from orders.journey.records import records_of
 from orders.models import Order
-from outbox.stats import messages_of
-from payments.selectors import disputes_of, invoices_of, refund_of
 
 #: What a message's status means to a customer; every other one is `waiting`.
 _STATUS: dict[str, StepStatus] = {"done": "done", "dead": "delayed", "cancelled": "cancelled"}
@@ -27,12 +23,13 @@ _STATUS: dict[str, StepStatus] = {"done": "done", "dead": "delayed", "cancelled"
 
 def journey_of(order: Order) -> JourneyOut:
     """What happened to the order so far, each list oldest first."""
-    refund: Any = refund_of(order.pk)
+    records = records_of(order)
+    refund = records.refund
     return JourneyOut(
         order=OrderOut.of(order),
         transitions=[
             TransitionOut(at=step.at, from_status=step.from_status, to_status=step.to_status, note=step.note)
-            for step in order.transitions.all()
+            for step in records.transitions
             # A run that took the order over from another one changed nothing that its customer knows of.
             if step.from_status != step.to_status
         ],
@@ -44,7 +41,7 @@ def journey_of(order: Order) -> JourneyOut:
                 created_at=message.created_at,
                 done_at=message.done_at if message.status == "done" else None,
             )
-            for message in messages_of(correlation_id(order.pk))
+            for message in records.messages
         ],
         invoices=[
             InvoiceOut(
@@ -54,7 +51,7 @@ def journey_of(order: Order) -> JourneyOut:
                 total=invoice.total_cents,
                 issued_at=invoice.issued_at,
             )
-            for invoice in invoices_of(order.pk)
+            for invoice in records.invoices
         ],
         refund=refund
         and RefundOut(
@@ -71,6 +68,6 @@ def journey_of(order: Order) -> JourneyOut:
                 opened_at=dispute.opened_at,
                 closed_at=dispute.closed_at,
             )
-            for dispute in disputes_of(order.pk)
+            for dispute in records.disputes
         ],
     )

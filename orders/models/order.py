@@ -68,6 +68,7 @@ class Order(models.Model):
     )
 
     class Meta:
+        permissions = [("view_journey", "Can see the journey of an order")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(total_cents=F("subtotal_cents") + F("tax_cents")),

@@ -68,6 +68,7 @@ class Inline(HTMLParser):
     "path",
     [
         *("/", "/api/docs", "/admin/login/", "/admin/", "/admin/nothing/", "/admin/orders/apikey/add/"),
+        *("/orders/{order}/", "/orders/999999/"),
         *("/admin/orders/order/", "/admin/orders/order/{order}/change/", "/admin/orders/product/WIDGET/"),
         *("/admin/dlq/deadletter/", "/admin/outbox/outboxmessage/", "/admin/webhooks/subscription/add/"),
         *("/admin/auth/user/", "/admin/password_change/", "/admin/orders/importfile/add/"),

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
+from unittest.mock import MagicMock
+
 import pytest
+from django.test import Client
 from pytest_mock import MockerFixture
 
+from dlq.models import DeadLetter
+from outbox.models import OutboxMessage
+from outbox.testing import drain
 from tests.cost.counting import Cost, counting
-from tests.orders.conftest import Caller, body, place
+from tests.orders.conftest import Caller, body, place, quiet
+from webhooks.models import Subscription
 
 
 @pytest.mark.parametrize("path", ["/api/orders", "/api/orders/{order}/journey", "/metrics"])
@@ -16,6 +24,31 @@ def test_a_list_costs_the_same_for_one_order_and_for_ten(api: Caller, path: str)
     for _ in range(9):
         place()
     assert _cost(api, path.format(order=order)) == with_one
+
+
+def test_the_journey_of_an_order_costs_the_same_whatever_has_happened_to_it(
+    api: Caller, admin_client: Client, mocker: MockerFixture
+) -> None:
+    order = place()
+    with_little = _cost(admin_client, f"/orders/{order.pk}/")
+    quiet(mocker)
+    mocker.patch("payments.gateway.PaymentGateway.charge", return_value=MagicMock(id="txn_123"))
+    mocker.patch("webhooks.transport.post", side_effect=OSError("no route"))
+    for number in range(3):
+        Subscription.objects.create(customer_id=1, url=f"https://shop.example/{number}")
+    drain()
+    order.refresh_from_db()
+    assert (order.status, DeadLetter.objects.count()) == ("completed", 3)
+    with_more = _cost(admin_client, f"/orders/{order.pk}/")
+    # Deliveries of its events, and events of its dead letters, are looked up where there are any.
+    assert with_more.statements == with_little.statements + 2
+    place_another = OutboxMessage.objects.filter(task="webhooks.tasks.deliver")
+    for row in [*place_another, *DeadLetter.objects.all()]:
+        row.pk, row.message_id = None, uuid.uuid4()
+        if isinstance(row, OutboxMessage):
+            row.ordering_key = ""
+        row.save()
+    assert _cost(admin_client, f"/orders/{order.pk}/") == with_more
 
 
 def test_an_order_of_three_products_costs_what_one_of_a_single_product_does(
@@ -36,7 +69,7 @@ def test_an_order_of_three_products_costs_what_one_of_a_single_product_does(
     assert costs[0] == costs[1]
 
 
-def _cost(api: Caller, path: str) -> Cost:
+def _cost(api: Caller | Client, path: str) -> Cost:
     assert api.get(path).status_code == 200
     with counting() as cost:
         api.get(path)

@@ -68,7 +68,7 @@ def test_it_links_to_its_order_its_message_its_cause_and_what_it_caused(operator
     child = die("m-2", args=[1], headers={"correlation_id": "c-1", "causation_id": "m-1"})
     page = page_of(operator, dead_letter)
     for address in (
-        "/admin/orders/order/999/change/",
+        "/orders/999/",
         "/admin/outbox/outboxmessage/?q=m-1",
         "/admin/outbox/outboxmessage/?q=cause",
         "/admin/outbox/outboxmessage/?q=c-1",

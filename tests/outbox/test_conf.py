@@ -20,6 +20,7 @@ from tests.support import tasks
 
 OWN = (
     *("OUTBOX_QUEUES", "OUTBOX_EVENTS", "OUTBOX_FOREIGN_TASKS", "OUTBOX_DEPTH_LIMIT", "OUTBOX_BATCH"),
+    "OUTBOX_LINKS",
     *("OUTBOX_RETENTION", "OUTBOX_MARGIN", "OUTBOX_WORKER_TIMEOUT", "OUTBOX_SKEW_GRACE"),
     *("OUTBOX_CONSUMER_TIMEOUT", "DATABASE_CONNECTIONS", "RETRY_SCALE", "RETRY_MINIMUM"),
 )
@@ -36,7 +37,7 @@ def unset(settings: Settings) -> Settings:
 def test_without_any_setting_of_its_own_the_outbox_has_a_default_for_each(unset: Settings) -> None:
     assert conf.queues() == ("critical", "high", "default", "low")  # of CELERY_TASK_QUEUES
     assert [read() for read in conf.ALL[1:]] == [
-        *({}, (), "dlq", 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0)
+        *({}, (), "dlq", {}, 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0)
     ]
     assert check_settings() == []
 
