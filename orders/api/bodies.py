@@ -6,7 +6,7 @@ from io import BytesIO
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from orders.api.problems import Problem
+from orders.api.problems import Problem, body_too_large
 
 
 class WholeBodies:
@@ -44,6 +44,6 @@ def _take(request: HttpRequest) -> None:
         # Whatever the server's reader makes of what is no chunk, an endless trailer, or a client that is gone.
         raise Problem(400, "malformed_chunks", f"The body cannot be read: {error}") from error
     if len(body) > limit:
-        raise Problem(413, "body_too_large", "The body is too large to be taken without a Content-Length.")
+        raise body_too_large(limit)
     request.META["CONTENT_LENGTH"] = str(len(body))
     request._stream = BytesIO(body)

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from django.http import HttpRequest
 from ninja.parser import Parser
 
-from orders.api.problems import Problem
+from orders.api.problems import Problem, body_too_large
 
 #: A hundred lines of the longest SKUs take 12 KB. What is larger is no order.
 MAX_BODY_BYTES = 64 * 1024
@@ -22,7 +22,7 @@ class StrictParser(Parser):
     def parse_body(self, request: HttpRequest) -> Any:
         """The decoded body; raises a 413, 415 or 400 problem."""
         if len(request.body) > MAX_BODY_BYTES:
-            raise too_large()
+            raise body_too_large(MAX_BODY_BYTES)
         _check_type(request)
         try:
             # Not by `loads`, which takes UTF-16 as well.
@@ -37,16 +37,6 @@ class StrictParser(Parser):
                 f"The body is not valid JSON: {reason}",
                 errors=[{"field": "body", "message": "is not valid JSON"}],
             ) from error
-
-
-def too_large() -> Problem:
-    """The problem of a body over the limit."""
-    return Problem(
-        413,
-        "body_too_large",
-        f"The body may have {MAX_BODY_BYTES} bytes.",
-        errors=[{"field": "body", "message": f"is larger than {MAX_BODY_BYTES} bytes"}],
-    )
 
 
 def _check_type(request: HttpRequest) -> None:

@@ -61,6 +61,16 @@ def field_problem(status: int, code: str, field: str, message: str) -> Problem:
     return Problem(status, code, message, errors=[{"field": field, "message": message}])
 
 
+def body_too_large(limit: int) -> Problem:
+    """A 413 for a body of more than `limit` bytes."""
+    return Problem(
+        413,
+        "body_too_large",
+        f"The body may have {limit} bytes.",
+        errors=[{"field": "body", "message": f"is larger than {limit} bytes"}],
+    )
+
+
 def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Problem:
     """A problem that goes away by itself: 409, 429 or 503 with a Retry-After of at least a second."""
     # Rounded up: a client that comes back a moment too early is refused again.

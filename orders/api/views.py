@@ -17,8 +17,8 @@ from orders.api import limits
 from orders.api.auth import BearerKey, may_see
 from orders.api.idempotency import asked_for
 from orders.api.journey import journey_of
-from orders.api.parsing import StrictParser, too_large
-from orders.api.problems import Problem, busy, documented, field_problem, not_found
+from orders.api.parsing import MAX_BODY_BYTES, StrictParser
+from orders.api.problems import Problem, body_too_large, busy, documented, field_problem, not_found
 from orders.api.schemas import CancelIn, JourneyOut, OrderOut, OrderPage, OrderStatus
 from orders.models import ApiKey, Order
 from orders.schema import MAX_ID, OrderIn, field_name
@@ -242,7 +242,7 @@ def _on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(RequestDataTooBig)
 def _on_too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
-    return too_large().response(request)
+    return body_too_large(MAX_BODY_BYTES).response(request)
 
 
 def _field(location: tuple[Any, ...]) -> str:
