@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from lab.spec.behaviours import PAGE, behaviours, with_tests
 from lab.spec.pages import failures_of, page_of, specification, with_table
 from lab.spec.quotes import BadQuote, with_failures, with_quotes
 from lab.spec.results import RESULTS
@@ -21,12 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> int:
     try:
-        found = rows(ROOT)
+        found, described = rows(ROOT), behaviours(ROOT)
         written = {
             page: with_table(page.read_text(), [row for row in found if row.promise == promise])
             for promise in PROMISES
             for page in [page_of(ROOT, promise)]
         }
+        written[ROOT / PAGE] = with_tests((ROOT / PAGE).read_text(), described)
         for page in sorted((ROOT / "docs").rglob("*.md")):
             text = with_failures(written.get(page, page.read_text()), partial(failures_of, found))
             written[page] = with_quotes(text, ROOT)
@@ -37,14 +39,16 @@ def main() -> int:
         print(f"spec: no test proves {', '.join(sorted(unproven))}", file=sys.stderr)
         return 1
     results = json.loads((ROOT / RESULTS).read_text()) if (ROOT / RESULTS).exists() else {}
-    written[ROOT / "docs" / "SPEC.md"] = specification(found, results)
+    written[ROOT / "docs" / "SPEC.md"] = specification(found, described, results)
     for page, text in written.items():
         if not page.exists() or page.read_text() != text:
             page.write_text(text)
-    tests = {test for row in found for test in row.tests}
+    tests = {test for row in found for test in row.tests} | {
+        test for proofs in described.values() for test in proofs
+    }
     ended = [results[test][0] for test in tests if test in results]
     print(
-        f"docs/SPEC.md: {len(found)} sentences, {len(tests)} tests: {ended.count('passed')} passed,"
+        f"docs/SPEC.md: {len(found)} sentences, {len(described)} behaviours, {len(tests)} tests: {ended.count('passed')} passed,"
         f" {len(ended) - ended.count('passed')} did not, {len(tests) - len(ended)} not run yet"
     )
     return 0

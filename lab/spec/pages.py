@@ -15,8 +15,8 @@ _HEAD = """\
 # Specification
 
 What each promise says, sentence by sentence, and the test that proves the sentence. Written by `make spec` from the
-`promise` markers of the tests; the last column is how the test ended when it last ran on the machine that wrote this page
-(`make test` and `make proof` note it).
+`promise` and `described` markers of the tests; the last column is how the test ended when it last ran on the machine that
+wrote this page (`make test` and `make proof` note it).
 """
 
 
@@ -65,8 +65,10 @@ def failures_of(rows: Sequence[Row], tests: Sequence[str]) -> list[str]:
     return failures(own)
 
 
-def specification(rows: Sequence[Row], results: Mapping[str, Sequence[str]]) -> str:
-    """docs/SPEC.md."""
+def specification(
+    rows: Sequence[Row], described: Mapping[str, Sequence[str]], results: Mapping[str, Sequence[str]]
+) -> str:
+    """docs/SPEC.md: the promises, and then the behaviours that the articles show."""
     lines = [_HEAD]
     for promise, sentence in PROMISES.items():
         own = [row for row in rows if row.promise == promise]
@@ -85,7 +87,21 @@ def specification(rows: Sequence[Row], results: Mapping[str, Sequence[str]]) -> 
             ),
         )
         lines.append("")
-    return "\n".join(lines)
+    lines += [
+        "## What the articles show",
+        "",
+        "Which code has it: [the articles](from-the-documents.md).",
+        "",
+    ]
+    lines += _table(
+        ("behaviour", "test", "last result"),
+        (
+            (behaviour, f"`{test}`", ", ".join(results.get(test, ["not run yet"])))
+            for behaviour, tests in described.items()
+            for test in tests
+        ),
+    )
+    return "\n".join([*lines, ""])
 
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""pytest plugin (``-p lab.spec.results``): keeps how each test that is marked with a promise ended, for `make spec`."""
+"""pytest plugin (``-p lab.spec.results``): keeps how each test that is marked as a proof ended, for `make spec`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 #: Test -> how it ended last, and on which day. A run of a part of the suite changes only what it ran.
 RESULTS = Path("var") / "spec-results.json"
+MARKERS = {"promise", "described"}
 _WORST_FIRST = ("failed", "skipped", "passed")
 
 
@@ -21,7 +22,7 @@ class _Results:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Of a test with parameters, or with a fixture that fails, the worst outcome counts."""
-        if (report.when != "call" and report.passed) or "promise" not in report.keywords:
+        if (report.when != "call" and report.passed) or not MARKERS & report.keywords.keys():
             return
         test = report.nodeid.partition("[")[0]
         outcome = "failed" if report.failed else str(report.outcome)

@@ -38,25 +38,26 @@ class Row:
 def rows(root: Path) -> list[Row]:
     """Every row, by promise, in the order of the tests' names. Raises `BadMarker`."""
     tests: dict[tuple[str, str, str, str], list[str]] = {}
-    for path in sorted((root / "tests").rglob("test_*.py")):
-        for test, marker in _markers(path, path.relative_to(root).as_posix()):
-            tests.setdefault(_sentence(marker, test), []).append(test)
+    for test, marker in markers(root, "promise"):
+        tests.setdefault(_sentence(marker, test), []).append(test)
     found = [Row(*sentence, tests=tuple(named)) for sentence, named in tests.items()]
     return sorted(found, key=lambda row: row.promise)
 
 
-def _markers(path: Path, name: str) -> Iterator[tuple[str, ast.Call]]:
-    """Each test of the file with each of its markers."""
+def markers(root: Path, kind: str) -> Iterator[tuple[str, ast.Call]]:
+    """Each test with each of its markers of this kind, by the names of their files."""
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        yield from _markers(path, path.relative_to(root).as_posix(), f"pytest.mark.{kind}")
+
+
+def _markers(path: Path, name: str, kind: str) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.parse(path.read_text()).body:
         inside = node.body if isinstance(node, ast.ClassDef) else [node]
         outer = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
         for item in inside:
             if isinstance(item, ast.FunctionDef):
                 for decorator in item.decorator_list:
-                    if (
-                        isinstance(decorator, ast.Call)
-                        and ast.unparse(decorator.func) == "pytest.mark.promise"
-                    ):
+                    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == kind:
                         yield f"{name}::{outer}{item.name}", decorator
 
 

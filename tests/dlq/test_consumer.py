@@ -49,6 +49,7 @@ def test_the_corpus_is_large_and_its_messages_differ() -> None:
     assert len({broken.name for broken in corpus()}) == len(corpus())
 
 
+@pytest.mark.described("a bad payload is set aside, and the messages behind it run")
 def test_each_malformed_message_is_recorded_once_and_the_next_good_message_runs() -> None:
     with worker() as process:
         for number, broken in enumerate(applicable(), start=1):

@@ -79,6 +79,7 @@ def test_a_task_that_no_worker_knows_for_an_hour_is_one_dead_letter_and_a_dead_r
     assert story() == [Happened.FAILED]
 
 
+@pytest.mark.described("a dead letter can be replayed when its cause is mended, and is then closed")
 def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolves_the_dead_letter(
     live: Process,
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_revoked_message_is_a_dead_letter_that_says_so(live: Process) -> None:
     assert (dead_letter.cause, dead_letter.exception) == ("revoked", "dlq.worker.request.Revoked")
 
 
+@pytest.mark.described("the log of a failure says which job, with which arguments, and why")
 def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no_secret(
     live: Process,
 ) -> None:

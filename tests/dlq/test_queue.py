@@ -30,6 +30,7 @@ def add(
     )
 
 
+@pytest.mark.described("`DeadLetterQueue.all` shows what was added")
 def test_contents_can_be_inspected() -> None:
     add("test-1")
     jobs = DeadLetterQueue.all()
@@ -37,6 +38,7 @@ def test_contents_can_be_inspected() -> None:
     assert any(job["job_id"] == "test-1" for job in jobs)
 
 
+@pytest.mark.described("a dead letter keeps the data of its job as it was")
 def test_the_original_payload_is_preserved() -> None:
     original = {"order_id": 42, "customer_id": 7, "amount": 9999, "items": [{"sku": "ABC123", "quantity": 2}]}
     add("dict", original)
@@ -58,6 +60,7 @@ def test_an_integer_that_is_too_long_for_json_is_kept_as_text_with_every_digit()
     assert entry.payload[hex(giant)] is True
 
 
+@pytest.mark.described("`peek(count=20)`: the last failures first")
 def test_peek_shows_the_last_failures_first() -> None:
     for number in range(5):
         add(f"job-{number}")
@@ -67,6 +70,7 @@ def test_peek_shows_the_last_failures_first() -> None:
     assert entries[0].task_name == ""
 
 
+@pytest.mark.described("`DeadLetterQueue.replay` calls `OrderService.process(order_id=42)`")
 def test_a_job_can_be_replayed(mocker: MockerFixture) -> None:
     process = mocker.patch(PROCESS, return_value={"status": "success"})
     add("test-replay", {"order_id": 42}, error="Transient network error")
@@ -76,6 +80,7 @@ def test_a_job_can_be_replayed(mocker: MockerFixture) -> None:
     assert DeadLetter.objects.get().state == State.RESOLVED
 
 
+@pytest.mark.described("`replay(task_id=, retries=3)` returns the id under which it runs")
 def test_a_job_can_be_replayed_under_the_name_task_id(mocker: MockerFixture) -> None:
     process = mocker.patch(PROCESS)
     add("abc-123")
@@ -109,6 +114,7 @@ def test_a_job_is_replayed_by_the_id_it_was_added_with(mocker: MockerFixture, jo
     process.assert_called_once_with(order_id=1)
 
 
+@pytest.mark.described("`replay(task_id=, retries=3)` returns the id under which it runs")
 def test_a_replay_is_retried_as_often_as_it_may(mocker: MockerFixture) -> None:
     process = mocker.patch(
         PROCESS, side_effect=[OSError("1"), OSError("2"), OSError("3"), {"status": "success"}]
@@ -150,6 +156,7 @@ def test_replaying_an_unknown_job_or_one_of_a_queue_without_a_handler_says_why()
     assert DeadLetter.objects.get().state == State.OPEN
 
 
+@pytest.mark.described("`DeadLetterQueue(max_size=10_000)`: a bound on what is added")
 def test_the_queue_is_bounded_and_says_so() -> None:
     queue = DeadLetterQueue(max_size=2)
     for job_id in ("a", "b", "a"):  # the same job again takes no more room
@@ -167,6 +174,7 @@ def test_what_cannot_be_a_job_id_is_refused(job_id: str) -> None:
         add(job_id)
 
 
+@pytest.mark.described("`purge()` returns how many it discarded")
 def test_a_purge_without_a_word_records_that_it_was_one() -> None:
     add("a")
     assert DeadLetterQueue.purge() == 1

@@ -50,6 +50,7 @@ def happened() -> list[str]:
     return list(DeadLetterEvent.objects.values_list("what", flat=True))
 
 
+@pytest.mark.described("a dead letter keeps the data of its job as it was")
 @pytest.mark.django_db
 def test_a_dead_letter_keeps_the_original_call_and_says_what_went_wrong() -> None:
     dead_letter = die(args=[42], kwargs={"items": [{"sku": "ABC123", "quantity": 2}]})

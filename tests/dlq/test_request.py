@@ -42,6 +42,7 @@ def assert_goes_on(live: Process) -> None:
     assert_every_process_works(live)
 
 
+@pytest.mark.described("a job that fails for good is in the dead queue, with its backtrace")
 def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process) -> None:
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}permanently_wrong", "a"))
     assert (dead_letter.task, dead_letter.args, dead_letter.kwargs) == (
@@ -71,6 +72,7 @@ def test_what_a_task_raises_is_a_failure_whatever_its_name_and_can_be_replayed(l
     assert obstacle(dead_letter) == ""
 
 
+@pytest.mark.described("a worker without enough arguments is a failure that says so")
 def test_wrong_arguments_are_a_dead_letter_at_once(live: Process) -> None:
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}note", 1, 2, 3))
     assert dead_letter.exception == "TypeError"

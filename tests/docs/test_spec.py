@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.spec.behaviours import PAGE, behaviours, with_tests
 from lab.spec.pages import page_of, specification, with_table
 from lab.spec.rows import PROMISES, BadMarker, Row, rows
 
@@ -31,7 +32,26 @@ def test_the_specification_names_every_sentence_and_every_test(found: list[Row])
     """The results differ by what ran on which machine; everything else is the same on all."""
     without_results = re.compile(r"\| [^|]*\|$", re.MULTILINE)
     written = (ROOT / "docs" / "SPEC.md").read_text()
-    assert without_results.sub("", written) == without_results.sub("", specification(found, {})), REWRITE
+    assert without_results.sub("", written) == without_results.sub(
+        "", specification(found, behaviours(ROOT), {})
+    ), REWRITE
+
+
+def test_every_behaviour_of_the_articles_has_a_row_with_its_code_and_its_tests() -> None:
+    page = (ROOT / PAGE).read_text()
+    assert page == with_tests(page, behaviours(ROOT)), REWRITE
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ({"it runs once": ["tests/test_it.py::test_it"], "it ends": ["tests/test_it.py::test_it"]}, "no row"),
+        ({}, "no test"),
+    ],
+)
+def test_a_behaviour_without_a_row_or_a_test_is_refused(found: dict[str, list[str]], problem: str) -> None:
+    with pytest.raises(BadMarker, match=problem):
+        with_tests("| it runs once | `orders.tasks` |  |", found)
 
 
 def test_no_recorded_result_is_a_failure() -> None:

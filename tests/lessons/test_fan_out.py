@@ -30,6 +30,7 @@ def test_wrong_a_retry_repeats_what_had_succeeded() -> None:
     assert (send_receipt.call_count, sync.call_count) == (2, 2)
 
 
+@pytest.mark.described("small jobs: what has succeeded is not repeated when another step fails")
 def test_right_each_step_is_a_message_that_is_retried_alone(placed: Order, mocker: MockerFixture) -> None:
     quiet(mocker)
     send_receipt = mocker.patch("notifications.services.EmailService.send_receipt")

@@ -32,6 +32,7 @@ def test_wrong_what_is_urgent_waits_for_what_runs() -> None:
     assert done == ["report", "payment"]
 
 
+@pytest.mark.described("workers of its own for each queue")
 def test_right_each_tier_has_processes_that_read_no_other_queue() -> None:
     read = re.findall(r"^\w+: exec celery .* -Q (\S+) ", PROCFILE.read_text(), re.MULTILINE)
     assert sorted(read) == sorted(TIERS)

@@ -89,6 +89,7 @@ def test_messages_that_die() -> None:
     assert firing() == {}
 
 
+@pytest.mark.described("alerts: workers die, dead letters grow")
 def test_dead_letters_that_are_many_and_more_each_hour_and_one_that_is_old() -> None:
     for name in "abc":
         outbox.enqueue(permanently_wrong.s(name))
@@ -102,6 +103,7 @@ def test_dead_letters_that_are_many_and_more_each_hour_and_one_that_is_old() -> 
     assert firing() == {}
 
 
+@pytest.mark.described("alerts: workers die, dead letters grow")
 def test_work_without_a_worker() -> None:
     alive(Role.RELAY)
     outbox.enqueue(note.s("a"))

@@ -46,6 +46,7 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
     return [alert.name for alert in evaluate(snapshot, thresholds)]
 
 
+@pytest.mark.described("alerts: depth over 10,000, less than half of the expected rate, more than 5 % errors")
 @pytest.mark.promise("P8", "every worker is down", "the alert `workers_gone` as soon as something waits")
 @pytest.mark.parametrize(
     ("well", "ill", "name"),

@@ -30,6 +30,10 @@ def scrape(client):
     return get
 
 
+@pytest.mark.described(
+    "metrics: `jobs_enqueued_total`, `jobs_processed_total`, `jobs_failed_total`, `queue_depth`, "
+    "`processing_latency_seconds`, `workers_active`, `workers_idle`, `memory_usage`"
+)
 def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrape) -> None:
     samples = scrape()
     critical = (("queue", "critical"),)

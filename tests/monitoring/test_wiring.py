@@ -39,6 +39,9 @@ def sources(settings) -> None:
     settings.MONITORING_SOURCES = SOURCES
 
 
+@pytest.mark.described(
+    "`QueueMonitor.snapshot()`: `depth`, `processing`, `throughput_per_sec`, `avg_latency_ms`, `error_rate`, `dead_letter_count`"
+)
 @pytest.mark.django_db
 def test_what_is_enqueued_completed_and_dead_shows_in_the_snapshot() -> None:
     outbox.enqueue_many([note.s("a"), note.s("b")], queue="high")

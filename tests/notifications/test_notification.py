@@ -21,11 +21,13 @@ pytestmark = pytest.mark.django_db
 
 
 class TestPerformNotification:
+    @pytest.mark.described("`perform_notification` sends the email to the user")
     def test_sends_email_to_the_user(self, user, template, mailoutbox):
         perform_notification(user.id, "welcome", {})
         (mail,) = mailoutbox
         assert (mail.to, mail.subject, mail.body) == (["alice@example.com"], "Welcome!", "Hello alice.")
 
+    @pytest.mark.described("it writes an `EmailLog`")
     def test_creates_an_email_log_entry(self, user, template, mailoutbox):
         perform_notification(user.id, "welcome", {})
         log = EmailLog.objects.get()
@@ -33,6 +35,7 @@ class TestPerformNotification:
         assert log.sent_at is not None
         assert log.message_id == mailoutbox[0].extra_headers["Message-ID"]
 
+    @pytest.mark.described("it raises for an unknown template and for an unknown user")
     def test_raises_for_an_unknown_template_and_names_it(self, user, mailoutbox):
         with pytest.raises(UnknownTemplate, match="nonexistent"):
             perform_notification(user.id, "nonexistent", {})
@@ -43,6 +46,7 @@ class TestPerformNotification:
         with pytest.raises(UnknownTemplate, match="no mail template named"):
             perform_notification(user.id, name, {})
 
+    @pytest.mark.described("it raises for an unknown template and for an unknown user")
     def test_raises_for_an_unknown_user_and_names_it(self, template, mailoutbox):
         with pytest.raises(UnknownUser, match="-1"):
             perform_notification(-1, "welcome", {})
@@ -184,6 +188,7 @@ class TestPasswordReset:
 
 
 class TestTasks:
+    @pytest.mark.described("a job is enqueued to its queue with its arguments (`fake!`)")
     def test_enqueues_to_the_right_queue_with_the_right_arguments(self, user):
         tasks.send_notification.delay(user.id, "welcome")
         tasks.send_password_reset.delay(email="alice@example.com")
@@ -199,6 +204,7 @@ class TestTasks:
         assert "UnknownUser" in str(vars(dead_letter))
         assert "999999" in str(vars(dead_letter))
 
+    @pytest.mark.described("a job whose id was processed does nothing (`job_processed`, `mark_processed`)")
     def test_a_message_that_is_run_again_sends_nothing_twice(self, user, template, mailoutbox, mocker):
         current = SimpleNamespace(message_id="7f8c", generation=1)
         mocker.patch("outbox.current", return_value=current)

@@ -23,6 +23,7 @@ from outbox.testing import drain, staged
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.described("`UserRegistrationService.register` enqueues one notification")
 def test_registering_enqueues_the_welcome_to_the_right_queue_with_the_right_arguments() -> None:
     user = UserRegistrationService().register(email="alice@example.com", name="Alice")
     (message,) = staged()

@@ -17,6 +17,7 @@ from payments.gateway import CardDeclined
 from tests.orders.conftest import Caller, body, place, quiet
 
 
+@pytest.mark.described("a request is answered `202 Accepted` before its work is done")
 def test_placed_order_is_answered_202_with_its_address(api: Caller) -> None:
     answer = api.post(body())
     assert answer.status_code == 202

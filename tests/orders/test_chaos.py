@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 from unittest.mock import MagicMock
 
+import pytest
 from django.db import connection
 from pytest_mock import MockerFixture
 
@@ -32,6 +33,7 @@ def flaky(dice: random.Random, captured: Counter[str], lock: threading.Lock) -> 
     return charge
 
 
+@pytest.mark.described("fifty orders, three failures in ten: each completes, with `processing_count` 1")
 def test_fifty_orders_with_three_failures_in_ten_all_complete_once(
     shop: None, mocker: MockerFixture, settings: Any
 ) -> None:

@@ -18,6 +18,9 @@ from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import Call
 
 
+@pytest.mark.described(
+    "`call_external_api` under `@circuit(5, 30)`: the sixth call raises `CircuitBreakerError`"
+)
 def test_circuit_opens_after_five_failures(mocker: MockerFixture) -> None:
     post = mocker.patch("requests.post", side_effect=ConnectionError("API down"))
     for _ in range(5):

@@ -24,6 +24,7 @@ from tests.orders.conftest import settle
 
 
 class TestSyncingToTheCrm:
+    @pytest.mark.described("`DataSyncWorker`: an unavailable service is tried again in 60 s")
     def test_service_unavailable_is_retried_in_60_seconds(
         self, completed: Order, mocker: MockerFixture, settings: Any
     ) -> None:
@@ -35,6 +36,7 @@ class TestSyncingToTheCrm:
         sync_to_crm(completed.id)
         assert retry.call_args.kwargs["countdown"] == 60
 
+    @pytest.mark.described("invalid data is a `SyncErrorLog`, and no error")
     def test_invalid_data_is_logged_and_not_raised(self, completed: Order, mocker: MockerFixture) -> None:
         mocker.patch(
             "orders.crm.SyncService.sync", side_effect=crm.InvalidDataError("Missing required field")
@@ -47,11 +49,13 @@ class TestSyncingToTheCrm:
             "Missing required field",
         )
 
+    @pytest.mark.described("any other error is raised")
     def test_unexpected_error_is_raised(self, completed: Order, mocker: MockerFixture) -> None:
         mocker.patch("orders.crm.SyncService.sync", side_effect=RuntimeError("Unexpected failure"))
         with pytest.raises(RuntimeError, match="Unexpected failure"):
             sync_to_crm(completed.id)
 
+    @pytest.mark.described("it is retried after 1, 5 and 30 minutes, 2 and 8 hours")
     def test_unexpected_error_is_retried_by_the_schedule(
         self, completed: Order, mocker: MockerFixture
     ) -> None:

@@ -34,6 +34,7 @@ def good(count: int) -> list[str]:
     ]
 
 
+@pytest.mark.described("`enqueue_batch`: one job for each record")
 def test_one_message_is_enqueued_for_each_record(shop: None) -> None:
     file = upload(*good(5))
     assert process_large_file(file.id) == {"status": "staged", "file_id": file.id, "rows": 5}
@@ -43,6 +44,7 @@ def test_one_message_is_enqueued_for_each_record(shop: None) -> None:
     assert {message.queue for message in messages} == {"low"}
 
 
+@pytest.mark.described("all records of a batch are processed")
 def test_all_records_become_orders(shop: None) -> None:
     file = upload(*good(3))
     process_large_file.delay(file.id)
@@ -101,6 +103,7 @@ def test_of_two_imports_of_one_file_at_once_one_stops(shop: None, mocker: Mocker
     assert ImportRow.objects.count() == 8
 
 
+@pytest.mark.described("`process_large_file` is asked to stop after 300 s and killed after 360 s")
 @pytest.mark.promise(
     "P4",
     "the soft time limit rings in a long import",

@@ -15,6 +15,7 @@ from outbox.testing import staged
 from tests.orders.conftest import place, run_all, units
 
 
+@pytest.mark.described("an order is stored, and its confirmation is sent by a job")
 def test_order_its_reservation_and_its_messages_exist_together(shop: None) -> None:
     stock, reserved, _ = units()
     order = place(quantity=3, receipt_email="ada@example.com")
@@ -46,6 +47,7 @@ def test_rollback_leaves_neither_order_nor_message_nor_reservation(shop: None) -
     assert units() == before
 
 
+@pytest.mark.described("a total that is added to in place grows with each run; here it is derived once")
 def test_amounts_are_derived_once_in_minor_units(shop: None) -> None:
     order = place_order(
         customer_id=1, currency="usd", payment_method="pm_card_visa", lines=[("WIDGET", 2), ("GIZMO", 1)]

@@ -23,11 +23,13 @@ from tests.orders.conftest import place, quiet, units
 
 
 class TestProcessingTwice:
+    @pytest.mark.described("`process_order`, run twice, charges once")
     def test_charges_once(self, pending_order: Order, charge: MagicMock) -> None:
         process_order(pending_order.id)
         process_order(pending_order.id)
         assert charge.call_count == 1
 
+    @pytest.mark.described("`process_order`, run twice, sends one receipt (`EmailService.send_receipt`)")
     def test_sends_one_receipt(self, pending_order: Order, charge: MagicMock, mocker: MockerFixture) -> None:
         quiet(mocker)
         send_receipt = mocker.patch("notifications.services.EmailService.send_receipt")
@@ -36,6 +38,7 @@ class TestProcessingTwice:
         drain()
         assert send_receipt.call_count == 1
 
+    @pytest.mark.described("the second call returns `already_processed`")
     def test_says_already_processed_the_second_time(self, pending_order: Order, charge: MagicMock) -> None:
         assert process_order(pending_order.id) == {"status": "completed", "order_id": pending_order.id}
         assert process_order(pending_order.id) == {
@@ -43,6 +46,7 @@ class TestProcessingTwice:
             "order_id": pending_order.id,
         }
 
+    @pytest.mark.described("a total that is added to in place grows with each run; here it is derived once")
     def test_charges_the_amount_that_was_derived_once(self, pending_order: Order, charge: MagicMock) -> None:
         process_order(pending_order.id)
         assert charge.call_args.args == (1, 9999)
@@ -50,6 +54,7 @@ class TestProcessingTwice:
         assert (pending_order.total_cents, pending_order.processing_count) == (9999, 1)
 
 
+@pytest.mark.described("five threads process one order at once: one charge, no error")
 @pytest.mark.promise("P3", "five threads process one order at once", "one charge, no error")
 def test_five_threads_at_once_charge_once_and_none_sees_an_error(busy_shop: None, charge: MagicMock) -> None:
     order = Order.objects.create(customer_id=1, total_cents=9999, status="pending")
@@ -81,6 +86,7 @@ def test_five_threads_at_once_charge_once_and_none_sees_an_error(busy_shop: None
     assert (order.status, order.processing_count) == ("completed", 1)
 
 
+@pytest.mark.described("one event has several jobs follow (fan-out)")
 def test_completion_and_its_fan_out_are_committed_together(pending_order: Order, charge: MagicMock) -> None:
     process_order(pending_order.id)
     follow_up = {message.task: message for message in staged()}

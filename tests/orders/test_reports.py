@@ -14,6 +14,7 @@ from orders.tasks import generate_report
 from tests.orders.conftest import place
 
 
+@pytest.mark.described("`generate_report` is made in the background")
 def test_report_has_one_line_a_day_and_currency(shop: None, charge: MagicMock) -> None:
     done = [place(), place(), place(currency="eur")]
     for order in done:

@@ -39,6 +39,9 @@ def test_a_mail_outlasts_a_mail_server_that_is_down_for_hours_and_is_tried_once_
 
 
 class TestCallingTheWarehouse:
+    @pytest.mark.described(
+        "`perform_with_fallback` returns `queued_for_retry` and `retry_after` while the circuit is open"
+    )
     def test_job_that_meets_an_open_circuit_falls_back(self, completed: Order, mocker: MockerFixture) -> None:
         mocker.patch(
             "orders.warehouse.call_external_api", side_effect=CircuitBreakerError("API circuit open")
@@ -86,6 +89,7 @@ class TestCallingTheWarehouse:
         (shipment,) = sandbox_settings.ledger("shipments", order_id=completed.id)
         assert shipment["items"] == [{"sku": "WIDGET", "quantity": 2}]
 
+    @pytest.mark.described("jobs take ids and read fresh data")
     def test_cancelled_order_is_not_shipped(self, completed: Order, mocker: MockerFixture) -> None:
         call = mocker.patch("orders.warehouse.call_external_api")
         cancel_order(order_id=completed.id)
@@ -112,6 +116,9 @@ class TestCallingTheWarehouse:
         assert (message.status, message.attempts) == ("dead", 1)
         assert "no such SKU" in str(message.errors)
 
+    @pytest.mark.described(
+        "a 429 is tried again after its `Retry-After`, or after 60 s (`RateLimitExceeded`)"
+    )
     @pytest.mark.parametrize(("header", "wait_s"), [("7", 7.0), ("0", 1.0), (None, 0.6)])
     def test_429_is_deferred_for_as_long_as_it_asks_else_for_a_minute(
         self, completed: Order, mocker: MockerFixture, settings: Any, header: str | None, wait_s: float
@@ -163,6 +170,7 @@ class TestAnalytics:
         assert completed.completed_at is not None
         assert totals.date == completed.completed_at.date()
 
+    @pytest.mark.described("upserts in place of inserts")
     def test_totals_of_several_orders_add_up(self, shop: None, charge: MagicMock) -> None:
         for _ in range(3):
             order = place()
@@ -170,6 +178,7 @@ class TestAnalytics:
             effects.count_in_daily_totals(order_id=order.id)
         assert DailyTotals.objects.get().orders == 3
 
+    @pytest.mark.described("at most once: a crash loses the job, and never repeats it")
     @pytest.mark.promise(
         "P3",
         "a worker is killed between an order's mark and its count",
@@ -209,6 +218,7 @@ class TestMails:
         assert send.call_count == 1
 
 
+@pytest.mark.described("the password reset is in the queue `high`, the CRM in `default`, the report in `low`")
 @pytest.mark.parametrize(
     ("task", "queue"),
     [
@@ -230,6 +240,7 @@ def test_task_is_enqueued_to_its_queue_with_its_arguments(db: None, task: str, q
     assert (message.task, message.queue, message.args) == (f"orders.tasks.{task}", queue, [42])
 
 
+@pytest.mark.described("`process_large_file` is asked to stop after 300 s and killed after 360 s")
 def test_every_task_has_an_end_and_a_claim_outlives_it(db: None) -> None:
     for name, task in current_app.tasks.items():
         if name.startswith("orders.tasks."):

@@ -239,3 +239,9 @@ def test_the_projects_settings_come_before_the_outboxs_and_those_before_celerys(
     assert (given.conf.worker_prefetch_multiplier, given.conf.task_acks_late) == (3, False)
     assert (given.conf.task_time_limit, given.conf.broker_connection_max_retries) == (360, None)
     assert given.conf.task_default_queue == "celery"
+
+
+@pytest.mark.described("a worker takes no more messages than it has processes (prefetch)")
+def test_a_worker_takes_one_message_for_each_of_its_processes() -> None:
+    assert current_app.conf.worker_prefetch_multiplier == 1
+    assert outbox.Celery("alone", set_as_current=False).conf.worker_prefetch_multiplier == 1

@@ -99,6 +99,7 @@ def test_routes_are_refused_because_the_outbox_would_not_look_at_them() -> None:
         ]
 
 
+@pytest.mark.described("the connections of all processes must fit into the database")
 @pytest.mark.django_db
 def test_the_connections_of_all_processes_must_fit_into_the_server(settings: Settings) -> None:
     assert configured.DATABASE_CONNECTIONS == 9 + 4 * 2 + 8 + 2

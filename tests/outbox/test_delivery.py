@@ -48,6 +48,7 @@ def test_a_broker_that_forgets_everything_loses_no_message() -> None:
     assert sorted(effects.names()) == sorted(names)
 
 
+@pytest.mark.described("a message is acknowledged after its run: a worker that is killed loses no work")
 @pytest.mark.promise(
     "P2",
     "a worker is killed in the middle of a task",

@@ -111,6 +111,7 @@ def running(*names: str) -> Iterator[None]:
             effects.add(f"{name}-told")
 
 
+@pytest.mark.described("the connection between worker and Redis breaks: delivered again, one effect")
 @pytest.mark.promise(
     "P3",
     "the connection between worker and Redis breaks during a run",
@@ -256,6 +257,7 @@ def test_a_commit_of_unknown_outcome_has_its_effect_once(world: World, heard: bo
     assert effects.count("a") == 1
 
 
+@pytest.mark.described("what is urgent does not wait for what is not, nor starve it")
 @pytest.mark.promise("P6", "a flood of slow work is in `low`", "what is `critical` does not wait for it")
 def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: World) -> None:
     with relaying(), worker(queues=("low",), concurrency=1, name="low"):
@@ -271,6 +273,9 @@ def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: Wo
     assert effects.count("low-ended") == 20
 
 
+@pytest.mark.described(
+    "a run that outlasts the visibility timeout is delivered again, and has its effect once"
+)
 @pytest.mark.promise(
     "P3", "a run outlasts the visibility timeout", "the message is delivered again, and the copy does nothing"
 )

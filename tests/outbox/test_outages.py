@@ -218,6 +218,7 @@ def test_sigquit_lets_a_short_run_end_and_hands_the_rest_to_others() -> None:
     assert (effects.count("b"), effects.count("c")) == (1, 1)
 
 
+@pytest.mark.described("a worker that dies in the middle of its job: another one finishes it")
 @pytest.mark.promise(
     "P2",
     "a worker is killed at the end of its supervisor's grace period",

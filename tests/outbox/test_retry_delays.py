@@ -25,6 +25,7 @@ def task(**words: Any) -> OutboxTask:
     return made
 
 
+@pytest.mark.described("retries back off, up to `retry_backoff_max`")
 @pytest.mark.parametrize(
     ("retries", "limit"), [(0, 1), (1, 2), (2, 4), (3, 8), (8, 256), (9, 300), (10_000, 300)]
 )
@@ -41,6 +42,7 @@ def test_jitter_spreads_delays_over_the_whole_range() -> None:
     assert 14 < sum(delays) / len(delays) < 18
 
 
+@pytest.mark.described("jitter: what failed together does not come back together")
 def test_messages_that_failed_together_do_not_come_back_together() -> None:
     jittered = task()
     assert len({jittered.retry_policy().delay_s(3) for _ in range(100)}) == 100

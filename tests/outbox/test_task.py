@@ -18,6 +18,7 @@ from tests.support.messages import row
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.described("transactional outbox: the order and its message are committed together")
 @pytest.mark.promise("P1", "the broker is down", "orders are accepted as always: no request needs it")
 def test_delay_writes_a_row_of_the_callers_transaction() -> None:
     result = tasks.note.delay("a")
@@ -32,6 +33,7 @@ def test_delay_writes_a_row_of_the_callers_transaction() -> None:
     assert effects.names() == []
 
 
+@pytest.mark.described("transactional outbox: the order and its message are committed together")
 @pytest.mark.django_db(transaction=True)
 def test_a_rolled_back_transaction_leaves_no_message() -> None:
     with transaction.atomic():
@@ -41,6 +43,7 @@ def test_a_rolled_back_transaction_leaves_no_message() -> None:
     assert staged() == []
 
 
+@pytest.mark.described("jobs run at once in a test (`inline!`)")
 def test_drain_runs_what_is_staged_and_settles_it() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"), queue="low", delay=3600)
     assert row(message_id).status == "scheduled"
@@ -185,6 +188,7 @@ def test_the_text_of_an_escaped_nul_is_not_a_nul() -> None:
     clear()
 
 
+@pytest.mark.described("a job whose id was processed does nothing (`job_processed`, `mark_processed`)")
 def test_a_late_copy_of_an_older_generation_is_skipped_and_counted() -> None:
     message_id = outbox.enqueue(tasks.always_unavailable.s("a"))
     queries.mark("default", 10)

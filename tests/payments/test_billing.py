@@ -59,6 +59,7 @@ def test_a_customer_without_orders_gets_an_empty_bill(customer: Customer) -> Non
     assert totals(bill_customer(customer.pk, "2026-08")) == {}
 
 
+@pytest.mark.described("`lock:user_id:X`: two billing jobs of one customer do not run at once")
 def test_a_customer_who_is_being_billed_is_not_billed_beside(customer: Customer) -> None:
     with task_lock("user_id", customer.pk), pytest.raises(LockHeld):
         bill_customer(customer.pk, "2026-09")
@@ -128,6 +129,7 @@ def test_december_ends_with_the_year() -> None:
     assert month("2026-12") == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
 
 
+@pytest.mark.described("a job that does not get its lock goes back into its queue")
 def test_the_task_steps_back_while_the_lock_is_held_and_spends_no_attempt(customer: Customer) -> None:
     with task_lock("user_id", customer.pk), pytest.raises(outbox.Defer):
         bill_task(customer.pk, "2026-09")

@@ -22,6 +22,7 @@ class Killed(BaseException):
     """The process dies here."""
 
 
+@pytest.mark.described("`PaymentGateway.charge(customer_id, total_cents)` returns a payment with an `id`")
 def test_charge_is_called_as_the_documents_do(sandbox_settings: RunningSandbox) -> None:
     payment = PaymentGateway.charge(1, 9999)
     assert payment.id.startswith("pi_")
@@ -30,6 +31,7 @@ def test_charge_is_called_as_the_documents_do(sandbox_settings: RunningSandbox) 
     assert charge["amount"] == 9999
 
 
+@pytest.mark.described("a charge with an idempotency key is made once")
 def test_charge_twice_for_one_order_captures_once(sandbox_settings: RunningSandbox) -> None:
     payer = Payer(1)
     assert payer.pay() == payer.pay()

@@ -17,6 +17,7 @@ from payments.tasks import create_invoice
 from tests.payments.conftest import MakeOrder
 
 
+@pytest.mark.described("`create_invoice_for_order`, called twice, returns the invoice that is there")
 def test_create_invoice_twice_returns_the_first_one(make_order: MakeOrder) -> None:
     order = make_order()
     first = create_invoice_for_order(order.pk, "2026-10")
@@ -135,6 +136,7 @@ def test_no_invoice_is_left_when_its_pdf_cannot_be_drawn(make_order: MakeOrder, 
     assert not Invoice.objects.exists()
 
 
+@pytest.mark.described("invoices are drawn as PDF in the background")
 def test_the_pdf_lists_what_was_bought(make_order: MakeOrder) -> None:
     order = make_order(total_cents=3998)
     product = Product.objects.create(sku="WIDGET", name="Widget", stock=1)

@@ -21,6 +21,7 @@ def queue_of(name: str):
         queue.obliterate()
 
 
+@pytest.mark.described("a bounded queue refuses what is over its limit: `Queue full`")
 def test_the_hundred_and_first_item_is_refused_with_queue_full(queue_of) -> None:
     queue = queue_of(100)
     for index in range(100):
@@ -31,6 +32,7 @@ def test_the_hundred_and_first_item_is_refused_with_queue_full(queue_of) -> None
     assert refusal.value.retry_after > 0
 
 
+@pytest.mark.described("a queue that workers have drained takes jobs again")
 @pytest.mark.promise(
     "P6", "the consumers of a bounded queue stop", "producers are refused until it is drained"
 )
@@ -66,6 +68,7 @@ def test_many_producers_at_once_never_exceed_the_limit(queue_of) -> None:
     assert accepted == queue.count() == 100
 
 
+@pytest.mark.described("a fast producer and a slow consumer: all twenty jobs are processed, none is dropped")
 def test_a_slow_consumer_of_twenty_gets_all_twenty_while_the_producer_is_held_back(queue_of) -> None:
     queue = queue_of(5)
     processed: list[int] = []

@@ -109,6 +109,7 @@ def test_retry_after_of_an_error_made_by_hand_is_the_default() -> None:
     assert breaker.retry_after(CircuitBreakerError("API circuit open"), default=30) == 30
 
 
+@pytest.mark.described("a circuit is closed, open or half-open")
 def test_after_the_timeout_one_success_closes_it(failing, clock) -> None:
     open_it(failing)
     clock.forward(30)
@@ -129,6 +130,7 @@ def test_after_the_timeout_one_failure_opens_it_for_another_period(failing, cloc
     assert failing.calls == 6
 
 
+@pytest.mark.described("a circuit is closed, open or half-open")
 @pytest.mark.promise("P6", "a service comes back behind an open circuit", "exactly one call tries it")
 def test_half_open_lets_exactly_one_of_many_threads_try(name: str, clock) -> None:
     made = Breaker(1, 30, ConnectionError, name)

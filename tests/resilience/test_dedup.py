@@ -18,12 +18,14 @@ def waiting(name: str) -> int:
     return sum(1 for message in staged() if message.args[0].startswith(name))
 
 
+@pytest.mark.described("`perform_unique`: two calls, one job")
 def test_duplicate_calls_enqueue_only_one_job(name: str) -> None:
     assert enqueue_unique(note.s(name)) is not None
     assert enqueue_unique(note.s(name)) is None
     assert waiting(name) == 1
 
 
+@pytest.mark.described("other arguments are another job")
 def test_different_arguments_are_different_jobs(name: str) -> None:
     assert enqueue_unique(note.s(f"{name}-welcome"))
     assert enqueue_unique(note.s(f"{name}-invoice"))
@@ -35,6 +37,7 @@ def test_different_tasks_with_equal_arguments_are_different_jobs(name: str) -> N
     assert enqueue_unique(always_unavailable.s(name))
 
 
+@pytest.mark.described("it can be enqueued again after its ttl")
 def test_the_job_is_allowed_again_after_its_ttl_although_it_still_waits(name: str) -> None:
     assert enqueue_unique(note.s(name), ttl=0.05)
     await_(lambda: enqueue_unique(note.s(name)), "the window is over")
@@ -48,6 +51,7 @@ def test_the_job_is_allowed_again_after_an_explicit_release(name: str) -> None:
     assert waiting(name) == 2
 
 
+@pytest.mark.described("it can be enqueued again when it has completed")
 def test_the_job_is_allowed_again_after_completion_within_its_ttl(name: str) -> None:
     assert enqueue_unique(note.s(name), ttl=3600)
     drain()
@@ -122,6 +126,7 @@ def test_without_redis_jobs_are_enqueued_and_stay_unique_until_they_complete(nam
     assert enqueue_unique(note.s(name), client=absent_redis)
 
 
+@pytest.mark.described("`is_duplicate(task_id, ttl=3600)`")
 def test_the_second_delivery_of_an_id_is_a_duplicate(name: str) -> None:
     assert is_duplicate(name) is False
     assert is_duplicate(name) is True

@@ -25,6 +25,7 @@ def test_the_wait_is_capped_since_most_holders_leave_long_before_their_ttl(name:
     assert refusal.value.retry_after <= 5
 
 
+@pytest.mark.described("`lock:user_id:X`: two billing jobs of one customer do not run at once")
 def test_the_key_is_the_documented_one(name: str, client) -> None:
     with task_lock("user_id", name) as lock:
         assert lock.key == f"lock:user_id:{name}"

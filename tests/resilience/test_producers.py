@@ -11,6 +11,7 @@ from tests.support.tasks import note
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.described("a fast producer and a slow consumer: all twenty jobs are processed, none is dropped")
 def test_a_slow_consumer_of_twenty_rapid_jobs_processes_all_of_them(mocker) -> None:
     processed: list[float] = []
 
@@ -27,6 +28,7 @@ def test_a_slow_consumer_of_twenty_rapid_jobs_processes_all_of_them(mocker) -> N
     assert processed[-1] - processed[0] < 2.0
 
 
+@pytest.mark.described("a thousand jobs cost their producer less than 10 MB")
 def test_a_thousand_enqueued_jobs_cost_the_producer_less_than_ten_megabytes() -> None:
     note.delay("the first one loads what is loaded once")
     tracemalloc.start()

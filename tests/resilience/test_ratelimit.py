@@ -9,6 +9,7 @@ from resilience.ratelimit import RateLimitExceeded, TokenBucket, rate_limited
 from tests.support.processes import await_
 
 
+@pytest.mark.described("a token bucket for each task name (`RateLimitMiddleware`)")
 def test_a_full_bucket_gives_its_burst_and_then_says_how_long_to_wait(name: str) -> None:
     bucket = TokenBucket(max_per_second=0.1, burst=3)
     assert all(bucket.acquire(name) for _ in range(3))
@@ -26,6 +27,7 @@ def test_the_stated_wait_is_enough(name: str) -> None:
     assert bucket.acquire(name)
 
 
+@pytest.mark.described("a token bucket for each task name (`RateLimitMiddleware`)")
 def test_names_have_buckets_of_their_own(name: str) -> None:
     bucket = TokenBucket(max_per_second=0.1, burst=1)
     assert bucket.acquire(f"{name}-a")

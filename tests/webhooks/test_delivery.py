@@ -34,6 +34,7 @@ def nested(depth: int) -> list[object]:
 
 @pytest.mark.django_db
 class TestWithoutANetwork:
+    @pytest.mark.described("`send_webhook`, called twice for one event and endpoint, makes one request")
     def test_the_idempotency_key_prevents_duplicates(self, mocker):
         post = mocker.patch("webhooks.transport.post", return_value=MagicMock(status_code=200))
 
@@ -57,6 +58,7 @@ class TestWithoutANetwork:
         send_webhook(f"{URL}/2", "order.created", {}, "evt_1")
         assert post.call_count == 3
 
+    @pytest.mark.described("a status that is no success is a `WebhookDeliveryError`")
     @pytest.mark.parametrize("status", [301, 302, 400, 404, 500, 503])
     def test_every_other_status_is_an_error_and_the_next_try_posts_again(self, mocker, status):
         post = mocker.patch("webhooks.transport.post", return_value=Response(status, text="no such luck"))
