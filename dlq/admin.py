@@ -13,12 +13,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 
-from dlq import conf, export, groups_page
+from dlq import conf, edit_page, export, groups_page
 from dlq.admin_display import Shown
 from dlq.message import text
 from dlq.models import LARGE, DeadLetter
+from dlq.operations import audit
 from dlq.operations.admin import ask
-from dlq.operations.models import Kind
+from dlq.operations.models import BULK, Kind
 from dlq.permissions import lacking, may
 
 
@@ -65,6 +66,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
                     "task",
                     "subjects",
                     "links",
+                    "lineage",
                     "children",
                     "queue",
                     "shown_headers",
@@ -141,6 +143,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     @admin.action(description="Export selected as CSV", permissions=["export"])
     def export_csv(self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]) -> StreamingHttpResponse:
         """A table for a spreadsheet, secrets masked."""
+        self._exported(request, dead_letters.count(), "as CSV")
         return _file(export.csv_lines(dead_letters), "text/csv", "dead-letters.csv")
 
     @admin.action(description="Export selected as JSON lines", permissions=["export"])
@@ -148,7 +151,19 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         self, request: HttpRequest, dead_letters: QuerySet[DeadLetter]
     ) -> StreamingHttpResponse:
         """Everything that their pages show, secrets masked."""
+        self._exported(request, dead_letters.count(), "as JSON lines")
         return _file(export.json_lines(dead_letters), "application/jsonl", "dead-letters.jsonl")
+
+    def _exported(self, request: HttpRequest, count: int, what: str) -> None:
+        """Who has taken what out of here is on record."""
+        chosen_by = _chosen_by(request) if request.method == "POST" else ""
+        audit.record(
+            Kind.EXPORT,
+            f"exported {what}",
+            actor=request.user.get_username(),
+            chosen_by=chosen_by,
+            selected=count,
+        )
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         return may(request, "export")
@@ -182,6 +197,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         return [
             path("groups/", view(self.groups_view), name="dlq_deadletter_groups"),
             path("<int:pk>/act/", view(self.act_view), name="dlq_deadletter_act"),
+            path("<int:pk>/edit/", view(self.edit_view), name="dlq_deadletter_edit"),
             path("<int:pk>/bytes/", view(self.bytes_view), name="dlq_deadletter_bytes"),
             *super().get_urls(),
         ]
@@ -192,16 +208,21 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         verbs = ("replay", "discard")
         context = {
             "verbs": [(each, each.capitalize()) for each in verbs if may(request, each)],
-            "lacking": [lacking(each) for each in (*verbs, "raw") if not may(request, each)],
+            "may_edit": may(request, "edit"),
+            "lacking": [lacking(each) for each in (*verbs, "edit", "raw") if not may(request, each)],
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     def act_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A button of the page: an operation on this dead letter alone."""
         verb = request.POST.get("verb", "")
-        if not self.has_view_permission(request) or verb not in Kind.values or not may(request, verb):
-            raise PermissionDenied(lacking(verb) if verb in Kind.values else "")
+        if not self.has_view_permission(request) or verb not in BULK or not may(request, verb):
+            raise PermissionDenied(lacking(verb) if verb in BULK else "")
         return ask(request, Kind(verb), DeadLetter.objects.filter(pk=pk), "on its own page")
+
+    def edit_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Other arguments for a copy that runs in its place."""
+        return edit_page.show(request, self.admin_site, self.opts, pk)
 
     def bytes_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The body of the received message as a file, for those who may see secrets."""
@@ -210,6 +231,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         raw = get_object_or_404(DeadLetter, pk=pk).message
         if raw is None:
             raise Http404("The message was not kept: the journal has it.")
+        self._exported(request, 1, f"the bytes of dead letter {pk}")
         return HttpResponse(
             raw.body,
             content_type="application/octet-stream",

@@ -150,6 +150,25 @@ class Shown:
         )
         return format_html_join(" · ", '<a href="{}">{}</a> ({})', links) or SafeString("none")
 
+    @admin.display(description="edited copies")
+    def lineage(self, dead_letter: DeadLetter) -> SafeString:
+        """To the dead letter that it was sent again from, and to the copy that was sent of it."""
+        named = {"sent again from": dead_letter.origin, "edited as": dead_letter.edited_as}
+        if not any(named.values()):
+            return SafeString("none")
+        known = dict(DeadLetter.objects.filter(message_id__in=named.values()).values_list("message_id", "pk"))
+        message = conf.links().get("message_id", "")
+
+        def linked(what: str, message_id: str) -> SafeString:
+            if message_id in known:
+                url = reverse("admin:dlq_deadletter_change", args=[known[message_id]])
+            else:
+                url = message.format(quote(message_id, safe=""))
+            return format_html('{} <a href="{}">{}</a>' if url else "{0} {2}", what, url, message_id)
+
+        found = [(linked(what, message_id),) for what, message_id in named.items() if message_id]
+        return format_html_join(" · ", "{}", found) or SafeString("none")
+
     @admin.display(description="same problem")
     def same_problem(self, dead_letter: DeadLetter) -> SafeString:
         url = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={dead_letter.fingerprint}"

@@ -16,6 +16,8 @@ from django.utils.module_loading import import_string
 
 Read = TypeVar("Read", bound=Callable[[], Any])
 
+#: A hundred years: what lies further back is soon no date at all.
+MAX_RETENTION_S = 36_500 * 86_400.0
 #: One function for each setting; the system check calls all of them.
 ALL: list[Callable[[], Any]] = []
 
@@ -59,6 +61,19 @@ def max_message_bytes() -> int:
     A larger one is a dead letter with its size, its digest and its first bytes.
     """
     return _whole("DLQ_MAX_MESSAGE_BYTES", 1024 * 1024)
+
+
+@_setting
+def operations_retention_s() -> float:
+    """`DLQ_OPERATIONS_RETENTION`: seconds that an operation is kept after its end, with what came of each dead letter: the
+    record of replays, edits, discards, exports and notes. Default: 31536000, a year.
+    """
+    value = getattr(settings, "DLQ_OPERATIONS_RETENTION", 31_536_000.0)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= MAX_RETENTION_S:
+        raise _wrong(
+            "DLQ_OPERATIONS_RETENTION", f"a number of seconds from 0 to {MAX_RETENTION_S:.0f}", value
+        )
+    return float(value)
 
 
 @_setting

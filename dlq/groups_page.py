@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -14,6 +15,7 @@ from django.template.response import TemplateResponse
 from dlq import groups
 from dlq.message import text
 from dlq.models import DeadLetter, GroupNote, State
+from dlq.operations import audit
 from dlq.operations.admin import CANARY, ask
 from dlq.operations.models import Kind
 from dlq.permissions import lacking, may
@@ -72,11 +74,15 @@ def _act(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(request.get_full_path())
 
 
+@transaction.atomic
 def _note(request: HttpRequest, fingerprint: str, said: str) -> None:
+    actor, about = request.user.get_username(), f"problem {fingerprint}"
     if not said:
-        GroupNote.objects.filter(fingerprint=fingerprint).delete()
+        if GroupNote.objects.filter(fingerprint=fingerprint).delete()[0]:
+            audit.record(Kind.NOTE, "removed the note", actor=actor, chosen_by=about)
         messages.success(request, "The note is removed.")
     elif DeadLetter.objects.filter(fingerprint=fingerprint).exists():
-        values = {"text": said, "actor": request.user.get_username(), "at": Now()}
+        values = {"text": said, "actor": actor, "at": Now()}
         GroupNote.objects.update_or_create(fingerprint=fingerprint, defaults=values)
+        audit.record(Kind.NOTE, "wrote the note", actor=actor, reason=said, chosen_by=about)
         messages.success(request, "The note is kept.")

@@ -7,10 +7,12 @@ That module imports only its own app, as this folder does. It offers
   when the journal has dealt with it, and "dead" when it is a dead letter now.
 - `republish(message_id, *, retries)`: runs the message of a dead letter again, with at most so many retries (None: as its
   task says). Returns its id, or None when there is no dead message of this id.
-- `adopt(message_id, *, task, queue, args, kwargs, retries)`: makes a message without a journal one of the journal's, when it
-  is sent again. Returns its id, or None when it is to be published as it was.
+- `adopt(message_id, *, task, queue, args, kwargs, retries, copy_id)`: makes a message without a journal one of the journal's,
+  when it is sent again; under this id, where it is an edited copy. Returns its id, or None when it is to be published.
+- `replace(message_id, *, copy_id, args, kwargs, retries)`: a message of this id with other arguments takes the place of the
+  one of a dead letter, which will never run. Returns whether there was a dead message of this id.
 - `discard(message_id)`: the message will never run.
-- `Refused`: what these three raise for a message that cannot be sent again, or discarded, now.
+- `Refused`: what these four raise for a message that cannot be sent again, or discarded, now.
 - `HEADER` and `generation(headers)`: the header of its messages, and which run of one they tell; None for all others.
 - `is_not_now(exception)`: whether an error of the database says nothing about what was to be written.
 - `dead_letters()`: the name of the app that keeps its dead letters, which is to be this one.
@@ -29,8 +31,8 @@ from dlq import conf
 
 #: What the module must have.
 NEEDED = (
-    *("worker_failure", "republish", "adopt", "discard", "Refused", "HEADER", "generation", "is_not_now"),
-    "dead_letters",
+    *("worker_failure", "republish", "adopt", "replace", "discard", "Refused"),
+    *("HEADER", "generation", "is_not_now", "dead_letters"),
 )
 
 

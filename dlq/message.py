@@ -15,6 +15,8 @@ from typing import Any
 MAX_DEPTH = 64
 #: Header of a message that was sent again from a dead letter, with the id of that one. It is no part of the message.
 REPLAY_HEADER = "dlq-replay"
+#: Header of an edited copy that no journal has, with the id of the dead letter that it was made from.
+EDIT_HEADER = "dlq-edit-of"
 #: Headers that `dlq.worker.transport` puts to a message it could not take: why it is none; size and digest of one that is too
 #: large, of whose body only the beginning is kept.
 NO_ENVELOPE_HEADER = "dlq-no-envelope"

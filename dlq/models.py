@@ -16,7 +16,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from dlq import call
-from dlq.message import RawMessage
+from dlq.message import EDIT_HEADER, REPLAY_HEADER, RawMessage
 from dlq.operations.models import Operation, OperationItem
 
 __all__ = [
@@ -91,6 +91,10 @@ class DeadLetter(models.Model):
     generation = models.BigIntegerField(
         null=True, blank=True, help_text="null: the message has no journal row"
     )
+    # The database has the default, too: processes of the release before this one write without it.
+    edited_as = models.CharField(
+        max_length=255, blank=True, default="", db_default="", help_text="id of the edited copy that was sent"
+    )
     exception = models.CharField(max_length=255, blank=True, default="", help_text="type, with its module")
     error = models.TextField(blank=True, default="")
     traceback = models.TextField(blank=True, default="")
@@ -115,6 +119,7 @@ class DeadLetter(models.Model):
         ordering = ("-failed_at", "-id")
         permissions = (
             ("replay_deadletter", "Can replay dead letters"),
+            ("edit_deadletter", "Can edit and replay dead letters"),
             ("discard_deadletter", "Can discard dead letters"),
             ("export_deadletter", "Can export dead letters"),
             ("view_raw_deadletter", "Can see and download messages as received, secrets included"),
@@ -161,6 +166,12 @@ class DeadLetter(models.Model):
         name = self.task.rpartition(".")[2]
         shown = call.arguments(self.task, self.args, self.kwargs)
         return f"{name}({shown})" if name or shown else ""
+
+    @property
+    def origin(self) -> str:
+        """The id of the dead letter that its message was sent again from under an id of its own; '' for none."""
+        found = str(self.headers.get(EDIT_HEADER) or self.headers.get(REPLAY_HEADER) or "")
+        return "" if found == self.message_id else found
 
     @property
     def payload(self) -> Any:

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 PERMISSIONS = {
     "view": ("dlq.view_deadletter", "Can view dead letter"),
     "replay": ("dlq.replay_deadletter", "Can replay dead letters"),
+    "edit": ("dlq.edit_deadletter", "Can edit and replay dead letters"),
     "discard": ("dlq.discard_deadletter", "Can discard dead letters"),
     "export": ("dlq.export_deadletter", "Can export dead letters"),
     "raw": ("dlq.view_raw_deadletter", "Can see and download messages as received, secrets included"),

@@ -1,8 +1,8 @@
-"""The dead-letter queue as an application sees it: add, look, replay, purge."""
+"""The dead-letter queue as an application sees it: add, look, replay, edit, discard, purge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
@@ -11,12 +11,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from dlq import call, record, replay
-from dlq.error_info import described
+from dlq import record, replay
 from dlq.masking import masked_text
-from dlq.message import storable, text
-from dlq.models import LARGE, Cause, DeadLetter, Happened, Operation, State
+from dlq.message import text
+from dlq.models import LARGE, DeadLetter, Happened, Operation, State
 from dlq.operations import control, selection
+from dlq.operations.edit import edit
 from dlq.operations.models import Kind
 
 MAX_KEY_LENGTH = 255
@@ -84,20 +84,12 @@ class DeadLetterQueue:
             raise ValueError(f"a job id has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
         keyword = isinstance(payload, dict)
         arguments = list(payload) if isinstance(payload, (list, tuple)) else [payload]
-        values: dict[str, Any] = {
-            # All that a dead letter of a message has, too: a closed one that is added again is about this payload.
-            **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),
-            "raw": None,
-            "generation": None,
-            "headers": {},
-            "attempts": 1,
-            "cause": Cause.ADDED,
-            "queue": text(queue)[:255],
-            "args": None if keyword else storable(arguments),
-            "kwargs": storable(payload) if keyword else None,
-            "about": call.subjects("", storable(arguments), storable(payload) if keyword else {}),
-            **described(exception=None, error=error, traceback="", task=""),
-        }
+        values = record.added(
+            queue=queue,
+            args=None if keyword else arguments,
+            kwargs=payload if keyword else None,
+            error=error,
+        )
         with transaction.atomic():
             with connection.cursor() as cursor:
                 # One at a time: counting and then inserting would let two past the bound.
@@ -148,6 +140,26 @@ class DeadLetterQueue:
     def discard(self: Any, job_id: Any, reason: str, *, actor: str = "") -> None:
         """Close it for good. Raises `NoSuchDeadLetter`, or `dlq.replay.NotDiscardable` with the reason."""
         replay.discard(_known(job_id), reason=reason, actor=actor)
+
+    @_OnClassOrInstance
+    def edit(
+        self: Any,
+        job_id: Any,
+        changes: Mapping[str, Any],
+        *,
+        without: Collection[str] = (),
+        reason: str = "",
+        actor: str = "",
+        retries: int | None = None,
+    ) -> str:
+        """Run a copy with these arguments changed, by name, and those in `without` left out. Returns the id that it runs under.
+
+        What is not named stays; the dead letter keeps its own arguments, and is resolved when the copy has ended. `retries`:
+        None, as many as the task says. Raises `NoSuchDeadLetter`, `dlq.arguments.InvalidArgument` with the name of an argument
+        that the task does not take like this, or `dlq.replay.NotReplayable` with the reason.
+        """
+        done = edit(_known(job_id), changes, without=without, actor=actor, reason=reason, retries=retries)
+        return str(done.items.values_list("sent_as", flat=True).get())
 
     @_OnClassOrInstance
     def operate(

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from dlq import call
 from dlq.error_info import described, shortened
-from dlq.message import REPLAY_HEADER, RawMessage, storable, text
+from dlq.message import EDIT_HEADER, REPLAY_HEADER, RawMessage, storable, text
 from dlq.models import Cause, DeadLetter, Happened, LostRun, State
 
 #: Lost runs of messages that ended well leave their count behind; after this it is of no use.
@@ -106,10 +106,41 @@ def record_raw(
         "raw_digest": raw.digest,
         **described(exception=exception, error=error, traceback=traceback, task=task),
     }
+    if EDIT_HEADER in raw.headers:
+        on_copy_ended(raw.headers[EDIT_HEADER], message_key, note=f"its edited copy {message_key} failed")
     dead_letter, mine = _record(message_key, generation=None, values=values, replayed=replayed)
     if not mine:
         dead_letter, _ = _record(f"sha256:{raw.digest}", generation=None, values=values)
     return dead_letter
+
+
+def added(
+    *,
+    queue: Any,
+    args: Any,
+    kwargs: Any,
+    error: str,
+    exception: BaseException | None = None,
+    traceback: str = "",
+    attempts: int = 1,
+) -> dict[str, Any]:
+    """The columns of a dead letter that no message has, but the application's own job.
+
+    All that one of a message has, too: a closed one that is added again is about this job.
+    """
+    return {
+        **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),
+        "raw": None,
+        "generation": None,
+        "headers": {},
+        "attempts": attempts,
+        "cause": Cause.ADDED,
+        "queue": text(queue)[:255],
+        "args": storable(args),
+        "kwargs": storable(kwargs),
+        "about": call.subjects("", storable(args), storable(kwargs)),
+        **described(exception=exception, error=error, traceback=traceback, task=""),
+    }
 
 
 def _record(
@@ -179,8 +210,23 @@ def on_resolved(message_id: Any, *, headers: dict[str, Any] | None = None, note:
     early. `headers`: the message's, which name the dead letter that it was sent again from, where it runs under
     another id.
     """
+    return _resolve(_unresolved(message_id, headers), note)
+
+
+def on_copy_ended(original_id: Any, copy_id: str, *, note: str = "") -> bool:
+    """Resolve the dead letter of which an edited copy without a journal has ended, well or as a dead letter of its own.
+
+    Not that of another copy: any producer can write the header that names it.
+    """
+    dead_letters = DeadLetter.objects.select_for_update().filter(
+        message_id=str(original_id), edited_as=copy_id, closed_at=None
+    )
+    return _resolve(dead_letters, note)
+
+
+def _resolve(unresolved: QuerySet[DeadLetter], note: str) -> bool:
     with transaction.atomic():
-        dead_letters = list(_unresolved(message_id, headers))
+        dead_letters = list(unresolved)
         for dead_letter in dead_letters:
             DeadLetter.objects.filter(pk=dead_letter.pk).update(state=State.RESOLVED, closed_at=Now())
             dead_letter.happened(Happened.RESOLVED, note=shortened(note))

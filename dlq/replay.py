@@ -1,7 +1,7 @@
 """What an operator can do with a dead letter: replay it, or discard it. Each is claimed, so that two operators act once.
 
 A replay is a new run of the same message, never a copy: it keeps the id, its success resolves the dead letter and
-its failure reopens it. "Sent" is not "succeeded".
+its failure reopens it. "Sent" is not "succeeded". With other arguments it is a copy, see `dlq.operations.edit`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Now
 
-from dlq import journal
+from dlq import edited, journal
 from dlq.error_info import shortened
 from dlq.models import DeadLetter, Happened, State
 from dlq.resend import SILENT_AFTER, NotReplayable, Way, way_of
@@ -74,13 +74,19 @@ def claim(
     force: bool = False,
     failures: int | None = None,
     note: str = "",
+    copy: edited.Copy | None = None,
 ) -> Claimed:
     """The first half of `replay`, in the caller's transaction: after its commit, `send` of what is returned is called.
 
-    `failures`: refused when the dead letter has failed again since it had so many. Raises `NotReplayable`.
+    `failures`: refused when the dead letter has failed again since it had so many. `copy`: an edited copy is sent, and the
+    dead letter says so. Raises `NotReplayable`.
     """
     dead_letter = _claim(dead_letter_id, actor=actor, failures=failures, note=note)
-    way = way_of(dead_letter, force=force)
+    if copy is None:
+        way = way_of(dead_letter, force=force)
+    else:
+        way = edited.way_of(dead_letter, copy)
+        DeadLetter.objects.filter(pk=dead_letter_id).update(edited_as=copy.copy_id)
     return Claimed(dead_letter, way, retries, way.claim(dead_letter, retries))
 
 

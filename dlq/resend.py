@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from datetime import timedelta
 from typing import Any, Protocol
@@ -119,10 +120,7 @@ class Raw:
             ) from None
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise NotReplayable(f"{dead_letter.message_id}: its arguments are no list and mapping")
-        if any((embed or {}).get(name) for name in ("callbacks", "errbacks", "chain", "chord")):
-            raise NotReplayable(
-                f"{dead_letter.message_id}: it carries what is to follow it, which would never happen here"
-            )
+        _refuse(dead_letter, embed)
         try:
             new_id = hooks.adopt(
                 dead_letter.message_id,
@@ -138,37 +136,8 @@ class Raw:
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """Publish the same message under the same id."""
-        body, content_type, content_encoding = _body(dead_letter, self.raw, retries)
-        with current_app.connection_for_write() as connection:
-            try:
-                connection.ensure_connection(max_retries=3, interval_start=0, interval_step=1)
-                producer = connection.Producer(connection.default_channel)
-            except Exception as exc:
-                raise _unsent(dead_letter, exc) from exc
-            try:
-                producer.publish(
-                    body,
-                    exchange=Exchange(""),
-                    routing_key=dead_letter.queue,
-                    content_type=content_type,
-                    content_encoding=content_encoding,
-                    headers=renewed(self.raw.headers, dead_letter, retries),
-                    # Once: when the answer is lost, the broker may have the message, and no row would tell two copies.
-                    retry=False,
-                    delivery_mode=2,
-                    mandatory=True,
-                    confirm_timeout=CONFIRM_WITHIN_S,
-                    correlation_id=dead_letter.message_id,
-                )
-            except Exception as exc:
-                if not isinstance(exc, connection.connection_errors):
-                    raise _unsent(dead_letter, exc) from exc
-                # Without the handshake of a close, which would wait for the same broker.
-                connection.collect()
-                raise NotReplayable(
-                    f"{dead_letter.message_id} may have been published, the broker did not confirm it ({exc}): it can be sent"
-                    f" again when it was not heard of for {SILENT_AFTER}"
-                ) from exc
+        headers = renewed(self.raw.headers, dead_letter, retries)
+        publish(dead_letter, dead_letter.message_id, *_body(dead_letter, self.raw, retries), headers=headers)
         return dead_letter.message_id
 
 
@@ -179,32 +148,97 @@ class Handler:
         return None
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
-        retries = HANDLER_RETRIES if retries is None else retries
-        handler = conf.handler(dead_letter.queue)
-        assert handler is not None
-        payload = dead_letter.payload
-        for attempt in range(retries + 1):
-            try:
-                if isinstance(payload, dict):
-                    handler(**payload)
-                else:
-                    handler(*payload)
-            except Exception as exc:
-                if attempt < retries:
-                    continue
-                record.reopen(
-                    dead_letter.message_id,
-                    attempts=attempt + 1,
-                    exception=exc,
-                    error=str(exc),
-                    traceback="".join(traceback.format_exception(exc)),
-                )
-                raise NotReplayable(
-                    f"{dead_letter.message_id} failed again: {type(exc).__name__}: {exc}"
-                ) from exc
-            break
+        attempts, error = run_handler(dead_letter.queue, dead_letter.args, dead_letter.kwargs, retries)
+        if error is not None:
+            record.reopen(
+                dead_letter.message_id,
+                attempts=attempts,
+                exception=error,
+                error=str(error),
+                traceback="".join(traceback.format_exception(error)),
+            )
+            raise NotReplayable(
+                f"{dead_letter.message_id} failed again: {type(error).__name__}: {error}"
+            ) from error
         record.on_resolved(dead_letter.message_id)
         return dead_letter.message_id
+
+
+def refuse_follow_ups(dead_letter: DeadLetter) -> None:
+    """Raise `NotReplayable` for a message that names what is to follow it: a copy would not."""
+    raw = dead_letter.message
+    try:
+        body = json.loads(raw.body) if raw else {}
+        embed = body if isinstance(body, dict) else body[2]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return  # It could not be read, and names nothing.
+    _refuse(dead_letter, embed)
+
+
+def _refuse(dead_letter: DeadLetter, embed: Any) -> None:
+    named = embed if isinstance(embed, dict) else {}
+    if any(named.get(name) for name in ("callbacks", "errbacks", "chain", "chord")):
+        raise NotReplayable(
+            f"{dead_letter.message_id}: it carries what is to follow it, which would never happen here"
+        )
+
+
+def run_handler(queue: str, args: Any, kwargs: Any, retries: int | None) -> tuple[int, Exception | None]:
+    """Call the handler of the queue until it succeeds or has no retries left; how often, and the last error."""
+    retries = HANDLER_RETRIES if retries is None else retries
+    handler = conf.handler(queue)
+    assert handler is not None
+    for attempt in range(retries + 1):
+        try:
+            handler(*(args or []), **(kwargs or {}))
+        except Exception as error:
+            if attempt == retries:
+                return attempt + 1, error
+        else:
+            return attempt + 1, None
+    raise AssertionError("no retries are one run")
+
+
+def publish(
+    dead_letter: DeadLetter,
+    message_id: str,
+    body: bytes | str,
+    content_type: Any,
+    content_encoding: Any,
+    *,
+    headers: dict[str, Any],
+) -> None:
+    """Publish a message that no journal has to the queue of the dead letter. Raises `NotReplayable`."""
+    with current_app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=3, interval_start=0, interval_step=1)
+            producer = connection.Producer(connection.default_channel)
+        except Exception as exc:
+            raise _unsent(dead_letter, exc) from exc
+        try:
+            producer.publish(
+                body,
+                exchange=Exchange(""),
+                routing_key=dead_letter.queue,
+                content_type=content_type,
+                content_encoding=content_encoding,
+                headers=headers,
+                # Once: when the answer is lost, the broker may have the message, and no row would tell two copies.
+                retry=False,
+                delivery_mode=2,
+                mandatory=True,
+                confirm_timeout=CONFIRM_WITHIN_S,
+                correlation_id=message_id,
+            )
+        except Exception as exc:
+            if not isinstance(exc, connection.connection_errors):
+                raise _unsent(dead_letter, exc) from exc
+            # Without the handshake of a close, which would wait for the same broker.
+            connection.collect()
+            raise NotReplayable(
+                f"{dead_letter.message_id} may have been published, the broker did not confirm it ({exc}): it can be sent"
+                f" again when it was not heard of for {SILENT_AFTER}"
+            ) from exc
 
 
 def _unsent(dead_letter: DeadLetter, exc: Exception) -> NotReplayable:
@@ -234,13 +268,16 @@ def _body(dead_letter: DeadLetter, raw: RawMessage, retries: int | None) -> tupl
 
 def renewed(fields: dict[str, Any], dead_letter: DeadLetter, retries: int | None) -> dict[str, Any]:
     """The fields for another run: not expired, not compressed (the kept body is not), with tries left."""
-    task = call.registered(dead_letter.task)
-    limit = task.max_retries if task else None
-    # Celery counts what is spent, and not what is left.
-    spent = 0 if limit is None or retries is None else max(0, limit - retries)
     dropped = {"expires", "eta", "compression", *BROKER_HEADERS}
     if hooks := journal.hooks():
         # A journal that knows the message would have ended it: one that has forgotten it would skip the new run.
         dropped.add(hooks.HEADER)
     kept = {key: value for key, value in fields.items() if key not in dropped}
-    return {**kept, "retries": spent, REPLAY_HEADER: dead_letter.message_id}
+    return {**kept, "retries": spent(dead_letter, retries), REPLAY_HEADER: dead_letter.message_id}
+
+
+def spent(dead_letter: DeadLetter, retries: int | None) -> int:
+    """How many retries of its task count as made, for a run that may have so many: Celery counts them, and not what is left."""
+    task = call.registered(dead_letter.task)
+    limit = task.max_retries if task else None
+    return 0 if limit is None or retries is None else max(0, limit - retries)

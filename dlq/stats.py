@@ -139,6 +139,8 @@ def detail(dead_letter: DeadLetter) -> dict[str, Any]:
         "headers": masked(dead_letter.headers),
         "correlation_id": dead_letter.correlation_id,
         "generation": dead_letter.generation,
+        "edited_as": dead_letter.edited_as,
+        "origin": dead_letter.origin,
         "exception": dead_letter.exception,
         "error": masked_text(dead_letter.error),
         "traceback": masked_text(dead_letter.traceback),

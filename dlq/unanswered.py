@@ -11,7 +11,7 @@ from django.db import transaction
 
 from dlq import replay
 from dlq.models import DeadLetter, Happened, State
-from dlq.operations import driver
+from dlq.operations import driver, retention
 
 #: Dead letters opened in one transaction: a broker that is lost may take thousands of replays with it.
 BATCH = 1_000
@@ -20,11 +20,12 @@ _WHY = f"its replay was not heard of for {replay.SILENT_AFTER}: it is lost, or w
 
 @shared_task
 def reopen() -> int:
-    """Open each dead letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many. Revive operations.
+    """Open each dead letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many. Revive, prune operations.
 
     What comes of the replay after all still counts: a success resolves the dead letter, a failure is recorded.
     """
     driver.revive()
+    retention.delete_ended()
     opened = 0
     while count := _reopen_some():
         opened += count

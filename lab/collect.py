@@ -250,7 +250,7 @@ def dead_letter_lines() -> list[DeadLetterLine]:
     from dlq.models import DeadLetter, DeadLetterEvent
 
     events = Counter(DeadLetterEvent.objects.values_list("dead_letter_id", "what"))
-    columns = ("pk", "message_id", "state", "generation", "failures", "exception")
+    columns = ("pk", "message_id", "state", "generation", "failures", "exception", "edited_as")
     return [
         DeadLetterLine(
             message_id,
@@ -260,6 +260,9 @@ def dead_letter_lines() -> list[DeadLetterLine]:
             replayed=events[pk, "replayed"],
             reopened=events[pk, "reopened"],
             exception=exception,
+            edited_as=edited_as,
         )
-        for pk, message_id, state, generation, failures, exception in DeadLetter.objects.values_list(*columns)
+        for pk, message_id, state, generation, failures, exception, edited_as in DeadLetter.objects.values_list(
+            *columns
+        )
     ]

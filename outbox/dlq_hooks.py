@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from outbox import conf, foreign, transitions
+from outbox import conf, edited, foreign, transitions
 from outbox.conf import dead_letters
 from outbox.database import is_not_now
 from outbox.errors import EnqueueError
@@ -22,6 +23,7 @@ __all__ = [
     "discard",
     "generation",
     "is_not_now",
+    "replace",
     "republish",
     "worker_failure",
 ]
@@ -60,19 +62,51 @@ def republish(message_id: str, *, retries: int | None = None) -> str | None:
 
 
 def adopt(
-    message_id: str, *, task: str, queue: str, args: list[Any], kwargs: dict[str, Any], retries: int | None
+    message_id: str,
+    *,
+    task: str,
+    queue: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    retries: int | None,
+    copy_id: str | None = None,
 ) -> str | None:
     """Replay of a message without a row: an operator vouches for it, so that it becomes one. Returns the row's id.
 
-    None where the message may run as it is, because `OUTBOX_FOREIGN_TASKS` names its task. Raises `Refused` for what cannot
-    be a row.
+    `copy_id`: the id of an edited copy. None where the message may run as it is, because `OUTBOX_FOREIGN_TASKS` names its task.
+    Raises `Refused` for what cannot be a row.
     """
     if task in conf.foreign_tasks():
         return None
     try:
-        return str(foreign.adopt_replay(task, args, kwargs, queue=queue, origin=message_id, retries=retries))
+        return str(
+            foreign.adopt_replay(
+                task, args, kwargs, queue=queue, origin=message_id, copy_id=copy_id, retries=retries
+            )
+        )
     except EnqueueError as refused:
         raise Refused(str(refused)) from None
+
+
+def replace(
+    message_id: str, *, copy_id: str, args: list[Any], kwargs: dict[str, Any], retries: int | None
+) -> bool:
+    """Replay with other arguments: a copy takes the dead message's place. False if the row is gone or not dead.
+
+    Raises `Refused` for arguments that cannot be a row, and while another message with its dedup key is open.
+    """
+    known = as_uuid(message_id)
+    try:
+        with transaction.atomic():
+            return known is not None and edited.replace(
+                known, copy_id=uuid.UUID(copy_id), args=args, kwargs=kwargs, retries=retries
+            )
+    except EnqueueError as refused:
+        raise Refused(str(refused)) from None
+    except IntegrityError:
+        raise Refused(
+            "another message with its dedup key, or another head of its group, is open; try again when that one has ended"
+        ) from None
 
 
 def discard(message_id: str) -> None:

@@ -60,14 +60,22 @@ def adopt(
 
 
 def adopt_replay(
-    task: str, args: list[Any], kwargs: dict[str, Any], *, queue: str, origin: str, retries: int | None
+    task: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    *,
+    queue: str,
+    origin: str,
+    copy_id: str | None = None,
+    retries: int | None,
 ) -> uuid.UUID:
     """Write a row for a message without one that an operator sends again. Returns its id: the message's own if it is free.
 
-    `origin`: what the dead-letter desk knows it by. `retries`: how many it may have, None: as many as its task says.
+    `origin`: what the dead-letter desk knows it by. `copy_id`: the id of an edited copy.
+    `retries`: how many it may have, None: as many as its task says.
     Raises EnqueueError for what cannot be a row.
     """
-    message_id = payload.as_uuid(origin)
+    message_id = payload.as_uuid(copy_id or origin)
     header = _replay_header()
     headers: dict[str, Any] = {header: origin} if header else {}
     if retries is not None:

@@ -1,4 +1,7 @@
-"""The page of an operation: what would come of it, its confirmation, its progress, and the buttons that hold or end it."""
+"""The page of an operation: what would come of it, its confirmation, its progress, and the buttons that hold or end it.
+
+The list of them is the record of all that was done here: replays, edits, discards, exports and notes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from django.urls import reverse
 from dlq.masking import masked_text
 from dlq.models import DeadLetter
 from dlq.operations import control, selection
-from dlq.operations.models import ENDED, HELD, Kind, Operation, Progress
+from dlq.operations.models import BULK, ENDED, HELD, Kind, Operation, Progress
 from dlq.operations.progress import numbers, refusals
 from dlq.permissions import lacking, may
 
@@ -89,6 +92,8 @@ class OperationAdmin(admin.ModelAdmin):
             raise Http404(f"There is no operation {object_id}.")
         form = None
         if request.method == "POST":
+            if operation.kind not in BULK:
+                raise PermissionDenied(f"an {operation.kind} cannot be changed")
             if not may(request, operation.kind):
                 raise PermissionDenied(lacking(operation.kind))
             form = self._act(request, operation)
@@ -127,14 +132,16 @@ class OperationAdmin(admin.ModelAdmin):
             "numbers": counted,
             "ended": operation.state in ENDED,
             "held": operation.state in HELD,
+            "sends": operation.kind in (*BULK, Kind.EDIT),
+            "controls": operation.kind in BULK,
             "live": not drafted and (operation.state == Progress.RUNNING or counted.outstanding),
             "preflight": selection.preflight(operation) if drafted else None,
             "form": (form or _form(operation, canary=request.GET.get("canary"))) if drafted else None,
             "refused": refusals(operation).lines()[:MAX_REASONS],
             "reason": masked_text(operation.reason),
             "history": operation.history,
-            "may": may(request, operation.kind),
-            "lacking": lacking(operation.kind),
+            "may": operation.kind in BULK and may(request, operation.kind),
+            "lacking": lacking(operation.kind) if operation.kind in BULK else "",
         }
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -1,4 +1,4 @@
-"""One replay or discard of many dead letters, and one row for each of them: what was chosen, and what came of it."""
+"""One action of an operator, such as a replay of many dead letters, and one row for each of them: what came of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from django.db.models.functions import Now
 class Kind(models.TextChoices):
     REPLAY = "replay", "replay"
     DISCARD = "discard", "discard"
+    EDIT = "edit", "edit and replay"
+    EXPORT = "export", "export"
+    NOTE = "note", "note"
+
+
+#: Kinds of which there is a selection to be sent or closed; the others are done when they are recorded.
+BULK = (Kind.REPLAY, Kind.DISCARD)
 
 
 class Progress(models.TextChoices):
@@ -39,7 +46,7 @@ HELD = (Progress.PAUSED, Progress.STOPPED)
 
 
 class Operation(models.Model):
-    """A replay or discard of the dead letters that its items name, and of no other."""
+    """A replay, discard or edit of the dead letters that its items name, and of no other; of an export or a note, that it was."""
 
     kind = models.CharField(max_length=7, choices=Kind.choices)
     state = models.CharField(max_length=9, choices=Progress.choices, default=Progress.DRAFTED)

@@ -13,13 +13,14 @@ from django.db.models.functions import Now
 from dlq import call, conf
 from dlq.masking import masked_text
 from dlq.models import Cause, DeadLetter, State
-from dlq.operations.models import Kind, Operation, Progress
+from dlq.operations.models import BULK, Kind, Operation, Progress
 from dlq.resend import UNREADABLE
 
 #: A draft that was not confirmed for so long is deleted when the next one is made.
 DRAFT_KEPT = timedelta(days=1)
 
 READY = "ready"
+EDITED = "edited: a copy of it was sent"
 AGAIN = "failed again since"
 CLOSED = "resolved or discarded meanwhile"
 UNDER_WAY = "is being replayed"
@@ -37,6 +38,8 @@ def draft(
 
     One INSERT .. SELECT: they are no list in memory, and what arrives or fails again later is not in it.
     """
+    if kind not in BULK:
+        raise ValueError(f"a selection is for {' or '.join(BULK)}, not {kind}")
     with transaction.atomic():
         Operation.objects.filter(state=Progress.DRAFTED, created_at__lt=Now() - Value(DRAFT_KEPT)).delete()
         operation = Operation.objects.create(
@@ -68,21 +71,18 @@ def preflight(operation: Operation) -> dict[str, int]:
         DeadLetter.objects.filter(pk__in=operation.items.filter(outcome="waiting").values("dead_letter_id"))
         .annotate(chosen_failures=models.Subquery(_chosen(operation)))
         .annotate(
-            same=models.Case(
-                models.When(failures=F("chosen_failures"), then=True),
-                default=False,
-                output_field=models.BooleanField(),
-            ),
-            journalled=_is_set("generation"),
-            kept=_is_set("raw"),
+            same=_is(models.Q(failures=F("chosen_failures"))),
+            edited=_is(~models.Q(edited_as="")),
+            journalled=_is(models.Q(generation__isnull=False)),
+            kept=_is(models.Q(raw__isnull=False)),
         )
         .order_by()
-        .values_list("state", "same", "task", "queue", "cause", "journalled", "kept")
+        .values_list("state", "same", "edited", "task", "queue", "cause", "journalled", "kept")
         .annotate(number=models.Count("pk"))
     )
     verdicts = Counter({READY: 0})
-    for state, same, task, queue, cause, journalled, kept, number in dead_letters:
-        verdict = _of_state(state, same)
+    for state, same, edited, task, queue, cause, journalled, kept, number in dead_letters:
+        verdict = _of_state(state, same, edited)
         if verdict == READY and operation.kind == Kind.REPLAY:
             verdict = _of_message(task, queue, cause, journalled, kept, force=operation.force)
         verdicts[verdict] += number
@@ -97,15 +97,17 @@ def _chosen(operation: Operation) -> Any:
     return operation.items.filter(dead_letter_id=models.OuterRef("pk")).values("failures")[:1]
 
 
-def _is_set(name: str) -> models.Case:
+def _is(condition: models.Q) -> models.Case:
     return models.Case(
-        models.When(**{f"{name}__isnull": False}, then=True),
+        models.When(condition, then=True),
         default=False,
         output_field=models.BooleanField(),
     )
 
 
-def _of_state(state: str, same: bool) -> str:
+def _of_state(state: str, same: bool, edited: bool) -> str:
+    if edited and state != State.OPEN:
+        return EDITED
     if state in (State.RESOLVED, State.DISCARDED):
         return CLOSED
     if state == State.REPLAYING:

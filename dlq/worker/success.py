@@ -1,4 +1,4 @@
-"""A message that was sent again from its dead letter, and has no journal to say so, reports its success itself."""
+"""A message that was sent again from its dead letter, edited or not, and has no journal reports its success itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from celery import signals
 
 from dlq import journal
-from dlq.message import REPLAY_HEADER
-from dlq.record import on_resolved
+from dlq.message import EDIT_HEADER, REPLAY_HEADER
+from dlq.record import on_copy_ended, on_resolved
 
 
 def connect() -> None:
@@ -20,5 +20,8 @@ def _resolve(sender: Any = None, **_: Any) -> None:
     fields = vars(sender.request)
     key = fields.get(REPLAY_HEADER)
     # What became a row on its way is resolved in the transaction that settles the row.
-    if key and journal.generation(fields) is None:
-        on_resolved(key)
+    original = fields.get(EDIT_HEADER)
+    if (key or original) and journal.generation(fields) is None:
+        on_resolved(key or fields["id"])
+        if original:
+            on_copy_ended(original, fields["id"])

@@ -104,6 +104,52 @@ def _is_discarded(environment: Environment, state: State) -> str:
     )
 
 
+def _misspelt_order(environment: Environment) -> State:
+    """A dead letter of an order that there is not, and the order that was meant."""
+    place()
+    message_id = staged("orders.tasks.process_order")
+    row = model("outbox.OutboxMessage").objects.get(message_id=message_id)
+    order_id = row.kwargs["order_id"]
+    row.kwargs["order_id"] = 0
+    row.save(update_fields=["kwargs"])
+    return {"dead_letter": _dead(message_id), "order": order_id}
+
+
+def _edit(environment: Environment, state: State) -> None:
+    from dlq.operations.edit import edit
+
+    edit(state["dead_letter"], {"order_id": state["order"]}, actor="operator")
+
+
+def _edit_unless_done(environment: Environment, state: State) -> None:
+    if model("dlq.DeadLetter").objects.get(pk=state["dead_letter"]).state == "open":
+        _edit(environment, state)
+
+
+def _edit_as_a_second_operator(environment: Environment, state: State) -> None:
+    from dlq.replay import NotReplayable
+
+    try:
+        _edit(environment, state)
+    except NotReplayable:
+        state["refused"] = True
+
+
+def _is_resolved_by_its_copy(environment: Environment, state: State) -> str:
+    dead_letter = model("dlq.DeadLetter").objects.get(pk=state["dead_letter"])
+    found = model("outbox.OutboxMessage").objects.filter(task="orders.tasks.process_order").order_by("id")
+    rows = [(str(row.message_id), row.status, row.kwargs["order_id"]) for row in found]
+    expected = [
+        (dead_letter.message_id, "cancelled", 0),
+        (dead_letter.edited_as, "done", state["order"]),
+    ]
+    return (
+        ""
+        if dead_letter.state == "resolved" and rows == expected
+        else f"dead letter {dead_letter.state}, messages {rows}"
+    )
+
+
 def _silent(environment: Environment) -> Any:
     """A dead letter that was sent again long ago, and the message that asks for such."""
     from dlq.queue import DeadLetterQueue
@@ -153,6 +199,8 @@ _DISCARDED: dict[str, Any] = {
 DESK: tuple[Scenario, ...] = (
     Scenario("replay", "replay", _dead_order, _replay, again=_replay_unless_done, duplicate=_replay_as_a_second_operator,
              proves=_is_resolved, refusals=("NotReplayable",)),
+    Scenario("edit", "edit", _misspelt_order, _edit, again=_edit_unless_done, duplicate=_edit_as_a_second_operator,
+             proves=_is_resolved_by_its_copy, refusals=("NotReplayable",)),
     Scenario("discard", "discard", _dead_head, _discard, again=_discard_unless_done, proves=_is_discarded,
              waived=_DISCARDED, refusals=("NotDiscardable",)),
     message("operation", "dlq.operations.driver.advance", _operation, proves=_is_resolved_by_its_operation),

@@ -86,7 +86,7 @@ def every_failure_has_one_place(ledgers: Ledgers) -> Finding:
 
     def without_a_failure() -> Iterator[str]:
         for dead_letter in ledgers.dead_letters:
-            status = rows.get(dead_letter.message_id, "missing")
+            status = rows.get(dead_letter.edited_as or dead_letter.message_id, "missing")
             if dead_letter.generation is None or status not in ("cancelled", "missing"):
                 continue
             if dead_letter.state in ("open", "replaying"):

@@ -88,7 +88,7 @@ class MessageLine:
 class DeadLetterLine:
     """One dead letter: `replayed` and `reopened` count its events; `generation` None is a message without a row.
 
-    `exception`: the type of its last failure, with its module.
+    `exception`: the type of its last failure, with its module. `edited_as`: the id of the copy that runs in its place.
     """
 
     message_id: str
@@ -98,6 +98,7 @@ class DeadLetterLine:
     replayed: int
     reopened: int
     exception: str = ""
+    edited_as: str = ""
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,9 @@ def test_the_bytes_of_a_message_are_shown_and_downloaded_by_permission_alone() -
     assert answer["Content-Type"] == "application/octet-stream"
     assert answer["Content-Disposition"].startswith("attachment")
     assert answer["X-Content-Type-Options"] == "nosniff"
+    on_record = Operation.objects.get()
+    assert (on_record.kind, on_record.actor) == ("export", "operator-2")
+    assert on_record.history[0]["what"] == f"exported the bytes of dead letter {dead_letter.pk}"
 
     other = client("view_deadletter")
     assert "canary" not in other.get(page).content.decode()

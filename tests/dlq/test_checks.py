@@ -123,6 +123,7 @@ def test_a_module_without_something_that_the_other_side_needs_is_an_error(
         ("DLQ_MAX_LOST_RUNS", "3", "a whole number of at least 1, not '3'"),
         ("DLQ_MAX_MESSAGE_BYTES", 0, "a whole number of at least 1, not 0"),
         ("DLQ_UNDELIVERABLE", None, "the name of a queue, not None"),
+        ("DLQ_OPERATIONS_RETENTION", -1, "a number of seconds from 0 to 3153600000, not -1"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_an_error_that_names_it(

@@ -104,3 +104,15 @@ def test_an_export_has_what_was_chosen_without_secrets_and_without_formulas(oper
     (line,) = contents["export_json_lines"].splitlines()
     assert json.loads(line)["message_id"] == "m-1"
     assert "attachment" in answers["export_csv"]["Content-Disposition"]
+    on_record = Operation.objects.order_by("pk").values_list(
+        "kind", "state", "actor", "chosen_by", "selected"
+    )
+    assert set(on_record) == {("export", "done", "operator-4", "selected one by one", 1)}
+    assert [each.history[0]["what"] for each in Operation.objects.order_by("pk")] == [
+        "exported as CSV",
+        "exported as JSON lines",
+    ]
+    for each in Operation.objects.all():
+        page = reverse("admin:dlq_operation_change", args=[each.pk])
+        assert "exported as" in operator.get(page).content.decode()
+        assert operator.post(page, {"verb": "cancel"}).status_code == 403

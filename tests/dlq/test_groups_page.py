@@ -102,6 +102,12 @@ def test_a_note_is_kept_for_the_next_operator_and_removed_when_empty(operator: C
     assert "&lt;b&gt;see #42 (operator-3" in page
     operator.post(reverse(GROUPS), {"note": fingerprint, f"note:{fingerprint}": " "})
     assert not GroupNote.objects.exists()
+    on_record = Operation.objects.order_by("pk").values_list("kind", "actor", "reason", "chosen_by")
+    about = f"problem {fingerprint}"
+    assert list(on_record) == [
+        ("note", "operator-3", "<b>see #42", about),
+        ("note", "operator-3", "", about),
+    ]
 
 
 def test_who_may_not_is_told_which_permission_it_takes() -> None:

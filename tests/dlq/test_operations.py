@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from dlq import record, replay
+from dlq import record, replay, unanswered
 from dlq.models import Cause, DeadLetter, DeadLetterEvent, Operation, OperationItem, State
 from dlq.operations import control, driver, selection
 from dlq.operations.control import NotPossible
@@ -327,6 +327,23 @@ def test_an_operation_whose_message_was_lost_is_revived() -> None:
     Operation.objects.update(started_at=timezone.now() - 2 * driver.STALLED_AFTER)
     assert driver.revive() == 1
     assert OutboxMessage.objects.filter(task=driver.advance.name, args=[operation.pk, 0]).count() == 1
+
+
+@pytest.mark.django_db
+def test_an_operation_is_deleted_a_year_after_its_end_and_none_before_its_end() -> None:
+    dead(2)
+    ended, running = started(), started()
+    step(ended.pk)
+    succeed("m-0", "m-1")
+    step(ended.pk)
+    long_ago = timezone.now() - timedelta(days=366)
+    Operation.objects.update(started_at=long_ago)
+    unanswered.reopen()
+    assert state_of(ended) == Progress.DONE
+    Operation.objects.filter(pk=ended.pk).update(ended_at=long_ago)
+    unanswered.reopen()
+    assert Operation.objects.get() == running
+    assert not OperationItem.objects.exclude(operation=running).exists()
 
 
 @pytest.mark.django_db

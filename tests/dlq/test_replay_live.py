@@ -13,6 +13,7 @@ from config.celery import app
 from dlq import record, replay
 from dlq.message import REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, DeadLetterEvent, Happened, State
+from dlq.queue import DeadLetterQueue
 from dlq.replay import NotReplayable
 from outbox.models import OutboxMessage
 from outbox.testing import drain
@@ -58,6 +59,22 @@ def test_an_outside_message_that_fails_again_reopens_its_dead_letter_and_keeps_t
     assert DeadLetter.objects.count() == 1
     assert dead_letter.message == original
     assert story(dead_letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
+
+
+def test_an_edited_copy_of_an_outside_message_has_its_own_end_and_the_original_its_link(
+    live: Process,
+) -> None:
+    dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "misspelt"))
+    first = DeadLetterQueue.edit(dead_letter.message_id, {"name": "misspelt too"})
+    copy = dead_letter_of(first)
+    assert (copy.args, copy.origin) == (["misspelt too"], dead_letter.message_id)
+    await_(lambda: DeadLetter.objects.filter(state=State.RESOLVED).exists(), "the first is resolved")
+    assert DeadLetter.objects.get(state=State.RESOLVED) == dead_letter
+    effects.add("mended-told")
+    DeadLetterQueue.edit(first, {"name": "mended"})
+    await_(lambda: not DeadLetter.objects.exclude(state=State.RESOLVED).exists(), "the copy's copy succeeded")
+    assert effects.count("mended-done") == 1
+    assert DeadLetter.objects.count() == 2
 
 
 @pytest.mark.parametrize("message_id", ["6f1c8f0e-0d6a-4c9b-8f3e-2b7a51d0c3aa", "nightly-report"])

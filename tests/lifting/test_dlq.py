@@ -58,6 +58,19 @@ def test_a_failure_is_a_dead_letter_and_its_replay_resolves_it(project: Project)
     assert project.times("mended") == 1
 
 
+def test_an_edited_copy_of_a_failure_runs_and_resolves_it(project: Project) -> None:
+    project.python("tasks.wrong_until_mended.delay('misspelt')")
+    dead_letter = await_dead(project, "failed", args__0="misspelt")
+    project.python("tasks.did('spelt:mended')")
+    project.python(
+        f"from dlq.operations.edit import edit; edit({dead_letter}, {{'name': 'spelt'}}, actor='alice')"
+    )
+    await_(
+        lambda: dead_letters(project, pk=dead_letter)[0]["state"] == "resolved", "the dead letter is resolved"
+    )
+    assert (project.times("spelt"), project.times("misspelt")) == (1, 0)
+
+
 def test_the_pages_of_the_desk_send_a_dead_letter_again(project: Project) -> None:
     project.python("tasks.wrong_until_mended.delay('by the desk')")
     dead_letter = await_dead(project, "failed", args__0="by the desk")

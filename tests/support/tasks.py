@@ -72,6 +72,14 @@ def is_refused(order_id: int, pass_phrase_of: str, note: str = "") -> None:
     raise ConnectionError(f"refused: password={pass_phrase_of}")
 
 
+@shared_task(transactional=True, secret_arguments=("key_of_it",))
+def pays(order_id: int, key_of_it: str, options: Any = None) -> None:
+    """A call that no order 0 has, with a secret in a position."""
+    if order_id == 0:
+        raise ValueError("there is no order 0")
+    effects.add(f"{order_id} {key_of_it}")
+
+
 @shared_task
 def deferred_until(name: str, runs: int) -> None:
     effects.add(name)

@@ -1,4 +1,4 @@
-"""`manage.py dlq list|show|replay|discard|operations|purge|export`: the desk for a terminal."""
+"""`manage.py dlq list|show|replay|edit|discard|operations|purge|export`: the desk for a terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from dlq import call, replay, retention, stats
+from dlq import arguments, call, replay, retention, stats
 from dlq.masking import masked_text
 from dlq.message import text
 from dlq.models import LARGE, Cause, DeadLetter, State
-from dlq.operations import command, selection
+from dlq.operations import audit, command, selection
 from dlq.operations.models import Kind
 from dlq.operations.progress import numbers, refusals
-from dlq.queue import DeadLetterQueue
+from dlq.queue import DeadLetterQueue, NoSuchDeadLetter
 
 #: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
 MAX_DAYS = 36_500
@@ -56,6 +56,20 @@ class Command(BaseCommand):
             metavar="PERCENT",
             help="stop when more of those sent failed again; never",
         )
+        edit = verbs.add_parser("edit", help="send a copy of a dead letter with other arguments")
+        edit.add_argument("message_id", type=text)
+        edit.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=JSON",
+            help="an argument and its value: order_id=5, sku='\"WIDGET\"'; may be given again",
+        )
+        edit.add_argument(
+            "--unset", action="append", default=[], metavar="NAME", help="an argument to leave out"
+        )
+        edit.add_argument("--reason", default="", help="what was wrong")
+        edit.add_argument("--retries", type=_whole(0, 100), help="retries of the copy; as its task says")
         close = verbs.add_parser("discard", help="close dead letters for good; their messages will never run")
         _add_selection(close)
         close.add_argument("--reason", required=True)
@@ -109,6 +123,22 @@ class Command(BaseCommand):
         wanted = {name: options[name] for name in ("retries", "force", "canary", "stop_above", "rate")}
         self._operate(Kind.REPLAY, options, "sent again", **wanted)
 
+    def _edit(self, options: dict[str, Any]) -> None:
+        try:
+            given = [each.partition("=") for each in options["set"]]
+            changes = {name: arguments.parsed(name, value) for name, _, value in given}
+            sent_as = DeadLetterQueue.edit(
+                options["message_id"],
+                changes,
+                without=options["unset"],
+                reason=options["reason"],
+                actor=_user(),
+                retries=options["retries"],
+            )
+        except (NoSuchDeadLetter, replay.NotReplayable) as why:
+            raise CommandError(masked_text(str(why))) from why
+        self.stdout.write(f"sent an edited copy of {options['message_id']}: {sent_as}")
+
     def _discard(self, options: dict[str, Any]) -> None:
         wanted = {name: options[name] for name in ("reason", "rate")}
         self._operate(Kind.DISCARD, options, "discarded", **wanted)
@@ -129,7 +159,9 @@ class Command(BaseCommand):
         self.stdout.write(f"{deleted} dead letters deleted")
 
     def _export(self, options: dict[str, Any]) -> None:
-        for dead_letter in stats.exported(_filtered(options)):
+        dead_letters = _filtered(options)
+        audit.record(Kind.EXPORT, "exported on a terminal", actor=_user(), selected=dead_letters.count())
+        for dead_letter in stats.exported(dead_letters):
             self.stdout.write(json.dumps(dead_letter, ensure_ascii=False))
 
     def _operate(self, kind: Kind, options: dict[str, Any], done: str, **wanted: Any) -> None:
