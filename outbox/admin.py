@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from outbox import conf, dlq_hooks, report, transitions
+from outbox import conf, dlq_hooks, report, run_now, transitions
 from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
 from outbox.status import Status
 
@@ -109,7 +109,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     exclude = ("args", "kwargs", "headers", "errors", "correlation_id")
     readonly_fields = ("whole_call", "correlation", _masked("headers"), _masked("errors"))
-    actions = ("cancel_selected", "replay_selected")
+    actions = ("cancel_selected", "run_now_selected", "replay_selected")
 
     @admin.display(description="task", ordering="task")
     def call(self, message: OutboxMessage) -> str:
@@ -136,6 +136,17 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         chosen = list(queryset.exclude(status=Status.DEAD).values_list("message_id", flat=True))
         done = sum(transitions.cancel(message_id, reason=f"by {request.user}") for message_id in chosen)
         self.message_user(request, f"{done} of {len(chosen)} messages cancelled", messages.SUCCESS)
+
+    @admin.action(description="Run the selected scheduled messages now", permissions=["cancel"])
+    def run_now_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:
+        """All that a filter by task, queue or status leaves, too: then those alone that have run before."""
+        scheduled = queryset.filter(status=Status.SCHEDULED)
+        if request.POST.get("select_across") == "1":
+            scheduled = scheduled.exclude(errors=[])
+        chosen = list(scheduled.order_by("deliver_at").values_list("id", "generation")[: run_now.MOST])
+        batches = range(0, len(chosen), run_now.BATCH)
+        done = sum(run_now.make_due(chosen[start : start + run_now.BATCH]) for start in batches)
+        self.message_user(request, f"{done} scheduled messages run now", messages.SUCCESS)
 
     @admin.action(description="Run the selected dead messages again", permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:

@@ -1,0 +1,32 @@
+"""`manage.py outbox_run_now`: do not wait for the back-off of scheduled messages."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from outbox.run_now import run_now
+
+
+class Command(BaseCommand):
+    help = "Run the scheduled messages of a task, a queue or an ordered group now, such as after an outage."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--task", default="", help="the name of a task")
+        parser.add_argument("--queue", default="", help="the name of a queue")
+        parser.add_argument("--group", default="", help="an ordering key")
+        parser.add_argument(
+            "--delayed", action="store_true", help="also what has not run yet and was enqueued with a delay"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            done = run_now(
+                task=options["task"],
+                queue=options["queue"],
+                ordering_key=options["group"],
+                delayed=options["delayed"],
+            )
+        except ValueError as why:
+            raise CommandError(f"{why}: --task, --queue or --group") from why
+        self.stdout.write(f"{done} messages run now")

@@ -1,0 +1,63 @@
+"""Run scheduled messages now: after an outage an operator does not wait for the end of their back-off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import connection
+
+from outbox.prepared import one
+from outbox.rows import WAKE
+from outbox.sql import SCHEDULED
+
+#: Messages of one call at the most, the first due first, and of one statement.
+MOST, BATCH = 100_000, 5_000
+
+
+def run_now(
+    *, task: str = "", queue: str = "", ordering_key: str = "", delayed: bool = False, most: int = MOST
+) -> int:
+    """Make the scheduled messages of a task, a queue and a group due; '' is any of them. Returns how many; again for the rest.
+
+    Those alone that have run, and were put off or failed: what was enqueued with a delay keeps it. `delayed`: these, too.
+    What each run counts stays: it is as if its time had come. Each message is made due once, whatever comes of it meanwhile.
+
+    Raises ValueError where neither task, queue nor group is named.
+    """
+    if not (task or queue or ordering_key):
+        raise ValueError("name a task, a queue or a group")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT id, generation FROM outbox_outboxmessage
+            WHERE status = {SCHEDULED} AND deliver_at > (SELECT clock_timestamp())
+              AND (%(delayed)s OR errors <> '[]'::jsonb) AND %(task)s IN ('', task) AND %(queue)s IN ('', queue)
+              AND %(key)s IN ('', ordering_key)
+            ORDER BY deliver_at LIMIT %(most)s
+            """,
+            {"task": task, "queue": queue, "key": ordering_key, "delayed": delayed, "most": most},
+        )
+        chosen = cursor.fetchall()
+    return sum(make_due(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
+
+
+def make_due(chosen: Sequence[tuple[int, int]]) -> int:
+    """The time of these messages (id, generation) has come, where they are still scheduled; returns of how many."""
+    row = one(
+        f"""
+        WITH due AS (
+            UPDATE outbox_outboxmessage m SET deliver_at = clock_timestamp()
+            FROM unnest(%(ids)s::bigint[], %(generations)s::int[]) AS chosen (id, generation)
+            WHERE m.id = chosen.id AND m.generation = chosen.generation AND m.status = {SCHEDULED}
+              AND m.deliver_at > clock_timestamp()
+              AND m.id = ANY(ARRAY(SELECT id FROM outbox_outboxmessage WHERE id = ANY(%(ids)s::bigint[])
+                                   FOR UPDATE SKIP LOCKED))
+            RETURNING m.id
+        ), woken AS ({WAKE})
+        SELECT count(*), (SELECT count(*) FROM woken) FROM due
+        """,
+        ids=[message for message, _ in chosen],
+        generations=[generation for _, generation in chosen],
+    )
+    assert row is not None
+    return int(row[0])
