@@ -1,4 +1,6 @@
-"""Django and Celery settings. Everything that differs between machines comes from `config.env`."""
+"""Django and Celery settings. Everything that differs between machines comes from `config.env`; what is plugged
+into what is in `config.wiring`.
+"""
 
 import logging
 import sys
@@ -10,6 +12,7 @@ import dj_email_url
 from config import addresses
 from config.env import BASE_DIR, WEB, Env
 from config.queues import DEFAULT_QUEUE, TIERS, UNDELIVERABLE, declare, is_rabbitmq, transport_options
+from config.wiring import *  # noqa: F403
 
 env = Env()
 
@@ -93,8 +96,8 @@ DATABASES: dict[str, Any] = {
     "default": env.url("DATABASE_URL", "postgres", "postgresql", "pgsql", parse=addresses.database)
 }
 DATABASES["default"]["OPTIONS"].update(
-    # Without these a worker's parent would wait for ever on a database that is gone but whose
-    # connections that were never closed: connecting and half-open sockets both have an end.
+    # Without these a worker's parent would wait for ever on a database that is gone without having
+    # closed its connections: connecting and half-open sockets both have an end.
     connect_timeout=5,
     keepalives=1,
     keepalives_idle=10,
@@ -232,75 +235,12 @@ OUTBOX_SKEW_GRACE = env.number("OUTBOX_SKEW_GRACE", least=0)
 # to the broker is a dead letter.
 OUTBOX_FOREIGN_TASKS: tuple[str, ...] = ()
 OUTBOX_CONSUMER_TIMEOUT = env.number("BROKER_CONSUMER_TIMEOUT")
-OUTBOX_EVENTS = {
-    "order.placed": ["orders.tasks.process_order", "orders.tasks.send_confirmation"],
-    "order.completed": [
-        "orders.tasks.send_receipt",
-        "payments.tasks.create_invoice",
-        "orders.tasks.update_inventory",
-        "orders.tasks.notify_warehouse",
-        "orders.tasks.sync_to_crm",
-        "orders.tasks.track_analytics",
-        "webhooks.tasks.publish_event",
-    ],
-    "order.failed": ["webhooks.tasks.publish_event"],
-    "order.cancelled": ["webhooks.tasks.publish_event"],
-    "order.process_due": ["orders.tasks.process_order"],
-    "order.refund_due": ["payments.tasks.refund_order"],
-    "gateway.event_received": ["payments.tasks.apply_gateway_event"],
-}
-# Each message of an order leads to the order's journey.
-OUTBOX_LINKS = {"order-": "/orders/{}/"}
-INCOMING_ON_EVENT = "outbox.emit"
 DLQ_UNDELIVERABLE = UNDELIVERABLE
-DLQ_CIRCUITS = "common.circuits.open_for"
-DLQ_LINKS = {
-    "order_id": "/orders/{}/",
-    "correlation_id=order-": "/orders/{}/",
-    "message_id": "/admin/outbox/outboxmessage/?q={}",
-    "causation_id": "/admin/outbox/outboxmessage/?q={}",
-    "correlation_id": "/admin/outbox/outboxmessage/?q={}",
-}
-DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
-# More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,
-# minutes in `low`, whose large files are put off once every five minutes. `default` has the webhooks.
-MONITORING_THRESHOLDS = {
-    "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}
-}
 MONITORING_QUEUES = OUTBOX_QUEUES
-MONITORING_READY_CHECKS = {
-    "database": "monitoring.health.check_database",
-    "migrations": "monitoring.health.check_migrations",
-    "broker": "monitoring.health.check_broker",
-    "relay": "outbox.health.check_relay",
-}
 MONITORING_METRICS_TOKEN = env.text("METRICS_TOKEN")
 MONITORING_ALERT_EMAILS = tuple(env.items("ALERT_EMAILS"))
 MONITORING_ALERT_WEBHOOK_URL = env.url("ALERT_WEBHOOK_URL", *WEB) if env.text("ALERT_WEBHOOK_URL") else ""
 MONITORING_ALERT_REPEAT = env.number("ALERT_REPEAT")
-MONITORING_SOURCES = {
-    "outbox": "outbox.stats.stats",
-    "dlq": "dlq.stats.stats",
-    "findings": "payments.selectors.stats",
-    "circuits": "resilience.circuits.stats",
-    "orders": "orders.selectors.stats",
-    "webhooks": "webhooks.selectors.stats",
-}
-MONITORING_SERIES = {
-    "outbox": "outbox.series.series",
-    "dlq": "dlq.stats.series",
-    "orders": "orders.selectors.series",
-}
-MONITORING_TABLES = {
-    "Workers": "outbox.overview.workers",
-    "Relays and beats": "outbox.overview.daemons",
-    "Retries scheduled": "outbox.overview.retries",
-}
-MONITORING_INVARIANTS = (
-    "outbox.invariants.invariants",
-    "orders.invariants.invariants",
-    "payments.selectors.invariants",
-)
 
 # --- Celery -------------------------------------------------------------------------------------------
 

@@ -6,303 +6,34 @@ run with its name (`coverage.missing`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
-
-from django.db.models.functions import Now
-
-import outbox
+from lab.faultpoints import starts
 from lab.faultpoints.desk import DESK
 from lab.faultpoints.endpoints import ENDPOINTS
-from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.passes import PASSES
-from lab.faultpoints.scenario import (
-    Scenario,
-    State,
-    drop_fan_out,
-    message,
-    place,
-    processed,
-    publish_only,
-    run,
-    staged,
-    waived_without,
-)
+from lab.faultpoints.scenario import Scenario, message, waived_without
 from lab.faultpoints.witness import WITNESSES
-
-
-def _first(task: str, **arguments: Any) -> Callable[[Environment], Any]:
-    def stage(environment: Environment) -> Any:
-        place(**arguments)
-        return staged(task)
-
-    return stage
-
-
-def _last(task: str) -> Callable[[Environment], Any]:
-    """The first message of this task, when everything else about its order is done."""
-
-    def stage(environment: Environment) -> Any:
-        place()
-        message_id = staged(task)
-        messages = model("outbox.OutboxMessage").objects.filter(message_id=message_id)
-        messages.update(status="cancelled", done_at=Now())
-        environment.processes.until_quiet(copies=1)
-        messages.update(status="pending", done_at=None)
-        return message_id
-
-    return stage
-
-
-def _following(task: str) -> Callable[[Environment], Any]:
-    def stage(environment: Environment) -> Any:
-        processed(environment)
-        drop_fan_out(but=task)
-        return staged(task)
-
-    return stage
-
-
-def _two_receipts(environment: Environment) -> State:
-    for _ in range(2):
-        processed(environment)
-    drop_fan_out(but="orders.tasks.send_receipt")
-    for _ in range(2):
-        queue = publish_only(environment, staged("orders.tasks.send_receipt", published_at=None))
-    return {"queue": queue}
-
-
-def _send_both(environment: Environment, state: State) -> None:
-    """The second one in the conversation with the mail server that the first one kept."""
-    for _ in range(2):
-        environment.processes.take(state["queue"])
-
-
-def _cancelled_before_its_turn(environment: Environment) -> Any:
-    from orders.services import cancel_order
-
-    order = place()
-    cancel_order(order_id=order.pk)
-    return staged("orders.tasks.process_order")
-
-
-def _two_deliveries(environment: Environment) -> Any:
-    for _ in range(2):
-        processed(environment)
-    for _ in range(2):
-        run(environment, "webhooks.tasks.publish_event")
-    drop_fan_out()
-    return staged("webhooks.tasks.deliver")
-
-
-def _cancelled_after_completion(environment: Environment) -> Any:
-    from orders.services import cancel_order
-
-    order = processed(environment)
-    drop_fan_out()
-    cancel_order(order_id=order.pk)
-    drop_fan_out()  # The event of the cancellation.
-    return staged("payments.tasks.refund_order")
-
-
-def _event_of_a_cancelled_order(environment: Environment) -> Any:
-    _cancelled_after_completion(environment)
-    order = model("orders.Order").objects.get()
-    event_id = "evt_of_the_crashpoints"
-    model("webhooks_incoming.IncomingEvent").objects.create(
-        event_id=event_id,
-        event_type="payment_intent.succeeded",
-        payload={
-            "id": event_id,
-            "type": "payment_intent.succeeded",
-            "data": {"object": {"id": order.payment_intent_id}},
-        },
-    )
-    outbox.emit("gateway.event_received", event_id=event_id)
-    return staged("payments.tasks.apply_gateway_event")
-
-
-def _cancelled_and_disputed(environment: Environment) -> Any:
-    message_id = _cancelled_after_completion(environment)
-    environment.sandbox.dispute(model("orders.Order").objects.get().payment_intent_id)
-    return message_id
-
-
-def _dispute_is_seen(environment: Environment, state: State) -> str:
-    refunds = [row.status for row in model("payments.Refund").objects.all()]
-    disputes = [row.state for row in model("payments.Dispute").objects.all()]
-    findings = [row.kind for row in model("payments.Finding").objects.filter(resolved_at=None)]
-    seen = (refunds, disputes, findings) == (["disputed"], ["open"], ["disputed"])
-    return "" if seen else f"refunds {refunds}, disputes {disputes}, findings {findings}"
-
-
-def _dispute_that_was_won(environment: Environment) -> Any:
-    from payments.gateway import transport
-
-    refund = _cancelled_and_disputed(environment)
-    environment.processes.take(publish_only(environment, refund))
-    dispute_id = model("payments.Dispute").objects.get().dispute_id
-    won = transport.client().v1.disputes.update(
-        dispute_id, {"evidence": {"uncategorized_text": "winning_evidence"}}
-    )
-    event_id = "evt_of_a_dispute"
-    kind = "charge.dispute.closed"
-    model("webhooks_incoming.IncomingEvent").objects.create(
-        event_id=event_id,
-        event_type=kind,
-        payload={"id": event_id, "type": kind, "created": won.created, "data": {"object": won.to_dict()}},
-    )
-    outbox.emit("gateway.event_received", event_id=event_id)
-    return staged("payments.tasks.apply_gateway_event")
-
-
-def _refunded_after_all(environment: Environment, state: State) -> str:
-    findings = model("payments.Finding").objects.filter(resolved_at=None).count()
-    return _refunded(environment, state) or (f"{findings} findings are open" if findings else "")
-
-
-def _bill(environment: Environment) -> Any:
-    from payments.tasks import bill_customer
-
-    order = processed(environment)
-    drop_fan_out(but="payments.tasks.create_invoice")
-    month_ago = order.completed_at.replace(day=1) - timedelta(days=3)
-    model("orders.Order").objects.filter(pk=order.pk).update(completed_at=month_ago)
-    return outbox.enqueue(bill_customer.s(1, f"{month_ago:%Y-%m}"))
-
-
-def _one_bill(environment: Environment, state: State) -> str:
-    totals = list(model("payments.CustomerBillTotal").objects.values_list("total_cents", flat=True))
-    orders = [order.total_cents for order in model("orders.Order").objects.all()]
-    return "" if totals == orders else f"bills over {totals}, orders over {orders}"
-
-
-def _capture_without_refund(environment: Environment) -> Any:
-    from payments import reconcile, tasks
-
-    # A fresh difference counts as being worked on for ten minutes; here it is old enough.
-    assert reconcile.reconcile.__kwdefaults__ is not None
-    reconcile.reconcile.__kwdefaults__["grace"] = timedelta(0)
-    _cancelled_after_completion(environment)
-    model("outbox.OutboxMessage").objects.filter(task="payments.tasks.refund_order").delete()
-    return outbox.enqueue(tasks.reconcile.s())
-
-
-def _refunded(environment: Environment, state: State) -> str:
-    return (
-        ""
-        if len(environment.sandbox.ledger("refunds")) == 1
-        else "the difference was not mended by one refund"
-    )
-
-
-_HEADING = "customer_id,currency,payment_method,items,receipt_email"
-#: Its card is declined: what follows from an order that is paid has scenarios of its own.
-_ROW = "1,usd,pm_card_visa_chargeDeclined,WIDGET:1,"
-
-
-def _file(environment: Environment) -> Any:
-    from orders import importer, tasks
-
-    importer.BATCH_ROWS = 2  # Three rows are two batches: there is a point between them.
-    content = "\n".join([_HEADING, _ROW, _ROW, _ROW])
-    file = model("orders.ImportFile").objects.create(name="orders.csv", content=content)
-    return outbox.enqueue(tasks.process_large_file.s(file.pk)), {"rows": 3}
-
-
-def _row(environment: Environment) -> Any:
-    from orders import tasks
-
-    file = model("orders.ImportFile").objects.create(name="orders.csv", content="", rows_staged=1)
-    record = dict(zip(_HEADING.split(","), _ROW.split(","), strict=True))
-    row = model("orders.ImportRow").objects.create(file=file, number=1, record=record)
-    return outbox.enqueue(tasks.import_row.s(row.pk)), {"rows": 1}
-
-
-def _each_row_is_one_order(environment: Environment, state: State) -> str:
-    imported = model("orders.ImportRow").objects.filter(status="imported").count()
-    orders = model("orders.Order").objects.count()
-    return (
-        ""
-        if imported == orders == state["rows"]
-        else f"{imported} rows imported, {orders} orders, {state['rows']} rows"
-    )
-
-
-def _report(environment: Environment) -> Any:
-    from orders import tasks
-
-    day = processed(environment).created_at.date()
-    drop_fan_out()
-    report = model("orders.Report").objects.create(first_day=day, last_day=day)
-    return outbox.enqueue(tasks.generate_report.s(report.pk))
-
-
-def _report_is_ready(environment: Environment, state: State) -> str:
-    report = model("orders.Report").objects.get()
-    return (
-        ""
-        if report.status == "ready" and ",usd,1," in report.content
-        else f"{report.status}: {report.content}"
-    )
-
-
-def _notification(environment: Environment) -> Any:
-    from notifications.tasks import send_notification
-
-    context = {"order_id": 1, "customer_name": "Ada", "total": "1.00 USD"}
-    return outbox.enqueue(
-        send_notification.s(model("auth.User").objects.get(username="ada").pk, "receipt", context)
-    )
-
-
-def _password_reset(environment: Environment) -> Any:
-    from notifications.tasks import send_password_reset
-
-    return outbox.enqueue(send_password_reset.s("ada@example.com"))
-
-
-def _prune(environment: Environment) -> Any:
-    from outbox.retention import prune
-
-    processed(environment)
-    drop_fan_out()
-    model("outbox.OutboxMessage").objects.filter(status="done").update(done_at="2001-01-01T00:00:00Z")
-    return outbox.enqueue(prune.s()), {}
-
-
-def _collect(environment: Environment) -> Any:
-    from dlq.undeliverable import collect
-
-    # Redis gives nothing up; what it does on RabbitMQ is proven in tests/dlq against a real one.
-    return outbox.enqueue(collect.s())
-
-
-def _pruned(environment: Environment, state: State) -> str:
-    old = model("outbox.OutboxMessage").objects.filter(done_at__lt="2002-01-01T00:00:00Z").count()
-    return f"{old} old messages are left" if old else ""
-
 
 _O, _P, _N, _W = "orders.tasks", "payments.tasks", "notifications.tasks", "webhooks.tasks"
 
 MESSAGES: tuple[Scenario, ...] = (
-    message("process_order", f"{_O}.process_order", _first(f"{_O}.process_order")),
+    message("process_order", f"{_O}.process_order", starts.first(f"{_O}.process_order")),
     message(
         "process_order_declined",
         f"{_O}.process_order",
-        _first(f"{_O}.process_order", card="pm_card_visa_chargeDeclined"),
+        starts.first(f"{_O}.process_order", card="pm_card_visa_chargeDeclined"),
     ),
     message(
         "process_order_reply_lost",
         f"{_O}.process_order",
-        _first(f"{_O}.process_order"),
+        starts.first(f"{_O}.process_order"),
         faults={"gateway": {"drop_reply_rate": 1.0}},
     ),
-    message("process_order_cancelled", f"{_O}.process_order", _cancelled_before_its_turn),
-    message("send_confirmation", f"{_O}.send_confirmation", _last(f"{_O}.send_confirmation")),
+    message("process_order_cancelled", f"{_O}.process_order", starts.cancelled_before_its_turn),
+    message("send_confirmation", f"{_O}.send_confirmation", starts.last(f"{_O}.send_confirmation")),
     *(
-        message(name, f"{app}.{name}", _following(f"{app}.{name}"), waived=waived_without(f"{app}.{name}"))
+        message(
+            name, f"{app}.{name}", starts.following(f"{app}.{name}"), waived=waived_without(f"{app}.{name}")
+        )
         for app, name in (
             (_O, "send_receipt"),
             (_O, "update_inventory"),
@@ -316,30 +47,30 @@ MESSAGES: tuple[Scenario, ...] = (
     Scenario(
         "send_receipt_in_kept_conversation",
         f"{_O}.send_receipt",
-        _two_receipts,
-        _send_both,
+        starts.two_receipts,
+        starts.send_both,
         waived=waived_without(f"{_O}.send_receipt"),
     ),
     message(
         "notify_warehouse_reply_lost",
         f"{_O}.notify_warehouse",
-        _following(f"{_O}.notify_warehouse"),
+        starts.following(f"{_O}.notify_warehouse"),
         faults={"warehouse": {"drop_reply_rate": 1.0}},
         waived=waived_without(f"{_O}.notify_warehouse"),
     ),
-    message("deliver", f"{_W}.deliver", _two_deliveries, waived=waived_without()),
-    message("refund_order", f"{_P}.refund_order", _cancelled_after_completion, waived=waived_without()),
+    message("deliver", f"{_W}.deliver", starts.two_deliveries, waived=waived_without()),
+    message("refund_order", f"{_P}.refund_order", starts.cancelled_after_completion, waived=waived_without()),
     message(
         "apply_gateway_event",
         f"{_P}.apply_gateway_event",
-        _event_of_a_cancelled_order,
+        starts.event_of_a_cancelled_order,
         waived=waived_without(),
     ),
     message(
         "refund_order_disputed",
         f"{_P}.refund_order",
-        _cancelled_and_disputed,
-        proves=_dispute_is_seen,
+        starts.cancelled_and_disputed,
+        proves=starts.dispute_is_seen,
         waived=waived_without()
         | {
             "one capture per completed order, none for others": "the bank has the money",
@@ -349,29 +80,39 @@ MESSAGES: tuple[Scenario, ...] = (
     message(
         "apply_gateway_event_dispute_won",
         f"{_P}.apply_gateway_event",
-        _dispute_that_was_won,
-        proves=_refunded_after_all,
+        starts.dispute_that_was_won,
+        proves=starts.refunded_after_all,
         waived=waived_without(),
     ),
     message(
         "bill_customer",
         f"{_P}.bill_customer",
-        _bill,
-        proves=_one_bill,
+        starts.bill,
+        proves=starts.one_bill,
         waived=waived_without(f"{_P}.create_invoice"),
     ),
     message(
-        "reconcile", f"{_P}.reconcile", _capture_without_refund, proves=_refunded, waived=waived_without()
+        "reconcile",
+        f"{_P}.reconcile",
+        starts.capture_without_refund,
+        proves=starts.refunded,
+        waived=waived_without(),
     ),
-    message("process_large_file", f"{_O}.process_large_file", _file, proves=_each_row_is_one_order),
-    message("import_row", f"{_O}.import_row", _row, proves=_each_row_is_one_order),
     message(
-        "generate_report", f"{_O}.generate_report", _report, proves=_report_is_ready, waived=waived_without()
+        "process_large_file", f"{_O}.process_large_file", starts.file, proves=starts.each_row_is_one_order
     ),
-    message("send_notification", f"{_N}.send_notification", _notification),
-    message("send_password_reset", f"{_N}.send_password_reset", _password_reset),
-    message("collect_undeliverable", "dlq.undeliverable.collect", _collect),
-    message("prune", "outbox.retention.prune", _prune, proves=_pruned, waived=waived_without()),
+    message("import_row", f"{_O}.import_row", starts.row, proves=starts.each_row_is_one_order),
+    message(
+        "generate_report",
+        f"{_O}.generate_report",
+        starts.report,
+        proves=starts.report_is_ready,
+        waived=waived_without(),
+    ),
+    message("send_notification", f"{_N}.send_notification", starts.notification),
+    message("send_password_reset", f"{_N}.send_password_reset", starts.password_reset),
+    message("collect_undeliverable", "dlq.undeliverable.collect", starts.collect),
+    message("prune", "outbox.retention.prune", starts.prune, proves=starts.pruned, waived=waived_without()),
 )
 
 SCENARIOS: dict[str, Scenario] = {

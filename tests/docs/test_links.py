@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.management import get_commands
 
-from config.env import VARIABLES
+from config.variables import VARIABLES
 from lab.chaos.options import options
 from lab.invariants import Ledgers, check
 from monitoring.alerts import RULES

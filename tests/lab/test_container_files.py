@@ -16,8 +16,8 @@ from celery import current_app
 from django.conf import settings
 from django.core.management import get_commands
 
-from config.env import VARIABLES
 from config.queues import TIERS
+from config.variables import VARIABLES
 from lab.sandbox.__main__ import _parser as sandbox_parser
 from lab.stack.stack import ROOT
 
