@@ -19,6 +19,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if pat
 FLOORS = {
     "orders.admin": "orders pages",
     "orders.api": "orders pages",
+    "orders.journey": "orders pages",
     "orders.apps": "orders pages",  # connects the receiver of a signal that is in orders.api
     "payments.gateway": "payments.gateway",
 }
