@@ -33,7 +33,9 @@ def flaky(dice: random.Random, captured: Counter[str], lock: threading.Lock) -> 
     return charge
 
 
-@pytest.mark.described("fifty orders, three failures in ten: each completes, with `processing_count` 1")
+@pytest.mark.described(
+    "`process_order_with_retry`: fifty orders, three failures in ten; each completes, with `processing_count` 1"
+)
 def test_fifty_orders_with_three_failures_in_ten_all_complete_once(
     shop: None, mocker: MockerFixture, settings: Any
 ) -> None:
