@@ -7,7 +7,7 @@ from typing import Any
 from celery import current_app, signals
 from celery.utils.imports import symbol_by_name
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from dlq import conf, journal
@@ -68,6 +68,24 @@ def check_journal(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register(Tags.compatibility)
+def check_connected(**_: Any) -> list[CheckMessage]:
+    """Some worker class is not Celery's own. Of a desk that shows only what `add` was given, silence it."""
+    try:
+        journal_has_ours = conf.journal() is not None
+    except ImproperlyConfigured:
+        return []  # `check_settings` says so.
+    if journal_has_ours or current_app.conf.worker_consumer != "celery.worker.consumer:Consumer":
+        return []
+    return [
+        Warning(
+            "No worker records what ends badly: call dlq.connect(app) where your Celery application is made, after"
+            " config_from_object",
+            id="dlq.W001",
+        )
+    ]
 
 
 @register(Tags.compatibility, deploy=True)

@@ -15,6 +15,8 @@ import celery
 from celery import Task, signals
 from celery.app.registry import TaskRegistry
 from celery.canvas import Signature
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Tags, register
 
 from outbox.enqueue import enqueue
 from outbox.task import OutboxTask
@@ -100,6 +102,19 @@ class Celery(celery.Celery):
 def _add_defaults(source: Any, **_: Any) -> None:
     # Just before Celery's own. Its own add_defaults would put them before the project's settings.
     source.maps.insert(-1, DEFAULTS)
+
+
+@register(Tags.compatibility)
+def check_installed(**_: Any) -> list[CheckMessage]:
+    """The app of the tables is installed; `outbox.checks`, which has the other checks, is only then imported."""
+    if apps.is_installed("outbox") or not getattr(celery.current_app, "sends_by_outbox", False):
+        return []
+    return [
+        Error(
+            'The Celery application is an outbox.Celery, and "outbox" is not in INSTALLED_APPS: no task could be enqueued',
+            id="outbox.E012",
+        )
+    ]
 
 
 @signals.worker_init.connect

@@ -44,6 +44,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             problems.append(Error(str(error), id="outbox.E001"))
     if problems:
         return problems
+    if not getattr(current_app, "sends_by_outbox", False):
+        # What is asked of Celery's settings below, an outbox.Celery has for defaults.
+        return [Error(_no_application_of_ours(), id="outbox.E010")]
     problems += _overrunning(conf.name_of("task_time_limit"), conf.time_limit_s())
     given = current_app.conf
     for name, (needed, consequence) in _PROMISED.items():
@@ -60,13 +63,6 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="outbox.E003",
             )
         )
-    if not getattr(current_app, "sends_by_outbox", False):
-        problems.append(
-            Error(
-                "The Celery application is not an outbox.Celery: its tasks would be published past the outbox",
-                id="outbox.E010",
-            )
-        )
     if given.task_routes:
         problems.append(
             Error(
@@ -75,6 +71,19 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             )
         )
     return problems
+
+
+def _no_application_of_ours() -> str:
+    name = current_app.main
+    if name == "default":  # The one that Celery makes where there is none.
+        return (
+            "There is no Celery application: import yours, an outbox.Celery, in the __init__.py of the package that has your"
+            " settings (from .celery import app as celery_app)"
+        )
+    return (
+        f"The Celery application {name!r} is not an outbox.Celery: its tasks would be published past the outbox. Make it"
+        f" one: app = outbox.Celery({name!r})"
+    )
 
 
 @register(Tags.compatibility)
@@ -158,6 +167,25 @@ def check_worker(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(Tags.compatibility, deploy=True)
+def check_queues(**_: Any) -> list[CheckMessage]:
+    """Each task that names a queue names one that messages may be enqueued to."""
+    try:
+        known = conf.queues()
+    except ImproperlyConfigured:
+        return []  # `check_settings` says so.
+    current_app.loader.import_default_modules()
+    tasks: dict[str, Any] = current_app.tasks
+    return [
+        Warning(
+            f"{name} cannot be enqueued: its queue {str(queue)!r} is not in OUTBOX_QUEUES ({', '.join(known)})",
+            id="outbox.W002",
+        )
+        for name, task in sorted(tasks.items())
+        if (queue := getattr(task.queue, "name", task.queue)) and queue not in known
+    ]
+
+
 def serious(*, runs_tasks: bool = False) -> list[str]:
     """What must stop a process at its start, one line each; what cannot be known now is logged as a warning.
 
@@ -166,8 +194,8 @@ def serious(*, runs_tasks: bool = False) -> list[str]:
     problems = [
         *check_settings(),
         *check_dead_letters(),
-        *((*check_time_limits(), *check_worker()) if runs_tasks else ()),
-        *check_connections(),
+        *((*check_time_limits(), *check_worker(), *check_queues()) if runs_tasks else ()),
+        *(check_connections() or _missing_tables()),
     ]
     for problem in problems:
         if not problem.is_serious():
@@ -243,6 +271,20 @@ def check_connections(**_: Any) -> list[CheckMessage]:
             )
         )
     return problems
+
+
+def _missing_tables() -> list[CheckMessage]:
+    """No registered check: one may run before the migrations do."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('outbox_outboxmessage')")
+            if cursor.fetchone()[0]:
+                return []
+    except Exception:  # `check_connections` says it.
+        return []
+    return [
+        Error("The database has no tables of the outbox: run `python manage.py migrate`", id="outbox.E013")
+    ]
 
 
 _POOLER_REFUSES = (

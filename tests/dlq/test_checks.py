@@ -153,7 +153,9 @@ def test_a_request_that_does_not_see_a_message_end_is_refused(monkeypatch: pytes
     assert "Request is not dlq.worker.request:Request" in line
 
 
-def test_one_call_connects_a_plain_application_to_the_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_call_connects_a_plain_application_to_the_dead_letters(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = Celery("plain", set_as_current=False)
     monkeypatch.setattr(checks, "current_app", plain)
 
@@ -161,7 +163,10 @@ def test_one_call_connects_a_plain_application_to_the_dead_letters(monkeypatch: 
     def task() -> None: ...
 
     assert symbol_by_name(task.Request) is not Request
+    settings.OUTBOX_DEAD_LETTERS = settings.DLQ_JOURNAL = None
+    assert [problem.id for problem in checks.check_connected()] == ["dlq.W001"]
     dlq.connect(plain)
+    assert checks.check_connected() == []
     assert symbol_by_name(task.Request) is Request
     assert symbol_by_name(plain.conf.worker_consumer) is Consumer
     assert checks.check_worker() == []

@@ -7,14 +7,20 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+from celery import Celery
 from django.conf import settings as configured
 from django.core.checks import CheckMessage
+from django.db import connection
 from pytest_django import Settings
+from pytest_mock import MockerFixture
 
+import outbox.app
 from config.celery import app
+from outbox import checks
 from outbox.checks import (
     check_acknowledgement,
     check_connections,
+    check_queues,
     check_settings,
     check_time_limits,
     check_worker,
@@ -32,6 +38,42 @@ def test_the_settings_as_they_are_pass_on_both_brokers(settings: Settings) -> No
     for url in ("redis://127.0.0.1/0", "amqp://127.0.0.1//"):
         settings.CELERY_BROKER_URL = url
         assert check_settings() == check_time_limits() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("shop", "Make it one: app = outbox.Celery('shop')"), ("default", "import yours")]
+)
+def test_an_application_that_is_not_the_outboxs_is_one_error_and_none_for_its_settings(
+    mocker: MockerFixture, name: str, says: str
+) -> None:
+    mocker.patch.object(checks, "current_app", Celery(name, set_as_current=False))
+    (text,) = texts(check_settings())
+    assert says in text
+
+
+def test_an_application_of_the_outboxs_without_its_app_is_an_error(mocker: MockerFixture) -> None:
+    assert outbox.app.check_installed() == []
+    mocker.patch.object(outbox.app.apps, "is_installed", return_value=False)
+    (text,) = texts(outbox.app.check_installed())
+    assert '"outbox" is not in INSTALLED_APPS' in text
+
+
+def test_a_task_whose_queue_is_not_known_is_named(mocker: MockerFixture) -> None:
+    assert check_queues() == []
+    mocker.patch.object(tasks.note, "queue", "emails")
+    (text,) = texts(check_queues())
+    assert text.startswith(
+        "tests.support.tasks.note cannot be enqueued: its queue 'emails' is not in OUTBOX_QUEUES"
+    )
+
+
+@pytest.mark.django_db
+def test_a_database_that_was_not_migrated_is_refused() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE outbox_outboxmessage RENAME TO elsewhere")
+    assert checks.serious() == [
+        "outbox.E013: The database has no tables of the outbox: run `python manage.py migrate`"
+    ]
 
 
 def test_on_redis_the_visibility_timeout_must_outlast_every_task(settings: Settings) -> None:
