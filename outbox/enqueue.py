@@ -152,9 +152,7 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
             check(*signature.args, **signature.kwargs)
     except TypeError as error:
         raise EnqueueError(f"{task.name}: {error}") from None
-    name = given["queue"] or conf.default_queue()
-    if name not in (known := conf.queues()):
-        raise UnknownQueue(name, known)
+    name = queue_of(given)
     run = context.current()
     correlation = given.get("correlation_id")
     if correlation is None:
@@ -179,6 +177,14 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
         replays=0,
         id_given="task_id" in given,
     )
+
+
+def queue_of(given: Mapping[str, Any]) -> str:
+    """The queue that these options lead to. Raises UnknownQueue."""
+    name: str = given["queue"] or conf.default_queue()
+    if name not in (known := conf.queues()):
+        raise UnknownQueue(name, known)
+    return name
 
 
 def registered(name: str) -> Task:

@@ -10,7 +10,7 @@ from celery import current_app
 from celery.exceptions import Retry
 
 import outbox
-from outbox.errors import ForeignMessage
+from outbox.errors import EnqueueError, ForeignMessage
 from outbox.testing import staged
 from tests.support import effects, idioms, tasks
 from tests.support.celery_settings import celery_settings
@@ -37,6 +37,23 @@ def test_arguments_arrive_as_from_a_worker(propagates: bool) -> None:
     outbox.enqueue(idioms.takes.s((1, Decimal("2.0"))))
     idioms.takes.delay((1, Decimal("2.0")))
     assert effects.names() == [repr((([1, Decimal("2.0")],), {}))] * 2
+
+
+def test_what_is_refused_in_production_is_refused_in_tests(propagates: bool) -> None:
+    for given in (
+        {"link": tasks.note.si("b")},
+        {"expires": 60},
+        {"priority": 5},
+        {"queue": "unknown"},
+        {"tenant": "acme"},
+    ):
+        with pytest.raises(EnqueueError, match=next(iter(given))):
+            tasks.note.apply_async(("a",), **given)
+    with pytest.raises(EnqueueError, match="link"):
+        tasks.note.apply_async(("a",), None, "an-id", None, tasks.note.si("b"))
+    assert effects.names() == []
+    tasks.note.apply_async(("c",), queue="low", countdown=60)
+    assert effects.names() == ["c"]
 
 
 def test_what_a_task_enqueues_runs_at_once(propagates: bool) -> None:
