@@ -7,7 +7,7 @@ class MonitoringConfig(AppConfig):
     verbose_name = "Monitoring"
 
     def ready(self) -> None:
-        from monitoring import notices, samples
+        from monitoring import checks, notices, samples  # noqa: F401  (registers the system checks)
 
         for begin in (samples.begin, notices.begin):
             signals.beat_init.connect(begin)

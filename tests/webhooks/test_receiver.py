@@ -111,6 +111,13 @@ def test_without_a_follower_events_are_stored_and_a_check_says_that_nothing_foll
     assert "webhooks_incoming.W001" in {message.id for message in run_checks()}
 
 
+@pytest.mark.parametrize("secret", ["", [], [""]])
+def test_without_a_secret_a_check_says_that_every_event_is_refused(settings: Any, secret: Any) -> None:
+    assert "webhooks_incoming.W002" not in {message.id for message in run_checks()}
+    settings.STRIPE_WEBHOOK_SECRET = secret
+    assert "webhooks_incoming.W002" in {message.id for message in run_checks()}
+
+
 def test_a_follower_that_does_not_exist_is_a_check_error(settings: Any) -> None:
     settings.INCOMING_ON_EVENT = "outbox.emitt"
     assert "webhooks_incoming.E001" in {message.id for message in run_checks()}

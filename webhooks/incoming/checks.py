@@ -1,8 +1,11 @@
 """System checks: a receiver that takes nothing, or takes and forgets, is said at the start."""
 
+import sys
+from contextlib import suppress
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.urls import get_resolver
 
 from . import conf
 
@@ -20,5 +23,21 @@ def settings_make_sense(**_: Any) -> list[CheckMessage]:
             "INCOMING_ON_EVENT is not set: events are stored, and nothing follows from them",
             hint='The dotted path of a callable(name, event_id=...), such as "outbox.emit".',
             id="webhooks_incoming.W001",
+        )
+    ]
+
+
+@register
+def stripe_has_a_secret(**_: Any) -> list[CheckMessage]:
+    """STRIPE_WEBHOOK_SECRET must be set where the project's URLs have the receiver for Stripe."""
+    with suppress(Exception):  # URLs that cannot be imported are for Django's own check.
+        assert get_resolver().url_patterns
+    if conf.secrets() or f"{__package__}.signatures" not in sys.modules:
+        return []
+    return [
+        Warning(
+            "STRIPE_WEBHOOK_SECRET is not set: every event is refused",
+            hint="The signing secret of the endpoint, whsec_..., or a list of them.",
+            id="webhooks_incoming.W002",
         )
     ]
