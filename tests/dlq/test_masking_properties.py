@@ -23,27 +23,23 @@ canaries = st.text(
 ).map(lambda text: f"Q{text}")
 names = st.sampled_from(
     [
-        *(
-            "password",
-            "passwd",
-            "Password",
-            "db_password",
-            "accessToken",
-            "api_key",
-            "X-Api-Key",
-            "client-secret",
-        ),
-        *(
-            "session_id",
-            "pin",
-            "otp",
-            "jwt",
-            "credentials",
-            "reset_token",
-            "card_number",
-            "cvc",
-            "passphrase",
-        ),
+        "password",
+        "passwd",
+        "Password",
+        "db_password",
+        "accessToken",
+        "api_key",
+        "X-Api-Key",
+        "client-secret",
+        "session_id",
+        "pin",
+        "otp",
+        "jwt",
+        "credentials",
+        "reset_token",
+        "card_number",
+        "cvc",
+        "passphrase",
     ]
 )
 #: What a secret looks like in a text; `{n}` is its name.

@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 
 from orders.models import Customer, Order
-from payments.gateway import calls
+from payments.gateway import calls, transport
 from payments.gateway.client import PaymentGateway
+from payments.models import Finding
 from payments.reconcile import Reconciliation, reconcile
 from tests.lab.sandbox_fixture import RunningSandbox
 
@@ -55,6 +57,24 @@ def compare(**options: Any) -> Reconciliation:
 
 def kinds(run: Reconciliation) -> list[str]:
     return sorted(difference.kind for difference in run.differences)
+
+
+def open_findings() -> list[tuple[str, str]]:
+    """Kind and action of what is open."""
+    return list(Finding.objects.filter(resolved_at=None).order_by("kind").values_list("kind", "action"))
+
+
+def dispute_at_the_bank(sandbox: RunningSandbox, order: Order, **how: Any) -> str:
+    """The customer disputes the order's payment; returns the dispute's id."""
+    asked = {"payment_intent": order.payment_intent_id, **how}
+    answer = requests.post(f"{sandbox.url}/disputes", json=asked, timeout=10)
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def answer_with(evidence: str, dispute_id: str) -> None:
+    """Evidence, by hand in the gateway's dashboard: `winning_evidence`, `losing_evidence`, or any other text."""
+    transport.client().v1.disputes.update(dispute_id, {"evidence": {"uncategorized_text": evidence}})
 
 
 @pytest.fixture

@@ -10,28 +10,31 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import requests
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 from pytest_mock import MockerFixture
 
-from dlq.models import DeadLetter
 from orders.api.journey import journey_of
 from orders.models import Order
-from orders.services import cancel_order
-from outbox.models import OutboxMessage
 from outbox.testing import drain
 from payments import disputes
 from payments.events import apply_event
 from payments.gateway import transport
 from payments.gateway.errors import GatewayMisconfigured
-from payments.models import Dispute, Finding, Refund
+from payments.models import Dispute, Finding
 from payments.selectors import stats
-from payments.tasks import refund_order
 from tests.lab.sandbox_fixture import RunningSandbox
-from tests.payments.conftest import MakeOrder, capture, compare, kinds
+from tests.payments.conftest import (
+    MakeOrder,
+    answer_with,
+    capture,
+    compare,
+    dispute_at_the_bank,
+    kinds,
+    open_findings,
+)
 from tests.support.processes import await_
 from webhooks.incoming.models import IncomingEvent
 
@@ -66,24 +69,6 @@ def receive(db: None) -> Receive:
         return event_id
 
     return receive
-
-
-def open_findings() -> list[tuple[str, str]]:
-    """Kind and action of what is open."""
-    return list(Finding.objects.filter(resolved_at=None).order_by("kind").values_list("kind", "action"))
-
-
-def dispute_at_the_bank(sandbox: RunningSandbox, order: Order, **how: Any) -> str:
-    """The customer disputes the order's payment; returns the dispute's id."""
-    asked = {"payment_intent": order.payment_intent_id, **how}
-    answer = requests.post(f"{sandbox.url}/disputes", json=asked, timeout=10)
-    answer.raise_for_status()
-    return str(answer.json()["id"])
-
-
-def answer_with(evidence: str, dispute_id: str) -> None:
-    """Evidence, by hand in the gateway's dashboard: `winning_evidence`, `losing_evidence`, or any other text."""
-    transport.client().v1.disputes.update(dispute_id, {"evidence": {"uncategorized_text": evidence}})
 
 
 def test_dispute_marks_its_order_and_is_a_finding_for_a_person(
@@ -246,60 +231,6 @@ def test_gateway_that_tells_of_no_disputes_ends_no_reconciliation(
     receive("created")
     mocker.patch.object(disputes, "_page", side_effect=GatewayMisconfigured("may not read disputes"))
     assert kinds(compare()) == ["disputed"]
-
-
-@pytest.fixture
-def cancelled(make_order: MakeOrder, gateway: RunningSandbox) -> Order:
-    """An order that was cancelled while its payment is disputed; its refund has been tried."""
-    order = make_order()
-    capture(order, status="completed")
-    Order.objects.update(payment_id=order.payment_intent_id, stock_shipped_at=order.created_at)
-    dispute_at_the_bank(gateway, order)
-    cancel_order(order_id=order.pk)
-    drain()
-    return order
-
-
-class TestRefundOfADisputedPayment:
-    @pytest.mark.promise(
-        "P5",
-        "a refund meets a dispute of its payment",
-        "it waits for the dispute, and is made if that is won",
-        celery="a dead letter every six hours",
-    )
-    def test_is_a_finding_and_no_dead_letter(self, cancelled: Order, gateway: RunningSandbox) -> None:
-        assert Refund.objects.get().status == "disputed"
-        assert not DeadLetter.objects.exists()
-        assert open_findings() == [("disputed", "needs_a_person")]
-        asked = OutboxMessage.objects.filter(task="payments.tasks.refund_order").count()
-        for _ in range(2):
-            compare(mend_again=timedelta(0))
-        assert OutboxMessage.objects.filter(task="payments.tasks.refund_order").count() == asked
-
-    def test_is_made_when_the_dispute_is_won(self, cancelled: Order, gateway: RunningSandbox) -> None:
-        answer_with("winning_evidence", Dispute.objects.get().dispute_id)
-        compare()
-        drain()
-        refund = Refund.objects.get()
-        assert (refund.status, refund.amount_cents) == ("succeeded", 9999)
-        assert len(gateway.ledger("refunds")) == 1
-        assert open_findings() == []
-
-    def test_is_needless_when_it_is_lost(self, cancelled: Order, gateway: RunningSandbox) -> None:
-        answer_with("losing_evidence", Dispute.objects.get().dispute_id)
-        assert kinds(compare()) == []
-        drain()
-        assert Refund.objects.get().status == "disputed"
-        assert open_findings() == []
-        refund_order(cancelled.pk)
-        assert Refund.objects.get().status == "disputed"
-
-    def test_that_is_only_an_inquiry_is_made(self, make_order: MakeOrder, gateway: RunningSandbox) -> None:
-        order = make_order()
-        capture(order, status="cancelled")
-        dispute_at_the_bank(gateway, order, inquiry=True)
-        refund_order(order.pk)
-        assert Refund.objects.get().status == "succeeded"
 
 
 @pytest.mark.django_db(transaction=True)
