@@ -158,7 +158,8 @@ class DeadLetter(models.Model):
         """One line: `ExceptionType: message`."""
         first = self.error.strip().splitlines()[0] if self.error.strip() else ""
         name = self.exception.rpartition(".")[2]
-        return f"{name}: {first}" if name and first else name or first
+        # A journal's error begins with it.
+        return f"{name}: {first}" if name and first and not first.startswith(f"{name}: ") else first or name
 
     @property
     def call(self) -> str:

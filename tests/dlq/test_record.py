@@ -210,6 +210,12 @@ def test_a_huge_error_is_cut_in_the_dead_letter_and_in_its_story() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("error", ["no", "ValueError: no"])
+def test_its_line_names_the_exception_once(error: str) -> None:
+    assert die(error=error).summary == "ValueError: no"
+
+
+@pytest.mark.django_db
 def test_illegal_states_are_refused_by_the_database() -> None:
     dead_letter = die()
     for wrong in ({"state": "lost"}, {"state": "discarded"}, {"state": "resolved"}, {"failures": 0}):
