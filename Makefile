@@ -61,10 +61,11 @@ chaos: $(LAB) ## faults under load: MINUTES=10 ORDERS= SEED= BROKER=redis|rabbit
 bench: $(LAB) $(PEERS) ## the benchmarks, side by side with peers; make bench ARGS="relay idle" runs a part
 	@$(BIN)/python -m lab.bench $(ARGS)
 
-lint: $(DEV) ## ruff, codespell, mypy, import rules, migrations, deployment checks
+lint: $(DEV) ## ruff, codespell, prose, mypy, import rules, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/python -m lab.prose
 	$(BIN)/python -m lab.lint
 
 $(LAB): requirements.txt requirements-lab.txt

@@ -141,7 +141,7 @@ def test_memory_error_is_a_dead_letter_and_the_worker_lives(live: Process) -> No
     "P5",
     "a child is killed by a message without a row",
     "three runs, then a dead letter",
-    celery="requeues it for ever",
+    celery="requeues it forever",
 )
 @pytest.mark.parametrize("task", ["kills_its_process", "exits"])
 def test_a_message_that_kills_its_process_runs_three_times_and_is_a_dead_letter(

@@ -132,7 +132,7 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     "P5",
     "a transactional run loses its database each time",
     "a dead letter after `max_deliveries`",
-    celery="runs it again for ever",
+    celery="runs it again forever",
 )
 def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max_deliveries() -> None:
     """Its own transaction can count nothing, and the first copy of a new offer looks like any first copy."""
