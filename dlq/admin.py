@@ -15,6 +15,7 @@ from django.urls import URLPattern, path, reverse
 
 from dlq import conf, edit_page, export, groups_page
 from dlq.admin_display import Shown
+from dlq.admin_filters import ExceptionFilter, QueueFilter, StateFilter, TaskFilter
 from dlq.message import text
 from dlq.models import LARGE, DeadLetter
 from dlq.operations import audit
@@ -41,16 +42,15 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
 
     list_display = ("what", "problem", "badge", "failed_replays", "failed_ago", "queue", "cause")
     list_display_links = ("what", "problem")
-    list_filter = ("state", "cause", "queue", "task", "exception", "failed_at")
+    list_filter = (("state", StateFilter), "cause", QueueFilter, TaskFilter, ExceptionFilter, "failed_at")
     list_select_related = False
     # Nothing that may hold a secret: a search for its beginnings would find it out, letter by letter.
     search_fields = ("=message_id", "task", "exception", "place", "=correlation_id", "=fingerprint")
     search_help_text = (
         "id, task, exception, the function that raised, correlation id, or an argument: order_id=999, or 999"
     )
-    date_hierarchy = "failed_at"
-    # The groups page, and a dead letter's own, link to the list by it.
-    linked_by = ("fingerprint",)
+    # The columns of the filters; and by its fingerprint the groups page, and a dead letter's own, link to the list.
+    linked_by = ("state", "cause", "queue", "task", "exception", "failed_at", "fingerprint")
     list_per_page = 50
     show_full_result_count = False
     actions = ("replay_selected", "discard_selected", "export_csv", "export_json_lines")
@@ -188,7 +188,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Only columns that the page itself offers: any other could be guessed from what a filter finds."""
-        return lookup.partition("__")[0] in {*self.linked_by, self.date_hierarchy, *self.list_filter}
+        return lookup.partition("__")[0] in self.linked_by
 
     # --- groups ----------------------------------------------------------------------------------------
 

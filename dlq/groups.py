@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, ExpressionWrapper, F, IntegerField, Max, Min, Q, QuerySet, Value
-from django.db.models.functions import Extract, Floor, Now
+from django.db.models import Count, ExpressionWrapper, F, IntegerField, Max, Min, QuerySet, Value
+from django.db.models.functions import Extract, Floor, Least, Now
 
 from dlq.masking import masked_prefix
 from dlq.models import DeadLetter, GroupNote, State
 
-#: Windows of the trend of a group.
-HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+#: Windows of the trend of a group, beside a day.
+HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
 #: Hours of the sparkline, and its size.
 HOURS, WIDTH, HEIGHT = 24, 96, 20
 #: What the page is sorted by: its name in the address -> the column, the largest first but for the names.
@@ -64,17 +65,20 @@ def open_groups(*, replaying: bool = False, sort: str = "count") -> QuerySet[Any
 
 
 def shown(rows: Iterable[Any]) -> list[Group]:
-    """The groups of one page, with their trends and notes: two statements, whatever their number."""
+    """The groups of one page, with their trends, texts and notes: three statements, whatever their number."""
     rows = list(rows)
     fingerprints = [row["fingerprint"] for row in rows]
     notes = GroupNote.objects.in_bulk(fingerprints, field_name="fingerprint")
-    hours: dict[str, list[int]] = {each: [0] * HOURS for each in fingerprints}
+    # Of one each, and not of all: a text is in no index, and 100,000 of them take a second to be read.
+    texts = DeadLetter.objects.only("place", "error").in_bulk([row["newest"] for row in rows])
+    hours: dict[str, Counter[int]] = {each: Counter() for each in fingerprints}
     ago = ExpressionWrapper(
-        Floor(Extract(Now() - F("failed_at"), "epoch") / Value(HOUR.total_seconds())), IntegerField()
+        Least(Floor(Extract(Now() - F("failed_at"), "epoch") / Value(HOUR.total_seconds())), HOURS),
+        IntegerField(),
     )
     counted = (
         DeadLetter.objects.filter(
-            closed_at=None, fingerprint__in=fingerprints, failed_at__gt=Now() - Value(HOURS * HOUR)
+            closed_at=None, fingerprint__in=fingerprints, failed_at__gt=Now() - Value(WEEK)
         )
         .order_by()
         .annotate(hours_ago=ago)
@@ -82,44 +86,43 @@ def shown(rows: Iterable[Any]) -> list[Group]:
         .annotate(number=Count("pk"))
     )
     for fingerprint, hours_ago, number in counted:
-        hours[fingerprint][HOURS - 1 - min(max(hours_ago, 0), HOURS - 1)] += number
+        hours[fingerprint][max(hours_ago, 0)] += number
     return [
-        _group(row, hours=tuple(hours[row["fingerprint"]]), note=notes.get(row["fingerprint"]))
+        _group(row, hours[row["fingerprint"]], texts.get(row["newest"]), notes.get(row["fingerprint"]))
         for row in rows
     ]
 
 
-def groups(dead_letters: QuerySet[DeadLetter] | None = None) -> list[Group]:
-    """The problems behind the unresolved dead letters, the largest first."""
-    dead_letters = DeadLetter.objects.filter(closed_at=None) if dead_letters is None else dead_letters
-    return [_group(row) for row in _rows(dead_letters).order_by("-count", "-last_at")]
-
-
 def _rows(dead_letters: QuerySet[DeadLetter]) -> QuerySet[Any, Any]:
+    # All that is asked for here is in the index `dlq_group`: no row is read.
     return (
         dead_letters.order_by()
         .values("fingerprint", "task", "exception")
         .annotate(
             count=Count("pk"),
-            place=Max("place"),
-            error=Max("error"),
+            newest=Max("pk"),
             first_at=Min("failed_first_at"),
             last_at=Max("failed_at"),
             last_replay_at=Max("replayed_at"),
-            **{name: Count("pk", filter=Q(failed_at__gte=Now() - Value(span)))
-               for name, span in (("last_hour", HOUR), ("last_day", DAY), ("last_week", WEEK))},
         )
-    )  # fmt: skip
+    )
 
 
-_GROUP_COLUMNS = set(Group.__dataclass_fields__) - {"title", "hours", "note"}
+def _group(row: dict[str, Any], hours: Counter[int], one: DeadLetter | None, note: GroupNote | None) -> Group:
+    """`one`: any dead letter of the group; None where it was deleted just now."""
+    return Group(
+        fingerprint=row["fingerprint"],
+        title=_title(row["exception"], one),
+        **{name: row[name] for name in ("task", "count", "first_at", "last_at", "last_replay_at")},
+        last_hour=hours[0],
+        last_day=sum(hours[ago] for ago in range(HOURS)),
+        last_week=hours.total(),
+        hours=tuple(hours[ago] for ago in reversed(range(HOURS))),
+        note=note,
+    )
 
 
-def _group(row: dict[str, Any], **more: Any) -> Group:
-    return Group(title=_title(row), **{k: v for k, v in row.items() if k in _GROUP_COLUMNS}, **more)
-
-
-def _title(row: dict[str, Any]) -> str:
-    kind = row["exception"].rpartition(".")[2]
-    where = row["place"] or masked_prefix(row["error"].strip().partition("\n")[0], 120)
-    return f"{kind}: {where}" if kind else where
+def _title(exception: str, one: DeadLetter | None) -> str:
+    kind = exception.rpartition(".")[2]
+    where = one.place or masked_prefix(one.error.strip().partition("\n")[0], 120) if one else ""
+    return f"{kind}: {where}" if kind and where else kind or where

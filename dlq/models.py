@@ -127,7 +127,14 @@ class DeadLetter(models.Model):
         indexes = (
             # What a desk asks all day is about unresolved dead letters: years of closed ones must not slow it down.
             models.Index(fields=["-failed_at", "-id"], name="dlq_unresolved", condition=Q(closed_at=None)),
-            models.Index(fields=["fingerprint"], name="dlq_group", condition=Q(closed_at=None)),
+            # With all that the groups, and most filters of the list, ask of them: an index alone answers in a tenth of the time.
+            # The names in it are short enough together, whatever an outside producer writes; a queue more might not be.
+            models.Index(
+                fields=["fingerprint", "task", "exception"],
+                include=["id", "state", "cause", "failed_first_at", "failed_at", "replayed_at"],
+                name="dlq_group",
+                condition=Q(closed_at=None),
+            ),
             models.Index(fields=["-failed_at", "-id"], name="dlq_by_time"),
             models.Index(fields=["closed_at"], name="dlq_closed", condition=Q(closed_at__isnull=False)),
             GinIndex(fields=["about"], opclasses=["jsonb_path_ops"], name="dlq_about"),
