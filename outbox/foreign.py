@@ -1,19 +1,25 @@
-"""Messages without a row that get one: of an outside producer that must run again, and replays of dead letters."""
+"""Messages without a row: how one of an outside producer runs, and those that get a row, to run again or as a replay."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Reject, Retry
+from celery.utils.time import maybe_iso8601
 from django.db import IntegrityError, transaction
 
-from outbox import dead_letters, payload, rows
+from outbox import conf, dead_letters, payload, rows
 from outbox.broker.envelope import RETRIES_HEADER
+from outbox.database import DatabaseUnavailable, leave_server, may_pass, patiently
+from outbox.delivery import AGAIN_S
 from outbox.enqueue import new_message, registered
-from outbox.errors import NotAdopted
+from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted
+from outbox.retry_policy import seconds_until
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +28,69 @@ _BROKERS_HEADERS = frozenset(
     {"redelivered", "x-delivery-count", "x-acquired-count", "x-death"}
     | {f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")}
 )
+
+
+#: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
+#: without a result backend never ends.
+_CANVAS = ("callbacks", "errbacks", "chain", "chord")
+
+
+def run(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a message from a producer that knows no outbox. If it is to run later, or again, it becomes a row.
+
+    Its `expires` is looked at when it arrives; a row has none. Raises `ForeignMessage` for a task that
+    `OUTBOX_FOREIGN_TASKS` does not name: who can write to the broker could else run any task with any arguments.
+    """
+    follow_ups = _drop_canvas(task.request)
+    if task.name not in conf.foreign_tasks():
+        raise ForeignMessage(
+            f"a message without a row does not run: {task.name} is not in OUTBOX_FOREIGN_TASKS. Replay it if it is yours"
+        )
+    if follow_ups:
+        # What is to follow a run here must be enqueued by it: refused before the effect, not lost after it.
+        raise EnqueueError(
+            f"{task.name}: the message carries {', '.join(follow_ups)}, which would never happen here: send it "
+            "without, and enqueue the next step from the task before it"
+        )
+    due: Any = maybe_iso8601(task.request.eta)
+    early_s = seconds_until(due, UTC) if due else 0.0
+    cause: Exception
+    # A deferral spends none.
+    retries, policy = task.request.retries, task.retry_policy()
+    try:
+        if early_s > 0:
+            raise Defer(early_s, "its time has not come")
+        return task.run_body(*args, **kwargs)
+    except Defer as error:
+        cause, delay_s = error, error.seconds
+    except Retry as error:
+        if policy.spent(error, retries):
+            raise error.exc or task.MaxRetriesExceededError(f"{task.name}: no retry is left") from None
+        cause, delay_s, retries = error, policy.delay_of(error, retries), retries + 1
+    except Exception as error:
+        leave_server(error)
+        if may_pass(error):
+            cause, delay_s = error, AGAIN_S
+        elif policy.may_retry(error, retries):
+            cause, delay_s, retries = error, policy.delay_s(retries), retries + 1
+        else:
+            raise
+    try:
+        patiently(lambda: adopt(task, args, kwargs, delay_s=delay_s, attempts=retries))
+    except NotAdopted as refused:
+        raise refused from cause
+    except DatabaseUnavailable as unavailable:
+        # There is no row of which the worker's parent could know it; the broker has the message still.
+        raise Reject(unavailable, requeue=True) from cause
+    raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
+
+
+def _drop_canvas(request: Any) -> list[str]:
+    """Drop what is to follow the run, which Celery would send also in reporting a refusal. Returns what there was."""
+    found = [name for name in _CANVAS if getattr(request, name)]
+    for name in found:
+        setattr(request, name, None)
+    return found
 
 
 def adopt(

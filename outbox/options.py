@@ -6,13 +6,14 @@ One table for every way of sending: `.delay()`, `.apply_async()`, `send_task()`,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from celery.utils.time import maybe_iso8601, maybe_make_aware
+from celery.utils.time import maybe_iso8601
 
 from outbox import conf
 from outbox.errors import EnqueueError
+from outbox.retry_policy import seconds_until
 
 #: They become columns of the row. `eta` becomes a delay; `routing_key` and `exchange` are those of a queue by its name.
 HONOURED = frozenset(
@@ -132,6 +133,4 @@ def _seconds_until(task: Any, eta: Any) -> float:
     moment = maybe_iso8601(eta)
     if not isinstance(moment, datetime):
         raise EnqueueError(f"{task.name}: eta must be a datetime, not {eta!r}")
-    # As Celery reads it: a moment without a zone is one of the application's.
-    moment = maybe_make_aware(moment, task.app.timezone, naive_as_utc=False)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return seconds_until(moment, task.app.timezone)

@@ -9,22 +9,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Ignore, Reject, Retry
-from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, transaction
 
-from outbox import conf, context, delivery, options
-from outbox.database import DatabaseUnavailable, keep_sqlstate, leave_server, may_pass, patiently
+from outbox import conf, context, delivery, foreign, options
+from outbox.database import keep_sqlstate
 from outbox.deadline import within_hard_limit
 from outbox.enqueue import queue_of
-from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted, is_delay
-from outbox.foreign import adopt
+from outbox.errors import EnqueueError, is_delay
 from outbox.retry_policy import RetryPolicy, seconds_until
 
 #: The mark of a run that has begun. An object of this process: each header of a message becomes an attribute of its
@@ -34,9 +32,6 @@ _BEGUN = object()
 _ENTERED = object()
 #: Where neither the task nor Celery's `task_soft_time_limit` says any: a minute before the default hard limit.
 SOFT_TIME_LIMIT_S = 300
-#: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
-#: without a result backend never ends.
-_CANVAS = ("callbacks", "errbacks", "chain", "chord")
 
 
 class OutboxTask(DjangoTask):
@@ -85,7 +80,7 @@ class OutboxTask(DjangoTask):
     soft_time_limit: int | None = None
     secret_arguments: ClassVar[tuple[str, ...]] = ()
     queue: str | None = None
-    #: For the worker's Request class: a run before the message's `eta` puts it off, see `_run_without_journal`.
+    #: For the worker's Request class: a run before the message's `eta` puts it off, see `outbox.foreign.run`.
     keeps_delays: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -144,7 +139,7 @@ class OutboxTask(DjangoTask):
         try:
             with within_hard_limit(self.hard_limit_s()):
                 if wire is None:
-                    return self._run_without_journal(args, kwargs)
+                    return foreign.run(self, args, kwargs)
                 result = delivery.deliver(self, delivery.Copy.of(request))
             if result is delivery.SKIPPED:
                 # Celery's word for it: acknowledged, and no success from which anything could be concluded.
@@ -179,79 +174,6 @@ class OutboxTask(DjangoTask):
         """What a delivery runs once the message is claimed: the body, in the `__call__` of a base class if that has one."""
         self.request.outbox_begun = _ENTERED
         return self.run(*args, **kwargs)
-
-    def _run_without_journal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A message from a producer that knows no outbox. If it is to run later, or again, it becomes a row.
-
-        Its `expires` is looked at when it arrives; a row has none.
-        """
-        self._refuse_foreign()
-        self._refuse_canvas()
-        early_s = self._seconds_until_eta()
-        cause: Exception
-        # A deferral spends none.
-        retries, policy = self.request.retries, self.retry_policy()
-        try:
-            if early_s > 0:
-                raise Defer(early_s, "its time has not come")
-            return self.run_body(*args, **kwargs)
-        except Defer as error:
-            cause, delay_s = error, error.seconds
-        except Retry as error:
-            if policy.spent(error, retries):
-                raise error.exc or self.MaxRetriesExceededError(f"{self.name}: no retry is left") from None
-            cause, delay_s, retries = error, policy.delay_of(error, retries), retries + 1
-        except Exception as error:
-            leave_server(error)
-            if may_pass(error):
-                cause, delay_s = error, delivery.AGAIN_S
-            elif policy.may_retry(error, retries):
-                cause, delay_s, retries = error, policy.delay_s(retries), retries + 1
-            else:
-                raise
-        try:
-            patiently(lambda: adopt(self, args, kwargs, delay_s=delay_s, attempts=retries))
-        except NotAdopted as refused:
-            raise refused from cause
-        except DatabaseUnavailable as unavailable:
-            # There is no row of which the worker's parent could know it; the broker has the message still.
-            raise Reject(unavailable, requeue=True) from cause
-        raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
-
-    def _seconds_until_eta(self) -> float:
-        eta: Any = self.request.eta
-        eta = maybe_iso8601(eta)
-        if eta is None:
-            return 0.0
-        return float((maybe_make_aware(eta, UTC) - datetime.now(UTC)).total_seconds())
-
-    def _drop_canvas(self) -> None:
-        """Celery would send what is to follow the run, also in reporting that it was refused."""
-        for name in _CANVAS:
-            setattr(self.request, name, None)
-
-    def _refuse_foreign(self) -> None:
-        """Who can write to the broker could else run any task with any arguments."""
-        if self.name in conf.foreign_tasks():
-            return
-        self._drop_canvas()
-        raise ForeignMessage(
-            f"a message without a row does not run: {self.name} is not in OUTBOX_FOREIGN_TASKS. Replay it if it is yours"
-        )
-
-    def _refuse_canvas(self) -> None:
-        """What is to follow a run here must be enqueued by it: refused before the effect, not lost after it."""
-        request = self.request
-        follow_ups = [name for name in _CANVAS if getattr(request, name)]
-        if not follow_ups:
-            return
-        for name in follow_ups:
-            # Celery would act on them in reporting the refusal, and report that failure instead.
-            setattr(request, name, None)
-        raise EnqueueError(
-            f"{self.name}: the message carries {', '.join(follow_ups)}, which would never happen here: send it "
-            "without, and enqueue the next step from the task before it"
-        )
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **given: Any) -> Any:
         """Enqueue, see `outbox.Celery.send_task`. In eager mode run here; what is refused outside of it is refused there, too."""
@@ -304,7 +226,7 @@ class OutboxTask(DjangoTask):
         if limit is not None and request.retries >= limit:
             raise exc or self.MaxRetriesExceededError(f"{self.name}: {limit} retries are spent")
         if eta is not None:
-            countdown = self._seconds_until(eta)
+            countdown = seconds_until(eta, self.app.timezone)
         if countdown is None:
             countdown = self.retry_policy().delay_s(request.retries)
         if not is_delay(countdown):
@@ -323,9 +245,6 @@ class OutboxTask(DjangoTask):
     def on_replace(self, sig: Any) -> Any:
         """What `replace` ends in. Refused: a message's row has one task from its beginning to its end."""
         raise EnqueueError(f"{self.name}: the outbox cannot keep `replace`: {options.REFUSED['chain']}")
-
-    def _seconds_until(self, moment: datetime) -> float:
-        return seconds_until(moment, self.app.timezone)
 
     def retry_limit(self, asked: int | None = None) -> int | None:
         """How many retries the message that runs may have, None for any number.
