@@ -9,7 +9,9 @@ def connect(app: Any) -> None:
     It sets `worker_consumer`, and the Request class of the application's Task. A task with a base class that is not derived
     from `app.Task` needs `Request = "dlq.worker.request:Request"` itself.
 
-    Together with outbox/, `worker_consumer` is to be "outbox.worker.consumer:Consumer" afterwards, built on that of dlq/.
+    An `outbox.Celery` stays as it is: its own classes build on those of dlq/.
     """
+    if getattr(app, "sends_by_outbox", False):
+        return
     app.conf.worker_consumer = "dlq.worker.consumer:Consumer"
     app.Task.Request = "dlq.worker.request:Request"

@@ -14,12 +14,14 @@ from django.core.checks import CheckMessage, run_checks
 from pytest_django import Settings
 
 import dlq
+import outbox
 from config.celery import app
 from dlq import checks, outbox_hooks
 from dlq.worker.consumer import Consumer
 from dlq.worker.request import Request
 from outbox import checks as outbox_checks
 from outbox import dlq_hooks
+from outbox.worker.consumer import Consumer as OutboxConsumer
 from tests.support.celery_settings import celery_settings
 
 
@@ -170,3 +172,12 @@ def test_one_call_connects_a_plain_application_to_the_dead_letters(
     assert symbol_by_name(task.Request) is Request
     assert symbol_by_name(plain.conf.worker_consumer) is Consumer
     assert checks.check_worker() == []
+
+
+def test_an_application_of_the_outboxs_is_connected_already() -> None:
+    """A project that had dlq/ first keeps the call when outbox/ comes."""
+    both = outbox.Celery("both", set_as_current=False)
+    dlq.connect(both)
+    assert symbol_by_name(both.conf.worker_consumer) is OutboxConsumer
+    assert issubclass(OutboxConsumer, Consumer)
+    assert symbol_by_name(both.Task.Request) is Request
