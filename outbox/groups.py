@@ -7,8 +7,6 @@ follows in the same transaction (`promote_next`), so that a group does not wait 
 
 from __future__ import annotations
 
-from django.db import IntegrityError, connection, transaction
-
 from outbox.prepared import Prepared
 from outbox.rows import WAKE
 from outbox.sql import ACTIVE, BLOCKED, DEAD, DUE, TABLE_BYTES
@@ -52,7 +50,9 @@ _PROMOTE_NEXT = Prepared(
 # Walks the groups by an index skip scan: the cost is that of the groups that wait, not of their messages.
 _PROMOTE_HEADS = Prepared(f"""
     WITH RECURSIVE groups AS (
-        SELECT min(ordering_key) AS key FROM outbox_outboxmessage WHERE status = {BLOCKED}
+        -- One promoter at a time: two with different snapshots could choose two heads for one group.
+        SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext('outbox.promote_heads'))
+               THEN (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) END AS key
         UNION ALL
         SELECT (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED} AND ordering_key > key)
         FROM groups WHERE key IS NOT NULL
@@ -73,14 +73,9 @@ def promote_next(ordering_key: str) -> None:
 
 
 def promote_heads() -> int:
-    """Make the next message of every group its head where one may be; returns of how many groups."""
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            # One promoter at a time: two with different snapshots could choose two heads for one group.
-            cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('outbox.promote_heads'))")
-            if not cursor.fetchone()[0]:
-                return 0
-            return len(_PROMOTE_HEADS.all())
-    except IntegrityError:
-        # A cancellation has made another message the head meanwhile; the next pass sees it.
-        return 0
+    """Make the next message of every group its head where one may be; returns of how many groups.
+
+    Raises IntegrityError where a transaction that committed meanwhile has made another message the head of one of them,
+    such as a cancellation; then none is promoted, and the next pass sees it.
+    """
+    return len(_PROMOTE_HEADS.all())

@@ -57,7 +57,7 @@ _OUTBOX = (
     _mutation("a customer's events are published side by side", "publish_in_order", "duplicate", "webhooks arrive in order",
          ("orders.events", 'f"customer-{customer_id}"', '""')),
     _mutation("scheduled messages are never promoted", "relay", "kill", _STUCK,
-         ("outbox.relay.loop", "moved = queries.promote_due(self._batch) if work.due else 0", "moved = 0")),
+         ("outbox.relay.loop", "moved = queries.promote_due(self._batch) if last.due else 0", "moved = 0")),
     _mutation("a tick is enqueued outside of its cursor's transaction", "beat", "kill", "beat",
          ("outbox.scheduler", "        with transaction.atomic(), connection.cursor() as cursor:\n            cursor.execute(\"SELECT clock", "        with connection.cursor() as cursor:\n            cursor.execute(\"SELECT clock"),
          ("outbox.scheduler", 'dedup_key=f"beat:{name}:{moment.isoformat()}"', 'dedup_key=""')),

@@ -13,13 +13,22 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Collection, Sequence
 
 from celery import Celery
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from outbox import conf, groups, heartbeat, rows
 from outbox.broker import publisher_for
+from outbox.broker.envelope import Outgoing
 from outbox.broker.publisher import BrokerUnavailable, Publisher, QueueUnusable
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
@@ -66,6 +75,8 @@ class Relay:
         self._faults = Faults()
         #: Queue -> failures of the broker in taking its batches since it last took one.
         self._strikes: Counter[str] = Counter()
+        #: Queue -> messages that may be published to it before the broker is asked for its depth again.
+        self._rooms: dict[str, int] = {}
         self._rescuer = Rescuer(self._publisher, self._faults)
         self._idle_until = 0.0
         self._busy_until = 0.0
@@ -115,39 +126,70 @@ class Relay:
         self._leave()
 
     def run_once(self) -> int:
-        """One pass over every queue; returns how many messages were published. Raises BrokerUnavailable."""
+        """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
         # What the rescuer has met.
         self._note_unusable()
-        work = self._work()
-        if work.due or work.blocked:
-            moved = queries.promote_due(self._batch) if work.due else 0
-            moved += self._promote_heads() if work.blocked else 0
-            if moved:
-                work = self._work()
-        self._waits_for_room = False
-        queues = list(dict.fromkeys([*work.queues, *self._faults.due()]))
+        taken = self._take()
+        published = self._publish(taken)
+        # Once for what waited for room, and once more for what was promoted into a queue whose room was not known.
+        for _ in range(2):
+            more = self._more(taken)
+            if more is None:
+                break
+            taken = more
+            published += self._publish(taken)
+        self._waits_for_room = bool(taken.waiting)
+        return published
+
+    def _take(self) -> queries.Taken:
+        usable = [queue for queue in conf.queues() if not self._faults.waits(queue)]
+        return queries.take({queue: self._rooms.get(queue, 0) for queue in usable})
+
+    def _more(self, last: queries.Taken) -> queries.Taken | None:
+        """What has become pending since, or has found room; None if nothing has."""
+        found_room = self._find_room(last.waiting)
+        if not (last.due or last.blocked):
+            return self._take() if found_room else None
+        try:
+            # One commit for all of it.
+            with transaction.atomic():
+                moved = queries.promote_due(self._batch) if last.due else 0
+                moved += self._promote_heads() if last.blocked else 0
+                return self._take() if moved or found_room else None
+        except IntegrityError:
+            return None
+
+    def _find_room(self, waiting: Collection[str]) -> bool:
+        """Ask the broker for the depths of queues with messages that wait; returns whether one has room.
+
+        The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk. So a relay that has
+        asked may publish a batch before it asks again.
+        """
+        queues = list(dict.fromkeys([*waiting, *self._faults.due()]))
         if not queues:
-            return 0
+            return False
         try:
             depths = self._publisher.depths(queues)
         finally:
             self._note_unusable()
         limit = conf.depth_limit()
-        # The valve: the broker holds at most its limit and a batch a relay; the backlog stays on disk.
-        rooms = {queue: min(self._batch, limit - depths[queue]) for queue in work.queues if queue in depths}
-        worth = max(1, min(self._batch, limit) // ROOM_SHARE)
-        self._waits_for_room = bool(rooms) and max(rooms.values()) < worth
+        rooms = {queue: min(self._batch, limit - depths[queue]) for queue in depths}
+        found = {queue: room for queue, room in rooms.items() if room >= self._worth()}
+        self._rooms |= found
         # Of the others it is publishing that shows whether they take messages again.
-        self._faults.mended(queue for queue in depths if rooms.get(queue, 0) < worth)
-        return sum(self._publish(queue, room) for queue, room in rooms.items() if room >= worth)
+        self._faults.mended(queue for queue in depths if queue not in found or queue not in waiting)
+        return any(queue in found for queue in waiting)
 
-    def _work(self) -> queries.Work:
-        return queries.work([queue for queue in conf.queues() if not self._faults.waits(queue)])
+    def _worth(self) -> int:
+        """The least room that is used."""
+        return max(1, min(self._batch, conf.depth_limit()) // ROOM_SHARE)
 
     def _note_unusable(self) -> None:
         found = self._publisher.unusable
         while found:
-            self._faults.note(*found.popitem())
+            queue, reason = found.popitem()
+            self._rooms.pop(queue, None)
+            self._faults.note(queue, reason)
 
     def _promote_heads(self) -> int:
         """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours."""
@@ -160,10 +202,19 @@ class Relay:
             self._heads_at = now + 9 * (now - began)
         return promoted
 
-    def _publish(self, queue: str, limit: int) -> int:
-        batch = queries.mark(queue, limit)
-        if not batch:
-            return 0
+    def _publish(self, taken: queries.Taken) -> int:
+        left, published = list(taken.batches), 0
+        try:
+            while left:
+                published += self._publish_batch(queue := left.pop(0), taken.batches[queue])
+        finally:
+            # What was not tried, because the broker is away.
+            if left:
+                queries.revert([message for queue in left for message in taken.batches[queue]])
+        return published
+
+    def _publish_batch(self, queue: str, batch: Sequence[Outgoing]) -> int:
+        room = self._rooms.pop(queue) - len(batch)
         began = time.monotonic()
         try:
             refused = self._publisher.publish(batch)
@@ -176,6 +227,8 @@ class Relay:
             took_s = time.monotonic() - began
             self._faults.note(queue, reason, took_s=took_s, progress=bool(error.confirmed))
             return len(error.confirmed)
+        if room >= self._worth():
+            self._rooms[queue] = room
         del self._strikes[queue]
         self._faults.mended([queue])
         for message in batch:

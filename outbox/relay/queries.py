@@ -12,8 +12,9 @@ partial index alone has. That is why a queue is a range and not an equation, aft
 from __future__ import annotations
 
 import functools
+import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,40 +30,6 @@ from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED, TABLE_BYTES
 REMEMBERED_S = 600.0
 
 
-@dataclass(frozen=True)
-class Work:
-    """What there is to do for a relay; found by five probes of partial indexes, whatever the table's size."""
-
-    due: bool
-    blocked: bool
-    queues: list[str]
-
-
-@functools.cache
-def _work(queues: int) -> Prepared:
-    names = [f"queue_{number}" for number in range(queues)]
-    # Not an array: how many queues are in one the planner does not know, and would plan this each time.
-    rows = f"VALUES {', '.join(f'(%({name})s)' for name in names)}" if names else "SELECT '' WHERE false"
-    return Prepared(
-        f"""
-        SELECT coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = {SCHEDULED})
-                        <= clock_timestamp(), false),
-               (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) IS NOT NULL,
-               ARRAY(SELECT q FROM ({rows}) AS queues (q) WHERE (
-                   SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= q AND queue <= q
-                   ORDER BY queue, id LIMIT 1) IS NOT NULL),
-               {TABLE_BYTES}
-        """,
-        **dict.fromkeys(names, "text"),
-    )
-
-
-def work(queues: Sequence[str]) -> Work:
-    row = _work(len(queues)).one(**{f"queue_{number}": queue for number, queue in enumerate(queues)})
-    assert row is not None
-    return Work(*row)
-
-
 def promote_due(limit: int) -> int:
     """Scheduled messages whose time has come become pending, earliest first."""
     return _execute(
@@ -75,32 +42,79 @@ def promote_due(limit: int) -> int:
     )
 
 
-_MARK = Prepared(
-    f"""
-    UPDATE outbox_outboxmessage
-    SET status = {PUBLISHED}, published_at = clock_timestamp(), publish_count = publish_count + 1,
-        started_at = NULL
-    WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = {PENDING} AND id = ANY(ARRAY(
-        SELECT id FROM outbox_outboxmessage
-        WHERE status = {PENDING} AND queue >= %(queue)s AND queue <= %(queue)s
-        ORDER BY queue, id LIMIT %(most)s FOR UPDATE SKIP LOCKED))
-    RETURNING id, message_id::text, generation, publish_count,
-              extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
-              correlation_id, queue, {TABLE_BYTES}
-    """,
-    queue="text", most="int",
-)  # fmt: skip
+@dataclass(frozen=True)
+class Taken:
+    """What one statement found: the messages that it marked as published, by queue, and what else there is to do.
+
+    `waiting`: queues for which there was no room and that have pending messages. `due`: scheduled messages whose time has
+    come. `blocked`: messages of groups.
+    """
+
+    batches: dict[str, list[Outgoing]]
+    waiting: list[str]
+    due: bool
+    blocked: bool
+
+
+@functools.cache
+def _take(queues: int) -> Prepared:
+    names = [(f"queue_{number}", f"room_{number}") for number in range(queues)]
+    # Not an array: how many queues are in one the planner does not know, and would plan this each time.
+    values = ", ".join(f"(%({queue})s, %({room})s)" for queue, room in names)
+    rooms = (
+        f"(VALUES {values}) AS rooms (name, room)"
+        if names
+        else "(SELECT '', 0 WHERE false) AS rooms (name, room)"
+    )
+    pending = f"""
+        SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= name AND queue <= name ORDER BY queue, id
+    """
+    return Prepared(
+        f"""
+        WITH marked AS (
+            UPDATE outbox_outboxmessage
+            SET status = {PUBLISHED}, published_at = clock_timestamp(), publish_count = publish_count + 1,
+                started_at = NULL
+            WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = {PENDING} AND id = ANY(ARRAY(
+                SELECT batch.id FROM {rooms} CROSS JOIN LATERAL ({pending} LIMIT room FOR UPDATE SKIP LOCKED) batch))
+            RETURNING id, message_id::text, generation, publish_count,
+                      extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
+                      correlation_id, queue
+        )
+        SELECT ARRAY(SELECT name FROM {rooms} WHERE room = 0 AND ({pending} LIMIT 1) IS NOT NULL),
+               coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = {SCHEDULED})
+                        <= clock_timestamp(), false),
+               (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) IS NOT NULL,
+               marked.*, {TABLE_BYTES}
+        FROM (SELECT) one_row LEFT JOIN marked ON true
+        """,
+        **dict(itertools.chain.from_iterable(((queue, "text"), (room, "int")) for queue, room in names)),
+    )
+
+
+def take(rooms: Mapping[str, int]) -> Taken:
+    """Claim pending messages for one publisher, as many of each queue as it has room for, oldest first, past what others hold.
+
+    One statement for all queues, since it is most of what a relay costs the database: whatever the table's size, it reads
+    what it marks, and one row of each index. The mark does not wait for the disk. A server that crashes may forget it, and
+    then the message is published again; but never once a worker has committed anything about it, for what commits later is
+    flushed with all before it.
+    """
+    parameters: dict[str, str | int] = {}
+    for number, (queue, room) in enumerate(rooms.items()):
+        parameters |= {f"queue_{number}": queue, f"room_{number}": room}
+    rows = _take(len(rooms)).all(**parameters)
+    batches: dict[str, list[Outgoing]] = {}
+    for message in sorted(
+        (Outgoing(*row[3:]) for row in rows if row[3] is not None), key=lambda each: each.id
+    ):
+        batches.setdefault(message.queue, []).append(message)
+    return Taken(batches, *rows[0][:3])
 
 
 def mark(queue: str, limit: int) -> list[Outgoing]:
-    """Claim up to `limit` pending messages of a queue for one publisher, oldest first, past what others hold.
-
-    The mark does not wait for the disk. A server that crashes may forget it, and then the message is published again;
-    but never once a worker has committed anything about it, for what commits later is flushed with all before it.
-    """
-    batch = [Outgoing(*row) for row in _MARK.all(queue=queue, most=limit)]
-    batch.sort(key=lambda message: message.id)
-    return batch
+    """`take` for one queue."""
+    return take({queue: limit}).batches.get(queue, [])
 
 
 def revert(batch: Sequence[Outgoing]) -> int:

@@ -104,9 +104,10 @@ def _read(node: dict[str, Any]) -> int:
 @pytest.mark.parametrize(
     ("step", "most"),
     [
-        pytest.param(lambda: queries.work(QUEUES), 10, id="is there work"),
-        # Each row is found in its index, and then updated by its id.
-        pytest.param(lambda: queries.mark("low", 100), 200, id="mark a batch"),
+        pytest.param(lambda: queries.take(dict.fromkeys(QUEUES, 0)), 10, id="is there work"),
+        # Each row is found in its index, and then updated by its id; and the first of those that may be promoted are seen.
+        pytest.param(lambda: queries.take({"low": 100}), 200 + 4, id="mark a batch"),
+        pytest.param(lambda: queries.take({"low": 50, "high": 50}), 200 + 4, id="mark a batch of two queues"),
         pytest.param(lambda: queries.promote_due(100), 200, id="promote what is due"),
         # For each group: the key of the next one, its head, and the head's update.
         pytest.param(groups.promote_heads, 4 * GROUPS, id="promote heads"),
@@ -135,7 +136,7 @@ def test_a_statement_reads_no_more_than_the_rows_it_is_about(
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(lambda: queries.work(QUEUES), id="is there work"),
+        pytest.param(lambda: queries.take(dict.fromkeys(QUEUES, 0)), id="is there work"),
         pytest.param(lambda: queries.at_risk(15), id="what may be lost"),
         pytest.param(lambda: groups.promote_next("group-1"), id="promote the next"),
         pytest.param(lambda: run("claim"), id="claim and settle"),

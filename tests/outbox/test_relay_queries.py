@@ -131,7 +131,7 @@ def test_no_pass_reads_the_whole_table() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE outbox_outboxmessage")
     with transaction.atomic(), connection.cursor() as cursor:
-        queries.work(["default"])
+        queries.take({"default": 10})
         assert queries.promote_due(500) == 0
         assert prune_once(older_than_s=60) == 0
         queries.at_risk(5)
