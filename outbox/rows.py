@@ -15,9 +15,17 @@ from outbox.sql import BLOCKED, OPEN, PENDING, SCHEDULED
 
 CHANNEL = "outbox"
 
-# Wakes a relay that has declared itself idle. NOTIFY serialises the commits of all who use it, so that a
-# busy system must not: with every relay at work the subquery finds no row and nothing is sent.
-WAKE = f"SELECT pg_notify('{CHANNEL}', '') FROM outbox_relayprocess WHERE idle LIMIT 1"
+#: Payload of a NOTIFY for messages of ordered groups, of which some may become heads.
+HEADS = "heads"
+
+
+def _wake(payload: str) -> str:
+    # Wakes a relay that has declared itself idle. NOTIFY serialises the commits of all who use it, so that a
+    # busy system must not: with every relay at work the subquery finds no row and nothing is sent.
+    return f"SELECT pg_notify('{CHANNEL}', '{payload}') FROM outbox_relayprocess WHERE idle LIMIT 1"
+
+
+WAKE, WAKE_FOR_HEADS = _wake(""), _wake(HEADS)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def insert(rows: Sequence[NewMessage]) -> None:
             f"WITH added AS (INSERT INTO outbox_outboxmessage ({', '.join(_COLUMNS)}, status, deliver_at)"
             f" VALUES {', '.join([_VALUES] * len(rows))}"
             f" ON CONFLICT (dedup_key) WHERE status IN {OPEN}"
-            f" AND NOT dedup_key = '' DO NOTHING) {WAKE}",
+            f" AND NOT dedup_key = '' DO NOTHING) {WAKE_FOR_HEADS if any(row.ordering_key for row in rows) else WAKE}",
             parameters,
         )
 

@@ -19,7 +19,7 @@ from outbox.broker.envelope import RETRIES_HEADER
 from outbox.claims import Claimed
 from outbox.groups import promote_next
 from outbox.prepared import Prepared, decoded, one, storable
-from outbox.rows import WAKE, NewMessage, insert
+from outbox.rows import WAKE_FOR_HEADS, NewMessage, insert
 from outbox.sql import (
     BLOCKED,
     CANCELLED,
@@ -352,7 +352,7 @@ def replay(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
                 deliver_at = clock_timestamp(), {_RESET}
             WHERE message_id = %(id)s AND status = {DEAD}
             RETURNING id
-        ), woken AS ({WAKE})
+        ), woken AS ({WAKE_FOR_HEADS})
         SELECT id, (SELECT count(*) FROM woken) FROM again
         """,
         id=message_id, name=RETRIES_HEADER, given=json.dumps({} if retries is None else {RETRIES_HEADER: retries}),

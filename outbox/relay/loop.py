@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from celery import Celery
 from django.db import (
@@ -46,13 +47,17 @@ POOLED_POLL_S = 0.2
 RESCUE_EVERY_S = 1.0
 #: How often a relay whose valve is closed looks for room in the broker.
 ROOM_POLL_S = 0.1
+#: The broker is asked this often at the least: RabbitMQ's answer also says whether the queue is still the one that was declared.
+ASK_EVERY_S = 5.0
 #: A full queue is filled up when a tenth of a batch fits in. One message for each that a worker takes would be a pass for
 #: each: the relays, and their sessions in the database, would need more of the machine than the work.
 ROOM_SHARE = 10
-#: After a batch that is smaller than a tenth a relay waits this long, and after the last one it goes on looking for that
-#: long before it is idle. Else it would make a pass for each message, and a declaration and a NOTIFY between two of them:
-#: where messages come one by one, commits would be a tenth slower for it.
+#: After a batch that is smaller than a tenth a relay waits this long, so that it does not make a pass for each message.
 PAUSE_S = 0.005
+#: A relay that is woken more often than that between two passes is busy, until nothing has come for `LINGER_S`: it says so,
+#: and looks each `PAUSE_S`. NOTIFY makes commits take turns: at hundreds a second they would be a tenth slower for it. Where
+#: messages come one by one, to be woken costs the database less than to look and to say which.
+MANY_WAKES = 4
 LINGER_S = 0.05
 #: How often an idle relay says that it still is; the rescuer forgets one that was silent for a minute.
 DECLARE_EVERY_S = 20.0
@@ -75,13 +80,19 @@ class Relay:
         self._faults = Faults()
         #: Queue -> failures of the broker in taking its batches since it last took one.
         self._strikes: Counter[str] = Counter()
-        #: Queue -> messages that may be published to it before the broker is asked for its depth again.
+        #: Queue -> messages that may be published to it before the broker is asked for its depth again, until `_ask_at`.
         self._rooms: dict[str, int] = {}
+        self._ask_at = 0.0
         self._rescuer = Rescuer(self._publisher, self._faults)
         self._idle_until = 0.0
         self._busy_until = 0.0
         #: What our row says; None: unknown, as after an error.
         self._declared_idle: bool | None = None
+        self._listens_on: Any = None
+        #: Commits that woke us since the pass before the last.
+        self._wakes = 0
+        #: The last pass has filled up the room of a queue, which may have more.
+        self._filled = False
         self._waits_for_room = False
         self._heads_at = 0.0
 
@@ -99,19 +110,7 @@ class Relay:
                     self._rescuer.run_once()
                 self._publisher.keep_alive()
                 published = self.run_once()
-                if published:
-                    self._busy()
-                    self._busy_until = time.monotonic() + LINGER_S
-                    if published < self._batch // ROOM_SHARE:
-                        stop.wait(PAUSE_S)
-                elif self._waits_for_room:
-                    # A NOTIFY makes no room, and would cost every committer while the backlog grows.
-                    self._busy()
-                    stop.wait(ROOM_POLL_S)
-                elif time.monotonic() < self._busy_until:
-                    stop.wait(PAUSE_S)
-                else:
-                    self._sleep(max(0.0, min(POLL_S, rescue_at - time.monotonic())))
+                self._rest(published, stop, until=rescue_at)
                 backoff_s = 0.0
             except (BrokerUnavailable, DatabaseError, InterfaceError) as error:
                 if not isinstance(error, BrokerUnavailable) and not may_pass(error):
@@ -125,10 +124,33 @@ class Relay:
                 stop.wait(backoff_s * random.uniform(0.5, 1.0))
         self._leave()
 
+    def _rest(self, published: int, stop: threading.Event, *, until: float) -> None:
+        """Wait after a pass, as long as nothing is to be expected, and at the most until the rescuer's turn."""
+        if published:
+            self._busy_until = time.monotonic() + LINGER_S
+            if not self._declared_idle or self._wakes > MANY_WAKES or self._waits_for_room:
+                self._busy()
+            if self._filled or published >= self._batch // ROOM_SHARE:
+                return
+            stop.wait(PAUSE_S)
+            if not self._declared_idle:
+                return
+            # What was committed since the pass has sent its NOTIFY: another pass would find nothing.
+        elif self._waits_for_room:
+            # A NOTIFY makes no room, and would cost every committer while the backlog grows.
+            self._busy()
+            stop.wait(ROOM_POLL_S)
+            return
+        elif not self._declared_idle and time.monotonic() < self._busy_until:
+            stop.wait(PAUSE_S)
+            return
+        self._sleep(max(0.0, min(POLL_S, until - time.monotonic())))
+
     def run_once(self) -> int:
         """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
         # What the rescuer has met.
         self._note_unusable()
+        self._filled = False
         taken = self._take()
         published = self._publish(taken)
         # Once for what waited for room, and once more for what was promoted into a queue whose room was not known.
@@ -142,6 +164,9 @@ class Relay:
         return published
 
     def _take(self) -> queries.Taken:
+        if time.monotonic() >= self._ask_at:
+            self._rooms.clear()
+            self._ask_at = time.monotonic() + ASK_EVERY_S
         usable = [queue for queue in conf.queues() if not self._faults.waits(queue)]
         return queries.take({queue: self._rooms.get(queue, 0) for queue in usable})
 
@@ -192,14 +217,19 @@ class Relay:
             self._faults.note(queue, reason)
 
     def _promote_heads(self) -> int:
-        """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours."""
+        """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours.
+
+        Who listens hears of new messages of groups, so that another look is only for what such a commit and the end of a
+        head could not see of each other.
+        """
         began = time.monotonic()
         if began < self._heads_at:
             return 0
         promoted = groups.promote_heads()
-        if not promoted:
-            now = time.monotonic()
-            self._heads_at = now + 9 * (now - began)
+        now = time.monotonic()
+        wait_s = POLL_S if self._declared_idle else 0.0
+        if wait_s or not promoted:
+            self._heads_at = now + max(wait_s, 9 * (now - began))
         return promoted
 
     def _publish(self, taken: queries.Taken) -> int:
@@ -215,6 +245,7 @@ class Relay:
 
     def _publish_batch(self, queue: str, batch: Sequence[Outgoing]) -> int:
         room = self._rooms.pop(queue) - len(batch)
+        self._filled |= room == 0
         began = time.monotonic()
         try:
             refused = self._publisher.publish(batch)
@@ -243,6 +274,7 @@ class Relay:
         A relay declares itself idle first and then makes one more pass: what was committed between its last
         pass and the declaration, and so sent no NOTIFY, is found by that pass.
         """
+        self._wakes = 0
         if is_shared():
             # LISTEN would be another client's with the next transaction: it only says that it lives, and polls.
             if time.monotonic() > self._idle_until:
@@ -254,19 +286,23 @@ class Relay:
             self._idle_until = time.monotonic() + DECLARE_EVERY_S
             # That pass looks for heads of groups, too, however lately one has looked.
             self._heads_at = 0.0
-        elif _notified(timeout_s):
-            self._heads_at = 0.0
+        else:
+            heard = _notified(timeout_s)
+            self._wakes = len(heard)
+            if rows.HEADS in heard:
+                self._heads_at = 0.0
 
     def _busy(self) -> None:
-        """Committers need not wake us while we work; said after the first batch and not before, since that one waits."""
+        """Committers need not wake us; said after the first batch and not before, since that one waits."""
         if self._declared_idle is not False:
             self._declare(idle=False)
             self._idle_until = 0.0
 
     def _declare(self, *, idle: bool) -> None:
         with connection.cursor() as cursor:
-            if idle:
+            if idle and self._listens_on is not connection.connection:
                 cursor.execute(f"LISTEN {rows.CHANNEL}")
+                self._listens_on = connection.connection
             cursor.execute(
                 "INSERT INTO outbox_relayprocess (incarnation, idle) VALUES (%s, %s)"
                 " ON CONFLICT (incarnation) DO UPDATE SET idle = excluded.idle, seen_at = clock_timestamp()",
@@ -285,19 +321,22 @@ class Relay:
         connection.close()
 
 
-def _notified(timeout_s: float) -> bool:
-    """Wait for a NOTIFY on this thread's connection, which has executed LISTEN. Raises Django's OperationalError."""
+def _notified(timeout_s: float) -> list[str]:
+    """Wait for a NOTIFY on this thread's connection, which has executed LISTEN; returns the payload of each that came.
+
+    Raises Django's OperationalError.
+    """
     raw = connection.connection
     if raw is None:
         raise OperationalError("the connection that listened is closed")
     # The driver's own errors are not Django's: a server that crashed while we listen would end the relay.
     with connection.wrap_database_errors:
         if is_psycopg3:
-            return bool(list(raw.notifies(timeout=timeout_s, stop_after=1)))
+            return [notify.payload for notify in raw.notifies(timeout=timeout_s, stop_after=1)]
         if not raw.notifies:
             select.select([raw], [], [], timeout_s)
             raw.poll()
-    heard = bool(raw.notifies)
+    heard = [notify.payload for notify in raw.notifies]
     raw.notifies.clear()
     return heard
 

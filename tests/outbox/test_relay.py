@@ -12,12 +12,14 @@ from celery import current_app
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from pytest_mock import MockerFixture
 
 import outbox
+from outbox import groups
 from outbox.broker.envelope import Outgoing
 from outbox.broker.publisher import BrokerUnavailable, Publisher
 from outbox.models import OutboxMessage, RelayProcess
-from outbox.relay.loop import MAX_REFUSALS, Relay, _notified
+from outbox.relay.loop import MANY_WAKES, MAX_REFUSALS, Relay, _notified
 from outbox.retention import prune_once
 from tests.support import tasks
 from tests.support.processes import await_
@@ -217,17 +219,52 @@ def test_the_pass_after_the_declaration_looks_for_heads_however_lately_one_has_l
     relaying._leave()
 
 
-def test_a_relay_is_not_idle_between_messages_that_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.relay.loop.LINGER_S", 10.0)
-    broker, stop, declared = Broker(), threading.Event(), []
-    relaying = relay(broker)
+def test_a_listening_relay_looks_for_heads_when_a_message_of_a_group_was_committed_and_not_for_others(
+    monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+) -> None:
+    for name in ("POLL_S", "RESCUE_EVERY_S"):
+        monkeypatch.setattr(f"outbox.relay.loop.{name}", 60.0)
+    looked = mocker.spy(groups, "promote_heads")
+    broker, stop = Broker(), threading.Event()
+    thread = threading.Thread(target=relay(broker).run, args=(stop,))
+    thread.start()
+
+    def publish(*signatures: Any, **options: Any) -> None:
+        before = len(broker.sent)
+        outbox.enqueue_many(signatures, **options)
+        await_(lambda: len(broker.sent) > before, "a message is published")
+
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        publish(tasks.note.s("head"), tasks.note.s("waits for it"), ordering_key="one")
+        publish(tasks.note.s("head"), ordering_key="another")
+        looks = looked.call_count
+        for n in range(3):
+            publish(tasks.note.s(f"{n}"))
+    finally:
+        stop.set()
+        outbox.enqueue(tasks.note.s("ends the relay's wait"))
+        thread.join()
+    assert looked.call_count == looks
+
+
+def noting(relaying: Relay) -> list[bool]:
+    """What this relay declares from now on: whether it is idle."""
+    declared: list[bool] = []
     declare = relaying._declare
 
-    def noting(*, idle: bool) -> None:
+    def note(*, idle: bool) -> None:
         declared.append(idle)
         declare(idle=idle)
 
-    relaying._declare = noting  # type: ignore[method-assign]
+    relaying._declare = note  # type: ignore[method-assign]
+    return declared
+
+
+def test_a_relay_goes_on_listening_while_messages_come_one_by_one() -> None:
+    broker, stop = Broker(), threading.Event()
+    relaying = relay(broker)
+    declared = noting(relaying)
     thread = threading.Thread(target=relaying.run, args=(stop,))
     thread.start()
     try:
@@ -238,7 +275,63 @@ def test_a_relay_is_not_idle_between_messages_that_come_one_by_one(monkeypatch: 
     finally:
         stop.set()
         thread.join()
+    assert declared == [True]
+
+
+def test_a_relay_that_many_commits_wake_between_two_passes_says_that_it_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outbox.relay.loop.LINGER_S", 10.0)
+    broker, stop, begun, go_on = Broker(), threading.Event(), threading.Event(), threading.Event()
+    relaying = relay(broker)
+    declared = noting(relaying)
+    send = broker.publish
+
+    def publish(batch: Sequence[Outgoing]) -> dict[int, str]:
+        begun.set()
+        assert go_on.wait(20)
+        return send(batch)
+
+    broker.publish = publish  # type: ignore[method-assign]
+    thread = threading.Thread(target=relaying.run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        outbox.enqueue(tasks.note.s("first"))
+        assert begun.wait(20)
+        for n in range(MANY_WAKES + 1):
+            outbox.enqueue(tasks.note.s(f"{n}"))
+        go_on.set()
+        await_(lambda: not RelayProcess.objects.filter(idle=True).exists(), "the relay is busy")
+        outbox.enqueue(tasks.note.s("last"))
+        await_(lambda: len(broker.sent) == MANY_WAKES + 3, "the messages are published")
+    finally:
+        go_on.set()
+        stop.set()
+        thread.join()
     assert declared == [True, False]
+
+
+def test_a_relay_that_has_filled_up_a_queue_looks_for_the_rest_before_the_next_poll(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLL_S", "RESCUE_EVERY_S"):
+        monkeypatch.setattr(f"outbox.relay.loop.{name}", 60.0)
+    settings.OUTBOX_DEPTH_LIMIT = 20
+    broker, stop = Broker(), threading.Event()
+    broker.depth = 10
+    thread = threading.Thread(target=relay(broker).run, args=(stop,))
+    thread.start()
+    try:
+        await_(lambda: RelayProcess.objects.filter(idle=True).exists(), "the relay is idle")
+        outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(15)])
+        await_(lambda: len(broker.sent) == 10, "the queue is filled up")
+        broker.depth = 0
+        await_(lambda: len(broker.sent) == 15, "the rest is published")
+    finally:
+        stop.set()
+        outbox.enqueue(tasks.note.s("ends the relay's wait"))
+        thread.join()
 
 
 def test_a_relay_that_waits_for_room_is_no_burden_for_those_who_commit(settings: LazySettings) -> None:
