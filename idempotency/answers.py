@@ -68,11 +68,13 @@ def answer_once(asked: Asked, answer: Callable[[], HttpResponse]) -> HttpRespons
     being processed, KeyReused, and TypeError for an answer that is streamed.
     """
     with transaction.atomic():
-        if not _only_one_in_flight(asked):
-            raise InFlight("This request is still being processed.")
-        # Read only after the lock is held: its previous holder has committed, so that record is seen.
+        is_only_one = _only_one_in_flight(asked)
+        # Read only after the lock is held: its previous holder has committed, so that record is seen. And read
+        # without it, too: what was answered is never in flight, however often it is repeated.
         if earlier := earlier_answer(asked):
             return earlier
+        if not is_only_one:
+            raise InFlight("This request is still being processed.")
         response = answer()
         if response.status_code >= 400:
             transaction.set_rollback(True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from idempotency.answers import Asked, answer_once, earlier_answer
+from idempotency.answers import Asked, answer_once
 from idempotency.errors import IdempotencyError, InvalidKey
 from idempotency.key import parse_key
 
@@ -55,8 +55,7 @@ def idempotent(
                     key=_key(request),
                     body_hash=body_hash(request),
                 )
-                # Looked up without the lock first: what was answered is never in flight, however often it is repeated.
-                return earlier_answer(asked) or answer_once(asked, lambda: view(request, *args, **kwargs))
+                return answer_once(asked, lambda: view(request, *args, **kwargs))
             except IdempotencyError as error:
                 return problem(error)
 

@@ -97,7 +97,6 @@ _ORDERS = (
     _mutation("stock is read, computed and written back", "post_two_orders", "duplicate", "stock + reserved + shipped",
          ("orders.stock", '    _move(order_id, origin="stock", goal="reserved")\n', '    from django.db.models import F\n    for each in Order.objects.get(pk=order_id).items.select_related("product"):\n        left = each.product.stock - each.quantity\n        type(each.product).objects.filter(pk=each.product_id).update(stock=left, reserved=F("reserved") + each.quantity)\n')),
     _mutation("an Idempotency-Key is not looked up", "post_order", "kill", "post_order",
-         ("orders.api.views", "answer = earlier_answer(asked)", "answer = None"),
          ("idempotency.answers", "if earlier := earlier_answer(asked):", "if earlier := None:"),
          ("idempotency.answers", "        _keep(asked, response)\n", "")),
     _mutation("a cancelled order is cancelled again", "cancel_pending", "kill", "cancel_pending",

@@ -10,7 +10,7 @@ from ninja import Header, NinjaAPI, Query
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic import AfterValidator, WithJsonSchema
 
-from idempotency.answers import answer_once, earlier_answer
+from idempotency.answers import answer_once
 from idempotency.errors import InFlight, KeyReused
 from idempotency.key import KEY_PATTERN, MAX_KEY_LENGTH, parse_key
 from orders.api import limits
@@ -83,13 +83,7 @@ def place(
     # Before the look-up: an answer of another customer is none of this key's business.
     if key.customer_id not in (None, body.customer_id):
         raise PlacementError("unknown_customer", "customer_id", f"There is no customer {body.customer_id}.")
-    asked = asked_for(key, idempotency_key, body)
-    answer = earlier_answer(asked)
-    if answer is None:
-        # Only now: what was accepted before is answered whatever the load.
-        limits.check_backlog()
-        answer = answer_once(asked, lambda: _place(request, body))
-    return answer
+    return answer_once(asked_for(key, idempotency_key, body), lambda: _place(request, body))
 
 
 @api.get(
@@ -169,6 +163,8 @@ def cancel(request: HttpRequest, order_id: int, body: CancelIn | None = None) ->
 
 
 def _place(request: HttpRequest, body: OrderIn) -> HttpResponse:
+    # Only now: what was accepted before is answered whatever the load.
+    limits.check_backlog()
     order = place_order(**body.arguments())
     # Rendered as every other answer is, so that a later GET says the same in the same words.
     response = api.create_response(request, OrderOut.of(order).model_dump(), status=202)
