@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from django.db import IntegrityError, connection, models, transaction
 
+import outbox
 from common.clock import ClockTimestamp
 
 
@@ -104,15 +105,20 @@ class SentOnce(models.Model):
         return next(iter(rows), None)
 
     def mark_sent(self, **fields: Any) -> None:
-        """Record that it was taken. Not guarded by the lease: who saw the other side's yes knows, late or not."""
-        self._row().exclude(status=self.Status.SENT).update(
-            status=self.Status.SENT,
-            sent_at=ClockTimestamp(),
-            last_error="",
-            lease_token=None,
-            lease_until=None,
-            **fields,
-        )
+        """Record that it was taken; settles the running message, see `outbox.settling`.
+
+        Not guarded by the lease: who saw the other side's yes knows, late or not.
+        """
+        with outbox.settling() as settle:
+            self._row().exclude(status=self.Status.SENT).update(
+                status=self.Status.SENT,
+                sent_at=ClockTimestamp(),
+                last_error="",
+                lease_token=None,
+                lease_until=None,
+                **fields,
+            )
+            settle()
 
     def release(self, *, error: str, **fields: Any) -> None:
         """Give the claim back after a failure, so that the retry need not wait for the lease to run out.

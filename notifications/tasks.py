@@ -22,7 +22,7 @@ _MAIL: dict[str, Any] = {
 }
 
 
-@shared_task(queue=Priority.NORMAL.queue, **_MAIL)
+@shared_task(queue=Priority.NORMAL.queue, last_write_settles=True, **_MAIL)
 def send_notification(
     user_id: int, template_name: str, context: dict[str, Any] | None = None, key: str = ""
 ) -> dict[str, str]:

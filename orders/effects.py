@@ -35,7 +35,9 @@ def count_in_daily_totals(*, order_id: int) -> bool:
     completed = Order.objects.filter(pk=order_id, completed_at__isnull=False)
     if not completed.filter(counted_at__isnull=True).update(counted_at=ClockTimestamp()):
         return False
-    add_to_totals(order_id)
+    with outbox.settling() as settle:
+        add_to_totals(order_id)
+        settle()
     return True
 
 

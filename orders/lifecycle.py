@@ -70,7 +70,7 @@ def complete(order: Order, *, payment_id: str) -> bool:
     """Charged: complete the order and announce it, in one transaction. False when the claim was lost
     meanwhile.
     """
-    with transaction.atomic():
+    with outbox.settling() as settle:
         won = _transition(
             order.pk,
             Status.COMPLETED,
@@ -82,12 +82,13 @@ def complete(order: Order, *, payment_id: str) -> bool:
         )
         if won:
             announce("order.completed", order.pk, customer_id=order.customer_id)
+            settle()
         return won is not None
 
 
 def fail(order: Order, *, reason: str) -> bool:
     """Declined: fail the order, free its stock and announce it. False when the claim was lost meanwhile."""
-    with transaction.atomic():
+    with outbox.settling() as settle:
         won = _transition(
             order.pk,
             Status.FAILED,
@@ -99,6 +100,7 @@ def fail(order: Order, *, reason: str) -> bool:
         if won:
             stock.release(order)
             announce("order.failed", order.pk, customer_id=order.customer_id)
+            settle()
         return won is not None
 
 

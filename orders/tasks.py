@@ -55,6 +55,7 @@ _MAIL: dict[str, Any] = {
     "retry_backoff_max": 3600,
     "soft_time_limit": 75,
     "time_limit": 85,
+    "last_write_settles": True,
 }
 
 
@@ -70,6 +71,7 @@ _MAIL: dict[str, Any] = {
     soft_time_limit=50,
     time_limit=55,
     circuit="payment-gateway",
+    last_write_settles=True,
 )
 def process_order(self: Task, order_id: int) -> Outcome:
     """Charge and complete one order; what follows from it is enqueued in the completing transaction.
@@ -194,7 +196,9 @@ def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str
     return {"status": "synced", "order_id": order_id}
 
 
-@shared_task(queue=Priority.LOW.queue, max_retries=0, soft_time_limit=20, time_limit=30)
+@shared_task(
+    queue=Priority.LOW.queue, max_retries=0, soft_time_limit=20, time_limit=30, last_write_settles=True
+)
 def track_analytics(order_id: int, event: str | None = None) -> dict[str, Any]:
     """Count the order in its day's totals, at most once: the counter-example, see
     effects.count_in_daily_totals.

@@ -1,14 +1,16 @@
-"""Which message is running here, and what it has enqueued outside of a transaction."""
+"""Which message is running here, what it has enqueued outside of a transaction, and its settlement with its last write."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from celery.exceptions import Retry
+from django.db import connection, transaction
 
 from outbox.rows import NewMessage
 
@@ -26,6 +28,10 @@ class Run:
     children: dict[uuid.UUID, NewMessage] = field(default_factory=dict)
     #: What `retry(throw=False)` asked for: the body goes on, and the run ends with it.
     retry: Retry | None = None
+    #: Settles the message, with its children, in the caller's transaction; None where the task does not let `settling` do so.
+    settle: Callable[[list[NewMessage]], bool] | None = None
+    #: Whether `settling` has settled it; False when the claim was lost, None when it has not tried.
+    settled: bool | None = None
 
 
 _current: ContextVar[Run | None] = ContextVar("outbox_run", default=None)
@@ -43,3 +49,36 @@ def running(run: Run) -> Iterator[Run]:
         yield run
     finally:
         _current.reset(reset)
+
+
+@contextmanager
+def settling() -> Iterator[Callable[[], None]]:
+    """A transaction for the last write of a task that says `last_write_settles`; what it yields settles the message in it.
+
+        with outbox.settling() as settle:
+            if EmailLog.objects.filter(...).update(status="sent"):
+                settle()
+
+    One commit instead of two, and no run can end in between, with the write done and the message to be run again. If the
+    claim was lost meanwhile the write stays, guarded by whatever guards it, and the run counts as overtaken. Nothing that
+    has an effect may follow: the message does not run again for it. Elsewhere, inside of another transaction, and after
+    `retry(throw=False)`, this is `transaction.atomic`, and the message settles as always.
+    """
+    run = None if in_own_transaction() else current()
+    settled: bool | None = None
+
+    def settle() -> None:
+        nonlocal settled
+        if run is not None and run.settle is not None and run.retry is None:
+            settled = run.settle(list(run.children.values()))
+
+    with transaction.atomic():
+        yield settle
+    if run is not None:
+        run.settled = settled
+
+
+def in_own_transaction() -> bool:
+    """Whether the caller has opened `atomic`; the one that wraps a Django TestCase does not count."""
+    blocks: list[Any] = connection.atomic_blocks
+    return connection.in_atomic_block and not blocks[-1]._from_testcase

@@ -7,6 +7,7 @@ worker acknowledge. Whatever is killed in between leaves a row that the rescuer 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import traceback
@@ -49,6 +50,7 @@ class Deliverable(Protocol):
 
     name: str
     transactional: ClassVar[bool]
+    last_write_settles: ClassVar[bool]
     max_deliveries: ClassVar[int]
     MaxRetriesExceededError: Any
 
@@ -173,6 +175,8 @@ def _body(task: Deliverable, claimed: Claimed) -> Any:
     task.request.retries = claimed.attempts
     task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
+    if task.last_write_settles:
+        run.settle = functools.partial(transitions.settle, claimed)
     with running(run):
         try:
             result = task.run_body(*claimed.args, **claimed.kwargs)
@@ -186,7 +190,9 @@ def _body(task: Deliverable, claimed: Claimed) -> Any:
     if run.retry is not None:
         raise run.retry
     children = list(run.children.values())
-    if transaction.get_connection().in_atomic_block:
+    if run.settled is not None:
+        settled = run.settled
+    elif transaction.get_connection().in_atomic_block:
         settled = transitions.settle(claimed, children)
     else:
         settled = patiently(lambda: transitions.settle(claimed, children))
@@ -264,8 +270,8 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
             raise Retry(text)
     failure = transitions.Failure(text, error, "".join(traceback.format_exception(error)))
     if not patiently(lambda: transitions.dead_letter_failed(claimed, failure)):
-        # Another run has taken the message over, and its end is the one that counts.
-        say("failed, and another run has the message")
+        # Another run has taken the message over, and its end is the one that counts; or its last write has settled it.
+        say("failed, and another run has the message, or it has settled")
         return SKIPPED
     say("failed for good", level=logging.ERROR)
     raise error

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Task, current_app
 from celery.canvas import Signature
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from outbox import conf, context, options, payload, rows
 from outbox.errors import EnqueueError, UnknownQueue
@@ -78,8 +78,12 @@ def enqueue_many(
         return ids
     run = context.current()
     if run is not None:
-        new = rows.unwritten(new, run.children, now=_in_own_transaction())
-    if run is not None and not _in_own_transaction():
+        new = rows.unwritten(new, run.children, now=context.in_own_transaction())
+    if run is not None and not context.in_own_transaction():
+        if run.settled is not None:
+            raise EnqueueError(
+                "the running message has settled: enqueue it in the block of `outbox.settling`, or before"
+            )
         run.children.update((row.message_id, row) for row in new)
     else:
         _insert(new)
@@ -124,11 +128,6 @@ def emit(
         given: dict[str, Any] = {"ordering_key": ordering_key} if ordering_key != "" and task.ordered else {}
         signatures.append(task.signature(kwargs=kwargs, **given))
     return enqueue_many(signatures, correlation_id=correlation_id)
-
-
-def _in_own_transaction() -> bool:
-    """Whether the caller has opened `atomic`; the one that wraps a Django TestCase does not count."""
-    return connection.in_atomic_block and not connection.atomic_blocks[-1]._from_testcase
 
 
 def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:

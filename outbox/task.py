@@ -44,6 +44,8 @@ class OutboxTask(DjangoTask):
     `transactional`: whether claim, body and settlement are one database transaction, for a body whose effects are all in
         this database: they then exist together with the settlement, or not at all. Default: False, and the settlement
         follows the body, which therefore must bear to be run again.
+    `last_write_settles`: whether the body ends with one block `outbox.settling()`, wherever that is: what it writes is then
+        committed together with the settlement. Default: False. Not for a body that goes on after the block.
     `permanent_errors`: exceptions that no retry can mend: the message becomes a dead letter at once, whatever
         `autoretry_for` says. Default: ().
     `max_deliveries`: runs that may begin without one of them ending, before the message counts as poison and becomes a
@@ -69,6 +71,7 @@ class OutboxTask(DjangoTask):
     permanent_errors: ClassVar[tuple[type[BaseException], ...]] = ()
     max_deliveries: ClassVar[int] = 5
     transactional: ClassVar[bool] = False
+    last_write_settles: ClassVar[bool] = False
     retry_schedule: ClassVar[tuple[float, ...] | None] = None
     ordered: ClassVar[bool] = False
     passes_over_dead: ClassVar[bool] = False

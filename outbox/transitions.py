@@ -79,7 +79,8 @@ def settle(claimed: Claimed, children: list[NewMessage] | None = None) -> bool:
         # Alone the statement is a transaction by itself: BEGIN and COMMIT, or a savepoint inside of the caller's
         # transaction, would be two more round trips for every message.
         return _done(claimed)
-    with transaction.atomic():
+    # Nothing in here is caught: an error ends the caller's transaction, too.
+    with transaction.atomic(savepoint=False):
         if not _done(claimed):
             return False
         if claimed.ordering_key:

@@ -70,6 +70,7 @@ def publish_event(event: str, order_id: int) -> dict[str, Any]:
     # Below the claim's lease, so that a live sender never outlives its claim.
     soft_time_limit=50,
     time_limit=70,
+    last_write_settles=True,
     # An endpoint that missed one event for three days shall not miss all later ones too: its dead letter
     # waits for an operator, out of order by then, while the next event goes out.
     passes_over_dead=True,

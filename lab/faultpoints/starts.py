@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 import outbox
+from config.celery import app
 from lab.faultpoints.environment import Environment, model
 from lab.faultpoints.scenario import State, drop_fan_out, place, processed, publish_only, run, staged
 
@@ -43,6 +44,18 @@ def following(task: str) -> Callable[[Environment], Any]:
         return staged(task)
 
     return stage
+
+
+def twice(stage: Callable[[Environment], Any]) -> Callable[[Environment], Any]:
+    """The message of `stage`, and a second one that asks for the same: it runs after it, and must find it done."""
+
+    def stage_both(environment: Environment) -> Any:
+        message_id = stage(environment)
+        message = model("outbox.OutboxMessage").objects.get(message_id=message_id)
+        outbox.enqueue(app.tasks[message.task].signature(message.args, message.kwargs), queue=message.queue)
+        return message_id
+
+    return stage_both
 
 
 def two_receipts(environment: Environment) -> State:

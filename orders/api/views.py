@@ -83,7 +83,8 @@ def place(
     # Before the look-up: an answer of another customer is none of this key's business.
     if key.customer_id not in (None, body.customer_id):
         raise PlacementError("unknown_customer", "customer_id", f"There is no customer {body.customer_id}.")
-    return answer_once(asked_for(key, idempotency_key, body), lambda: _place(request, body))
+    asked = asked_for(key, idempotency_key, body)
+    return answer_once(asked, lambda: _place(request, body))
 
 
 @api.get(

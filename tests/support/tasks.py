@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import time
+import uuid
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from celery.exceptions import Retry
 from django.db import connection, transaction
 
 import outbox
+from outbox.models import OutboxMessage
 from tests.support import effects
 
 
@@ -441,3 +443,46 @@ else:
     @shared_task
     def added_by_a_deploy(name: str) -> None:
         effects.add(name)
+
+
+@shared_task(last_write_settles=True, autoretry_for=(ConnectionError,), max_retries=2)
+def settles_with_its_effect(name: str, how: str = "") -> None:
+    """Notes the status that its message has after the block; `how`: what goes wrong."""
+    if how == "has a child":
+        note.delay("child")
+    with (
+        transaction.atomic() if how == "inside of a transaction" else nullcontext(),
+        outbox.settling() as settle,
+    ):
+        effects.add(name)
+        if how == "is overtaken":
+            _overtake()
+        if how != "does not settle":
+            settle()
+        if how == "fails in the block":
+            raise ConnectionError
+    effects.add(_own_status())
+    if how == "has a late child":
+        note.delay("late child")
+    if how == "fails after the block":
+        raise ConnectionError
+
+
+@shared_task
+def settles_later(name: str) -> None:
+    with outbox.settling() as settle:
+        effects.add(name)
+        settle()
+    effects.add(_own_status())
+
+
+def _own_status() -> str:
+    running = outbox.current()
+    assert running is not None
+    return OutboxMessage.objects.get(message_id=running.message_id).status
+
+
+def _overtake() -> None:
+    running = outbox.current()
+    assert running is not None
+    OutboxMessage.objects.filter(message_id=running.message_id).update(lease_token=uuid.uuid4())
