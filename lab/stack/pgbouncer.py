@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -14,8 +13,7 @@ import psycopg2
 
 from lab.stack import processes
 from lab.stack.errors import StackError
-
-PORT_TRIES = 5
+from lab.stack.server import Server
 
 # Debian keeps it off the PATH of ordinary users.
 DEBIAN = Path("/usr/sbin/pgbouncer")
@@ -29,7 +27,7 @@ def find_pooler() -> Path:
     return Path(found) if found else DEBIAN
 
 
-class PgBouncer:
+class PgBouncer(Server):
     """One PgBouncer on a free loopback port, before the server of ``database_url``, with that URL's user and password.
 
     Every database of the server can be reached through it. ``pool_size`` server sessions of a database are shared by
@@ -37,6 +35,8 @@ class PgBouncer:
     are added to its configuration, or replace what is there. Started by root it
     runs as ``nobody``.
     """
+
+    PROGRAM = "PgBouncer"
 
     def __init__(
         self,
@@ -49,15 +49,9 @@ class PgBouncer:
         port: int = 0,
         settings: dict[str, str] | None = None,
     ):
-        self.directory = directory.resolve()
-        self.log = log
-        self.port = port  # wished for; the first start() takes another one if it is taken
+        super().__init__(directory.resolve(), log=log, env=env, port=port)
         self._server = urlsplit(database_url)
-        self._env = env
         self._settings = {"default_pool_size": str(pool_size)} | (settings or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        # Others have our address: from the first start on there is no other port.
-        self._known = False
 
     def url(self, database: str = "") -> str:
         """The address through the pooler, of the server URL's own database if no other is named."""
@@ -69,45 +63,23 @@ class PgBouncer:
         """Start and wait until a client reaches the server through it. Raises StackError."""
         pooler = find_pooler()
         self.directory.mkdir(parents=True, exist_ok=True)
-        for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.port_for(self.port, insist=self._known, name="PgBouncer")
-            self._process = processes.start(
-                [pooler, self._configure()],
-                log=self.log,
-                cwd=self.directory,
-                env=self._env,
-                parent_death_signal=signal.SIGTERM,
-            )
-            try:
-                processes.wait_until_ready(self._process, self._answers, name="PgBouncer", log=self.log)
-                self._known = True
-                return
-            except StackError:
-                self.stop()
-                # Between choosing a free port and binding it somebody else may have taken it.
-                if not tries_left or "in use" not in self.log.read_text(errors="replace")[-2_000:]:
-                    raise
+        self._start_on_a_port(lambda: self._run(pooler))
 
-    def died(self) -> bool:
-        """Whether somebody else ended it."""
-        return self._process is not None and self._process.poll() is not None
+    def _run(self, pooler: Path) -> None:
+        self._process = processes.start(
+            [pooler, self._configure()],
+            log=self.log,
+            cwd=self.directory,
+            env=self._env,
+            parent_death_signal=signal.SIGTERM,
+        )
+        processes.wait_until_ready(self._process, self._answers, name=self.PROGRAM, log=self.log)
 
     def stop(self) -> None:
         if self._process is not None:
             # SIGTERM ends it at once, with the connections of all clients.
             processes.stop(self._process, [(signal.SIGTERM, 5.0)])
             self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL, as a machine that loses its power; `start` brings it back on the same port."""
-        self.signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to it, SIGSTOP to freeze it for one."""
-        assert self._process is not None, "it is not started"
-        self._process.send_signal(number)
 
     def control(self, command: str) -> None:
         """Run a command of its administration console, such as RECONNECT: new server sessions from now on."""

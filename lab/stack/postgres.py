@@ -21,10 +21,10 @@ import psycopg2
 from lab.stack import processes
 from lab.stack.copying import copy_to, make_readable
 from lab.stack.errors import StackError
+from lab.stack.server import Server
 
 NAME = "holdfast"  # of the database and of its owner
 OLDEST_MAJOR = 14
-PORT_TRIES = 5
 
 # What of an installation the server needs, for a copy that another user can reach.
 SERVER_PARTS = ("bin/postgres", "bin/initdb", "lib", "share")
@@ -72,12 +72,15 @@ def _major(installation: Path) -> int:
     return int(found.group(1)) if found else 0
 
 
-class Postgres:
+class Postgres(Server):
     """One PostgreSQL server with its data in ``directory``, on a free loopback port, behind a password.
 
     PostgreSQL refuses to run as root. As root it runs as an unprivileged user, and what that user cannot reach (a
     checkout under /root) is kept in a directory of its own under /var/tmp, whose name is remembered in ``directory``.
     """
+
+    PROGRAM = "PostgreSQL"
+    PORT_IS_TAKEN = ("address", 2_000)
 
     def __init__(
         self,
@@ -90,19 +93,13 @@ class Postgres:
         throwaway: bool = False,
         port: int = 0,
     ):
-        self.directory = directory
+        super().__init__(directory, log=log, env=env, port=port)
         self.password = password
-        self.log = log
         self.durable = durable
         # This cluster is not started again after a crash of the machine: it need not be on the disk before it starts.
         # What is written to it later is as safe as ever.
         self.throwaway = throwaway
-        self.port = port  # wished for; the first start() takes another one if it is taken
-        self._env = env
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
-        self._process: subprocess.Popen[bytes] | None = None
-        # Others have our address: from the first start on there is no other port.
-        self._known = False
 
     @property
     def url(self) -> str:
@@ -146,31 +143,21 @@ class Postgres:
         # Only ever reached after leftovers of a previous run have ended (see Stack.start), so this file is stale; left
         # in place it stops the start if some other process got the dead server's pid.
         (data / "postmaster.pid").unlink(missing_ok=True)
-        settings = SETTINGS | ({} if self.durable else FAST_AND_VOLATILE)
-        for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.port_for(self.port, insist=self._known, name="PostgreSQL")
-            options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-            self._process = processes.start(
-                [installation / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
-                log=self.log,
-                cwd=data,
-                env=self._env,
-                user=self._user,
-                parent_death_signal=signal.SIGINT,  # a fast shutdown
-            )
-            try:
-                processes.wait_until_ready(self._process, self._answers, name="PostgreSQL", log=self.log)
-                break
-            except StackError:
-                self.stop()
-                if not tries_left or "address" not in self.log.read_text(errors="replace")[-2000:]:
-                    raise
-        self._known = True
+        self._start_on_a_port(lambda: self._run(installation, data))
         self._create_database()
 
-    def died(self) -> bool:
-        """Whether somebody else ended the server."""
-        return self._process is not None and self._process.poll() is not None
+    def _run(self, installation: Path, data: Path) -> None:
+        settings = SETTINGS | ({} if self.durable else FAST_AND_VOLATILE)
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._process = processes.start(
+            [installation / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
+            log=self.log,
+            cwd=data,
+            env=self._env,
+            user=self._user,
+            parent_death_signal=signal.SIGINT,  # a fast shutdown
+        )
+        processes.wait_until_ready(self._process, self._answers, name=self.PROGRAM, log=self.log)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -15,9 +15,9 @@ import amqp
 
 from lab.stack import processes
 from lab.stack.errors import StackError
+from lab.stack.server import Server
 
 NAME = "holdfast"  # of the user and of the virtual host
-PORT_TRIES = 3
 #: Erlang loads some hundred modules and makes its tables: 6 s alone, much more while others compute.
 START_TIMEOUT_S = 120.0
 
@@ -39,12 +39,16 @@ def find_server() -> Path:
     return candidates[0]
 
 
-class RabbitMQ:
+class RabbitMQ(Server):
     """One RabbitMQ node with its data in `directory`, on free loopback ports, behind a password.
 
     Node name, cookie, ports and Erlang's port mapper (epmd) are its own, so that it meets no other node of the machine
     and leaves nothing behind. `durable=False` is for tests: it is stopped by force, which is quicker.
     """
+
+    PROGRAM = "RabbitMQ"
+    PORT_TRIES = 3
+    PORT_IS_TAKEN = ("eaddrinuse", 20_000)
 
     def __init__(
         self,
@@ -56,17 +60,11 @@ class RabbitMQ:
         durable: bool = True,
         port: int = 0,
     ):
-        self.directory = directory.resolve()
+        super().__init__(directory.resolve(), log=log, env=env, port=port)
         self.password = password
-        self.log = log
         self.durable = durable
-        self.port = port  # wished for; the first start() takes another one if it is taken
-        self._env = env
         self._ports = (0, 0)  # of the distribution and of epmd
-        self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
-        # Others have our address: from the first start on there is no other port.
-        self._known = False
 
     @property
     def url(self) -> str:
@@ -78,27 +76,7 @@ class RabbitMQ:
         if wipe:
             shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True, exist_ok=True)
-        for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.port_for(self.port, insist=self._known, name="RabbitMQ")
-            self._ports = (processes.free_port(), processes.free_port())
-            self._configure()
-            try:
-                self._run(server)
-                self._known = True
-                return
-            except StackError:
-                self.stop()
-                # Between choosing a free port and binding it somebody else may have taken it.
-                if not tries_left or "eaddrinuse" not in self.log.read_text(errors="replace")[-20_000:]:
-                    raise
-
-    def home(self) -> Path:
-        """Where the data is."""
-        return self.directory
-
-    def died(self) -> bool:
-        """Whether somebody else ended the server."""
-        return self._process is not None and self._process.poll() is not None
+        self._start_on_a_port(lambda: self._run(server))
 
     def stop(self) -> None:
         if self._process is not None:
@@ -109,16 +87,8 @@ class RabbitMQ:
             self._epmd = None
 
     def kill(self) -> None:
-        """SIGKILL, as a machine that loses its power; `start` brings it back on the same port."""
-        self.signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
+        super().kill()
         self.stop()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the server, SIGSTOP to freeze it for one."""
-        assert self._process is not None, "it is not started"
-        self._process.send_signal(number)
 
     def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl`; returns what it prints. Takes a second or two: Erlang starts anew each time."""
@@ -135,6 +105,8 @@ class RabbitMQ:
         return done.stdout
 
     def _run(self, server: Path) -> None:
+        self._ports = (processes.free_port(), processes.free_port())
+        self._configure()
         self._epmd = processes.start(
             [str(shutil.which("epmd")), "-address", "127.0.0.1", "-port", str(self._ports[1])],
             log=self.log,
@@ -150,7 +122,7 @@ class RabbitMQ:
             parent_death_signal=signal.SIGTERM,
         )
         processes.wait_until_ready(
-            self._process, self._answers, name="RabbitMQ", log=self.log, seconds=START_TIMEOUT_S
+            self._process, self._answers, name=self.PROGRAM, log=self.log, seconds=START_TIMEOUT_S
         )
 
     def _environment(self) -> dict[str, str]:

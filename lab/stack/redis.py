@@ -8,13 +8,11 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 from lab.stack import processes
 from lab.stack.errors import StackError
-
-PORT_TRIES = 5
+from lab.stack.server import Server
 
 
 def find_server() -> Path:
@@ -32,11 +30,13 @@ def find_server() -> Path:
     )
 
 
-class Redis:
+class Redis(Server):
     """One Redis server with its data in ``directory``, on a free loopback port, behind a password.
 
     ``durable=False`` switches persistence off (for tests).
     """
+
+    PROGRAM = "Redis"
 
     def __init__(
         self,
@@ -48,15 +48,9 @@ class Redis:
         durable: bool = True,
         port: int = 0,
     ):
-        self.directory = directory
+        super().__init__(directory, log=log, env=env, port=port)
         self.password = password
-        self.log = log
         self.durable = durable
-        self.port = port  # wished for; the first start() takes another one if it is taken
-        self._env = env
-        self._process: subprocess.Popen[bytes] | None = None
-        # Others have our address: from the first start on there is no other port.
-        self._known = False
 
     def url(self, database: int) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -65,48 +59,22 @@ class Redis:
         """Start and wait until it answers. Raises StackError."""
         server = find_server()
         self.directory.mkdir(parents=True, exist_ok=True)
-        for tries_left in reversed(range(PORT_TRIES)):
-            self.port = processes.port_for(self.port, insist=self._known, name="Redis")
-            self._process = processes.start(
-                [server, self._configure()],
-                log=self.log,
-                cwd=self.directory,
-                env=self._env,
-                parent_death_signal=signal.SIGTERM,
-            )
-            try:
-                processes.wait_until_ready(self._process, self._answers, name="Redis", log=self.log)
-                self._known = True
-                return
-            except StackError:
-                self.stop()
-                # Between choosing a free port and binding it somebody else may have taken it.
-                if not tries_left or "in use" not in processes.last_words(self.log):
-                    raise
+        self._start_on_a_port(lambda: self._run(server))
 
-    def home(self) -> Path:
-        """Where the data is."""
-        return self.directory
-
-    def died(self) -> bool:
-        """Whether somebody else ended the server."""
-        return self._process is not None and self._process.poll() is not None
+    def _run(self, server: Path) -> None:
+        self._process = processes.start(
+            [server, self._configure()],
+            log=self.log,
+            cwd=self.directory,
+            env=self._env,
+            parent_death_signal=signal.SIGTERM,
+        )
+        processes.wait_until_ready(self._process, self._answers, name=self.PROGRAM, log=self.log)
 
     def stop(self) -> None:
         if self._process is not None:
             processes.stop(self._process, [(signal.SIGTERM, 10.0)])
             self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL, as a machine that loses its power; `start` brings it back on the same port."""
-        self.signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the server, SIGSTOP to freeze it for one."""
-        assert self._process is not None, "it is not started"
-        self._process.send_signal(number)
 
     def _configure(self) -> Path:
         # In a file, not on the command line: there the password would be visible to every user in `ps`.
