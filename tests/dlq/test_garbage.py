@@ -98,9 +98,9 @@ def assert_healthy(process: Process) -> None:
 
 @pytest.mark.promise(
     "P5",
-    "an item of a Redis queue is no message of kombu",
+    "an item of a Redis queue is not a message of kombu",
     "a dead letter with its bytes; the next message runs",
-    celery="it is gone, and the worker dies of most of them",
+    celery="loses the item, and most such items end the worker",
 )
 def test_each_item_that_is_no_envelope_is_a_dead_letter_with_its_bytes_and_the_next_message_runs() -> None:
     with worker() as process:

@@ -62,7 +62,9 @@ def test_what_is_enqueued_completed_and_dead_shows_in_the_snapshot() -> None:
 
 
 @pytest.mark.promise(
-    "P8", "a neighbour is down for days, and its messages are deferred", "the alert `repeated_age`"
+    "P8",
+    "a service that is called is down for days, and its messages are deferred",
+    "the alert `repeated_age`",
 )
 @pytest.mark.django_db
 def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_backlog() -> None:

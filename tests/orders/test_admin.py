@@ -145,7 +145,7 @@ def test_units_of_a_product_on_sale_cannot_be_overwritten_by_a_stale_form(operat
 
 @pytest.mark.promise(
     "P5",
-    "a row of an import is no order",
+    "a row of an import is not a valid order",
     "rejected with its line and its reason, on the import's page",
     celery="nothing: it is no task",
 )

@@ -106,7 +106,7 @@ def test_of_two_imports_of_one_file_at_once_one_stops(shop: None, mocker: Mocker
 @pytest.mark.described("`process_large_file` is asked to stop after 300 s and killed after 360 s")
 @pytest.mark.promise(
     "P4",
-    "the soft time limit rings in a long import",
+    "a long import reaches its soft time limit",
     "what is staged stays, and the rest follows in another run; no attempt is spent",
 )
 def test_asked_to_stop_it_defers_what_is_left_and_finishes_later(shop: None, mocker: MockerFixture) -> None:

@@ -219,7 +219,7 @@ def test_a_rolling_restart_under_load_drops_and_repeats_nothing() -> None:
 @pytest.mark.promise(
     "P7",
     "workers and messages die while some are retried, replayed or given up",
-    "no message passes an undecided one of its group",
+    "no message overtakes one of its group that is still open or dead",
 )
 def test_an_ordering_keys_messages_stay_in_order_through_retries_dead_letters_relays_and_killed_workers() -> (
     None

@@ -134,7 +134,7 @@ def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_besid
 @pytest.mark.promise(
     "P2",
     "Redis does not answer for longer than every timeout",
-    "what it was not told it delivers again; the worker goes on in all its processes",
+    "Redis delivers again what was not acknowledged; the worker goes on in all its processes",
 )
 def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_nothing(world: World) -> None:
     names = [f"m{n}" for n in range(20)]

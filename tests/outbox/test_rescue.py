@@ -105,8 +105,8 @@ def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> Non
 
 @pytest.mark.promise(
     "P7",
-    "of two transactions that overlap the second commits first",
-    "one message at a time, the second first",
+    "two transactions overlap, and the second one commits first",
+    "their messages run one at a time, the one of the second transaction first",
 )
 def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() -> None:
     inserted, commit = threading.Event(), threading.Event()

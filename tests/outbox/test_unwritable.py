@@ -65,7 +65,7 @@ def test_what_an_error_is_about_is_told_by_its_code_whatever_its_class(code: str
 @pytest.mark.promise(
     "P5",
     "the database is out of disk or memory, or read-only",
-    "deferred by up to 30 s each time, nothing spent, until it can be done",
+    "deferred by up to 30 s each time, without spending an attempt or a delivery, until it succeeds",
     celery="a failure like any other",
 )
 @pytest.mark.parametrize("code", ["53100", "53200", "25006"])
@@ -90,7 +90,7 @@ def test_work_that_finds_no_space_spends_nothing_and_is_done_when_there_is(code:
 @pytest.mark.promise(
     "P5",
     "a run reports a deadlock, a lock timeout, a shutdown or a refused login of the database",
-    "deferred by up to 30 s each time, nothing spent, until it can be done",
+    "deferred by up to 30 s each time, without spending an attempt or a delivery, until it succeeds",
     celery="a failure like any other",
 )
 def test_an_error_that_is_about_others_spends_nothing_however_often_a_run_reports_it() -> None:

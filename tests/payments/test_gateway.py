@@ -84,7 +84,7 @@ def test_a_crash_between_create_and_commit_of_the_id_finds_the_same_intent_again
 @pytest.mark.promise(
     "P3",
     "a worker is killed between creating the payment and committing its id",
-    "an intent that is never confirmed",
+    "a payment is left behind that is never confirmed",
 )
 def test_a_crash_between_create_and_commit_after_the_key_expired_leaves_an_intent_that_is_never_confirmed(
     tmp_path: Path, settings: Any

@@ -62,7 +62,7 @@ def configured(watched: Watched) -> Iterator[dict[str, Any]]:
 @pytest.mark.promise(
     "P6",
     "the Redis master fails, behind sentinels of which one hangs",
-    "as without Redis, until the replica is promoted; then everything goes on with that",
+    "as while Redis is down, until the replica is promoted; then everything uses the replica",
 )
 @pytest.mark.usefixtures("configured")
 def test_locks_and_the_cache_follow_a_failover(watched: Watched) -> None:
