@@ -147,7 +147,7 @@ class Relay:
         self._sleep(max(0.0, min(POLL_S, until - time.monotonic())))
 
     def run_once(self) -> int:
-        """One pass over every queue; returns how many messages were published. Raises BrokerAway."""
+        """One pass over every queue; returns how many messages were published. Raises BrokerUnavailable."""
         # What the rescuer has met.
         self._note_unusable()
         self._filled = False
