@@ -176,7 +176,7 @@ def queue_unusable(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     details = "; ".join(
         f"{queue.name} for {queue.unusable_for_s:.0f} s ({queue.unusable})" for queue in unusable
     )
-    text = f"The broker takes no messages for: {details}"
+    text = f"Nothing is published to: {details}"
     return Alert("queue_unusable", text, len(unusable), thresholds.max_unusable_queues)
 
 

@@ -162,10 +162,15 @@ class RelayProcess(models.Model):
 
 
 class UnusableQueue(models.Model):
-    """A queue that the broker takes nothing for, while it takes messages for others; see `outbox.relay.queue_faults`."""
+    """A queue that nothing is published to, while the others flow: the broker takes nothing for it, see
+    `outbox.relay.queue_faults`, or an operator has paused it, see `outbox.pausing`.
+    """
 
     queue = models.TextField(primary_key=True)
     reason = models.TextField()
+    paused_by = models.TextField(
+        db_default="", blank=True, help_text="the operator; empty: the broker refuses it"
+    )
     since = models.DateTimeField(db_default=ClockTimestamp())
     seen_at = models.DateTimeField(db_default=ClockTimestamp(), help_text="when a relay last tried")
 

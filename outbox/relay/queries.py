@@ -61,11 +61,10 @@ def _take(queues: int) -> Prepared:
     names = [(f"queue_{number}", f"room_{number}") for number in range(queues)]
     # Not an array: how many queues are in one the planner does not know, and would plan this each time.
     values = ", ".join(f"(%({queue})s, %({room})s)" for queue, room in names)
-    rooms = (
-        f"(VALUES {values}) AS rooms (name, room)"
-        if names
-        else "(SELECT '', 0 WHERE false) AS rooms (name, room)"
-    )
+    given = f"VALUES {values}" if names else "SELECT '', 0 WHERE false"
+    # Without those that an operator has paused, see `outbox.pausing`.
+    rooms = f"""(SELECT name, room FROM ({given}) AS given (name, room) WHERE NOT EXISTS (
+        SELECT FROM outbox_unusablequeue WHERE queue = name AND paused_by <> '')) AS rooms"""
     pending = f"""
         SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= name AND queue <= name ORDER BY queue, id
     """

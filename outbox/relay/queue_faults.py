@@ -61,7 +61,9 @@ class Faults:
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO outbox_unusablequeue (queue, reason) VALUES (%s, %s) ON CONFLICT (queue) DO UPDATE"
-                " SET reason = excluded.reason, seen_at = clock_timestamp()",
+                " SET reason = excluded.reason, seen_at = clock_timestamp()"
+                # What an operator has paused stays paused, whatever the broker says.
+                " WHERE outbox_unusablequeue.paused_by = ''",
                 [queue, reason],
             )
         until = time.monotonic() + seconds * random.uniform(0.5, 1.0)
@@ -71,7 +73,9 @@ class Faults:
         """These queues take messages; costs nothing for those that always did."""
         for queue in [queue for queue in queues if queue in self._waits]:
             with connection.cursor() as cursor:
-                cursor.execute("DELETE FROM outbox_unusablequeue WHERE queue = %s", [queue])
+                cursor.execute(
+                    "DELETE FROM outbox_unusablequeue WHERE queue = %s AND paused_by = ''", [queue]
+                )
             del self._waits[queue]
             log.warning("Queue %s takes messages again", queue)
 
@@ -92,7 +96,7 @@ class Faults:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT queue FROM outbox_unusablequeue"
-                " WHERE seen_at <= clock_timestamp() - %s * interval '1 second'",
+                " WHERE seen_at <= clock_timestamp() - %s * interval '1 second' AND paused_by = ''",
                 [older_than_s],
             )
             for (queue,) in cursor.fetchall():

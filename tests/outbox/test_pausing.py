@@ -1,0 +1,64 @@
+"""A paused queue is published nothing to, and is not forgotten; the others flow."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from config.celery import app
+from monitoring.alerts import evaluate
+from monitoring.snapshot import QueueMonitor
+from outbox import pausing
+from outbox.models import OutboxMessage, UnusableQueue
+from outbox.relay.loop import Relay
+from outbox.relay.queue_faults import Faults
+from tests.outbox.test_unusable_queue import notes, statuses
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+def alerts() -> list[str]:
+    return [alert.text for alert in evaluate(QueueMonitor().snapshot()) if alert.name == "queue_unusable"]
+
+
+def test_nothing_is_published_to_a_paused_queue_until_it_is_resumed_and_the_others_flow() -> None:
+    relay = Relay(app)
+    notes(1, "low", "before-")
+    relay.run_once()
+    assert pausing.pause("low", actor="alice", reason="the mail server is moved")
+    assert not pausing.pause("low", actor="bob"), "it is paused already"
+    notes(2, "low")
+    notes(2, "critical")
+    assert (relay.run_once(), relay.run_once()) == (2, 0)
+    assert statuses("critical") == [("published", 1)] * 2
+    assert statuses("low") == [("pending", 0)] * 2 + [("published", 1)]
+    (text,) = alerts()
+    assert "low for 0 s (paused by alice: the mail server is moved)" in text
+    assert pausing.resume("low")
+    assert not pausing.resume("low")
+    assert relay.run_once() == 2
+    assert alerts() == []
+
+
+def test_a_pause_outlives_relays_and_what_they_find_out_about_the_broker() -> None:
+    pausing.pause("low", actor="alice")
+    faults = Faults()
+    faults.begin(["low", "critical"])
+    faults.note("low", "WRONGTYPE")
+    faults.mended(["low"])
+    assert pausing.paused() == [("low", "paused by alice")]
+    UnusableQueue.objects.create(queue="critical", reason="WRONGTYPE")
+    assert pausing.pause("critical", actor="alice"), "one that the broker refuses can be paused, too"
+
+
+def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("outbox_queue", "pause", "low", "--reason", "moved")
+    call_command("outbox_queue", "list")
+    assert capsys.readouterr().out.endswith(": moved\n")
+    for wrong, why in ((("pause", "low"), "paused already"), (("pause", "lwo"), "there is no queue 'lwo'")):
+        with pytest.raises(CommandError, match=why):
+            call_command("outbox_queue", *wrong)
+    call_command("outbox_queue", "resume", "low")
+    with pytest.raises(CommandError, match="is not paused"):
+        call_command("outbox_queue", "resume", "low")
+    assert not OutboxMessage.objects.exists()
