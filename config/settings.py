@@ -58,6 +58,7 @@ if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded sta
 
 MIDDLEWARE = [
     "monitoring.middleware.Probes",
+    "common.request_id.RequestId",
     "csp.middleware.CSPMiddleware",
     "orders.api.head.HeadAsGet",
     "orders.api.problems.ProblemDocuments",

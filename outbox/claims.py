@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outbox import payload
-from outbox.broker.envelope import RETRIES_HEADER
+from outbox.broker.envelope import REQUEST_ID_HEADER, RETRIES_HEADER
 from outbox.prepared import Prepared, one
 from outbox.sql import LIVE, PUBLISHED, TABLE_BYTES
 from outbox.status import Status
@@ -25,7 +25,10 @@ REASONS = ("duplicate", "leased", "missing", "poison", "mismatch")
 #: A copy that names another task than the row is none of ours, whatever id and generation it carries.
 _NAMED = "task = coalesce(%(task)s, task)"
 #: What a run is told by its claim.
-_CLAIMED = f"attempts, correlation_id, ordering_key, replays, headers ->> '{RETRIES_HEADER}', args::text, kwargs::text"
+_CLAIMED = (
+    "attempts, correlation_id, ordering_key, replays,"
+    f" headers ->> '{RETRIES_HEADER}', headers ->> '{REQUEST_ID_HEADER}', args::text, kwargs::text"
+)
 
 # What every message costs, so these are prepared; those of `refusal` are for messages in trouble.
 _CLAIM = Prepared(
@@ -58,8 +61,8 @@ _LOCK = Prepared(
 class Claimed:
     """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock.
 
-    `retries`: how many its replay may have, None where the task says. `args` and `kwargs` are the row's: what the copy
-    carries is whatever somebody wrote into the broker.
+    `retries`: how many its replay may have, None where the task says. `request_id`: of the HTTP request that it comes from.
+    `args` and `kwargs` are the row's: what the copy carries is whatever somebody wrote into the broker.
     """
 
     message_id: uuid.UUID
@@ -69,6 +72,7 @@ class Claimed:
     ordering_key: str
     replays: int
     retries: int | None
+    request_id: str
     args: list[Any]
     kwargs: dict[str, Any]
     token: uuid.UUID | None
@@ -135,16 +139,16 @@ def lock(
     )
     if row is None:
         return _refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
-    return _claimed(message_id, generation, row[:7], None)
+    return _claimed(message_id, generation, row[:8], None)
 
 
 def _claimed(
     message_id: uuid.UUID, generation: int, row: tuple[Any, ...], token: uuid.UUID | None
 ) -> Claimed:
-    attempts, correlation_id, ordering_key, replays, retries, args, kwargs = row
+    attempts, correlation_id, ordering_key, replays, retries, request_id, args, kwargs = row
     # A producer may have written a header of that name.
     allowed = int(retries) if retries and re.fullmatch("[0-9]{1,6}", retries) else None
-    content = allowed, payload.decoded(args), payload.decoded(kwargs)
+    content = allowed, request_id or "", payload.decoded(args), payload.decoded(kwargs)
     return Claimed(
         message_id, generation, attempts, correlation_id, ordering_key, replays, *content, token=token
     )

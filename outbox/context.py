@@ -24,6 +24,8 @@ class Run:
     #: Number of this run, from 1.
     attempt: int
     correlation_id: str
+    #: Of the HTTP request that it comes from, '' where it comes from none.
+    request_id: str = ""
     #: Enqueued outside `atomic`, by id: written with the settlement, so that a crash and rerun adds no second child.
     children: dict[uuid.UUID, NewMessage] = field(default_factory=dict)
     #: What `retry(throw=False)` asked for: the body goes on, and the run ends with it.
@@ -35,6 +37,7 @@ class Run:
 
 
 _current: ContextVar[Run | None] = ContextVar("outbox_run", default=None)
+_request_id: ContextVar[str] = ContextVar("outbox_request_id", default="")
 
 
 def current() -> Run | None:
@@ -82,3 +85,22 @@ def in_own_transaction() -> bool:
     """Whether the caller has opened `atomic`; the one that wraps a Django TestCase does not count."""
     blocks: list[Any] = connection.atomic_blocks
     return connection.in_atomic_block and not blocks[-1]._from_testcase
+
+
+@contextmanager
+def in_request(request_id: str) -> Iterator[None]:
+    """Messages that are enqueued in this block come from the HTTP request with this id, and so does what they cause.
+
+    The id is a header of the message; `current().request_id` has it, and the log line of a failed attempt.
+    """
+    reset = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(reset)
+
+
+def request_id() -> str:
+    """The id of the HTTP request that the running message, or this block, comes from; '' without one."""
+    run = _current.get()
+    return run.request_id if run else _request_id.get()

@@ -175,6 +175,7 @@ def _body(task: Deliverable, claimed: Claimed) -> Any:
     task.request.retries = claimed.attempts
     task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
+    run.request_id = claimed.request_id
     if task.last_write_settles:
         run.settle = functools.partial(transitions.settle, claimed)
     with running(run):

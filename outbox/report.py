@@ -21,16 +21,18 @@ MAX_ARGUMENTS = 200
 def ended(
     task: str, claimed: Claimed, *, limit: int | None, error: str, outcome: str, level: int = logging.WARNING
 ) -> None:
-    """One line: `task(order_id=999) <message id> attempt 2 of 6 failed, again in 4.2 s: Error: text (correlation c-1)`.
+    """One line: `task(order_id=999) <message id> attempt 2 of 6 failed, again in 4.2 s: Error: text (correlation c-1)`, with
+    `, request r-1` where it comes from an HTTP request.
 
     `limit`: retries that the message may have, None for any number.
     """
     log.log(
         level,
-        "%s(%s) %s attempt %d of %s %s: %s (correlation %s)",
+        "%s(%s) %s attempt %d of %s %s: %s (correlation %s%s)",
         *(task, arguments(task, claimed.args, claimed.kwargs), claimed.message_id),
         *(claimed.attempts + 1, "any number" if limit is None else limit + 1, outcome),
         *(masked(error[: MAX_ERROR * MARGIN])[:MAX_ERROR], claimed.correlation_id or "none"),
+        f", request {claimed.request_id}" if claimed.request_id else "",
     )
 
 

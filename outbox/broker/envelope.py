@@ -15,6 +15,8 @@ from celery.app.task import Context
 
 #: Header of a row that was replayed with a number of retries of its own.
 RETRIES_HEADER = "outbox-retries"
+#: Header of a row that comes from an HTTP request: the id of that request.
+REQUEST_ID_HEADER = "request_id"
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 #: Callbacks, errbacks, chain and chord: the outbox refuses them, so the body says that there are none.
 _EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
