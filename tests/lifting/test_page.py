@@ -22,3 +22,7 @@ def test_every_block_says_what_to_do_with_it_and_copies_what_is_there() -> None:
 def test_a_block_that_says_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="line 3"):
         sections("## A\n\n```python\nINSTALLED_APPS += ['shop']\n```\n")
+
+
+def test_the_readme_leads_to_it() -> None:
+    assert "(docs/lifting.md)" in (ROOT / "README.md").read_text()
