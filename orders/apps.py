@@ -5,7 +5,6 @@ class OrdersConfig(AppConfig):
     """Orders, stock, the HTTP API and the tasks that an order sets off."""
 
     name = "orders"
-    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from orders.api import idempotency  # noqa: F401  (an answer goes with its order)

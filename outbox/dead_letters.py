@@ -29,3 +29,9 @@ def hooks() -> Any:
     """The module, looked up on each call; None where a dead message is only a row of the outbox."""
     app = conf.dead_letters()
     return import_module(f"{app}.outbox_hooks") if app else None
+
+
+def tell(event: str, **kwargs: Any) -> None:
+    """The dead-letter app, if there is one, hears of it in this transaction."""
+    if app := hooks():
+        getattr(app, event)(**kwargs)

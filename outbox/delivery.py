@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, transaction
 
-from outbox import claims, conf, heartbeat, report, transitions
+from outbox import claims, conf, dead_lettering, heartbeat, report, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
 from outbox.database import (
@@ -269,8 +269,8 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
         if waits_s is not None:
             say(f"interrupted, again in {waits_s:.1f} s")
             raise Retry(text)
-    failure = transitions.Failure(text, error, "".join(traceback.format_exception(error)))
-    if not patiently(lambda: transitions.dead_letter_failed(claimed, failure)):
+    failure = dead_lettering.Failure(text, error, "".join(traceback.format_exception(error)))
+    if not patiently(lambda: dead_lettering.dead_letter_failed(claimed, failure)):
         # Another run has taken the message over, and its end is the one that counts; or its last write has settled it.
         say("failed, and another run has the message, or it has settled")
         return SKIPPED
@@ -292,9 +292,9 @@ def _skip(task: Deliverable, message_id: uuid.UUID, generation: int, refused: Re
             f"begun {task.max_deliveries} times, and the last run did not live to report its end"
             f" (reported last: {refused.reported or 'nothing'})"
         )
-        failure = transitions.Failure(f"PoisonMessage: {error}", error)
+        failure = dead_lettering.Failure(f"PoisonMessage: {error}", error)
         if patiently(
-            lambda: transitions.dead_letter_poison(
+            lambda: dead_lettering.dead_letter_poison(
                 message_id, generation, failure, max_deliveries=task.max_deliveries
             )
         ):

@@ -1,7 +1,7 @@
 """One table is outbox, inbox and journal at once: one row is one message for its whole life.
 
-Every change of a row's state is a function of `outbox.claims`, `outbox.transitions`, `outbox.groups` or
-`outbox.relay.queries`; the models exist for migrations, the admin and queries.
+Every change of a row's state is a function of `outbox.claims`, `outbox.transitions`, `outbox.dead_lettering`,
+`outbox.groups` or `outbox.relay.queries`; the models exist for migrations, the admin and queries.
 """
 
 from __future__ import annotations

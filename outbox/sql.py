@@ -28,6 +28,12 @@ ACTIVE = _any_of(status.ACTIVE)
 CLAIMABLE = _any_of((Status.PENDING, Status.PUBLISHED))
 #: The row of one copy, `id` and `generation`, while that copy may still run or be running.
 LIVE = f"message_id = %(id)s AND generation = %(generation)s AND status IN {CLAIMABLE}"
+#: This run's claim, and no other's.
+HELD = "lease_token IS NOT DISTINCT FROM %(token)s"
+#: Not claimed by another process than `worker`: what that one sees end badly says nothing about another's run.
+OF_WORKER = "(lease_token IS NULL OR worker = %(worker)s)"
+#: Runs that began, with the one that ends now: without a claim it was not counted when it began, and counts here.
+BEGUN = "(deliveries + (lease_token IS NULL)::int)"
 #: The state of a message that waits for nothing but its time.
 DUE = f"CASE WHEN deliver_at > clock_timestamp() THEN {SCHEDULED} ELSE {PENDING} END"
 #: The size of the table, looked up once a statement: the last column of what `outbox.prepared.Prepared` executes.

@@ -1,5 +1,6 @@
-"""Every transition of a message, each one guarded SQL statement whose WHERE says what must still be true.
+"""Every transition of a message but those to dead, which `outbox.dead_lettering` has.
 
+Each is one guarded SQL statement whose WHERE says what must still be true.
 A transition that finds its guard broken changes nothing and says so; it is never forced. All deadlines
 compare with `clock_timestamp()` in the database: a worker's clock may be hours off, and `now()` stands
 still inside a long transaction.
@@ -9,24 +10,26 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
 
-from outbox import dead_letters
 from outbox.broker.envelope import RETRIES_HEADER
 from outbox.claims import Claimed
+from outbox.dead_letters import tell
 from outbox.groups import promote_next
 from outbox.prepared import Prepared, decoded, one, storable
 from outbox.rows import WAKE_FOR_HEADS, NewMessage, insert
 from outbox.sql import (
+    BEGUN,
     BLOCKED,
     CANCELLED,
     DEAD,
     DONE,
     ERROR,
+    HELD,
     LIVE,
+    OF_WORKER,
     OPEN,
     PENDING,
     PUBLISHED,
@@ -36,19 +39,11 @@ from outbox.sql import (
 )
 
 _RESET = "publish_count = 0, published_at = NULL, started_at = NULL, lease_token = NULL, lease_until = NULL"
-#: Columns of a dead message that its dead letter has as they are.
-_TOLD = ("task", "queue", "attempts", "worker")
-#: This run's claim, and no other's.
-_HELD = "lease_token IS NOT DISTINCT FROM %(token)s"
-#: Not claimed by another process than `worker`: what that one sees end badly says nothing about another's run.
-_OF_WORKER = "(lease_token IS NULL OR worker = %(worker)s)"
-#: Runs that began, with the one that ends now: without a claim it was not counted when it began, and counts here.
-_BEGUN = "(deliveries + (lease_token IS NULL)::int)"
 #: So that what went wrong for many messages at once does not come back at once.
 _JITTER = "(1 - 0.5 * random())"
 #: Seconds before a run that may have crashed its backend, or met an unknown error, is run again: six times as long after
 #: each, so that the default of 5 deliveries takes minutes.
-_INTERRUPTED = f"{_JITTER} * least(300, power(6, least({_BEGUN}, 9) - 1))"
+_INTERRUPTED = f"{_JITTER} * least(300, power(6, least({BEGUN}, 9) - 1))"
 
 # What every message costs, so it is prepared; all others are for messages in trouble.
 _DONE = Prepared(
@@ -57,20 +52,11 @@ _DONE = Prepared(
     SET status = {DONE}, done_at = clock_timestamp(), attempts = attempts + 1, deliveries = 0,
         published_at = coalesce(published_at, clock_timestamp()),
         started_at = coalesce(started_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
-    WHERE {LIVE} AND {_HELD}
+    WHERE {LIVE} AND {HELD}
     RETURNING id, {TABLE_BYTES}
     """,
     id="uuid", generation="int", token="uuid",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a message is dead: one line of text, and what the dead-letter desk can show besides."""
-
-    error: str
-    exception: BaseException | None = None
-    traceback: str = ""
 
 
 def settle(claimed: Claimed, children: list[NewMessage] | None = None) -> bool:
@@ -88,7 +74,7 @@ def settle(claimed: Claimed, children: list[NewMessage] | None = None) -> bool:
         if children:
             insert(children)
         if claimed.replays:
-            _tell("on_resolved", message_id=claimed.message_id, headers=_headers(claimed.message_id))
+            tell("on_resolved", message_id=claimed.message_id, headers=_headers(claimed.message_id))
     return True
 
 
@@ -118,8 +104,8 @@ def interrupt(claimed: Claimed, *, error: str, max_deliveries: int) -> float | N
     """
     return _again(
         claimed.message_id, claimed.generation, claimed.token,
-        error=error, ended=f"deliveries = {_BEGUN},", wait=_INTERRUPTED,
-        guard=f"{_BEGUN} < %(max)s", max=max_deliveries,
+        error=error, ended=f"deliveries = {BEGUN},", wait=_INTERRUPTED,
+        guard=f"{BEGUN} < %(max)s", max=max_deliveries,
     )  # fmt: skip
 
 
@@ -180,81 +166,12 @@ def _again(
         UPDATE outbox_outboxmessage
         SET status = {SCHEDULED}, generation = generation + 1, {ended} {_RESET}, errors = {with_error(more)},
             deliver_at = clock_timestamp() + {wait} * interval '1 second'
-        WHERE {LIVE} AND {_HELD} AND {guard}
+        WHERE {LIVE} AND {HELD} AND {guard}
         RETURNING extract(epoch FROM deliver_at - clock_timestamp())::float8
         """,
         id=message_id, generation=generation, token=token, error=storable(error), **values,
     )  # fmt: skip
     return row[0] if row else None
-
-
-def dead_letter_failed(claimed: Claimed, failure: Failure) -> bool:
-    """The run failed for good. False when another run has taken the message over: its end is the one that counts."""
-    return _dead_letter(claimed.message_id, claimed.generation, failure, guard=_HELD, token=claimed.token)
-
-
-def dead_letter_poison(
-    message_id: uuid.UUID, generation: int, failure: Failure, *, max_deliveries: int
-) -> bool:
-    """`max_deliveries` runs have begun and none has ended. False when there were fewer, or one is running now."""
-    guard = "deliveries >= %(max)s AND (lease_token IS NULL OR lease_until < clock_timestamp())"
-    return _dead_letter(message_id, generation, failure, guard=guard, max=max_deliveries)
-
-
-def dead_letter_lost(
-    message_id: uuid.UUID, generation: int, failure: Failure, *, worker: str | None, max_deliveries: int
-) -> bool:
-    """The run of the process `worker` was lost, and was the last of `max_deliveries`. False when there were fewer."""
-    guard = f"{_OF_WORKER} AND {_BEGUN} >= %(max)s"
-    return _dead_letter(message_id, generation, failure, guard=guard, worker=worker, max=max_deliveries)
-
-
-def dead_letter_worker_failure(
-    message_id: uuid.UUID, generation: int, failure: Failure, *, worker: str | None
-) -> bool:
-    """The worker's parent saw the run of its process `worker` fail for good, such as at the hard time limit.
-
-    `worker`: None for a message that no process took. False when another process has claimed the message.
-    """
-    return _dead_letter(message_id, generation, failure, guard=_OF_WORKER, worker=worker)
-
-
-def dead_letter_unpublishable(
-    message_id: uuid.UUID, generation: int, failure: Failure, *, publish_count: int
-) -> bool:
-    """A healthy broker has refused the message once too often. False when a run began, or it was published since."""
-    guard = "started_at IS NULL AND publish_count = %(count)s"
-    return _dead_letter(message_id, generation, failure, guard=guard, count=publish_count)
-
-
-def _dead_letter(
-    message_id: uuid.UUID, generation: int, failure: Failure, *, guard: str, **values: Any
-) -> bool:
-    """Dead, and recorded by the dead-letter desk, in one transaction; only while `guard` holds for the row."""
-    with transaction.atomic():
-        row = one(
-            f"""
-            UPDATE outbox_outboxmessage
-            SET status = {DEAD}, done_at = clock_timestamp(), attempts = attempts + 1, errors = {ERROR},
-                published_at = coalesce(published_at, clock_timestamp()), lease_token = NULL, lease_until = NULL
-            WHERE {LIVE} AND {guard}
-            RETURNING ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, {", ".join(_TOLD)}
-            """,
-            id=message_id, generation=generation, error=storable(failure.error), **values,
-        )  # fmt: skip
-        if row is None:
-            return False
-        ordering_key, passes_over_dead, correlation_id, args, kwargs, headers, *told = row
-        if ordering_key and passes_over_dead:
-            promote_next(ordering_key)
-        _tell(
-            "on_dead",
-            message_id=message_id, generation=generation,
-            exception=failure.exception, error=failure.error, traceback=failure.traceback,
-            args=decoded(args), kwargs=decoded(kwargs), headers=decoded(headers) | {"correlation_id": correlation_id},
-            **dict(zip(_TOLD, told, strict=True)),
-        )  # fmt: skip
-    return True
 
 
 def lost(
@@ -276,9 +193,9 @@ def lost(
         f"""
         UPDATE outbox_outboxmessage
         SET status = {SCHEDULED}, errors = {ERROR},
-            deliveries = greatest({_BEGUN} - %(given_back)s, 0),
+            deliveries = greatest({BEGUN} - %(given_back)s, 0),
             deliver_at = clock_timestamp() + %(delay)s * interval '1 second', {_RESET}
-        WHERE {LIVE} AND {_OF_WORKER}
+        WHERE {LIVE} AND {OF_WORKER}
         RETURNING id
         """,
         id=message_id, generation=generation, worker=worker, error=storable(error), delay=delay_s,
@@ -332,7 +249,7 @@ def cancel(message_id: uuid.UUID, *, reason: str) -> bool:
         if ordering_key:
             promote_next(ordering_key)
         if replays:
-            _tell("on_cancelled", message_id=message_id, headers=decoded(headers), reason=reason)
+            tell("on_cancelled", message_id=message_id, headers=decoded(headers), reason=reason)
     return True
 
 
@@ -364,9 +281,3 @@ def replay(message_id: uuid.UUID, *, retries: int | None = None) -> bool:
 def _headers(message_id: uuid.UUID) -> Any:
     row = one("SELECT headers FROM outbox_outboxmessage WHERE message_id = %(id)s", id=message_id)
     return decoded(row[0]) if row else {}
-
-
-def _tell(event: str, **kwargs: Any) -> None:
-    """The dead-letter app, if there is one, hears of it in this transaction."""
-    if hooks := dead_letters.hooks():
-        getattr(hooks, event)(**kwargs)

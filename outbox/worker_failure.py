@@ -9,7 +9,7 @@ from typing import Any
 from celery import current_app
 from celery.exceptions import NotRegistered
 
-from outbox import conf, heartbeat, transitions
+from outbox import conf, dead_lettering, heartbeat, transitions
 from outbox.database import may_be_its_own, may_pass
 from outbox.errors import PoisonMessage
 from outbox.models import OutboxMessage
@@ -64,15 +64,15 @@ def worker_failure(
         return "scheduled" if again else "settled"
     if lost or may_pass(exception):
         limit = _max_deliveries(row["task"])
-        failure = transitions.Failure(error, exception, traceback)
+        failure = dead_lettering.Failure(error, exception, traceback)
         if lost:
             text = f"PoisonMessage: {limit} runs began, and the process of the last one was lost ({error})"
-            failure = transitions.Failure(text, PoisonMessage(error), traceback)
-        if transitions.dead_letter_lost(known, generation, failure, worker=child, max_deliveries=limit):
+            failure = dead_lettering.Failure(text, PoisonMessage(error), traceback)
+        if dead_lettering.dead_letter_lost(known, generation, failure, worker=child, max_deliveries=limit):
             return "dead"
         return "scheduled" if transitions.lost(known, generation, worker=child, error=error) else "settled"
-    failure = transitions.Failure(error, exception, traceback)
-    dead = transitions.dead_letter_worker_failure(known, generation, failure, worker=child)
+    failure = dead_lettering.Failure(error, exception, traceback)
+    dead = dead_lettering.dead_letter_worker_failure(known, generation, failure, worker=child)
     return "dead" if dead else "settled"
 
 

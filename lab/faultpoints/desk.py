@@ -24,10 +24,10 @@ from lab.faultpoints.scenario import (
 
 def _dead(message_id: UUID) -> int:
     """Make the message a dead letter; returns its id."""
-    from outbox import transitions
+    from outbox import dead_lettering
 
-    failure = transitions.Failure("seeded", RuntimeError("seeded"))
-    assert transitions.dead_letter_worker_failure(message_id, 1, failure, worker=None)
+    failure = dead_lettering.Failure("seeded", RuntimeError("seeded"))
+    assert dead_lettering.dead_letter_worker_failure(message_id, 1, failure, worker=None)
     return int(model("dlq.DeadLetter").objects.get(message_id=str(message_id)).pk)
 
 

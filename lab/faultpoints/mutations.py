@@ -65,9 +65,9 @@ _OUTBOX = (
 
 _DEAD_LETTERS = (
     _mutation("dead without a dead letter", "witness_wrong", "kill", _PLACE,
-         ("outbox.transitions", '        _tell(\n            "on_dead",', '        (lambda *args, **kwargs: None)(\n            "on_dead",')),
+         ("outbox.dead_lettering", '        tell(\n            "on_dead",', '        (lambda *args, **kwargs: None)(\n            "on_dead",')),
     _mutation("dead and recorded in two transactions", "witness_wrong", "kill", _PLACE,
-         ("outbox.transitions", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {DEAD}", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {{DEAD}}")),
+         ("outbox.dead_lettering", "    with transaction.atomic():\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {DEAD}", f"    {_NO_TRANSACTION}\n        row = one(\n            f\"\"\"\n            UPDATE outbox_outboxmessage\n            SET status = {{DEAD}}")),
     _mutation("a dead letter is replayed without a claim", "replay", "duplicate", "replay",
          ("dlq.replay", "    if not claimed:", "    if False:"),
          ("dlq.resend", "        if new_id is None:", "        new_id = new_id or dead_letter.message_id\n        if new_id is None:")),

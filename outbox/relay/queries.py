@@ -20,7 +20,7 @@ from typing import Any
 
 from django.db import connection
 
-from outbox import transitions
+from outbox import dead_lettering
 from outbox.broker.envelope import Outgoing
 from outbox.prepared import Prepared
 from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED, TABLE_BYTES
@@ -150,10 +150,10 @@ def refuse(message: Outgoing, reason: str, *, max_refusals: int) -> None:
             count=message.publish_count,
         )
         return
-    transitions.dead_letter_unpublishable(
+    dead_lettering.dead_letter_unpublishable(
         uuid.UUID(message.message_id),
         message.generation,
-        transitions.Failure(f"Unpublishable: {reason}"),
+        dead_lettering.Failure(f"Unpublishable: {reason}"),
         publish_count=message.publish_count,
     )
 

@@ -13,7 +13,7 @@ from dlq.models import DeadLetter, DeadLetterEvent, Operation
 from dlq.operations import control, driver, selection
 from dlq.operations.models import Kind
 from dlq.operations.progress import numbers
-from outbox import transitions
+from outbox import dead_lettering
 from outbox.models import OutboxMessage
 from tests.support.processes import ROOT, await_, environment
 from tests.support.tasks import note_once
@@ -23,10 +23,10 @@ COUNT = 200
 
 @pytest.mark.slow
 def test_a_replay_that_is_killed_while_it_sends_is_ended_by_the_next_and_sends_each_once(clean: None) -> None:
-    failure = transitions.Failure("seeded", RuntimeError("seeded"))
+    failure = dead_lettering.Failure("seeded", RuntimeError("seeded"))
     for number in range(COUNT):
         message_id = outbox.enqueue(note_once.s(f"n-{number}"))
-        assert transitions.dead_letter_worker_failure(message_id, 1, failure, worker=None)
+        assert dead_lettering.dead_letter_worker_failure(message_id, 1, failure, worker=None)
     operation = selection.draft(Kind.REPLAY, DeadLetter.objects.all(), actor="alice")
     control.start(operation, actor="alice", drive=False)
     for more in (20, 40):

@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError, transaction
 
 from dlq.models import DeadLetter
-from outbox import claims, delivery, stats, transitions
+from outbox import claims, dead_lettering, delivery, stats, transitions
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.rows import NewMessage
@@ -200,14 +200,14 @@ def test_a_run_that_fails_after_another_has_taken_the_message_dead_letters_nothi
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     message_id = published(tasks.transactional_wrong.s("a"))
-    dead_letter_failed, successors = transitions.dead_letter_failed, []
+    dead_letter_failed, successors = dead_lettering.dead_letter_failed, []
 
     def taken_over_before(*args: Any, **kwargs: Any) -> bool:
         # The failed run's transaction is rolled back, and with it the lock that was its claim.
         successors.append(claim(message_id, worker="w2"))
         return dead_letter_failed(*args, **kwargs)
 
-    monkeypatch.setattr(transitions, "dead_letter_failed", taken_over_before)
+    monkeypatch.setattr(dead_lettering, "dead_letter_failed", taken_over_before)
     outcome = run_here(
         str(message_id),
         wire={"generation": 1, "publish": 1},

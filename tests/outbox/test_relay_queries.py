@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import outbox
-from outbox import claims, delivery, groups, transitions
+from outbox import claims, dead_lettering, delivery, groups, transitions
 from outbox.models import OutboxMessage, RelayProcess
 from outbox.relay import queries, rescuer
 from outbox.relay.loop import Relay
@@ -117,7 +117,9 @@ def test_a_message_that_commits_late_does_not_pass_a_dead_one_of_its_group() -> 
         first = outbox.enqueue(tasks.note.s("first"), ordering_key="g")
         assert groups.promote_heads() == 1
         queries.mark("default", 10)
-        assert transitions.dead_letter_worker_failure(first, 1, transitions.Failure("a bug"), worker=None)
+        assert dead_lettering.dead_letter_worker_failure(
+            first, 1, dead_lettering.Failure("a bug"), worker=None
+        )
         commit.set()
     assert groups.promote_heads() == 0
     assert row(ids[0]).status == "blocked"
