@@ -192,7 +192,7 @@ def _is_resolved_by_its_operation(environment: Environment, state: State) -> str
 _DISCARDED: dict[str, Any] = {
     **waived_without(),
     "no delivery is open": "its message was discarded by an operator",
-    "webhooks arrive in order": "the discarded one never arrives",
+    "webhooks arrive as recorded": "the discarded one never arrives",
     "one webhook per (event, merchant), signature valid": "the discarded one is in neither book",
 }
 
