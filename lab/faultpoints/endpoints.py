@@ -141,7 +141,10 @@ def _ask(environment: Environment, state: State) -> None:
 
 
 def _seen_by_staff(environment: Environment) -> State:
-    user = model("auth.User").objects.create_superuser("operator")
+    # Users outlive the reset between two strikes.
+    user, _ = model("auth.User").objects.get_or_create(
+        username="operator", defaults={"is_staff": True, "is_superuser": True}
+    )
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return {**_settled(environment), "cookies": dict(client.cookies)}

@@ -23,7 +23,7 @@ from lab.stack.processes import OWNER
 from lab.stack.stack import ROOT
 from outbox.relay.loop import Relay
 from tests.lab.test_up import INHERITED
-from tests.support.processes import await_
+from tests.support.processes import await_, environment
 
 
 def test_a_figure_is_met_on_its_goal_and_missed_beyond_it() -> None:
@@ -150,7 +150,7 @@ def test_staged_messages_are_what_a_relay_finds() -> None:
 
 
 @pytest.mark.parametrize("env", [SHORT, ONE_BY_ONE])
-def test_a_worker_may_start_with_the_settings_of_a_benchmark(env: dict[str, str]) -> None:
+def test_a_worker_may_start_with_the_settings_of_a_benchmark(db: None, env: dict[str, str]) -> None:
     """A check that refuses them would be seen only by the next one who runs the benchmark."""
     program = (
         "import django; django.setup(); from outbox.checks import serious; print(serious(runs_tasks=True))"
@@ -158,7 +158,7 @@ def test_a_worker_may_start_with_the_settings_of_a_benchmark(env: dict[str, str]
     ran = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={**os.environ, **env},
+        env=environment(env),
         capture_output=True,
         text=True,
         check=False,
