@@ -41,8 +41,9 @@ demo: $(LAB) ## place ORDERS=100 orders while 30 % of outside calls fail, and ch
 up: $(LAB) ## run everything at PORT=8000 until Ctrl-C
 	@$(BIN)/python -m lab.up
 
+# Three on two cores: half of a test's time is spent waiting for servers and processes.
 test: $(DEV) ## the test suite; make test ARGS="-k relay" runs a part
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 proof: $(DEV) ## the long proofs: kills, both brokers, thousands of messages
 	@$(BIN)/python -m lab.proof $(ARGS)

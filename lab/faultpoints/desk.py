@@ -193,7 +193,7 @@ _DISCARDED: dict[str, Any] = {
     **waived_without(),
     "no delivery is open": "its message was discarded by an operator",
     "webhooks arrive as recorded": "the discarded one never arrives",
-    "one webhook per (event, merchant), signature valid": "the discarded one is in neither book",
+    "one webhook per (event, merchant), signature valid": "the discarded one is in neither ledger",
 }
 
 DESK: tuple[Scenario, ...] = (
