@@ -227,7 +227,7 @@ class Shop(RuleBasedStateMachine):
         for task in DeadLetter.objects.filter(state="discarded").values_list("task", flat=True):
             yield from LOST_CAUSES[task]
         if DeadLetter.objects.filter(task__in=PASSED_OVER).exists():
-            yield "webhooks arrive in order"
+            yield "webhooks arrive as recorded"
 
     def _rehearse(self) -> None:
         """One undisturbed day, on which each act is measured that a kill is to strike later."""
