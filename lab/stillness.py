@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-#: A run in which nothing but waiting happens for this long hangs too: a message may be put off again and again for ever.
+#: A run in which nothing but waiting happens for this long hangs too: a message may be deferred again and again for ever.
 WAITING_SECONDS = 900.0
 
 

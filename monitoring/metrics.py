@@ -84,7 +84,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             lambda queue: queue.oldest_pending_age_s,
         ),
         "queue_oldest_repeated_age_seconds": (
-            "Age of the oldest message that was run or put off before and is not done",
+            "Age of the oldest message that was run or deferred before and is not done",
             lambda queue: queue.oldest_repeated_age_s,
         ),
         "queue_unusable": (

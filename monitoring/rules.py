@@ -34,7 +34,7 @@ class Thresholds:
     #: Longer than any lease plus its rescue: what waits this long is not picked up at all.
     max_pending_age_s: float = 900.0
     #: Longer than the longest schedule of retries that is usual, three days for an endpoint that is down over a
-    #: weekend: what is older is put off again and again, and no attempt of it will ever be the last.
+    #: weekend: what is older is deferred again and again, and no attempt of it will ever be the last.
     max_repeated_age_s: float = 345_600.0
     #: The same for queues whose schedules are shorter.
     max_repeated_age_by_queue: Mapping[str, float] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class QueueSnapshot:
     failed_last_minute: int = 0
     avg_latency_ms: float = 0.0
     oldest_pending_age_s: float = 0.0
-    #: Since it was enqueued, of the oldest message that was run, or put off, before and is still not done.
+    #: Since it was enqueued, of the oldest message that was run, or deferred, before and is still not done.
     oldest_repeated_age_s: float = 0.0
     #: Why the broker takes nothing for this queue, '' where it does, and for how long it has not.
     unusable: str = ""

@@ -222,7 +222,7 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
 
     leave_server(error)
     if isinstance(error, Defer):
-        outcome = f"put off for {error.seconds:g} s"
+        outcome = f"deferred for {error.seconds:g} s"
         say(outcome, error.reason, logging.INFO)
         return _record(
             lambda: transitions.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
@@ -236,7 +236,7 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
             grace_s=conf.skew_grace_s(),
         )
     ):
-        say("put off")
+        say("deferred")
         raise Retry(text)
     if isinstance(error, Retry):
         cause = error.exc
@@ -248,7 +248,7 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
         error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
         text = described(error)
     if isinstance(error, Reject) and error.requeue:
-        say(f"put off for {AGAIN_S:g} s")
+        say(f"deferred for {AGAIN_S:g} s")
         return _record(lambda: transitions.defer(claimed, delay_s=AGAIN_S, reason=text), Retry(text))
     # What says nothing about the work spends no attempt, whatever the task retries. What may be its own is retried first.
     failed = not may_pass(error) or (may_be_its_own(error) and not broke(error))

@@ -64,7 +64,7 @@ def daemons() -> list[dict[str, Any]]:
 
 
 def retries() -> list[dict[str, Any]]:
-    """Of the messages that are scheduled next those that were run or put off before, by task."""
+    """Of the messages that are scheduled next those that were run or deferred before, by task."""
     tasks: Counter[str] = Counter()
     in_s: dict[str, float] = {}
     for task, count, next_s in _all(

@@ -19,7 +19,7 @@ def run_now(
 ) -> int:
     """Make the scheduled messages of a task, a queue and a group due; '' is any of them. Returns how many; again for the rest.
 
-    Those alone that have run, and were put off or failed: what was enqueued with a delay keeps it. `delayed`: these, too.
+    Those alone that have run, and were deferred or failed: what was enqueued with a delay keeps it. `delayed`: these, too.
     What each run counts stays: it is as if its time had come. Each message is made due once, whatever comes of it meanwhile.
 
     Raises ValueError where neither task, queue nor group is named.

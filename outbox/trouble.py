@@ -11,7 +11,7 @@ from outbox.models import OutboxMessage
 from outbox.status import OPEN, Status
 
 DEAD, LATE = "dead", "late"
-#: Seconds after which an open message is late: since it was enqueued if it was run or put off before, else since it was due.
+#: Seconds after which an open message is late: since it was enqueued if it was run or deferred before, else since it was due.
 LATE_S = 600.0
 
 _SINCE = Now() - Value(timedelta(seconds=LATE_S))

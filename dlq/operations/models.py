@@ -46,7 +46,7 @@ HELD = (Progress.PAUSED, Progress.STOPPED)
 
 
 class Operation(models.Model):
-    """A replay, discard or edit of the dead letters that its items name, and of no other; of an export or a note, that it was."""
+    """A replay, discard or edit of exactly the dead letters that its items name; or the record of an export or a note."""
 
     kind = models.CharField(max_length=7, choices=Kind.choices)
     state = models.CharField(max_length=9, choices=Progress.choices, default=Progress.DRAFTED)

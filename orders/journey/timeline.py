@@ -26,7 +26,7 @@ from payments.gateway import money
 from webhooks.selectors import deliveries_of, events_of
 
 #: How the text of an error begins that is none, and what it is.
-_NO_FAILURES = {"deferred for ": "put off", "cancelled: ": "cancelled"}
+_NO_FAILURES = {"deferred for ": "deferred", "cancelled: ": "cancelled"}
 #: Messages, dead letters and deliveries of one order that are shown, the first of each.
 MOST = 500
 
