@@ -38,7 +38,7 @@ def fill(rows: int) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?queue=default", f"?task={tasks.note.name}", "?status__exact=done"])
-def test_the_list_asks_for_no_more_rows_than_it_shows_or_may_count(admin: Client, query: str) -> None:
+def test_the_list_reads_no_more_rows_than_it_shows_or_counts(admin: Client, query: str) -> None:
     fill(MAX_COUNTED + 500)
     with CaptureQueriesContext(
         connection,

@@ -37,7 +37,7 @@ def test_it_keeps_its_queue_and_its_producers_headers_but_not_the_brokers() -> N
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_the_runs_that_it_has_had_count_among_those_that_its_task_allows(retries: int) -> None:
+def test_earlier_runs_count_among_those_that_the_task_allows(retries: int) -> None:
     with pytest.raises(Retry):
         deliver(str(uuid.uuid4()), "a", retries=retries)
     drain()
@@ -61,7 +61,7 @@ def test_another_message_with_the_same_id_is_not_taken_for_it() -> None:
     assert isinstance(refused.value.__cause__, ConnectionError)
 
 
-def test_a_message_that_has_ended_here_before_is_not_taken_to_run_again() -> None:
+def test_a_message_that_has_ended_before_does_not_run_again() -> None:
     message_id = str(uuid.uuid4())
     with pytest.raises(Retry):
         deliver(message_id, "a")
@@ -70,7 +70,8 @@ def test_a_message_that_has_ended_here_before_is_not_taken_to_run_again() -> Non
         deliver(message_id, "a")
 
 
-def test_a_replay_is_not_taken_for_the_original_and_its_end_is_told_to_the_desk() -> None:
+def test_a_replay_is_told_from_the_original() -> None:
+    """Its end is reported to dlq/."""
     message_id = str(uuid.uuid4())
     with pytest.raises(Retry):
         deliver(message_id, "a", **{"dlq-replay": message_id})

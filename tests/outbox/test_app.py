@@ -84,7 +84,8 @@ def test_what_a_base_class_says_and_overrides_holds() -> None:
 
 
 @pytest.mark.django_db
-def test_a_base_class_with_a_call_of_its_own_is_called_once_per_run_and_inside_of_the_claim() -> None:
+def test_a_base_class_call_method_runs_once_a_run() -> None:
+    """Inside of the claim."""
     result = idioms.surrounded.delay("a", again=True)
     assert drain() == 2
     assert effects.names() == ["around", "a", "around", "a"]
@@ -169,7 +170,7 @@ def test_a_chord_is_refused() -> None:
 
 
 @pytest.mark.django_db
-def test_a_destination_that_is_a_queue_is_that_queue_and_another_is_refused() -> None:
+def test_a_destination_is_a_queue_or_refused() -> None:
     queue = next(queue for queue in current_app.amqp.queues.values() if queue.name == "low")
     for options in ({"queue": "low"}, {"routing_key": "low"}, {"queue": queue}):
         tasks.note.apply_async(["a"], **options)

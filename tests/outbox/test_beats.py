@@ -72,7 +72,8 @@ def test_each_entry_of_celerys_own_beat_is_a_row(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_entry_of_django_celery_beat_is_a_row_and_one_that_expires_is_refused_by_name() -> None:
+def test_each_entry_of_django_celery_beat_is_a_row() -> None:
+    """One that expires is refused by name."""
     ended = subprocess.run(
         [sys.executable, "-c", DJANGO_CELERY_BEAT],
         cwd=ROOT,

@@ -43,9 +43,8 @@ def test_the_settings_as_they_are_pass_on_both_brokers(settings: Settings) -> No
 @pytest.mark.parametrize(
     ("name", "says"), [("shop", "Make it one: app = outbox.Celery('shop')"), ("default", "import yours")]
 )
-def test_an_application_that_is_not_the_outboxs_is_one_error_and_none_for_its_settings(
-    mocker: MockerFixture, name: str, says: str
-) -> None:
+def test_an_application_of_another_class_is_one_error(mocker: MockerFixture, name: str, says: str) -> None:
+    """There is none for its settings beside it."""
     mocker.patch.object(checks, "current_app", Celery(name, set_as_current=False))
     (text,) = texts(check_settings())
     assert says in text
@@ -118,7 +117,7 @@ def test_a_consumer_that_is_not_the_outboxs_is_refused() -> None:
     )
 
 
-def test_a_task_with_a_request_that_is_not_the_outboxs_is_refused_by_name(
+def test_a_task_with_a_foreign_request_class_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tasks.note, "Request", "celery.worker.request:Request", raising=False)
@@ -174,9 +173,10 @@ WEB = ("-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0")
     ],
     ids=["time limit", "prefetch", "batch", "connections", "relay", "beat", "web"],
 )
-def test_a_process_with_a_setting_that_would_break_a_promise_ends_with_one_line_that_says_so(
+def test_a_process_with_a_dangerous_setting_ends_with_one_line(
     arguments: Sequence[str], env: dict[str, str], says: str
 ) -> None:
+    """The setting would break a promise, and the line says so."""
     ended = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT, env=environment({**env, "BROKER_URL": "redis://127.0.0.1:1/0"}),
@@ -190,6 +190,7 @@ def test_a_process_with_a_setting_that_would_break_a_promise_ends_with_one_line_
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_worker_that_starts_while_the_database_is_down_warns_and_waits_for_it() -> None:
+def test_a_worker_started_during_a_database_outage_waits_for_it() -> None:
+    """It logs a warning."""
     with worker(env={"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nowhere"}, concurrency=1) as process:
         assert "max_connections could not be read" in process.output()

@@ -34,7 +34,7 @@ def unset(settings: Settings) -> Settings:
     return settings
 
 
-def test_without_any_setting_of_its_own_the_outbox_has_a_default_for_each(unset: Settings) -> None:
+def test_every_setting_of_the_outbox_has_a_default(unset: Settings) -> None:
     assert conf.queues() == ("critical", "high", "default", "low")  # of CELERY_TASK_QUEUES
     assert [read() for read in conf.ALL[1:]] == [
         *({}, (), "dlq", {}, 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0)
@@ -80,9 +80,10 @@ def test_a_message_goes_to_celerys_default_queue_where_none_is_named(plain: Cele
         ("DATABASE_CONNECTIONS", "80", "a whole number of at least 1, not '80'"),
     ],
 )
-def test_a_setting_of_the_wrong_kind_is_an_error_of_the_check_that_names_it(
+def test_a_setting_of_the_wrong_kind_is_a_check_error(
     settings: Settings, name: str, value: Any, says: str
 ) -> None:
+    """The error names the setting."""
     setattr(settings, name, value)
     (problem,) = check_settings()
     assert problem.is_serious()

@@ -12,9 +12,10 @@ from outbox.worker import consumer
 from outbox.worker.unusable import UsableQueues
 
 
-def test_the_consumer_repairs_the_one_of_the_dead_letter_app_or_celerys_where_there_is_none(
+def test_the_consumer_extends_dlqs_or_celerys_own(
     settings: Settings,
 ) -> None:
+    """Celery's own where there is no dlq/."""
     assert issubclass(consumer.Consumer, dead_letters.Consumer)
     settings.OUTBOX_DEAD_LETTERS = settings.DLQ_JOURNAL = None
     try:

@@ -53,7 +53,7 @@ def changes() -> list[tuple[str, datetime]]:
     return [(zone, moment) for moments, zone in found.items() for moment, _ in moments]
 
 
-def test_the_hours_of_los_angeles_and_the_quarters_of_berlin_are_all_there() -> None:
+def test_no_hour_of_los_angeles_or_quarter_of_berlin_is_missing() -> None:
     hourly = in_zone(crontab(minute="0"), "America/Los_Angeles")
     autumn = datetime(2026, 11, 1, 7, 0, tzinfo=UTC)
     assert ticks(hourly, autumn, autumn + 4 * HOUR) == [autumn + n * HOUR for n in range(1, 5)]

@@ -117,10 +117,12 @@ def test_a_message_lost_between_pop_and_unacked_is_requeued() -> None:
     assert_each_once(names)
 
 
-def test_forty_ends_of_workers_at_work_at_three_hundred_messages_a_second_lose_nothing(
+def test_forty_ends_of_busy_workers_lose_nothing(
     figure: Callable[[str], None],
 ) -> None:
-    """20 x SIGKILL of the whole worker and 20 x SIGTERM, in turn, from the first messages of the flow to its last.
+    """At three hundred messages a second.
+
+    20 x SIGKILL of the whole worker and 20 x SIGTERM, in turn, from the first messages of the flow to its last.
 
     Each end comes while the worker is inside a task's transaction, which the database is asked for. A worker takes
     seconds to start, so that those who take over are started before the flow, and read another queue until then.
@@ -221,10 +223,11 @@ def test_a_rolling_restart_under_load_drops_and_repeats_nothing() -> None:
     "workers and messages die while some are retried, replayed or given up",
     "no message overtakes one of its group that is still open or dead",
 )
-def test_an_ordering_keys_messages_stay_in_order_through_retries_dead_letters_relays_and_killed_workers() -> (
-    None
-):
-    """Of each key four messages die: two are replayed, two are given up. No later message passes while that is not decided."""
+def test_one_keys_messages_stay_in_order_through_kills_and_retries() -> None:
+    """With several relays, and with dead letters among the messages.
+
+    Of each key four messages die: two are replayed, two are given up. No later message passes while that is not decided.
+    """
     keys, each, replayed, given_up = 10, 40, (5, 25), (15, 35)
     for n in range(each):
         for key in range(keys):

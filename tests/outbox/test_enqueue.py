@@ -47,9 +47,8 @@ DEEPEST = [
 
 
 @pytest.mark.parametrize(("field", "make"), DEEPEST)
-def test_the_deepest_that_is_enqueued_is_taken_by_a_worker_and_deeper_is_refused(
-    field: str, make: Any
-) -> None:
+def test_the_deepest_allowed_argument_reaches_a_worker(field: str, make: Any) -> None:
+    """A deeper one is refused."""
     with pytest.raises(EnqueueError, match=f"tasks.note: {field} is nested deeper"):
         outbox.enqueue(make(1))
     assert staged() == []
@@ -95,9 +94,10 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize(("argument", "options"), MISTAKES)
-def test_a_mistake_is_refused_by_name_at_the_call_also_inside_of_a_run(
+def test_a_mistake_is_refused_by_name_at_the_call(
     argument: str, options: dict[str, Any], inside: bool
 ) -> None:
+    """Also inside of a run."""
     run = Run(uuid.uuid4(), generation=1, attempt=1, correlation_id="")
     with running(run) if inside else nullcontext(), pytest.raises(EnqueueError, match=argument):
         outbox.enqueue(tasks.note.s("a"), **options)

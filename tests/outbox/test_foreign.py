@@ -32,7 +32,7 @@ def forged(message_id: uuid.UUID, task: str, *args: str) -> None:
     celery="runs it",
 )
 @on_both_brokers
-def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
+def test_a_forged_copy_runs_what_its_row_says_or_nothing() -> None:
     """Its id and generation can be read in the broker; its task and arguments are the writer's."""
     ours = [outbox.enqueue(task.s("ours")) for task in (tasks.note, tasks.note_once)]
     other = outbox.enqueue(tasks.note.s("other"))
@@ -68,9 +68,8 @@ def test_a_forged_copy_of_a_message_runs_what_its_row_says_or_nothing() -> None:
     celery="runs it",
 )
 @on_both_brokers
-def test_a_message_without_a_row_of_a_task_that_is_not_named_is_a_dead_letter_that_an_operator_may_replay() -> (
-    None
-):
+def test_a_message_without_a_row_becomes_a_dead_letter() -> None:
+    """Its task is not in `OUTBOX_FOREIGN_TASKS`; an operator may replay it."""
     following = {"task": "tests.support.tasks.note", "args": ["next"], "kwargs": {}, "options": {}}
     mail, headers = "tests.support.tasks.not_for_outsiders", rawpublish.task_headers
     with worker(concurrency=1), relay():

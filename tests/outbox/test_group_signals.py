@@ -56,9 +56,8 @@ STOPS: list[Callable[[Process], None]] = [terminate_all, interrupt_all, terminat
     "its messages run elsewhere; no delivery is spent",
 )
 @on_rabbitmq_in_proof
-def test_a_worker_stopped_with_all_its_processes_more_often_than_a_message_may_be_delivered_dead_letters_nothing() -> (
-    None
-):
+def test_stopping_a_worker_with_its_processes_dead_letters_nothing() -> None:
+    """Not if it happens more often than a message may be delivered."""
     messages = [tasks.until_told_twice_delivered.s("leased"), tasks.until_told_once.s("locked")]
     outbox.enqueue_many(messages)
     with relay(env=QUICK):
@@ -78,8 +77,11 @@ def test_a_worker_stopped_with_all_its_processes_more_often_than_a_message_may_b
     assert not DeadLetter.objects.exists()
 
 
-def test_a_message_without_a_row_that_was_stopped_with_its_worker_each_time_is_no_dead_letter() -> None:
-    """It may be lost with its process three times; here it is stopped four times."""
+def test_a_stopped_message_without_a_row_is_no_dead_letter() -> None:
+    """It is stopped with its worker each time.
+
+    It may be lost with its process three times; here it is stopped four times.
+    """
     rawpublish.send("tests.support.tasks.until_told", "foreign")
     for number in range(1, 5):
         with worker(concurrency=1, env=QUICK, name=f"w{number}") as process:

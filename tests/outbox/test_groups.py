@@ -41,7 +41,8 @@ def _heads(by_next: bool) -> dict[str, int]:
     return heads
 
 
-def test_the_next_head_of_every_group_of_three_is_the_same_by_either_way() -> None:
+def test_both_ways_find_the_same_next_head() -> None:
+    """Of every group of three messages."""
     combinations = [kinds for kinds in product(KINDS, repeat=3) if kinds.count("active") < 2]
     OutboxMessage.objects.bulk_create(
         OutboxMessage(queue="default", task=f"{place}", ordering_key=", ".join(kinds), **KINDS[kind])

@@ -31,7 +31,8 @@ def test_a_second_copy_finds_the_first_ones_lease_and_does_nothing() -> None:
     assert claim(message_id, worker="w2") == claims.Refused("leased")
 
 
-def test_a_second_copy_of_a_transactional_task_finds_the_row_locked_and_does_not_wait() -> None:
+def test_a_second_copy_of_a_transactional_task_does_not_wait() -> None:
+    """It finds the row locked."""
     message_id = published(tasks.note_once.s("a"))
     held, done = threading.Event(), threading.Event()
 
@@ -134,8 +135,11 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     "a dead letter after `max_deliveries`",
     celery="runs it again forever",
 )
-def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max_deliveries() -> None:
-    """Its own transaction can count nothing, and the first copy of a new offer looks like any first copy."""
+def test_losing_the_database_in_each_run_ends_after_max_deliveries() -> None:
+    """The task is transactional.
+
+    Its own transaction can count nothing, and the first copy of a new offer looks like any first copy.
+    """
     message_id = published(tasks.note_once.s("a"))
     wire = {"generation": 1, "publish": 1}
     for _ in range(tasks.note_once.max_deliveries):
@@ -154,9 +158,8 @@ def test_a_transactional_run_that_loses_its_database_each_time_is_dead_after_max
     "a run ends in the worker's parent with an error of the database, `max_deliveries` times",
     "a dead letter that names the error",
 )
-def test_an_error_of_the_database_that_ends_a_run_in_the_workers_parent_is_what_its_dead_letter_names() -> (
-    None
-):
+def test_a_dead_letter_names_the_database_error_in_the_parent() -> None:
+    """The error ended the run in the worker's parent."""
     message_id = published()
     error = OperationalError("server closed the connection unexpectedly")
     told = {"exception": error, "error": str(error), "traceback": "as the child saw it", "lost": False}
@@ -174,9 +177,10 @@ def test_an_error_of_the_database_that_ends_a_run_in_the_workers_parent_is_what_
     "P3", "a child receives a second copy of what its sibling runs", "the sibling keeps its lease"
 )
 @pytest.mark.parametrize("ending", [{"lost": True}, {"lost": False}])
-def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the_same_worker(
+def test_a_killed_second_copy_takes_no_lease_of_a_sibling(
     ending: dict[str, bool],
 ) -> None:
+    """The sibling runs the first copy, in the same worker."""
     from outbox import heartbeat
 
     message_id = published()
@@ -196,9 +200,10 @@ def test_a_child_that_dies_with_a_second_copy_takes_no_lease_of_a_sibling_in_the
         heartbeat._incarnation = None
 
 
-def test_a_run_that_fails_after_another_has_taken_the_message_dead_letters_nothing_and_reports_nothing(
+def test_a_run_that_fails_after_losing_its_message_reports_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It dead-letters nothing either."""
     message_id = published(tasks.transactional_wrong.s("a"))
     dead_letter_failed, successors = dead_lettering.dead_letter_failed, []
 
@@ -219,7 +224,7 @@ def test_a_run_that_fails_after_another_has_taken_the_message_dead_letters_nothi
     assert transitions.settle(successors[0])
 
 
-def test_an_error_that_postgresql_cannot_store_as_it_is_is_a_retry_all_the_same() -> None:
+def test_an_error_that_postgresql_cannot_store_is_still_a_retry() -> None:
     message_id = published()
     assert transitions.retry(claim(message_id), delay_s=0, error="\x00 and \ud800")
     assert [error["error"] for error in row(message_id).errors] == ["\\0 and \\ud800"]

@@ -117,10 +117,13 @@ def running(*names: str) -> Iterator[None]:
     "the connection between worker and Redis breaks during a run",
     "the message is delivered again at once, and the copy does nothing",
 )
-def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_beside_its_run(
+def test_a_message_redelivered_at_a_cut_connection_does_nothing(
     world: World,
 ) -> None:
-    """Celery restores what it holds as soon as it notices, and another process, or the same one, takes it."""
+    """Its first run goes on.
+
+    Celery restores what it holds as soon as it notices, and another process, or the same one, takes it.
+    """
     with relaying():
         with running("a"):
             world.client.client_kill_filter(_type="normal", skipme=True)
@@ -136,7 +139,8 @@ def test_a_message_given_out_again_when_the_connection_is_cut_does_nothing_besid
     "Redis does not answer for longer than every timeout",
     "Redis delivers again what was not acknowledged; the worker goes on in all its processes",
 )
-def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_nothing(world: World) -> None:
+def test_a_redis_frozen_past_every_timeout_loses_and_doubles_nothing(world: World) -> None:
+    """While there is work in hand."""
     names = [f"m{n}" for n in range(20)]
     with relaying():
         with running("a"):
@@ -154,10 +158,10 @@ def test_a_redis_frozen_past_every_timeout_with_work_in_hand_loses_and_doubles_n
 
 
 @pytest.mark.promise("P2", "Redis is out of memory", "what the worker popped and could not note is requeued")
-def test_a_redis_that_is_full_loses_what_the_worker_pops_and_the_work_is_done_when_it_has_room(
+def test_what_is_popped_from_a_full_redis_is_done_later(
     world: World,
 ) -> None:
-    """The worker can pop a message and not write down that it holds it."""
+    """When Redis has room again. The worker can pop a message and not write down that it holds it."""
     said = len(world.worker.output())
     with relaying():
         with running("a", "b"):
@@ -176,9 +180,10 @@ def test_a_redis_that_is_full_loses_what_the_worker_pops_and_the_work_is_done_wh
 
 
 @pytest.mark.promise("P1", "the broker is down", "orders are accepted as always: no request needs it")
-def test_delay_without_a_broker_commits_a_row_whose_effect_follows_once_when_the_broker_is_back(
+def test_delay_without_a_broker_commits_a_row(
     world: World,
 ) -> None:
+    """Its effect follows once, when the broker is back."""
     with relaying():
         world.server.kill()
         tasks.note_once.delay("a")
@@ -193,8 +198,11 @@ def test_delay_without_a_broker_commits_a_row_whose_effect_follows_once_when_the
     "the broker is down while a run is about to be retried",
     "the row is scheduled again, and published when the broker is back",
 )
-def test_a_retry_while_the_broker_is_down_is_kept_and_runs_when_it_is_back(world: World) -> None:
-    """Celery's own `retry` publishes; when it cannot, the message is deleted."""
+def test_a_retry_during_a_broker_outage_is_kept(world: World) -> None:
+    """It runs when the broker is back.
+
+    Celery's own `retry` publishes; when it cannot, the message is deleted.
+    """
     with relaying():
         tasks.fails_when_told.delay("a")
         await_(lambda: effects.count("a-begun"), "the first run")
@@ -213,9 +221,10 @@ def test_a_retry_while_the_broker_is_down_is_kept_and_runs_when_it_is_back(world
     "the broker's confirmation of a batch is lost",
     "the batch is published again; the second copy does nothing",
 )
-def test_a_batch_that_arrives_and_whose_answer_does_not_is_given_up_soon_and_has_its_effect_once(
+def test_a_batch_without_an_answer_has_its_effect_once(
     world: World,
 ) -> None:
+    """The batch arrives, its answer does not, and the relay soon gives up the wait for it."""
     answer_to_depths = b":0\r\n"
     address = world.server.url(0)
     with running("a", "b"), proxied("127.0.0.1", world.server.port) as proxy:
@@ -259,7 +268,7 @@ def test_a_commit_of_unknown_outcome_has_its_effect_once(world: World, heard: bo
 
 @pytest.mark.described("what is urgent does not wait for what is not, nor starve it")
 @pytest.mark.promise("P6", "a flood of slow work is in `low`", "what is `critical` does not wait for it")
-def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: World) -> None:
+def test_slow_work_in_low_does_not_hold_up_critical(world: World) -> None:
     with relaying(), worker(queues=("low",), concurrency=1, name="low"):
         outbox.enqueue_many([tasks.until_told.s("low") for _ in range(20)], queue="low")
         await_(lambda: effects.count("low-begun"), "low is at work, with more behind it")
@@ -279,10 +288,13 @@ def test_a_flood_of_slow_work_in_low_does_not_hold_up_what_is_critical(world: Wo
 @pytest.mark.promise(
     "P3", "a run outlasts the visibility timeout", "the message is delivered again, and the copy does nothing"
 )
-def test_a_run_longer_than_the_visibility_timeout_is_given_out_again_and_has_its_effect_once(
+def test_a_run_past_the_visibility_timeout_has_its_effect_once(
     world: World,
 ) -> None:
-    """A setting that the checks refuse; but of all who share a Redis the shortest timeout counts."""
+    """It is delivered again.
+
+    A setting that the checks refuse; but of all who share a Redis the shortest timeout counts.
+    """
 
     def given_out_again() -> bool:
         with app.connection_for_read() as impatient:

@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
 
 
-def test_a_database_restarted_under_load_loses_and_doubles_nothing_and_kills_no_message() -> None:
+def test_a_database_restarted_under_load_loses_and_doubles_nothing() -> None:
+    """No message becomes a dead letter."""
     names = [f"m{n}" for n in range(300)]
     with worker(concurrency=2, env=QUICK) as process, relay(batch=50, env=QUICK):
         outbox.enqueue_many([tasks.note_once.s(name) for name in names])
@@ -48,8 +49,11 @@ def test_a_database_restarted_under_load_loses_and_doubles_nothing_and_kills_no_
         "8](../decisions/0008-a-mark-does-not-wait-for-the-disk.md))"
     ),
 )
-def test_a_publish_mark_that_a_crash_forgets_is_published_again_and_one_of_the_copies_is_skipped() -> None:
-    """PostgreSQL writes what does not wait for the disk every `wal_writer_delay`: long here, so that nothing else does."""
+def test_a_message_whose_publish_mark_a_crash_forgets_runs_once() -> None:
+    """It is published again, and one of the copies is skipped.
+
+    PostgreSQL writes what does not wait for the disk every `wal_writer_delay`: long here, so that nothing else does.
+    """
     message_id = outbox.enqueue(tasks.note_once.s("a"))
     with connection.cursor() as cursor:
         cursor.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
@@ -75,7 +79,8 @@ def test_a_publish_mark_that_a_crash_forgets_is_published_again_and_one_of_the_c
     assert stats.stats()["skipped"]["duplicate"] == 1
 
 
-def test_a_worker_without_a_database_acknowledges_nothing_does_not_spin_and_goes_on_after_it() -> None:
+def test_a_worker_without_a_database_acknowledges_nothing() -> None:
+    """It does not spin, and goes on after the outage."""
     with worker(concurrency=1, env=QUICK) as process, relay(env=QUICK):
         outbox.enqueue(tasks.note_once.s("before"))
         wait_until_settled(30)
@@ -121,7 +126,8 @@ def test_a_message_in_hand_outlives_an_outage_longer_than_its_time_limit(task: A
     assert effects.count("a") == 1
 
 
-def test_a_transactional_run_that_loses_its_database_until_its_soft_time_limit_runs_again() -> None:
+def test_a_transactional_run_without_its_database_runs_again() -> None:
+    """The database is down until the soft time limit."""
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         message_id = outbox.enqueue(tasks.slow_once_soon.s("a", 1))
         process.wait_for_output("received")
@@ -134,7 +140,7 @@ def test_a_transactional_run_that_loses_its_database_until_its_soft_time_limit_r
     assert effects.count("a") == 1
 
 
-def test_a_transactional_body_longer_than_its_soft_time_limit_is_a_dead_letter() -> None:
+def test_a_transactional_body_past_its_soft_limit_is_a_dead_letter() -> None:
     message_id = outbox.enqueue(tasks.slow_once_soon.s("a", 30))
     with relay(env=QUICK), worker(concurrency=1, env=QUICK):
         wait_until_settled(30)
@@ -224,10 +230,13 @@ def test_sigquit_lets_a_short_run_end_and_hands_the_rest_to_others() -> None:
     "a worker is killed at the end of its supervisor's grace period",
     "another worker finishes its messages",
 )
-def test_what_a_worker_still_runs_at_the_end_of_its_grace_is_finished_by_another_and_what_was_cancelled_is_not_run(
+def test_what_runs_at_the_end_of_grace_is_finished_elsewhere(
     admin_client: Client, settings: Settings
 ) -> None:
-    """A supervisor's SIGTERM, and its SIGKILL while the warm shutdown waits. Celery would forget a revocation."""
+    """What was cancelled is not run.
+
+    A supervisor's SIGTERM, and its SIGKILL while the warm shutdown waits. Celery would forget a revocation.
+    """
     settings.OUTBOX_MARGIN, settings.OUTBOX_WORKER_TIMEOUT = 1, 3
     outbox.enqueue(tasks.until_told.s("held"))
     with relaying():

@@ -21,7 +21,8 @@ def alerts() -> list[str]:
     return [alert.text for alert in evaluate(QueueMonitor().snapshot()) if alert.name == "queue_unusable"]
 
 
-def test_nothing_is_published_to_a_paused_queue_until_it_is_resumed_and_the_others_flow() -> None:
+def test_nothing_is_published_to_a_paused_queue_until_resumed() -> None:
+    """The other queues go on."""
     relay = Relay(app)
     notes(1, "low", "before-")
     relay.run_once()

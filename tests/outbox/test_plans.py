@@ -147,7 +147,7 @@ def test_a_statement_reads_no_more_than_the_rows_it_is_about(
 )
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_plan_made_for_an_empty_table_is_given_up_while_it_fills(
+def test_a_plan_for_an_empty_table_is_dropped_as_it_fills(
     step: Callable[[], Any], mocker: MockerFixture
 ) -> None:
     """Nothing analyzes the table meanwhile, and the time of the plan does not run out."""

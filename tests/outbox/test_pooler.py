@@ -93,9 +93,10 @@ def test_a_relay_behind_a_pooler_polls_and_never_asks_to_be_woken(pooler: PgBoun
     "a pooler drops the timeouts of its clients",
     "the process ends with one line that says what to execute",
 )
-def test_a_process_whose_timeouts_the_pooler_drops_ends_with_one_line_that_says_what_to_execute(
+def test_a_process_whose_timeouts_the_pooler_drops_ends(
     unprepared_pooler: PgBouncer,
 ) -> None:
+    """With one line that says what to execute."""
     with through(unprepared_pooler):
         assert serious() == [TIMEOUTS_ARE_OFF]
         with pytest.raises(CommandError) as ended:
@@ -117,7 +118,7 @@ def test_what_that_line_says_is_all_that_there_is_to_do(unprepared_pooler: PgBou
         unprepared_pooler.control("RECONNECT")
 
 
-def test_a_process_that_could_not_ask_at_its_start_runs_nothing_before_the_timeouts_are_there(
+def test_a_process_runs_nothing_before_its_timeouts_are_there(
     unprepared_pooler: PgBouncer,
 ) -> None:
     """The database was down when it started, so that nothing could be read back then."""
@@ -157,7 +158,7 @@ def test_a_session_that_ends_under_a_message_is_not_its_fault(pooler: PgBouncer,
     assert effects.count("m") == 1
 
 
-def test_a_message_that_waits_for_a_free_session_in_vain_is_not_at_fault() -> None:
+def test_a_message_that_gets_no_session_is_not_at_fault() -> None:
     message_id = outbox.enqueue(tasks.note.s("m"))
     with a_pooler({"query_wait_timeout": "1", "default_pool_size": "1"}) as pooler, through(pooler):
         with another_session() as holder:
@@ -170,7 +171,8 @@ def test_a_message_that_waits_for_a_free_session_in_vain_is_not_at_fault() -> No
     assert OutboxMessage.objects.get().deliveries == 0
 
 
-def test_a_process_whose_options_the_pooler_refuses_ends_with_one_line_that_says_so() -> None:
+def test_a_process_whose_options_the_pooler_refuses_ends() -> None:
+    """With one line that says so."""
     settings = {"ignore_startup_parameters": "extra_float_digits"}
     with a_pooler(settings) as pooler, through(pooler):
         assert serious() == [

@@ -119,7 +119,7 @@ def test_a_plan_outlives_the_transaction_that_made_it_and_was_rolled_back(half: 
     assert [times for _, times in plans()] == [2]
 
 
-def test_a_signal_between_the_answer_and_its_note_is_not_in_the_way(
+def test_a_signal_between_answer_and_note_does_no_harm(
     half: Prepared, clock: Any, mocker: MockerFixture
 ) -> None:
     """A soft time limit may ring anywhere: also when the database knows a name and this process does not yet."""
@@ -154,9 +154,7 @@ def test_whether_sessions_are_shared_is_asked_once_for_each_connection(half: Pre
     assert len(later) == 2
 
 
-def test_a_plan_that_somebody_else_discarded_costs_one_failure_of_those_that_are_tried_again(
-    half: Prepared, clock: Any
-) -> None:
+def test_a_plan_discarded_by_others_costs_one_retried_failure(half: Prepared, clock: Any) -> None:
     half.one(by=1, text="")
     with connection.cursor() as cursor:
         cursor.execute("DISCARD ALL")

@@ -140,9 +140,10 @@ def test_ten_thousand_messages_are_confirmed_batch_by_batch(publisher: Publisher
 
 
 @on_rabbitmq
-def test_a_queue_that_does_not_exist_is_unusable_and_the_messages_of_others_are_published(
+def test_a_queue_that_does_not_exist_is_unusable(
     publisher: Publisher,
 ) -> None:
+    """The messages of other queues are published."""
     with pytest.raises(QueueUnusable, match="queue nowhere: unroutable") as unusable:
         publisher.publish(
             [outgoing(1), outgoing(2, queue="nowhere"), outgoing(3), outgoing(4, queue="nowhere")]
@@ -156,7 +157,8 @@ def test_a_queue_that_does_not_exist_is_unusable_and_the_messages_of_others_are_
 
 
 @on_rabbitmq
-def test_a_message_that_amqp_cannot_say_is_refused_and_the_others_are_published(publisher: Publisher) -> None:
+def test_a_message_that_amqp_cannot_carry_is_refused(publisher: Publisher) -> None:
+    """The others are published."""
     assert publisher.publish([outgoing(1), outgoing(2, headers={"big": 2**70}), outgoing(3)]).keys() == {2}
     assert publisher.depths(["default"]) == {"default": 2}
 
@@ -174,7 +176,7 @@ def test_the_largest_headers_that_may_be_enqueued_fit_into_a_frame(publisher: Pu
 
 
 @on_rabbitmq
-def test_a_deleted_queue_is_unusable_once_and_declared_again_at_the_next_try(publisher: Publisher) -> None:
+def test_a_deleted_queue_is_unusable_once_and_then_redeclared(publisher: Publisher) -> None:
     """At once, a worker might not learn that the queue which it reads was another one."""
     publisher.publish(batch(3))
     brokers.empty()
@@ -204,9 +206,7 @@ def test_a_queue_that_is_full_is_unusable_and_says_what_it_took(publisher: Publi
 
 
 @on_rabbitmq
-def test_a_broker_that_falls_silent_in_the_middle_of_a_frame_is_given_up(
-    broker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broker_that_stops_amid_a_frame_is_given_up(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("outbox.broker.rabbitmq.CONFIRM_TIMEOUT_S", 1.0)
     address = urlsplit(broker)
     with (

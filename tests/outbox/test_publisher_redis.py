@@ -73,7 +73,8 @@ def test_the_key_prefix_of_a_shared_redis_is_honoured() -> None:
         publisher.close()
 
 
-def test_a_redis_that_dies_in_the_middle_of_a_batch_is_down_and_the_next_one_is_reached() -> None:
+def test_a_redis_that_dies_amid_a_batch_is_down() -> None:
+    """The next one is reached."""
     with private_redis() as server:
         publisher = publisher_for(app)
         publisher.publish(batch(1))
@@ -92,7 +93,8 @@ def test_a_redis_that_dies_in_the_middle_of_a_batch_is_down_and_the_next_one_is_
         publisher.close()
 
 
-def test_a_redis_that_accepts_and_never_answers_is_down_after_the_socket_timeout() -> None:
+def test_a_redis_that_never_answers_is_down_after_the_timeout() -> None:
+    """It accepts the connection."""
     with private_redis(socket_timeout=1) as server:
         publisher = publisher_for(app)
         publisher.publish(batch(1))
@@ -107,7 +109,7 @@ def test_a_redis_that_accepts_and_never_answers_is_down_after_the_socket_timeout
         publisher.close()
 
 
-def test_a_redis_that_is_full_is_down_and_no_message_is_at_fault() -> None:
+def test_a_full_redis_is_down_and_no_message_at_fault() -> None:
     with private_redis() as server, redis.Redis.from_url(server.url(0)) as client:
         publisher = publisher_for(app)
         client.config_set("maxmemory", 1)

@@ -58,7 +58,7 @@ def warnings(output: str) -> list[str]:
     return [line for line in output.splitlines() if re.search(r"WARN|ERROR|CRITICAL|Traceback", line)]
 
 
-def test_a_worker_takes_one_message_per_process_and_has_nothing_to_warn_of() -> None:
+def test_a_worker_takes_one_message_per_process_without_warnings() -> None:
     outbox.enqueue_many([tasks.slow.s(f"m{n}", 1) for n in range(4)])
     with relay() as relaying, worker(concurrency=1) as process:
         await_(lambda: effects.count("m0-begun"), "the first runs")
@@ -85,7 +85,8 @@ def test_a_broker_killed_and_restarted_empty_loses_no_message_in_flight(rabbitmq
     assert {effects.count(f"s{n}-ended") for n in range(20)} == {1}
 
 
-def test_queues_deleted_and_purged_under_a_worker_and_a_relay_lose_no_message() -> None:
+def test_queues_deleted_and_purged_in_use_lose_no_message() -> None:
+    """A worker and a relay use them."""
     names = [f"m{n}" for n in range(200)]
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         outbox.enqueue_many([tasks.slow.s("first", 1)])
@@ -104,7 +105,7 @@ def test_queues_deleted_and_purged_under_a_worker_and_a_relay_lose_no_message() 
 
 
 @pytest.mark.proof
-def test_a_message_held_longer_than_the_brokers_consumer_timeout_does_not_end_the_worker(
+def test_a_message_past_the_consumer_timeout_does_not_end_workers(
     rabbitmq: RabbitMQ,
 ) -> None:
     """The broker closes the channel (406) and gives the message out again: the claim makes the copy do nothing."""
@@ -123,9 +124,10 @@ def test_a_message_held_longer_than_the_brokers_consumer_timeout_does_not_end_th
 
 
 @pytest.mark.proof
-def test_a_broker_without_memory_stops_the_relay_and_costs_at_most_one_batch_of_copies(
+def test_a_broker_without_memory_stops_the_relay(
     rabbitmq: RabbitMQ,
 ) -> None:
+    """It costs at most one batch of copies."""
     with relay_here(batch=50) as relaying:
         outbox.enqueue_many([tasks.note_once.s(f"m{n}") for n in range(200)])
         rabbitmq.control("set_vm_memory_high_watermark", "0.000001")
@@ -174,7 +176,8 @@ def test_what_was_confirmed_before_the_broker_died_is_not_sent_again(rabbitmq: R
 
 
 @pytest.mark.proof
-def test_a_frozen_broker_pauses_the_relay_and_the_worker_and_they_go_on(rabbitmq: RabbitMQ) -> None:
+def test_a_frozen_broker_only_pauses_relay_and_worker(rabbitmq: RabbitMQ) -> None:
+    """They go on after it."""
     with relay(env=QUICK) as relaying, worker(env=QUICK) as process:
         outbox.enqueue(tasks.note_once.s("before"))
         wait_until_settled(30)

@@ -69,7 +69,7 @@ def test_a_redis_killed_and_restarted_empty_loses_no_message_in_flight() -> None
     assert {effects.count(f"s{n}-ended") for n in range(10)} == {1}
 
 
-def test_a_worker_with_work_in_hand_and_room_for_more_survives_the_death_of_redis() -> None:
+def test_a_busy_worker_with_room_survives_the_death_of_redis() -> None:
     """Celery's own consumer does not: it ends, and with it the running task."""
     with private_redis() as server:
         outbox.enqueue(tasks.slow.s("long", 3))
@@ -84,7 +84,8 @@ def test_a_worker_with_work_in_hand_and_room_for_more_survives_the_death_of_redi
     assert effects.count("long-begun") == effects.count("long-ended") == effects.count("next") == 1
 
 
-def test_a_redis_that_accepts_and_never_answers_pauses_the_relay_which_goes_on_after_it() -> None:
+def test_a_redis_that_never_answers_only_pauses_the_relay() -> None:
+    """It accepts connections. The relay goes on after it."""
     with private_redis(socket_timeout=1) as server, relaying():
         outbox.enqueue(tasks.note.s("before"))
         await_(lambda: count("published") == 1, "the relay publishes")

@@ -81,7 +81,8 @@ def durability() -> str:
         return str(cursor.fetchone()[0])
 
 
-def test_a_mark_does_not_wait_for_the_disk_and_what_follows_it_does() -> None:
+def test_only_a_mark_does_not_wait_for_the_disk() -> None:
+    """What follows it does."""
     before = durability()
     for pending in (1, 0):
         with transaction.atomic():
@@ -92,7 +93,8 @@ def test_a_mark_does_not_wait_for_the_disk_and_what_follows_it_does() -> None:
         assert durability() == before == "on"
 
 
-def test_a_redelivered_copy_does_not_wait_for_the_run_and_jump_its_back_off() -> None:
+def test_a_redelivered_copy_does_not_jump_the_back_off() -> None:
+    """It does not wait for the run."""
     message_id = published(tasks.note_once.s("a"))
     with running(message_id):
         assert claim(message_id, worker="w2") == claims.Refused("leased")
@@ -102,7 +104,7 @@ def test_a_redelivered_copy_does_not_wait_for_the_run_and_jump_its_back_off() ->
     assert row(message_id).attempts == 0
 
 
-def test_a_message_that_commits_late_does_not_pass_a_dead_one_of_its_group() -> None:
+def test_a_late_commit_does_not_overtake_its_groups_dead_message() -> None:
     begun, commit = threading.Event(), threading.Event()
     ids: list[uuid.UUID] = []
 
@@ -197,9 +199,10 @@ def test_a_relay_that_stood_still_calls_no_worker_dead(
     assert row(message_id).status == "pending"
 
 
-def test_rescue_of_an_idle_system_is_one_statement_and_processes_that_are_gone_are_forgotten_now_and_then(
+def test_rescue_of_an_idle_system_is_one_statement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Processes that are gone are forgotten now and then."""
     clock = [1_000.0]
     monkeypatch.setattr(rescuer.time, "monotonic", lambda: clock[0])
     rescuing = rescuer.Rescuer(Broker(), Faults())
@@ -241,7 +244,8 @@ def test_an_idle_relay_costs_the_database_two_statements_a_second() -> None:
     assert len(idle) <= 2 * 4, idle
 
 
-def test_a_child_whose_id_is_taken_is_refused_before_its_parent_has_done_its_work() -> None:
+def test_a_child_whose_id_is_taken_is_refused_early() -> None:
+    """Before its parent has done its work."""
     taken = outbox.enqueue(tasks.note.s("a"))
     parent = published(tasks.parent_of.s(str(taken)))
     run_here(str(parent), wire={"generation": 1}, task="tests.support.tasks.parent_of", queue="default")

@@ -23,7 +23,8 @@ NOTE = "tests.support.tasks.note"
 
 
 @pytest.mark.promise("P2", "a relay is killed between mark and publish", "the rescuer requeues the rows")
-def test_a_relay_killed_between_mark_and_publish_delays_the_message_and_loses_nothing() -> None:
+def test_a_relay_killed_between_mark_and_publish_loses_nothing() -> None:
+    """The message is only delayed."""
     message_id = published()
     assert queries.requeue_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
     assert queries.requeue_unstarted("default", seen_empty=True, margin_s=0) == 1
@@ -43,7 +44,8 @@ def test_a_revert_leaves_alone_what_a_worker_has_begun() -> None:
     assert transitions.settle(claimed)
 
 
-def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_published_again() -> None:
+def test_a_copy_that_runs_after_the_revert_is_not_republished() -> None:
+    """It had reached the broker before the revert."""
     message_id = outbox.enqueue(tasks.note.s("a"))
     batch = queries.mark("default", 10)
     assert queries.revert(batch) == 1
@@ -53,14 +55,15 @@ def test_a_copy_that_reached_the_broker_before_the_revert_is_run_and_not_publish
     assert transitions.settle(claimed)
 
 
-def test_a_settled_message_is_not_requeued_by_a_rescue_that_judged_it_lost() -> None:
+def test_a_rescue_does_not_requeue_a_message_settled_meanwhile() -> None:
+    """The rescue had judged it lost."""
     message_id = published()
     assert transitions.settle(claim(message_id))
     assert queries.requeue_unstarted("default", seen_empty=True, margin_s=0) == 0
     assert queries.requeue_abandoned(worker_timeout_s=0, judge_workers=True) == 0
 
 
-def test_a_replay_does_not_race_the_original_that_is_still_in_the_broker() -> None:
+def test_a_replay_does_not_race_the_original_in_the_broker() -> None:
     message_id = published(tasks.ordered.s("a", fail=True))
     wire = {"generation": 1, "publish": 1}
     run_here(str(message_id), wire=wire, task="tests.support.tasks.ordered", queue="default")
@@ -108,7 +111,8 @@ def test_an_overtaken_message_counts_as_lost_and_a_waiting_one_does_not() -> Non
     "two transactions overlap, and the second one commits first",
     "their messages run one at a time, the one of the second transaction first",
 )
-def test_two_heads_committed_out_of_order_run_in_commit_order_one_at_a_time() -> None:
+def test_two_heads_committed_out_of_order_run_in_commit_order() -> None:
+    """One at a time."""
     inserted, commit = threading.Event(), threading.Event()
 
     def early_but_slow() -> None:
@@ -154,7 +158,8 @@ def test_a_cancelled_message_is_not_run_by_the_copy_in_the_broker() -> None:
     assert effects.names() == []
 
 
-def test_what_runs_in_a_transaction_can_not_be_cancelled_and_is_not_waited_for() -> None:
+def test_a_message_that_runs_in_a_transaction_cannot_be_cancelled() -> None:
+    """Nor does the cancelling wait for it."""
     message_id = published(tasks.note_once.s("a"))
     held, done = threading.Event(), threading.Event()
 

@@ -55,13 +55,15 @@ def test_the_state_of_a_message_is_that_of_its_row() -> None:
 
 
 @pytest.mark.django_db
-def test_without_a_result_backend_a_wait_for_a_value_ends_at_once_and_says_why() -> None:
+def test_without_a_result_backend_a_wait_ends_at_once() -> None:
+    """The error says why."""
     with pytest.raises(ResultNotKept, match="there is no result backend"):
         tasks.note.delay("a").get()
 
 
 @pytest.mark.django_db
-def test_a_wait_for_what_the_task_does_not_keep_ends_at_once_and_says_why(results: str) -> None:
+def test_a_wait_for_a_result_not_kept_ends_at_once(results: str) -> None:
+    """The error says why."""
     with pytest.raises(ResultNotKept, match=r"tasks\.note keeps no result: set ignore_result=False"):
         tasks.note.delay("a").get()
 

@@ -112,9 +112,8 @@ def zone_of(app: Any, name: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "1e12"])
 @pytest.mark.parametrize("task", ["deferred_for", "retries_with"])
-def test_a_delay_that_never_ends_is_refused_and_does_not_become_a_row_of_no_time(
-    task: str, seconds: str
-) -> None:
+def test_a_delay_that_never_ends_is_refused(task: str, seconds: str) -> None:
+    """It does not become a row without a time."""
     signature = (
         tasks.deferred_for.s("a", seconds)
         if task == "deferred_for"
@@ -135,7 +134,7 @@ def test_a_bare_retry_has_the_tasks_delays_and_ends_with_its_retries() -> None:
 
 
 @pytest.mark.parametrize("task", [tasks.retries_in_celerys_words, tasks.retries_after_the_default_delay])
-def test_celerys_words_for_a_fixed_delay_and_a_limit_mean_what_they_say(task: Any) -> None:
+def test_celerys_options_for_delay_and_limit_mean_what_they_say(task: Any) -> None:
     message_id = outbox.enqueue(task.s("a"))
     assert 30 < delay_s(run_once(message_id)) <= 40  # RETRY_SCALE
     assert drain() == 1
@@ -151,9 +150,9 @@ def test_celerys_words_for_a_fixed_delay_and_a_limit_mean_what_they_say(task: An
         ({"expires": 60}, "does not expire"),
     ],
 )
-def test_a_word_of_celery_that_would_be_ignored_is_refused_with_a_reason(
-    words: dict[str, Any], says: str
-) -> None:
+def test_a_celery_option_that_would_be_ignored_is_refused(words: dict[str, Any], says: str) -> None:
+    """With a reason."""
+
     def body() -> None: ...
 
     name = "tests.outbox.refused"

@@ -48,7 +48,8 @@ def test_messages_that_failed_together_do_not_come_back_together() -> None:
     assert len({jittered.retry_policy().delay_s(3) for _ in range(100)}) == 100
 
 
-def test_a_schedule_gives_its_delays_in_turn_and_its_length_is_the_number_of_retries() -> None:
+def test_a_schedule_gives_its_delays_in_turn() -> None:
+    """Its length is the number of retries."""
     scheduled = task(retry_schedule=(60, 300, 1800), autoretry_for=(OSError,))
     assert [scheduled.retry_policy().delay_s(n) for n in range(3)] == [60.0, 300.0, 1800.0]
     assert [scheduled.retry_policy().may_retry(OSError(), n) for n in (2, 3)] == [True, False]

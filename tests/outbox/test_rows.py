@@ -18,7 +18,8 @@ WAYS = ["two calls", "one call", "atomic", "atomic at last"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_child_that_is_enqueued_twice_with_one_id_is_refused_at_the_call(way: str) -> None:
+def test_a_child_enqueued_twice_with_one_id_is_refused(way: str) -> None:
+    """At the call."""
     parent = outbox.enqueue(tasks.parent_of_twins.s("a", way, str(uuid.uuid4()), ["", ""]))
     drain()
     assert effects.names()[0] == "a"
@@ -27,7 +28,8 @@ def test_a_child_that_is_enqueued_twice_with_one_id_is_refused_at_the_call(way: 
 
 
 @pytest.mark.parametrize("way", WAYS[:3])
-def test_a_child_that_is_enqueued_twice_with_one_dedup_key_is_one_as_it_is_outside_of_a_run(way: str) -> None:
+def test_a_child_enqueued_twice_with_one_dedup_key_is_one(way: str) -> None:
+    """As it is outside of a run."""
     twin = tasks.note.s("outside").set(task_id=str(uuid.uuid4()), dedup_key="k")
     assert outbox.enqueue(twin) == outbox.enqueue(twin)
     drain()
@@ -37,15 +39,15 @@ def test_a_child_that_is_enqueued_twice_with_one_dedup_key_is_one_as_it_is_outsi
     assert effects.names() == ["outside", "a", "a-child"]
 
 
-def test_a_child_in_a_transaction_is_not_left_out_for_one_that_waits_for_the_settlement() -> None:
-    """That may never come, and the transaction has committed."""
+def test_a_committed_child_is_not_dropped_for_a_buffered_one() -> None:
+    """A buffered one waits for the settlement. That may never come, and the transaction has committed."""
     parent = outbox.enqueue(tasks.parent_of_twins.s("a", "atomic at last", str(uuid.uuid4()), ["k", "k"]))
     drain()
     assert row(parent).errors[0]["error"].startswith("EnqueueError")
 
 
 @pytest.mark.parametrize("keys", [["k"], ["other"]])
-def test_a_child_that_has_a_row_already_is_left_out_under_its_dedup_key_only(keys: list[str]) -> None:
+def test_an_existing_child_is_left_out_by_dedup_key_only(keys: list[str]) -> None:
     child = outbox.enqueue(tasks.note.s("child"), dedup_key="k", delay=60)
     parent = published(tasks.parent_of_twins.s("a", "two calls", str(child), keys))
     run_here(str(parent), wire={"generation": 1}, task="tests.support.tasks.parent_of_twins", queue="default")

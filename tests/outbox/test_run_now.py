@@ -70,7 +70,7 @@ def test_what_waits_for_its_back_off_runs_by_task_queue_or_group(
     assert set(effects.names()) == expected
 
 
-def test_what_was_enqueued_with_a_delay_keeps_it_unless_it_is_asked_for() -> None:
+def test_what_was_enqueued_with_a_delay_keeps_it_unless_asked() -> None:
     outbox.enqueue(tasks.note.s("reminder"), delay=86_400)
     assert run_now(task=tasks.note.name) == 0
     assert run_now(task=tasks.note.name, delayed=True) == 1

@@ -72,7 +72,8 @@ def test_two_beats_do_a_tick_once() -> None:
 
 
 @pytest.mark.django_db
-def test_ticks_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_flood() -> None:
+def test_ticks_missed_in_an_outage_are_made_up_for() -> None:
+    """A long outage does not flood the queue."""
     scheduler = beat()
     scheduler.run_once(START)
     assert scheduler.run_once(START + timedelta(minutes=3)) == 3
@@ -89,9 +90,10 @@ def test_ticks_missed_in_an_outage_are_made_up_for_and_a_long_outage_does_not_fl
         (crontab(minute="0", hour="3"), timedelta(days=1)),
     ],
 )
-def test_a_cursor_of_years_ago_is_made_up_for_without_a_walk_over_every_tick(
+def test_an_old_cursor_is_made_up_for_without_every_tick(
     every: BaseSchedule, step: timedelta, mocker: MockerFixture
 ) -> None:
+    """A cursor of years ago, without a walk over the ticks since then."""
     scheduler = beat(every)
     scheduler.run_once(START - timedelta(days=3000))
     steps = mocker.spy(outbox.scheduler, "next_tick")
@@ -137,9 +139,10 @@ def test_two_beats_of_different_versions_side_by_side_keep_every_tick(
     ],
     ids=["unknown queue", "unknown task", "unknown options", "schedule that cannot tell its next tick"],
 )
-def test_an_entry_that_cannot_be_enqueued_is_one_error_and_the_others_go_on(
+def test_an_entry_that_cannot_be_enqueued_is_one_error(
     wrong: dict[str, Any], says: str, logged: pytest.LogCaptureFixture
 ) -> None:
+    """The others go on."""
     scheduler = beat(wrong=wrong)
     for seconds in (0, 40, 41):
         scheduler.run_once(START + timedelta(seconds=seconds))
@@ -174,7 +177,8 @@ def test_beat_asks_once_and_then_sleeps_until_the_next_tick() -> None:
 
 
 @pytest.mark.django_db
-def test_a_cursor_that_another_beat_has_moved_is_seen_after_the_longest_sleep() -> None:
+def test_a_cursor_moved_by_another_beat_is_seen_in_time() -> None:
+    """After the longest sleep."""
     old, new = beat(schedule(3600.0)), beat(schedule(10.0))
     old.run_once(START)
     assert old._wait_s == Scheduler.max_interval == 10

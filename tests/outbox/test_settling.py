@@ -54,7 +54,8 @@ def test_what_fails_after_the_block_does_not_run_again() -> None:
     assert effects.names() == ["effect", "done"]
 
 
-def test_a_run_that_was_overtaken_keeps_its_write_and_leaves_the_message_to_the_other() -> None:
+def test_a_run_that_was_overtaken_keeps_its_write() -> None:
+    """It leaves the message to the other run."""
     message_id, outcome = run_once("is overtaken")
     assert outcome == delivery.SKIPPED
     assert row(message_id).status == "published"
@@ -67,7 +68,7 @@ def test_inside_of_another_transaction_the_message_settles_after_it() -> None:
     assert row(message_id).status == "done"
 
 
-def test_a_block_that_does_not_settle_leaves_that_to_the_end_of_the_run() -> None:
+def test_without_settling_in_a_block_the_runs_end_settles() -> None:
     message_id, _ = run_once("does not settle")
     assert effects.names() == ["effect", "published"]
     assert row(message_id).status == "done"

@@ -54,7 +54,8 @@ def ready() -> tuple[int, str]:
 
 
 @pytest.mark.promise("P8", "a relay is frozen", "`/readyz` 503 and the alert `relay_lost` after 30 s")
-def test_a_frozen_relay_is_not_ready_and_is_missed_until_it_goes_on() -> None:
+def test_a_frozen_relay_is_missed_until_it_goes_on() -> None:
+    """It is not ready as long."""
     assert ready() == (503, "NoRelay: no relay runs")
     outbox.enqueue(tasks.note.s("a"))
     assert stats.figures().relays == stats.DaemonFigures(expected=True, count=0, lately=0)
@@ -73,7 +74,9 @@ def test_a_frozen_relay_is_not_ready_and_is_missed_until_it_goes_on() -> None:
     assert stats.processes() == [], "a relay that ends in order is not missed"
 
 
-def test_one_of_two_relays_that_is_killed_is_missed_and_its_replacement_takes_its_place() -> None:
+def test_a_killed_relay_is_missed_until_it_is_replaced() -> None:
+    """It is one of two."""
+
     def relay_row(*, began: int, silent_for: int) -> None:
         now = timezone.now()
         Worker.objects.create(
@@ -122,7 +125,8 @@ with connection.cursor() as cursor:
 """
 
 
-def test_a_beat_that_is_stopped_in_the_middle_of_a_statement_ends_and_is_not_missed() -> None:
+def test_a_beat_stopped_within_a_statement_is_not_missed() -> None:
+    """It ends."""
     with started(["-c", INTERRUPTED], ready="it sleeps") as process:
         await_(Worker.objects.exists, "its sign of life")
         await_(sleeps, "its statement runs")

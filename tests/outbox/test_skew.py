@@ -29,7 +29,8 @@ from tests.support.processes import await_, relay, worker
 @on_both_brokers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_task_or_an_argument_that_an_old_worker_does_not_know_waits_for_a_new_one() -> None:
+def test_a_task_unknown_to_old_workers_waits_for_a_new_one() -> None:
+    """So does one with an argument that they do not know."""
     outbox.enqueue(tasks.added_by_a_deploy.s("task"))
     for task in (tasks.changed_by_a_deploy, tasks.changed_by_a_deploy_once):
         outbox.enqueue(task.s(f"argument of {task.name}", note="new"))

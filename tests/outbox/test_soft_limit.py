@@ -82,7 +82,8 @@ def write() -> None:
 
 @pytest.mark.parametrize("slow_commit", ["RETURN NULL"], indirect=True)
 @pytest.mark.usefixtures("slow_commit")
-def test_in_the_commit_of_a_settlement_it_is_an_outage_and_the_session_can_be_used() -> None:
+def test_in_the_commit_of_a_settlement_it_is_an_outage() -> None:
+    """The session can still be used."""
     with pytest.raises(DatabaseUnavailable, match="soft time limit"):
         patiently(write)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -91,7 +92,7 @@ def test_in_the_commit_of_a_settlement_it_is_an_outage_and_the_session_can_be_us
 
 @pytest.mark.parametrize("slow_commit", ["RAISE 'refused'"], indirect=True)
 @pytest.mark.usefixtures("slow_commit")
-def test_in_the_commit_of_a_transactional_task_it_is_what_its_dead_letter_says() -> None:
+def test_in_a_transactional_tasks_commit_its_dead_letter_says_so() -> None:
     message_id = outbox.enqueue(commits_slowly.s())
     drain()
     message = OutboxMessage.objects.get(message_id=message_id)
@@ -101,7 +102,7 @@ def test_in_the_commit_of_a_transactional_task_it_is_what_its_dead_letter_says()
     assert effects.count("slow") == 0
 
 
-def test_in_a_statement_of_the_body_it_is_what_its_dead_letter_says() -> None:
+def test_in_a_statement_of_the_body_its_dead_letter_says_so() -> None:
     message_id = outbox.enqueue(asks_and_tidies_up.s())
     began = time.monotonic()
     drain()

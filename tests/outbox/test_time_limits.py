@@ -42,7 +42,8 @@ def test_the_soft_limit_is_the_tasks_else_the_setting_else_a_default() -> None:
     "it is asked to stop at its soft limit and killed at its hard one; its dead letter says which",
 )
 @pytest.mark.django_db(transaction=True)
-def test_a_hard_limit_under_the_soft_limit_of_the_setting_is_enforced_and_so_is_that(clean: None) -> None:
+def test_a_hard_limit_under_the_settings_soft_limit_is_enforced(clean: None) -> None:
+    """So is the soft limit."""
     with relay(), worker(env={"HOLDFAST_TEST_SOFT_LIMIT": "4"}):
         began = time.monotonic()
         hard, soft = tasks.over_the_hard_limit.delay("a"), tasks.slow.delay("b", 60)

@@ -24,7 +24,8 @@ def counted(queue: str) -> tuple[int, int]:
 
 
 @pytest.mark.django_db
-def test_totals_count_each_message_once_whether_it_waits_has_ended_or_is_pruned(settings: Any) -> None:
+def test_totals_count_each_message_once(settings: Any) -> None:
+    """Whether it waits, has ended or is pruned."""
     assert counted("low") == (0, 0)
     outbox.enqueue_many([note.s("a"), note.s("b")], queue="low")
     outbox.enqueue(permanently_wrong.s("c"), queue="low")
@@ -66,7 +67,7 @@ def test_the_distribution_of_latencies_is_cumulative_and_kept() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_message_that_has_ended_but_is_not_committed_is_counted_when_it_is() -> None:
+def test_a_message_is_counted_when_its_end_is_committed() -> None:
     outbox.enqueue_many([note.s("slow"), note.s("fast")], queue="low")
     slow, fast = staged()
     ended, go_on = threading.Event(), threading.Event()
@@ -93,7 +94,8 @@ def test_a_message_that_has_ended_but_is_not_committed_is_counted_when_it_is() -
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("clean")
-def test_a_message_that_ends_while_it_is_looked_who_is_at_work_is_counted() -> None:
+def test_a_message_that_ends_during_the_count_is_counted() -> None:
+    """While the count reads which sessions are at work."""
     outbox.enqueue_many([note.s("early"), note.s("late")], queue="low")
     early, late = staged()
     end(early)

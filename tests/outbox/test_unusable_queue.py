@@ -108,9 +108,10 @@ def relaying() -> Iterator[None]:
 
 
 @on_both_brokers
-def test_the_others_are_published_the_alert_names_it_and_it_recovers_when_it_is_repaired(
+def test_an_alert_names_it_and_the_others_are_published(
     client: Client,
 ) -> None:
+    """It recovers when it is repaired."""
     spoil()
     notes(3, "low")
     notes(3, "critical")
@@ -133,7 +134,8 @@ def test_the_others_are_published_the_alert_names_it_and_it_recovers_when_it_is_
 
 
 @on_both_brokers
-def test_a_queue_spoiled_and_repaired_under_a_relay_that_ends_meanwhile_is_no_alert_for_ever() -> None:
+def test_a_queue_repaired_after_its_relay_ended_keeps_no_alert() -> None:
+    """Not for ever: the next relay looks, even with nothing to publish."""
     notes(1, "low")
     with relaying():
         await_(lambda: statuses("low") == [("published", 1)], "a message")
@@ -200,7 +202,8 @@ def test_a_full_queue_spends_nothing_and_the_others_go_on() -> None:
 
 
 @on_rabbitmq
-def test_a_queue_for_what_is_dead_lettered_that_is_unusable_is_named_and_stops_nothing() -> None:
+def test_an_unusable_queue_for_dead_letters_stops_nothing() -> None:
+    """An alert names it."""
     delete(UNDELIVERABLE)
     on_amqp(
         lambda channel: channel.queue_declare(
@@ -236,7 +239,8 @@ def test_redis_without_permission_for_one_key_takes_the_others() -> None:
 
 
 @on_both_brokers
-def test_a_worker_of_several_queues_goes_on_without_it_and_takes_it_up_when_it_is_repaired() -> None:
+def test_a_worker_of_several_queues_goes_on_without_it() -> None:
+    """It takes the queue up again when it is repaired."""
     spoil()
     arguments = ["-m", "celery", "-A", "config", "worker", "--loglevel", "INFO", "--queues", "low,critical"]
     options = ["--concurrency", "1", "--hostname", "w@test", "--without-gossip", "--without-mingle"]

@@ -55,7 +55,8 @@ QUICK = {"OUTBOX_MARGIN": "1", "OUTBOX_WORKER_TIMEOUT": "3"}
         ("54000", About.STATEMENT),
     ],
 )
-def test_what_an_error_is_about_is_told_by_its_code_whatever_its_class(code: str, kind: About) -> None:
+def test_an_errors_code_says_what_it_is_about(code: str, kind: About) -> None:
+    """Whatever its class."""
     with pytest.raises(Error) as raised, connection.cursor() as cursor:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'refused here' USING ERRCODE = '{code}'; END $$")
     assert sqlstate(raised.value) == code
@@ -69,7 +70,8 @@ def test_what_an_error_is_about_is_told_by_its_code_whatever_its_class(code: str
     celery="a failure like any other",
 )
 @pytest.mark.parametrize("code", ["53100", "53200", "25006"])
-def test_work_that_finds_no_space_spends_nothing_and_is_done_when_there_is(code: str) -> None:
+def test_work_that_finds_no_space_is_done_later(code: str) -> None:
+    """It spends nothing until there is space."""
     names = [f"m{n}" for n in range(20)]
     tried = OutboxMessage.objects.filter(status="scheduled", errors__0__error__icontains="refused here")
     with relay(env=QUICK), worker(concurrency=2, env=QUICK) as process:
@@ -93,7 +95,7 @@ def test_work_that_finds_no_space_spends_nothing_and_is_done_when_there_is(code:
     "deferred by up to 30 s each time, without spending an attempt or a delivery, until it succeeds",
     celery="a failure like any other",
 )
-def test_an_error_that_is_about_others_spends_nothing_however_often_a_run_reports_it() -> None:
+def test_an_error_about_others_spends_nothing_however_often() -> None:
     names = [
         f"{code} {kind}"
         for code in ("57P01", "57P03", "28P01", "08006", "40001", "40P01", "55P03")
@@ -119,7 +121,8 @@ def test_an_error_that_is_about_others_spends_nothing_however_often_a_run_report
     "it runs again after growing waits, its delivery counted; a dead letter that names it after `max_deliveries`",
     celery="a failure like any other",
 )
-def test_an_error_that_may_be_the_runs_own_ends_after_minutes_in_a_dead_letter_that_names_it() -> None:
+def test_an_error_that_may_be_the_runs_own_is_dead_lettered() -> None:
+    """After minutes; the dead letter names it."""
     waited: dict[int, list[float]] = {}
 
     def are_dead() -> bool:
@@ -157,7 +160,7 @@ def test_an_error_that_may_be_the_runs_own_ends_after_minutes_in_a_dead_letter_t
     "a dead letter that names the error after `max_deliveries`; the worker lives",
 )
 @pytest.mark.proof
-def test_a_message_that_crashes_its_backend_each_time_is_dead_after_its_deliveries() -> None:
+def test_a_message_that_crashes_its_backend_is_dead_after_max_deliveries() -> None:
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         message_id = outbox.enqueue(tasks.crashes_its_backend.s("crash"))
         process.wait_for_output("failed for good", timeout_s=60)
@@ -195,9 +198,10 @@ def test_a_read_only_database_is_waited_for_by_relay_and_worker_alike() -> None:
 )
 @pytest.mark.proof
 @pytest.mark.parametrize("task", [tasks.note_hard, tasks.note_once_hard])
-def test_a_run_that_waits_in_its_commit_for_a_standby_is_lost_at_its_time_limit_and_not_dead(
+def test_a_run_that_waits_for_a_standby_is_not_dead(
     task: Any,
 ) -> None:
+    """It waits in its commit, and is lost at its time limit."""
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         outbox.enqueue(tasks.note.s("before"))
         wait_until_settled(30)
@@ -215,7 +219,8 @@ def test_a_run_that_waits_in_its_commit_for_a_standby_is_lost_at_its_time_limit_
 
 
 @pytest.mark.proof
-def test_a_runs_own_endless_statement_is_cut_too_and_is_dead_after_its_deliveries() -> None:
+def test_a_runs_own_endless_statement_is_cut_too() -> None:
+    """The message is dead after its deliveries."""
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         message_id = outbox.enqueue(tasks.asks_for_ever.s())
         await_(lambda: OutboxMessage.objects.get(message_id=message_id).status == "dead", "it is dead", 60)
