@@ -133,7 +133,8 @@ def test_a_dead_letter_is_found_by_its_order_and_by_no_other(root: Client) -> No
 
 
 @pytest.mark.django_db
-def test_the_list_and_the_page_name_the_call_and_lead_to_all_that_are_about_the_same(root: Client) -> None:
+def test_list_and_page_name_the_call(root: Client) -> None:
+    """Links lead from it to all dead letters that are about the same order or customer."""
     dead_letter = die(args=[999])
     listed = root.get(reverse("admin:dlq_deadletter_changelist") + "?all=").content.decode()
     assert "process_order(order_id=999)" in listed
@@ -143,9 +144,10 @@ def test_the_list_and_the_page_name_the_call_and_lead_to_all_that_are_about_the_
 
 
 @pytest.mark.django_db
-def test_a_secret_in_a_position_is_on_no_page_and_in_no_export(
+def test_a_secret_in_a_positional_argument_is_never_shown(
     root: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It is on no page and in no export."""
     secret = "Qx7hunter2hunter2"
     message_id = outbox.enqueue(tasks.is_refused.s(999, secret))
     drain()

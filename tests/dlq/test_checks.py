@@ -56,9 +56,10 @@ def test_the_wiring_as_it_is_passes() -> None:
         ("OUTBOX_DEAD_LETTERS", "dlq.E001: DLQ_JOURNAL = 'outbox', but it keeps its dead letters in None"),
     ],
 )
-def test_one_side_that_is_switched_off_by_hand_is_an_error_that_names_both_settings(
+def test_one_side_switched_off_by_hand_is_an_error(
     settings: Settings, name: str, says: str, off: str | None
 ) -> None:
+    """The error names both settings."""
     setattr(settings, name, off)
     (line,) = found()
     assert line.startswith(says)
@@ -66,9 +67,10 @@ def test_one_side_that_is_switched_off_by_hand_is_an_error_that_names_both_setti
     assert [line] == checks.serious() or line in outbox_checks.serious()
 
 
-def test_both_sides_that_are_switched_off_by_hand_are_two_apps_that_do_not_know_each_other(
+def test_both_sides_switched_off_by_hand_are_no_error(
     settings: Settings,
 ) -> None:
+    """They are two apps that do not know each other."""
     settings.DLQ_JOURNAL = settings.OUTBOX_DEAD_LETTERS = None
     assert found() == []
 
@@ -81,13 +83,14 @@ def test_both_sides_that_are_switched_off_by_hand_are_two_apps_that_do_not_know_
     ],
     ids=["dead letters without the outbox", "the outbox without dead letters"],
 )
-def test_alone_either_needs_no_wiring_and_a_name_of_what_is_not_installed_is_an_error(
+def test_either_app_alone_needs_no_wiring(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     label: str,
     check: Callable[[], list[CheckMessage]],
     theirs: str,
 ) -> None:
+    """A setting that names an app which is not installed is an error."""
     with without(label, monkeypatch):
         assert check() == []
         setattr(settings, theirs, label)
@@ -97,7 +100,7 @@ def test_alone_either_needs_no_wiring_and_a_name_of_what_is_not_installed_is_an_
 @pytest.mark.parametrize(
     ("name", "module"), [("DLQ_JOURNAL", "dlq_hooks"), ("OUTBOX_DEAD_LETTERS", "outbox_hooks")]
 )
-def test_an_app_without_the_module_that_the_other_side_needs_is_an_error(
+def test_an_app_without_the_module_the_other_needs_is_an_error(
     settings: Settings, name: str, module: str
 ) -> None:
     setattr(settings, name, "monitoring")

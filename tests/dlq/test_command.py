@@ -44,7 +44,8 @@ def test_list_shows_open_dead_letters_and_obeys_its_filters() -> None:
 
 
 @pytest.mark.parametrize("given", ["order_id", "order_id="])
-def test_an_argument_without_its_value_is_refused_and_the_line_says_what_is_missing(given: str) -> None:
+def test_an_argument_without_its_value_is_refused(given: str) -> None:
+    """One line says what is missing."""
     die(task="orders.tasks.process_order", args=[999], kwargs={})
     assert "m-1" in dlq("list", "--about", "order_id=999")
     with pytest.raises(CommandError, match=r"the value of order_id is missing: --about order_id=\.\.\."):
@@ -91,9 +92,10 @@ def test_replay_and_discard_ask_for_a_selection() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("discard", "m-1"), ("purge",)], ids=["discard", "purge"])
-def test_who_acts_in_a_container_without_a_passwd_entry_is_named_by_number(
+def test_an_operator_without_a_passwd_entry_is_named_by_number(
     mocker: MockerFixture, arguments: tuple[str, ...]
 ) -> None:
+    """As in a container."""
     mocker.patch(
         "dlq.management.commands.dlq.getpass.getuser", side_effect=KeyError("getpwuid(): uid not found")
     )
@@ -152,7 +154,7 @@ def test_purge_deletes_what_was_closed_long_ago_and_nothing_else() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_dead_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_deleted() -> None:
+def test_a_dead_letter_reopened_during_a_purge_is_not_deleted() -> None:
     dead_letter = die()
     DeadLetterQueue.purge(reason="r")
     DeadLetter.objects.update(closed_at=timezone.now() - timedelta(days=91))
@@ -183,7 +185,8 @@ def test_a_dead_letter_that_is_opened_again_while_a_purge_looks_at_it_is_not_del
     assert dead_letter.state == State.OPEN
 
 
-def test_purge_with_a_reason_discards_every_open_dead_letter_as_the_queue_does() -> None:
+def test_purge_with_a_reason_discards_every_open_dead_letter() -> None:
+    """As `DeadLetterQueue.purge` does."""
     die("m-1")
     die("m-2")
     assert "2 dead letters discarded" in dlq("purge", "--reason", "test system")

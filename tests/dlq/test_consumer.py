@@ -72,7 +72,8 @@ def test_each_malformed_message_is_recorded_once_and_the_next_good_message_runs(
     "a dead letter with the raw message",
     celery="drops it, or the worker dies",
 )
-def test_all_malformed_messages_at_once_are_each_recorded_once_and_the_worker_lives() -> None:
+def test_malformed_messages_at_once_are_each_recorded_once() -> None:
+    """The worker goes on."""
     messages = applicable()
     with worker() as process:
         rawpublish.publish_all([broken.as_sent for broken in messages])
@@ -91,7 +92,8 @@ def _bodies_as_kept(messages: list[Broken]) -> list[bytes]:
     return [broken.body_bytes for broken in messages]
 
 
-def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_dead_letter() -> None:
+def test_a_cold_shutdown_gives_back_what_runs() -> None:
+    """What runs goes back to the broker and becomes no dead letter."""
     with worker() as process:
         rawpublish.send("tests.support.tasks.slow", "cold", 60)
         await_(lambda: effects.count("cold-begun") == 1, "it runs")
@@ -103,7 +105,7 @@ def test_what_runs_at_a_cold_shutdown_is_given_back_and_is_no_dead_letter() -> N
     assert rawpublish.depth() == 1
 
 
-def test_the_log_of_a_refused_message_quotes_neither_its_body_nor_its_secrets() -> None:
+def test_the_log_of_a_refused_message_quotes_no_body_or_secret() -> None:
     body = b'\xff{"password": "hunter2"}' * 2_000
     with worker() as process:
         rawpublish.publish(body, rawpublish.task_headers(TASK))

@@ -62,7 +62,7 @@ def test_every_attempts_error_is_on_the_page_with_secrets_masked(operator: Clien
     assert "hunter2" not in page
 
 
-def test_it_links_to_its_order_its_message_its_cause_and_what_it_caused(operator: Client) -> None:
+def test_it_links_to_order_message_cause_and_consequences(operator: Client) -> None:
     headers = {"correlation_id": "c-1", "causation_id": "cause"}
     dead_letter = die("m-1", args=[999], headers=headers)
     child = die("m-2", args=[1], headers={"correlation_id": "c-1", "causation_id": "m-1"})
@@ -77,7 +77,8 @@ def test_it_links_to_its_order_its_message_its_cause_and_what_it_caused(operator
         assert f'href="{address}"' in page
 
 
-def test_a_number_finds_what_is_about_it_and_no_part_of_an_id(operator: Client) -> None:
+def test_a_search_for_a_number_matches_no_part_of_an_id(operator: Client) -> None:
+    """It finds the dead letters whose arguments have that number."""
     die("m-999-x", args=[1])
     DeadLetter.objects.update(fingerprint="999", place="place999")
     wanted = die("m-2", args=[999])

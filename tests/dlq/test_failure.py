@@ -46,7 +46,8 @@ def ending() -> Ending:
     )
 
 
-def test_what_is_refused_for_its_arguments_keeps_the_message_and_can_be_replayed() -> None:
+def test_a_message_refused_for_its_arguments_can_be_replayed() -> None:
+    """Its dead letter keeps the message."""
     with refusing("args IS NULL"):
         refused = ending()
         for _ in range(MAX_REFUSALS - 1):
@@ -61,7 +62,8 @@ def test_what_is_refused_for_its_arguments_keeps_the_message_and_can_be_replayed
         assert obstacle(dead_letter) == ""
 
 
-def test_what_is_refused_for_its_size_is_a_dead_letter_with_size_and_digest_that_cannot_be_replayed() -> None:
+def test_a_message_refused_for_its_size_cannot_be_replayed() -> None:
+    """Its dead letter has the size and the digest."""
     with refusing("octet_length(raw) < 10"):
         refused = ending()
         refused.record(last_try=True)
@@ -79,9 +81,10 @@ def test_what_is_refused_for_its_size_is_a_dead_letter_with_size_and_digest_that
     assert obstacle(dead_letter) == "m-1: its message could not be kept"
 
 
-def test_a_record_that_is_refused_for_ever_leaves_the_shelf_and_is_acknowledged(
+def test_a_record_that_is_refused_for_ever_is_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It does not stay among the records that are tried again."""
     shelf, said = Shelf(), list[str]()
     shelf.use_timer(Timer())
     monkeypatch.setattr(ending_module, "shelf", shelf)

@@ -102,7 +102,8 @@ def assert_healthy(process: Process) -> None:
     "a dead letter with its bytes; the next message runs",
     celery="loses the item, and most such items end the worker",
 )
-def test_each_item_that_is_no_envelope_is_a_dead_letter_with_its_bytes_and_the_next_message_runs() -> None:
+def test_each_item_that_is_no_envelope_is_a_dead_letter() -> None:
+    """The dead letter has the item's bytes, and the next message runs."""
     with worker() as process:
         for number, item in enumerate(GARBAGE, start=1):
             push(item)
@@ -143,7 +144,8 @@ def test_garbage_that_cannot_be_recorded_survives_the_worker_that_holds_it(proxy
     assert sorted(kept) == [b"not json", b"\xff\xfe\x00"]
 
 
-def test_garbage_among_the_unacknowledged_is_recorded_and_what_is_behind_it_is_redelivered() -> None:
+def test_garbage_among_unacknowledged_messages_is_recorded() -> None:
+    """What is behind it is redelivered."""
     good = envelope(body=json.dumps([["behind"], {}, None]), **properties(body_encoding=...))
     entries = {
         b"a": b"not json",

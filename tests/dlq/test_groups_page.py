@@ -82,7 +82,7 @@ def test_the_trend_says_how_many_failed_in_each_hour() -> None:
     ("button", "kind", "canary"),
     [("replay", "replay", 0), ("canary", "replay", 10), ("discard", "discard", None)],
 )
-def test_a_button_of_the_row_asks_about_the_open_ones_of_the_problem(
+def test_a_rows_button_asks_about_the_problems_open_dead_letters(
     operator: Client, button: str, kind: str, canary: int | None
 ) -> None:
     problems()

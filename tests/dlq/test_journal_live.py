@@ -52,9 +52,10 @@ def test_a_hard_time_limit_is_one_dead_letter_and_a_dead_row(live: Process) -> N
     assert dead_letter.message is not None, "the message is kept as it was received"
 
 
-def test_a_message_that_kills_its_process_is_a_dead_letter_when_its_deliveries_are_spent(
+def test_a_message_that_kills_its_process_ends_as_dead_letter(
     live: Process,
 ) -> None:
+    """When its deliveries are spent."""
     dead_letter = the_dead_letter(tasks.kills_its_process.delay("poison").id, within_s=60)
     assert dead_letter.cause == "lost"
     assert effects.count("poison") == tasks.kills_its_process.max_deliveries
@@ -68,7 +69,8 @@ def test_memory_error_is_one_dead_letter(live: Process) -> None:
     assert live.alive()
 
 
-def test_a_task_that_no_worker_knows_for_an_hour_is_one_dead_letter_and_a_dead_row(live: Process) -> None:
+def test_a_task_unknown_for_an_hour_is_one_dead_letter(live: Process) -> None:
+    """No worker knew the task; the row of the message is dead."""
     message_id = tasks.note.apply_async(("a",), countdown=3600).id
     row = OutboxMessage.objects.filter(message_id=message_id)
     refused = {"error": "unknown here", "skewed_since": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
@@ -80,9 +82,10 @@ def test_a_task_that_no_worker_knows_for_an_hour_is_one_dead_letter_and_a_dead_r
 
 
 @pytest.mark.described("a dead letter can be replayed when its cause is mended, and is then closed")
-def test_a_replay_is_the_same_message_its_failure_reopens_and_its_success_resolves_the_dead_letter(
+def test_a_replay_sends_the_same_message(
     live: Process,
 ) -> None:
+    """Its failure reopens the dead letter, and its success resolves it."""
     message_id = tasks.wrong_until_told.delay("mend").id
     dead_letter = the_dead_letter(message_id)
     assert replay.replay(dead_letter.pk) == message_id
@@ -127,7 +130,7 @@ def test_a_revoked_message_is_a_dead_letter_that_says_so(live: Process) -> None:
 
 
 @pytest.mark.described("the log of a failure says which job, with which arguments, and why")
-def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no_secret(
+def test_each_failed_attempt_logs_its_call_without_secrets(
     live: Process,
 ) -> None:
     secret = "Qx7hunter2hunter2"
@@ -149,7 +152,7 @@ def test_each_failed_attempt_has_a_line_that_says_which_call_it_was_and_shows_no
     assert secret in json.dumps(OutboxMessage.objects.get().args), "the mask is no part of the message"
 
 
-def test_what_the_parent_saw_end_has_a_line_that_says_which_call_it_was(live: Process) -> None:
+def test_an_ending_seen_by_the_parent_is_logged_with_its_call(live: Process) -> None:
     message_id = str(outbox.enqueue(tasks.over_the_hard_limit.s("over").set(correlation_id="c-1")))
     the_dead_letter(message_id)
     line = (
@@ -173,7 +176,7 @@ def test_a_discarded_dead_letter_releases_the_group_that_waits_behind_it(live: P
     assert OutboxMessage.objects.get(message_id=message_id).status == "cancelled"
 
 
-def test_outside_messages_with_a_time_of_their_own_run_once_and_not_before_it_and_hold_up_no_other(
+def test_outside_messages_with_an_eta_run_once_and_not_early(
     live: Process,
 ) -> None:
     """More of them than the worker may hold at once; what comes meanwhile runs meanwhile."""

@@ -130,7 +130,7 @@ def test_a_secret_in_a_text_is_never_shown(
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @given(name=names, canary=canaries, encode=st.sampled_from(list(ENCODERS.values())))
-def test_a_secret_in_a_text_that_is_encoded_for_a_url_is_never_shown(
+def test_a_secret_in_url_encoded_text_is_never_shown(
     shape: str, name: str, canary: str, encode: Callable[[str], str]
 ) -> None:
     text = f"https://example.com/?next={encode(shape.format(n=name, c=canary))}"

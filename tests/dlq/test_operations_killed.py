@@ -22,7 +22,8 @@ COUNT = 200
 
 
 @pytest.mark.slow
-def test_a_replay_that_is_killed_while_it_sends_is_ended_by_the_next_and_sends_each_once(clean: None) -> None:
+def test_a_replay_killed_while_it_sends_sends_each_once(clean: None) -> None:
+    """The next process ends it."""
     failure = dead_lettering.Failure("seeded", RuntimeError("seeded"))
     for number in range(COUNT):
         message_id = outbox.enqueue(note_once.s(f"n-{number}"))

@@ -56,9 +56,8 @@ def send_what_ends_badly() -> set[str]:
     "the parent neither hangs nor spins nor acknowledges",
 )
 @pytest.mark.parametrize("outage", ["refuse", "freeze", pytest.param("mute", marks=pytest.mark.proof)])
-def test_while_the_database_is_down_nothing_is_acknowledged_and_the_parent_neither_hangs_nor_spins(
-    proxy: Proxy, outage: str
-) -> None:
+def test_while_the_database_is_down_nothing_is_acknowledged(proxy: Proxy, outage: str) -> None:
+    """The parent neither hangs nor spins."""
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
         getattr(proxy, outage)()
         ids = send_what_ends_badly()
@@ -82,9 +81,10 @@ def test_while_the_database_is_down_nothing_is_acknowledged_and_the_parent_neith
     assert rawpublish.depth() == 0
 
 
-def test_a_worker_that_stops_while_the_database_is_down_gives_back_what_it_could_not_record(
+def test_a_worker_stopped_during_an_outage_gives_back_unrecorded_messages(
     proxy: Proxy,
 ) -> None:
+    """The database is down: what could not be recorded goes back to the broker."""
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
         proxy.refuse()
         ids = send_what_ends_badly()

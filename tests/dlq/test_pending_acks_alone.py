@@ -70,7 +70,7 @@ def test_while_only_a_refused_record_waits_the_next_is_tried_at_once(shelf: Shel
     assert (fine.acknowledged, len(shelf)) == (1, 1)
 
 
-def test_a_record_that_is_refused_for_ever_does_not_hold_up_the_others(shelf: Shelf) -> None:
+def test_a_record_refused_for_ever_does_not_hold_up_others(shelf: Shelf) -> None:
     refused, fine = Record(ValueError("cannot be stored")), Record()
     shelf.put(refused, refused.acknowledge)
     shelf.put(fine, fine.acknowledge)
@@ -79,7 +79,8 @@ def test_a_record_that_is_refused_for_ever_does_not_hold_up_the_others(shelf: Sh
     assert (fine.acknowledged, refused.acknowledged, len(shelf)) == (1, 0, 1)
 
 
-def test_an_acknowledgement_that_raises_leaves_the_timer_set_for_those_that_still_wait() -> None:
+def test_an_acknowledgement_that_raises_leaves_the_timer_set() -> None:
+    """For those that still wait."""
     timer = Timer()
     shelf = Shelf()
     shelf.use_timer(timer)
@@ -99,7 +100,7 @@ def test_an_acknowledgement_that_raises_leaves_the_timer_set_for_those_that_stil
     assert (second.acknowledged, len(shelf)) == (1, 0)
 
 
-def test_the_delay_grows_up_to_its_limit_and_starts_anew_after_the_outage(
+def test_the_delay_grows_to_its_limit_and_resets_after_the_outage(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delays: list[float] = []
@@ -164,7 +165,7 @@ def test_a_record_in_time_leaves_neither_thread_nor_descriptor_behind() -> None:
     assert held() == before
 
 
-def test_a_statement_that_the_database_does_not_answer_in_time_is_given_up(
+def test_a_statement_without_an_answer_in_time_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shelf_module, "STATEMENT_TIMEOUT_MS", 50)

@@ -51,7 +51,8 @@ def test_the_original_payload_is_preserved() -> None:
     }
 
 
-def test_an_integer_that_is_too_long_for_json_is_kept_as_text_with_every_digit() -> None:
+def test_an_integer_too_long_for_json_is_kept_as_text() -> None:
+    """With every digit."""
     giant, longest = 10**5000 + 7, 10**4300 - 1
     add("giant", {"n": giant, "m": [-giant, longest], giant: True})
     (entry,) = DeadLetterQueue.peek()
@@ -147,7 +148,8 @@ def test_a_dead_letter_is_not_replayed_twice(mocker: MockerFixture) -> None:
     process.assert_called_once()
 
 
-def test_replaying_an_unknown_job_or_one_of_a_queue_without_a_handler_says_why() -> None:
+def test_replaying_a_job_without_a_handler_says_why() -> None:
+    """So does the replay of an unknown job."""
     with pytest.raises(NoSuchDeadLetter, match="nobody"):
         DeadLetterQueue.replay("nobody")
     add("homeless", queue="no-such-queue")
@@ -193,7 +195,7 @@ def test_a_purge_takes_no_empty_reason_and_keeps_the_record() -> None:
     }
 
 
-def test_a_job_that_is_added_again_after_it_was_closed_is_open_again() -> None:
+def test_a_closed_job_that_is_added_again_is_open_again() -> None:
     add()
     DeadLetterQueue.purge(reason="thought it was over")
     add(error="not over")
@@ -214,9 +216,10 @@ def test_the_bound_holds_for_those_who_add_at_once() -> None:
 
 
 @pytest.mark.parametrize("fail", [die, receive])
-def test_a_message_whose_failure_the_application_has_added_already_is_the_same_dead_letter(
+def test_a_failure_the_application_added_itself_is_one_dead_letter(
     fail: Callable[[str], DeadLetter],
 ) -> None:
+    """The failure of its message is recorded in the same dead letter."""
     add("m-1", error="given up")
     dead_letter = fail("m-1")
     assert DeadLetter.objects.count() == 1
@@ -229,9 +232,10 @@ def test_a_message_whose_failure_the_application_has_added_already_is_the_same_d
 
 
 @pytest.mark.parametrize("fail", [die, receive])
-def test_a_closed_dead_letter_that_is_added_again_is_replayed_with_what_was_added(
+def test_a_dead_letter_added_again_is_replayed_with_the_new_payload(
     fail: Callable[[str], DeadLetter], mocker: MockerFixture
 ) -> None:
+    """It was closed before it was added again."""
     process = mocker.patch(PROCESS)
     fail("m-1")
     DeadLetterQueue.purge(reason="thought it was over")

@@ -83,7 +83,8 @@ def test_the_same_raw_message_delivered_twice_is_one_failure() -> None:
 
 
 @pytest.mark.django_db
-def test_a_second_failure_after_a_replay_reopens_the_same_dead_letter_with_its_history() -> None:
+def test_a_second_failure_after_a_replay_reopens_the_dead_letter() -> None:
+    """The same one, with its history."""
     dead_letter = die(error="first")
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     die(generation=2, error="second", attempts=5)
@@ -111,7 +112,8 @@ def test_a_late_report_of_the_first_death_does_not_end_the_replay() -> None:
 
 
 @pytest.mark.django_db
-def test_while_a_dead_letter_is_under_replay_another_message_with_its_id_gets_one_of_its_own() -> None:
+def test_another_message_with_a_replayed_id_gets_its_own_dead_letter() -> None:
+    """While the first dead letter is under replay."""
     dead_letter = receive()
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     other = receive(body=b"[[2], {}, null]")
@@ -123,7 +125,8 @@ def test_while_a_dead_letter_is_under_replay_another_message_with_its_id_gets_on
 
 
 @pytest.mark.django_db
-def test_a_late_copy_of_the_original_does_not_end_the_replay_and_the_replays_copy_does() -> None:
+def test_a_late_copy_of_the_original_does_not_end_the_replay() -> None:
+    """The copy of the replay does."""
     dead_letter = receive()
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
     receive()
@@ -200,7 +203,7 @@ def test_a_huge_traceback_is_cut_in_the_middle() -> None:
 
 
 @pytest.mark.django_db
-def test_a_huge_error_is_cut_in_the_dead_letter_and_in_its_story() -> None:
+def test_a_huge_error_is_cut_in_dead_letter_and_history() -> None:
     dead_letter = die(error="begin " + "x" * 200_000)
     note = DeadLetterEvent.objects.get().note
     assert dead_letter.error == note
@@ -224,14 +227,15 @@ def test_illegal_states_are_refused_by_the_database() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_workers_that_record_the_same_message_at_once_open_one_dead_letter() -> None:
+def test_two_workers_recording_one_message_at_once_open_one_dead_letter() -> None:
     at_once(4, receive)
     assert DeadLetter.objects.count() == 1
     assert happened() == [Happened.FAILED]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_second_death_reported_from_several_places_at_once_is_one_failure() -> None:
+def test_a_second_failure_reported_from_several_places_is_one_failure() -> None:
+    """The reports come at once."""
     die()
     at_once(4, lambda: die(generation=2))
     assert DeadLetter.objects.get().failures == 2

@@ -46,7 +46,7 @@ def test_an_expired_message_is_recorded_and_does_not_run(live: Process) -> None:
     assert effects.count("late") == 0
 
 
-def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the_pool(live: Process) -> None:
+def test_a_handler_that_raises_neither_ends_the_worker_nor_leaks_slots(live: Process) -> None:
     """Whatever a later Celery does with one message; KeyError is what kombu takes for a lost connection."""
     for _ in range(4):
         rawpublish.send("tests.support.tasks.breaks_the_handler")
@@ -66,10 +66,11 @@ def test_a_handler_that_raises_ends_neither_the_worker_nor_leaks_its_slot_of_the
     celery="runs it, and what should follow is lost with the result",
 )
 @pytest.mark.parametrize("canvas", ["callbacks", "errbacks", "chain", "chord"])
-def test_an_outside_message_with_a_canvas_in_it_is_a_dead_letter_before_its_effect(
-    live: Process, canvas: str
-) -> None:
-    """Run, it would have its effect, and what is to follow would be lost; a chord's without a word."""
+def test_an_outside_message_with_a_canvas_is_refused_before_its_effect(live: Process, canvas: str) -> None:
+    """It becomes a dead letter.
+
+    Run, it would have its effect, and what is to follow would be lost; a chord's without a word.
+    """
     following = {"task": TASK, "args": ["next"], "kwargs": {}, "options": {}, "immutable": True}
     headers = rawpublish.task_headers(TASK, group="some-group")
     embed = {canvas: following if canvas == "chord" else [following]}

@@ -47,7 +47,8 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.django_db
-def test_a_journalled_dead_letter_is_sent_by_its_journal_under_the_same_id() -> None:
+def test_a_journalled_dead_letter_keeps_its_id_when_replayed() -> None:
+    """Its journal sends it."""
     dead_letter = die()
     assert replay.replay(dead_letter.pk, actor="alice") == "m-1"
     dead_letter.refresh_from_db()
@@ -70,9 +71,10 @@ def test_a_journal_without_the_message_leaves_the_dead_letter_open(monkeypatch: 
 
 
 @pytest.mark.django_db
-def test_without_a_way_to_its_journal_a_dead_letter_is_neither_replayed_nor_discarded(
+def test_without_its_journal_a_dead_letter_stays_open(
     settings: Settings,
 ) -> None:
+    """It is neither replayed nor discarded."""
     settings.DLQ_JOURNAL = None
     dead_letter = die()
     with pytest.raises(NotReplayable, match="m-1 has a journal, and DLQ_JOURNAL does not name it"):
@@ -129,9 +131,8 @@ def test_what_the_broker_counted_and_what_has_expired_is_not_sent_again() -> Non
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("retries", "spent"), [(None, 0), (2, 0), (1, 1), (0, 2), (9, 0)])
-def test_a_message_without_a_journal_is_sent_with_so_many_retries_spent_that_the_wanted_are_left(
-    retries: int | None, spent: int
-) -> None:
+def test_a_replay_without_a_journal_has_the_wanted_retries_left(retries: int | None, spent: int) -> None:
+    """The other retries count as spent."""
     dead_letter = receive("m-1", task="tests.support.tasks.always_unavailable")
     assert dead_letter.message is not None
     assert renewed(dead_letter.message.headers, dead_letter, retries)["retries"] == spent
@@ -165,7 +166,7 @@ def test_a_discard_releases_the_journals_message_and_keeps_who_and_why() -> None
 
 
 @pytest.mark.django_db
-def test_a_message_without_a_journal_that_was_never_heard_of_again_can_be_sent_again(
+def test_an_unanswered_replay_without_a_journal_can_be_repeated(
     mocker: MockerFixture,
 ) -> None:
     process = mocker.patch("orders.services.OrderService.process")

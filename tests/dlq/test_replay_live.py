@@ -34,7 +34,7 @@ def story(dead_letter: DeadLetter) -> list[str]:
     return list(DeadLetterEvent.objects.filter(dead_letter=dead_letter).values_list("what", flat=True))
 
 
-def test_an_outside_message_is_sent_again_and_its_success_resolves_the_dead_letter(live: Process) -> None:
+def test_the_success_of_an_outside_messages_replay_resolves_its_dead_letter(live: Process) -> None:
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "mend"))
     assert dead_letter.message is not None
     effects.add("mend-told")
@@ -44,9 +44,10 @@ def test_an_outside_message_is_sent_again_and_its_success_resolves_the_dead_lett
     assert effects.count("mend-done") == 1
 
 
-def test_an_outside_message_that_fails_again_reopens_its_dead_letter_and_keeps_the_original(
+def test_an_outside_message_that_fails_again_reopens_its_dead_letter(
     live: Process,
 ) -> None:
+    """The dead letter keeps the original message."""
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "stays"))
     original = dead_letter.message
     for failures in (2, 3):
@@ -61,9 +62,10 @@ def test_an_outside_message_that_fails_again_reopens_its_dead_letter_and_keeps_t
     assert story(dead_letter) == [Happened.FAILED] + 2 * [Happened.REPLAYED, Happened.REOPENED]
 
 
-def test_an_edited_copy_of_an_outside_message_has_its_own_end_and_the_original_its_link(
+def test_an_edited_copy_of_an_outside_message_ends_by_itself(
     live: Process,
 ) -> None:
+    """Its dead letter is one of its own, with a link to the original."""
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "misspelt"))
     first = DeadLetterQueue.edit(dead_letter.message_id, {"name": "misspelt too"})
     copy = dead_letter_of(first)
@@ -78,9 +80,8 @@ def test_an_edited_copy_of_an_outside_message_has_its_own_end_and_the_original_i
 
 
 @pytest.mark.parametrize("message_id", ["6f1c8f0e-0d6a-4c9b-8f3e-2b7a51d0c3aa", "nightly-report"])
-def test_a_replay_that_the_outbox_takes_over_resolves_the_dead_letter_when_it_ends(
-    live: Process, message_id: str
-) -> None:
+def test_a_replay_taken_over_by_the_outbox_resolves_the_dead_letter(live: Process, message_id: str) -> None:
+    """When it ends."""
     headers = {"id": message_id, "retries": 2}
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "taken", _headers=headers))
     replay.replay(dead_letter.pk)
@@ -97,9 +98,8 @@ def test_a_replay_that_the_outbox_takes_over_resolves_the_dead_letter_when_it_en
 
 
 @pytest.mark.parametrize("message_id", ["6f1c8f0e-0d6a-4c9b-8f3e-2b7a51d0c3aa", "nightly-report"])
-def test_a_replay_that_the_outbox_takes_over_and_that_dies_there_has_one_open_dead_letter(
-    live: Process, message_id: str
-) -> None:
+def test_a_replay_that_dies_in_the_outbox_has_one_dead_letter(live: Process, message_id: str) -> None:
+    """One that is open; the outbox had taken the replay over."""
     headers = {"id": message_id, "retries": 2}
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}unavailable_until_told", "dies", _headers=headers))
     replay.replay(dead_letter.pk)
@@ -132,7 +132,7 @@ def test_a_message_of_protocol_1_is_sent_again_as_a_replay(live: Process, args: 
     assert effects.count("old-done") == 1
 
 
-def test_a_success_that_comes_after_its_replay_was_given_up_resolves_the_dead_letter(live: Process) -> None:
+def test_a_success_after_the_replay_was_given_up_resolves_it(live: Process) -> None:
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "late"))
     effects.add("late-told")
     headers = {"id": dead_letter.message_id, REPLAY_HEADER: dead_letter.message_id}
@@ -157,7 +157,7 @@ def test_a_revoked_message_runs_when_an_operator_sends_it_again(live: Process) -
     await_(lambda: effects.count("revoked") == 1, "it runs")
 
 
-def test_a_message_that_killed_its_process_may_do_so_again_as_often_after_a_replay(live: Process) -> None:
+def test_a_replay_may_kill_its_process_as_often_as_before(live: Process) -> None:
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}exits", "again"))
     assert effects.count("again") == 3
     replay.replay(dead_letter.pk)
@@ -165,7 +165,7 @@ def test_a_message_that_killed_its_process_may_do_so_again_as_often_after_a_repl
     assert effects.count("again") == 6
 
 
-def test_a_message_that_only_an_older_deployment_could_not_read_is_sent_again_by_force(live: Process) -> None:
+def test_a_message_only_an_older_deployment_refused_is_sent_by_force(live: Process) -> None:
     dead_letter = dead_letter_of(rawpublish.send(f"{TASKS}wrong_until_told", "read"))
     DeadLetter.objects.update(cause=Cause.UNDECODABLE)
     effects.add("read-told")
@@ -176,7 +176,7 @@ def test_a_message_that_only_an_older_deployment_could_not_read_is_sent_again_by
     assert effects.count("read-done") == 1
 
 
-def test_a_message_whose_journal_has_forgotten_it_runs_when_it_is_sent_again(live: Process) -> None:
+def test_a_message_its_journal_has_forgotten_runs_when_replayed(live: Process) -> None:
     headers = rawpublish.task_headers(f"{TASKS}note", outbox={"generation": 1})
     raw = RawMessage(
         b'[["forgotten"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "default"}

@@ -54,9 +54,10 @@ def test_a_replay_whose_confirmation_is_lost_is_published_once_and_stays_replayi
         replay.replay(dead_letter.pk)
 
 
-def test_a_replay_that_the_broker_cannot_have_taken_leaves_the_dead_letter_open_and_as_it_was(
+def test_a_replay_the_broker_never_received_leaves_the_dead_letter_open(
     broker: str, proxy: Proxy, dead_letter: DeadLetter, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And otherwise as it was."""
     before = DeadLetter.objects.values().get(), stats.stats()["dead_lettered"]
     proxy.refuse()
     with using(through(broker, proxy)):

@@ -60,13 +60,14 @@ def test_a_task_that_raises_leaves_its_arguments_and_its_traceback(live: Process
     assert_goes_on(live)
 
 
-def test_an_exception_that_cannot_be_shown_is_a_dead_letter_all_the_same(live: Process) -> None:
+def test_an_exception_that_cannot_be_shown_is_a_dead_letter(live: Process) -> None:
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}fails_unspeakably"))
     assert dead_letter.exception.endswith("Unspeakable")
     assert_goes_on(live)
 
 
-def test_what_a_task_raises_is_a_failure_whatever_its_name_and_can_be_replayed(live: Process) -> None:
+def test_any_exception_of_a_task_is_a_replayable_failure(live: Process) -> None:
+    """Whatever its name."""
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}cannot_decode_what_it_fetched"))
     assert (dead_letter.cause, dead_letter.exception) == ("failed", "tests.support.tasks.DecodeError")
     assert obstacle(dead_letter) == ""
@@ -82,7 +83,8 @@ def test_wrong_arguments_are_a_dead_letter_at_once(live: Process) -> None:
 @pytest.mark.promise(
     "P5", "the hard time limit ends a run", "one dead letter", celery="calls its hooks twice"
 )
-def test_a_hard_time_limit_is_one_dead_letter_although_celery_reports_it_twice(live: Process) -> None:
+def test_a_hard_time_limit_reported_twice_is_one_dead_letter(live: Process) -> None:
+    """Celery reports each of them twice."""
     dead_letter = the_dead_letter(rawpublish.send(f"{TASKS}over_the_hard_limit", "over"))
     assert dead_letter.cause == "timeout"
     assert_goes_on(live)
@@ -97,7 +99,8 @@ def test_a_producer_cannot_lift_a_tasks_own_hard_limit(live: Process, timelimit:
     assert dead_letter.cause == "timeout"
 
 
-def test_an_outside_message_with_an_eta_is_a_row_until_then_and_no_worker_holds_it(live: Process) -> None:
+def test_an_outside_message_with_an_eta_waits_as_a_row(live: Process) -> None:
+    """No worker holds it until its time."""
     eta = datetime.now(UTC) + timedelta(hours=2)
     message_id = rawpublish.send(f"{TASKS}note", "later", _headers={"eta": eta.isoformat()})
     await_(lambda: OutboxMessage.objects.filter(status="scheduled").exists(), "it is a row")
@@ -144,9 +147,8 @@ def test_memory_error_is_a_dead_letter_and_the_worker_lives(live: Process) -> No
     celery="requeues it forever",
 )
 @pytest.mark.parametrize("task", ["kills_its_process", "exits"])
-def test_a_message_that_kills_its_process_runs_three_times_and_is_a_dead_letter(
-    live: Process, task: str
-) -> None:
+def test_a_message_that_kills_its_process_runs_three_times(live: Process, task: str) -> None:
+    """Then it is a dead letter."""
     dead_letter = the_dead_letter(rawpublish.send(TASKS + task, "poison"), within_s=60)
     assert dead_letter.cause == "lost"
     assert effects.count("poison") == 3
@@ -154,9 +156,10 @@ def test_a_message_that_kills_its_process_runs_three_times_and_is_a_dead_letter(
     assert_goes_on(live)
 
 
-def test_a_message_that_was_acknowledged_before_it_ran_is_a_dead_letter_after_its_first_lost_run(
+def test_an_early_acknowledged_message_is_dead_after_one_lost_run(
     live: Process,
 ) -> None:
+    """It was acknowledged before it ran, so that the broker has no copy of it; it is a dead letter."""
     dead_letter = the_dead_letter(
         rawpublish.send(f"{TASKS}kills_its_process_acknowledged", "early"), within_s=60
     )

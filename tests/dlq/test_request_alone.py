@@ -50,10 +50,13 @@ def ended_with(exception: BaseException) -> ExceptionInfo:
 
 
 @pytest.mark.parametrize("exception", [SystemExit(0), WorkerLostError("lost"), Terminated(15)])
-def test_a_run_that_the_worker_cancelled_is_neither_a_dead_letter_nor_a_lost_run_nor_acknowledged(
+def test_a_run_that_the_worker_cancelled_is_not_acknowledged(
     exception: BaseException,
 ) -> None:
-    """At a cold shutdown, or when the broker connection was lost: the broker offers the message again."""
+    """It is neither a dead letter nor a lost run.
+
+    At a cold shutdown, or when the broker connection was lost: the broker offers the message again.
+    """
     said = Acknowledgements()
     request = said.request()
     request._already_cancelled = True
@@ -74,13 +77,15 @@ def test_a_run_that_the_worker_cancelled_is_neither_a_dead_letter_nor_a_lost_run
         ([10, None], (10, 10)),
     ],
 )
-def test_a_producer_may_ask_for_less_time_than_the_settings_give_and_not_for_more(
+def test_a_producer_may_ask_for_less_time_but_not_more(
     asked: list[float | None], given: tuple[float, float]
 ) -> None:
+    """Compared with what the settings give."""
     assert Acknowledgements().request(timelimit=asked).time_limits == given
 
 
-def test_a_hard_time_limit_is_recorded_even_if_the_pool_reports_only_the_time_limit() -> None:
+def test_a_hard_time_limit_is_recorded_if_reported_only_once() -> None:
+    """The pool reports the time limit, and no failure after it."""
     said = Acknowledgements()
     said.request().on_timeout(soft=False, timeout=1)
     assert said == ["ack"]

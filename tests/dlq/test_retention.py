@@ -56,8 +56,11 @@ def test_totals_do_not_fall_when_their_dead_letters_are_deleted(monkeypatch: pyt
     assert died() == {("critical", "t", "ValueError"): 5, ("critical", "t", "KeyError"): 2}
 
 
-def test_a_dead_letter_that_dies_of_something_else_the_second_time_is_counted_under_both() -> None:
-    """Counted by what it died of last, the first number would fall, which looks like a restart of the counter."""
+def test_a_dead_letter_with_two_errors_is_counted_under_both() -> None:
+    """It dies of another error the second time.
+
+    Counted by what it died of last, the first number would fall, which looks like a restart of the counter.
+    """
     die("m", exception=ValueError("x"))
     die("m", exception=KeyError("x"), generation=2)
     assert {exception: count for (_, _, exception), count in died().items()} == {
@@ -66,8 +69,11 @@ def test_a_dead_letter_that_dies_of_something_else_the_second_time_is_counted_un
     }
 
 
-def test_no_total_falls_when_a_dead_letter_is_about_another_queue_or_task_from_then_on() -> None:
-    """Counted under what its dead letter is about now, a death would move from one counter to another."""
+def test_no_total_falls_when_a_dead_letter_changes_its_queue() -> None:
+    """Or its task.
+
+    Counted under what its dead letter is about now, a death would move from one counter to another.
+    """
     DeadLetterQueue.add("m", "orders", {"order_id": 1}, "x")
     die("m", queue="critical", task="t")
     put_aside = {("orders", "", ""): 1}

@@ -124,7 +124,8 @@ def test_a_body_that_was_compressed_and_is_small_runs() -> None:
         pytest.param(b"[" * LARGE, id="deep"),
     ],
 )
-def test_a_body_that_is_too_large_is_recorded_with_its_size_its_digest_and_its_beginning(body: bytes) -> None:
+def test_a_body_that_is_too_large_is_recorded_in_short(body: bytes) -> None:
+    """With its size, its digest and its beginning."""
     with worker() as process:
         rawpublish.send(TASK, "first")
         await_(lambda: effects.count("first") == 1, "it works")

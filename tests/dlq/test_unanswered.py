@@ -64,7 +64,7 @@ def test_a_replay_that_its_broker_lost_is_an_open_dead_letter_again(
 @pytest.mark.slow
 @on_rabbitmq_in_proof
 @pytest.mark.usefixtures("clean")
-def test_a_replay_that_runs_after_it_was_given_up_resolves_its_dead_letter() -> None:
+def test_a_replay_that_runs_after_being_given_up_resolves_its_dead_letter() -> None:
     raw = RawMessage(
         *(b'[["late"], {}, null]', "application/json", "utf-8"),
         headers=rawpublish.task_headers(NOTE, id="m-1"),
@@ -95,7 +95,8 @@ def test_a_replay_that_fails_after_it_was_given_up_is_recorded_once() -> None:
     assert happened() == [Happened.FAILED, Happened.RETURNED, Happened.REOPENED]
 
 
-def test_only_a_replay_that_may_be_lost_and_only_after_its_time_is_given_up() -> None:
+def test_only_a_possibly_lost_replay_is_given_up() -> None:
+    """And only after its time."""
     receive()
     be_silent(over=replay.SILENT_AFTER - timedelta(minutes=1))
     assert unanswered.reopen() == 0

@@ -41,7 +41,8 @@ def give_up(queue: str = "default") -> None:
         )
 
 
-def test_a_message_that_ends_every_worker_becomes_one_dead_letter_that_keeps_it_as_it_was_sent() -> None:
+def test_a_message_that_ends_every_worker_becomes_one_dead_letter() -> None:
+    """The dead letter has the message as it was sent."""
     declare_queues()
     headers = rawpublish.task_headers("orders.of.another.shop")
     rawpublish.publish(json.dumps([[7], {"a": "b"}, None]), headers)
@@ -82,7 +83,7 @@ def test_what_cannot_be_decoded_is_kept_all_the_same() -> None:
     assert dead_letter.message.body == b"\x00\xff"
 
 
-def test_a_message_that_breaks_the_reading_of_it_holds_up_none_behind_it() -> None:
+def test_an_unreadable_message_holds_up_none_behind_it() -> None:
     declare_queues()
     broken = {"compression": "application/x-gzip", "x-first-death-reason": {"set": "by the producer"}}
     headers = [rawpublish.task_headers("gone", **more) for more in (broken, {})]
@@ -99,7 +100,8 @@ def test_a_message_that_breaks_the_reading_of_it_holds_up_none_behind_it() -> No
     assert dead_letter.message.body == b"no gzip"
 
 
-def test_the_queue_of_what_was_given_up_drops_nothing_that_comes_back_often() -> None:
+def test_the_queue_of_undeliverable_messages_is_a_classic_one() -> None:
+    """A quorum queue would drop a message that comes back often."""
     declare_queues()
     with app.connection_for_write() as connection:
         # A declaration that differs is refused (406).

@@ -60,7 +60,8 @@ def visibility_timeout_passes() -> None:
                 client.zadd("unacked_index", {tag: 0})
 
 
-def test_a_message_without_a_journal_whose_runs_are_spent_is_a_dead_letter_and_does_not_run_again() -> None:
+def test_without_a_journal_a_message_with_spent_runs_is_dead() -> None:
+    """It becomes a dead letter and does not run again."""
     spent, has_one_left = (rawpublish.send("tests.support.tasks.note", name) for name in ("spent", "left"))
     LostRun.objects.create(message_key=spent, count=2)
     LostRun.objects.create(message_key=has_one_left, count=1)
@@ -80,7 +81,8 @@ def test_a_message_without_a_journal_whose_runs_are_spent_is_a_dead_letter_and_d
     "P4", "a message ends the whole worker each time that it runs", "a dead letter; the next worker lives"
 )
 @pytest.mark.proof
-def test_a_message_without_a_journal_that_kills_whole_workers_runs_three_times_and_is_a_dead_letter() -> None:
+def test_without_a_journal_a_message_kills_three_workers_at_most() -> None:
+    """Then it is a dead letter."""
     message_id = rawpublish.send(TASK, "poison")
     assert start_workers_until(lambda: DeadLetter.objects.exists()) == 4
     assert effects.count("poison") == 3
@@ -90,9 +92,8 @@ def test_a_message_without_a_journal_that_kills_whole_workers_runs_three_times_a
 
 
 @pytest.mark.proof
-def test_a_message_of_the_outbox_that_kills_whole_workers_is_a_dead_letter_when_its_deliveries_are_spent() -> (
-    None
-):
+def test_an_outbox_message_that_kills_workers_ends_as_dead_letter() -> None:
+    """It kills whole workers until its deliveries are spent."""
     message_id = tasks.kills_its_worker.delay("poison").id
     with relay(env=QUICK):
         start_workers_until(lambda: DeadLetter.objects.exists())

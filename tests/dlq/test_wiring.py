@@ -36,7 +36,8 @@ def dead(**options: str) -> tuple[uuid.UUID, DeadLetter]:
     return message_id, DeadLetter.objects.get(message_id=str(message_id))
 
 
-def test_a_dead_letter_whose_dedup_key_another_message_holds_is_refused_and_stays_open() -> None:
+def test_a_replay_whose_dedup_key_is_taken_is_refused() -> None:
+    """Another message holds the key; the dead letter stays open."""
     message_id, dead_letter = dead(dedup_key="k")
     outbox.enqueue(tasks.note.s("b"), dedup_key="k")
     with pytest.raises(NotReplayable, match="another message with its dedup key is open"):
@@ -71,10 +72,11 @@ def test_a_replay_may_use_as_many_retries_as_the_operator_says(task: Any, retrie
     "P5", "the journal skips a replay's copy", "no success: nothing is resolved", celery="a success"
 )
 @pytest.mark.parametrize("unset", ["DLQ_JOURNAL", "OUTBOX_DEAD_LETTERS", None])
-def test_a_copy_that_the_journal_skips_resolves_no_dead_letter_however_the_desk_is_wired(
-    settings: Settings, unset: str | None
-) -> None:
-    """What a desk that knows no journal sends again is a message that the journal has settled long ago."""
+def test_a_copy_that_the_journal_skips_resolves_no_dead_letter(settings: Settings, unset: str | None) -> None:
+    """However dlq/ is wired.
+
+    What a desk that knows no journal sends again is a message that the journal has settled long ago.
+    """
     message_id = str(outbox.enqueue(tasks.note.s("a")))
     drain()
     if unset:
@@ -105,7 +107,8 @@ def test_a_replay_that_is_cancelled_before_it_runs_closes_its_dead_letter() -> N
     assert dead_letter.events.latest("id").what == Happened.DISCARDED
 
 
-def test_a_discard_after_a_replay_is_told_once_and_with_its_own_reason() -> None:
+def test_a_discard_after_a_replay_is_reported_once() -> None:
+    """With its own reason."""
     _, dead_letter = dead()
     replay.replay(dead_letter.pk)
     drain()
