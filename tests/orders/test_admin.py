@@ -76,7 +76,8 @@ def test_viewer_is_not_offered_to_cancel(shop: None) -> None:
     assert Order.objects.get(pk=order.pk).status == "pending"
 
 
-def test_the_list_shows_and_finds_the_orders_of_which_something_is_dead_or_late(operator: Client) -> None:
+def test_the_list_finds_orders_with_dead_or_late_messages(operator: Client) -> None:
+    """And shows that they have them."""
     dead, late, well = place(), place(), place()
     messages = OutboxMessage.objects
     messages.filter(correlation_id=f"order-{late.pk}").update(created_at=HOUR_AGO, deliver_at=HOUR_AGO)
@@ -135,7 +136,7 @@ def test_editing_a_key_keeps_it(operator: Client) -> None:
     assert Caller(raw).get().status_code == 200
 
 
-def test_units_of_a_product_on_sale_cannot_be_overwritten_by_a_stale_form(operator: Client) -> None:
+def test_a_stale_form_cannot_overwrite_the_units_on_sale(operator: Client) -> None:
     product = Product.objects.get(sku="WIDGET")
     url = reverse("admin:orders_product_change", args=[product.pk])
     form = operator.get(url).context["adminform"].form

@@ -102,9 +102,7 @@ def test_malformed_json_is_a_400_that_names_the_body(api: Caller, sent: bytes) -
         "\xff",
     ],
 )
-def test_body_that_is_said_to_be_something_else_than_json_in_utf8_is_a_415(
-    api: Caller, content_type: str
-) -> None:
+def test_body_declared_as_other_than_utf8_json_is_a_415(api: Caller, content_type: str) -> None:
     before = units()
     order_id = place().pk
     for path in ("/api/orders", f"/api/orders/{order_id}/cancel"):
@@ -144,7 +142,7 @@ def test_body_at_the_limit_is_taken(api: Caller) -> None:
     assert api.post(sent + b" " * (MAX_BODY_BYTES - len(sent))).status_code == 202
 
 
-def test_order_that_is_out_of_stock_is_a_409_that_names_the_product(api: Caller) -> None:
+def test_order_out_of_stock_is_a_409_that_names_the_product(api: Caller) -> None:
     Product.objects.filter(sku="GIZMO").update(stock=0)
     before = units()
     document = problem(api.post(body()), 409)

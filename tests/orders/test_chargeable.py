@@ -52,7 +52,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize(("cents", "currency", "code", "limit"), REFUSED)
-def test_order_that_the_gateway_would_refuse_is_a_422_that_names_the_limit(
+def test_order_the_gateway_would_refuse_is_a_422_naming_the_limit(
     api: Caller, cents: int, currency: str, code: str, limit: str
 ) -> None:
     priced(cents, currency)
@@ -102,7 +102,7 @@ def accepted(shop: None, mocker: MockerFixture) -> Any:
     "the order has failed, and its stock is free",
 )
 @pytest.mark.parametrize(("cents", "currency"), [(each[0], each[1]) for each in REFUSED])
-def test_refusal_of_the_gateway_ends_the_order_as_failed_and_frees_its_stock(
+def test_refusal_of_the_gateway_fails_the_order_and_frees_stock(
     accepted: Any, sandbox_settings: RunningSandbox, cents: int, currency: str
 ) -> None:
     before = units()
@@ -119,9 +119,10 @@ def test_refusal_of_the_gateway_ends_the_order_as_failed_and_frees_its_stock(
     assert sandbox_settings.ledger("charges") == []
 
 
-def test_refused_order_that_an_earlier_release_left_processing_is_ended_by_a_replay(
+def test_refused_order_left_processing_is_ended_by_a_replay(
     accepted: Any, sandbox_settings: RunningSandbox, mocker: MockerFixture
 ) -> None:
+    """An earlier release left it processing."""
     before = units()
     order = accepted(40, "usd")
     stuck = mocker.patch.object(PaymentGateway, "charge", side_effect=InvalidRequest("too small"))

@@ -65,7 +65,7 @@ class TestSyncingToTheCrm:
         task = current_app.tasks["orders.tasks.sync_to_crm"]
         assert task.retry_schedule == (60, 300, 1800, 7200, 28800)
 
-    def test_crm_that_is_down_spends_none_of_the_attempts_that_other_errors_have(
+    def test_crm_that_is_down_spends_no_attempt_of_other_errors(
         self, completed: Order, mocker: MockerFixture
     ) -> None:
         down = [crm.ServiceUnavailable("503"), SoftTimeLimitExceeded()] * 50
@@ -77,9 +77,10 @@ class TestSyncingToTheCrm:
     @pytest.mark.parametrize(
         ("task", "setting"), [(sync_to_crm, "CRM_URL"), (notify_warehouse, "WAREHOUSE_URL")]
     )
-    def test_address_that_is_not_set_is_a_dead_letter_at_once_that_names_the_setting(
+    def test_address_that_is_not_set_is_a_dead_letter_at_once(
         self, completed: Order, settings: Any, task: Any, setting: str
     ) -> None:
+        """The dead letter names the setting."""
         setattr(settings, setting, "")
         message = settle(task, completed.id)
         assert (message.status, message.attempts) == ("dead", 1)
@@ -123,7 +124,7 @@ class TestSyncingToTheCrm:
         assert SyncErrorLog.objects.get().error == "email is missing"
 
     @pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
-    def test_refusal_that_is_not_about_the_data_is_retried_and_then_a_dead_letter(
+    def test_refusal_not_about_the_data_is_retried_then_dead_lettered(
         self, completed: Order, mocker: MockerFixture, status: int
     ) -> None:
         mocker.patch("requests.post", return_value=MagicMock(status_code=status, text="who are you?"))
@@ -132,7 +133,7 @@ class TestSyncingToTheCrm:
         assert f"answered {status}: who are you?" in DeadLetter.objects.get().error
         assert not SyncErrorLog.objects.exists()
 
-    def test_order_that_a_moved_crm_did_not_take_is_there_once_its_dead_letter_is_replayed(
+    def test_order_that_a_moved_crm_missed_is_there_after_its_replay(
         self, completed: Order, sandbox_settings: RunningSandbox, settings: Any
     ) -> None:
         new_home, settings.CRM_URL = settings.CRM_URL, f"{sandbox_settings.url}/moved"

@@ -11,7 +11,7 @@ from tests.support.processes import await_
 
 
 @pytest.mark.django_db
-def test_every_connection_of_ours_may_be_silent_inside_a_transaction_for_half_a_minute_only() -> None:
+def test_a_silent_transaction_of_any_connection_ends_after_thirty_seconds() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW idle_in_transaction_session_timeout")
         assert cursor.fetchone() == ("30s",)

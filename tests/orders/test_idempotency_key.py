@@ -51,7 +51,8 @@ def test_identical_requests_at_once_place_one_order(raw_key: str) -> None:
             assert int(answer["Retry-After"]) >= 1
 
 
-def test_request_whose_twin_is_still_in_flight_is_a_409_and_then_gets_its_answer(raw_key: str) -> None:
+def test_request_whose_duplicate_is_in_flight_is_a_409(raw_key: str) -> None:
+    """Sent again, it gets the answer of the first."""
     api_key = ApiKey.objects.get()
     placing, finish = threading.Event(), threading.Event()
 

@@ -151,9 +151,8 @@ def test_it_links_to_each_row_and_each_row_links_back(operator: Client, eventful
     assert f'href="{reverse("admin:webhooks_event_change", args=[Event.objects.get().pk])}"' in page
 
 
-def test_a_number_finds_the_dead_letters_of_an_order_whatever_they_were_called_with(
-    operator: Client, eventful: Order
-) -> None:
+def test_a_number_finds_all_dead_letters_of_its_order(operator: Client, eventful: Order) -> None:
+    """Whatever their tasks were called with."""
     root = Client()
     root.force_login(User.objects.create_superuser("root"))
     DeadLetter.objects.update(about=["delivery_id=77777", "77777"])
@@ -165,9 +164,10 @@ def test_a_number_finds_the_dead_letters_of_an_order_whatever_they_were_called_w
     assert reverse("admin:dlq_deadletter_change", args=[wanted.pk]) in found
 
 
-def test_what_ran_before_and_is_open_for_long_is_late_and_what_waits_for_its_time_is_not(
+def test_what_ran_and_is_open_for_long_is_late(
     operator: Client,
 ) -> None:
+    """What waits for its time is not."""
     order = place()
     messages = OutboxMessage.objects.all()
     messages.update(status="scheduled", deliver_at=F("deliver_at") + timezone.timedelta(hours=1))
@@ -179,7 +179,8 @@ def test_what_ran_before_and_is_open_for_long_is_late_and_what_waits_for_its_tim
     assert "1 late message<" in page_of(operator, order)
 
 
-def test_a_tree_of_causes_has_no_circle_and_is_no_deeper_than_a_page_can_show() -> None:
+def test_a_tree_of_causes_has_no_circle_and_limited_depth() -> None:
+    """No deeper than a page can show."""
     ids = [uuid.uuid4() for _ in range(30)]
     # Each is caused by the one before it, and the first, as its producer claims, by the last.
     causes = [ids[-1], *ids[:-1]]

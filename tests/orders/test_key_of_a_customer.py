@@ -51,7 +51,8 @@ def test_another_body_under_another_api_key_of_the_customer_is_refused(shop: Non
     assert Order.objects.count() == 1
 
 
-def test_another_body_under_one_api_key_is_refused_although_it_names_another_customer(shop: None) -> None:
+def test_another_body_is_refused_although_it_names_another_customer(shop: None) -> None:
+    """Under one API key."""
     of_the_shop = caller(None)
     of_the_shop.post(body())
     assert problem(of_the_shop.post(body(customer_id=2)), 422)["code"] == "idempotency_key_reused"
@@ -109,7 +110,7 @@ def test_two_api_keys_of_one_customer_at_once_place_one_order(busy_shop: None) -
             assert problem(answer, 409)["code"] == "request_in_flight"
 
 
-def test_request_in_flight_under_one_api_key_is_a_409_under_the_other(busy_shop: None) -> None:
+def test_request_in_flight_is_a_409_under_another_api_key(busy_shop: None) -> None:
     in_flight, answered = threading.Event(), threading.Event()
     api_key, _ = ApiKey.issue("first", customer=customer())
 
@@ -168,9 +169,10 @@ class TestUpgrade:
         "a web process of the release in which a key belonged to the API key runs beside a new one",
         "one order for a key of a customer",
     )
-    def test_web_process_of_the_release_before_places_nothing_twice_beside_a_new_one(
+    def test_old_web_process_beside_a_new_one_places_nothing_twice(
         self, release_before: Callable[[], None]
     ) -> None:
+        """The old one is of the release in which a key belonged to the API key."""
         release_before()
         old, _ = ApiKey.issue("old", customer=customer())
         order = place()
@@ -224,9 +226,8 @@ class TestMove:
         "a web process of the release that kept the answers in a table of `orders` runs beside a new one",
         "one order for a key; the old process answers 503 for a key that the new one has answered",
     )
-    def test_old_process_cannot_commit_an_order_whose_key_a_new_one_has_answered(
-        self, move: Callable[[], None]
-    ) -> None:
+    def test_old_process_cannot_commit_an_order_a_new_one_answered(self, move: Callable[[], None]) -> None:
+        """Under the same key."""
         move()
         assert caller().post(body()).status_code == 202
         old, _ = ApiKey.issue("old", customer=customer())

@@ -22,9 +22,10 @@ REPEATS = 4
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
-def test_repeated_orders_under_kill_9_of_the_web_are_one_order_a_key(
+def test_orders_repeated_under_kill_9_are_one_a_key(
     busy_shop: None, request: pytest.FixtureRequest, pooled: bool
 ) -> None:
+    """The web process is killed."""
     env = {"DATABASE_URL": request.getfixturevalue("pooler").url()} if pooled else {}
     stock, _, _ = units()
     raw = ApiKey.issue("shop")[1]

@@ -27,7 +27,8 @@ from tests.support.processes import await_
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_every_connection_of_ours_waits_for_a_lock_for_less_than_the_shortest_soft_time_limit() -> None:
+def test_every_lock_wait_is_shorter_than_any_soft_time_limit() -> None:
+    """On every connection of the application."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT setting::int / 1000 FROM pg_settings WHERE name = 'lock_timeout'")
         (seconds,) = cursor.fetchone()
@@ -42,7 +43,7 @@ def test_every_connection_of_ours_waits_for_a_lock_for_less_than_the_shortest_so
 @pytest.mark.promise(
     "P4", "a row stays locked by another session", "the run gives up and runs again; its effect happens once"
 )
-def test_a_task_that_cannot_have_a_lock_runs_again_and_its_effect_happens_once(
+def test_a_task_without_its_lock_runs_again_with_one_effect(
     busy_shop: None, charge: MagicMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = place(quantity=2)
@@ -83,9 +84,10 @@ def test_a_task_that_cannot_have_a_lock_runs_again_and_its_effect_happens_once(
 )
 @pytest.mark.parametrize("task", [tasks.note, tasks.note_once])
 @pytest.mark.usefixtures("clean")
-def test_a_lock_that_outlasts_more_runs_than_a_message_has_deliveries_costs_it_nothing(
+def test_a_lock_held_for_many_runs_costs_a_message_nothing(
     task: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """For more runs than the message has deliveries."""
     message_id = outbox.enqueue(task.s("a"))
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "options", "-c lock_timeout=50")
     connection.close()
@@ -124,9 +126,10 @@ def blocked() -> set[int]:
         ("webhooks.tasks.publish_event", "webhooks.tasks.order_payload"),
     ],
 )
-def test_a_task_that_its_soft_time_limit_stops_is_retried_before_it_is_dead(
+def test_a_task_stopped_by_its_soft_limit_is_retried_first(
     mocker: MockerFixture, task: str, body: str
 ) -> None:
+    """Before it is dead."""
     mocker.patch(body, side_effect=SoftTimeLimitExceeded)
     args = ["order.completed", 1] if task.endswith("publish_event") else [1]
     message_id = outbox.enqueue(current_app.tasks[task].s(*args))

@@ -114,9 +114,10 @@ def test_completion_without_its_fan_out_is_rolled_back(
     assert (pending_order.status, pending_order.processing_count) == ("processing", 0)
 
 
-def test_declined_card_fails_the_order_gives_the_stock_back_and_is_no_dead_letter(
+def test_declined_card_fails_the_order_and_returns_the_stock(
     shop: None, charge: MagicMock, mocker: MockerFixture
 ) -> None:
+    """It is no dead letter."""
     quiet(mocker)
     before = units()
     order = place(quantity=3)
@@ -131,7 +132,7 @@ def test_declined_card_fails_the_order_gives_the_stock_back_and_is_no_dead_lette
     assert process_order(order.id)["status"] == "already_processed"
 
 
-def test_payment_method_that_the_gateway_does_not_know_fails_the_order_like_a_declined_card(
+def test_unknown_payment_method_fails_the_order_like_a_declined_card(
     shop: None, sandbox_settings: RunningSandbox, mocker: MockerFixture
 ) -> None:
     quiet(mocker)
@@ -195,9 +196,10 @@ def test_not_now_is_deferred_and_spends_no_attempt(
     assert (message.attempts, message.generation) == (1, 21)
 
 
-def test_unanswered_to_the_end_is_a_dead_letter_and_a_replay_completes_the_order(
+def test_charge_never_answered_is_a_dead_letter_to_replay(
     shop: None, charge: MagicMock, mocker: MockerFixture
 ) -> None:
+    """The replay completes the order."""
     quiet(mocker)
     order = place()
     charge.side_effect = GatewayUnavailable("down")

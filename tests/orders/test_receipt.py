@@ -28,9 +28,10 @@ def test_the_receipt_is_sent_once_and_needs_no_other_service(
     assert len(staged("orders.tasks.sync_to_crm")) == 1
 
 
-def test_draining_everything_runs_the_rest_and_then_names_what_an_unreachable_service_holds_up(
+def test_drain_names_what_an_unreachable_service_holds_up(
     pending_order: Order, send_receipt: MagicMock
 ) -> None:
+    """After it has run everything else."""
     process_order(pending_order.id)
     process_order(pending_order.id)
     with pytest.raises(AssertionError, match=r"orders\.tasks\.sync_to_crm .*the CRM is down") as raised:

@@ -21,9 +21,8 @@ class _Undone(Exception):
 
 
 @pytest.mark.parametrize("path", ["place", "release", "ship"])
-def test_every_path_locks_products_in_the_order_of_their_ids_and_not_of_their_skus(
-    busy_shop: None, path: str
-) -> None:
+def test_every_path_locks_products_in_the_order_of_ids(busy_shop: None, path: str) -> None:
+    """And not in that of SKUs."""
     ids = [Product.objects.create(sku=sku, name=sku, stock=10).pk for sku in SKUS]
     Price.objects.bulk_create(Price(product_id=pk, currency="usd", amount_cents=100) for pk in ids)
     order = _place(("B", "c", "a"))
@@ -47,9 +46,10 @@ def test_every_path_locks_products_in_the_order_of_their_ids_and_not_of_their_sk
             assert not thread.is_alive()
 
 
-def test_two_orders_whose_lines_are_inserted_do_not_wait_for_each_others_foreign_keys(
+def test_two_orders_do_not_wait_for_each_others_foreign_keys(
     busy_shop: None,
 ) -> None:
+    """While their lines are inserted."""
     widget = Product.objects.get(sku="WIDGET")
     with another_session() as other:
         # As the INSERT of another order's line does.

@@ -27,9 +27,8 @@ from tests.lab.sandbox_fixture import RunningSandbox
 from tests.orders.conftest import place, settle, units
 
 
-def test_a_mail_outlasts_a_mail_server_that_is_down_for_hours_and_is_tried_once_an_hour_at_least(
-    settings: Any, mocker: MockerFixture
-) -> None:
+def test_an_email_outlasts_a_mail_server_down_for_hours(settings: Any, mocker: MockerFixture) -> None:
+    """It is tried once an hour at least."""
     settings.RETRY_SCALE = 1.0
     mocker.patch("outbox.retry_policy.random.uniform", side_effect=lambda low, high: (low + high) / 2)
     for task in (send_confirmation, send_receipt):
@@ -67,9 +66,10 @@ class TestCallingTheWarehouse:
         message = settle(notify_warehouse, completed.id)
         assert (message.status, message.attempts) == ("done", 1)
 
-    def test_message_above_the_warehouses_rate_comes_back_without_a_call_and_spends_no_attempt(
+    def test_message_above_the_warehouses_rate_is_deferred_without_a_call(
         self, completed: Order, mocker: MockerFixture
     ) -> None:
+        """It spends no attempt."""
         call = mocker.patch("requests.post", return_value=MagicMock(status_code=200, json=dict))
         seconds, microseconds = get_redis().time()
         # Five tokens short: a tenth of a second without one.
@@ -96,7 +96,7 @@ class TestCallingTheWarehouse:
         assert notify_warehouse(completed.id)["status"] == "skipped"
         assert call.call_count == 0
 
-    def test_units_that_the_warehouse_was_told_of_do_not_return_to_the_shelf(
+    def test_units_reported_to_the_warehouse_do_not_return_to_stock(
         self, completed: Order, mocker: MockerFixture
     ) -> None:
         stock, reserved, shipped = units()
@@ -120,7 +120,7 @@ class TestCallingTheWarehouse:
         "a 429 is tried again after its `Retry-After`, or after 60 s (`RateLimitExceeded`)"
     )
     @pytest.mark.parametrize(("header", "wait_s"), [("7", 7.0), ("0", 1.0), (None, 0.6)])
-    def test_429_is_deferred_for_as_long_as_it_asks_else_for_a_minute(
+    def test_429_defers_as_long_as_it_asks_or_a_minute(
         self, completed: Order, mocker: MockerFixture, settings: Any, header: str | None, wait_s: float
     ) -> None:
         settings.RETRY_SCALE = 0.01

@@ -43,7 +43,8 @@ def assert_unavailable(answer: Any) -> None:
 
 
 @pytest.mark.usefixtures("busy_shop")
-def test_an_order_at_a_demoted_primary_is_a_503_and_the_next_one_has_a_session_elsewhere() -> None:
+def test_an_order_at_a_demoted_primary_is_a_503() -> None:
+    """The next order gets a session at another server."""
     api = Caller(ApiKey.issue("test")[1])
     demote()
     assert_unavailable(api.post(body()))
@@ -51,14 +52,16 @@ def test_an_order_at_a_demoted_primary_is_a_503_and_the_next_one_has_a_session_e
     assert Order.objects.count() == 1
 
 
-def test_an_event_at_a_demoted_primary_is_a_503_and_is_taken_when_it_comes_again() -> None:
+def test_an_event_at_a_demoted_primary_is_a_503() -> None:
+    """It is taken when it comes again."""
     demote()
     assert_unavailable(event())
     assert event().status_code == 200
 
 
 @pytest.mark.usefixtures("busy_shop")
-def test_an_order_that_finds_no_space_is_a_503_and_is_placed_once_there_is() -> None:
+def test_an_order_without_disk_space_is_a_503() -> None:
+    """It is placed once there is space."""
     api = Caller(ApiKey.issue("test")[1])
     with refusing("orders_order", "53100"):
         assert_unavailable(api.post(body()))
