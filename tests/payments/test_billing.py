@@ -99,9 +99,8 @@ def test_a_worker_whose_clock_is_ahead_bills_no_month_early(
         bill_customer(customer.pk, this_month)
 
 
-def test_a_month_waits_an_hour_for_the_last_commits_and_is_billed_then(
-    customer: Customer, mocker: MockerFixture
-) -> None:
+def test_a_month_is_billed_an_hour_after_its_end(customer: Customer, mocker: MockerFixture) -> None:
+    """It waits for the last commits of the month."""
     clock = mocker.patch("common.clock.now", return_value=datetime(2026, 10, 1, 0, 59, 59, tzinfo=UTC))
     with pytest.raises(outbox.Defer) as caught:
         bill_task(customer.pk, "2026-09")
@@ -130,7 +129,8 @@ def test_december_ends_with_the_year() -> None:
 
 
 @pytest.mark.described("a job that does not get its lock goes back into its queue")
-def test_the_task_steps_back_while_the_lock_is_held_and_spends_no_attempt(customer: Customer) -> None:
+def test_the_task_defers_while_the_lock_is_held(customer: Customer) -> None:
+    """It spends no attempt."""
     with task_lock("user_id", customer.pk), pytest.raises(outbox.Defer):
         bill_task(customer.pk, "2026-09")
     bill_task.delay(customer.pk, "2026-09")
@@ -147,7 +147,7 @@ def test_a_period_that_is_no_month_is_a_dead_letter_at_once(customer: Customer) 
 
 
 @pytest.mark.django_db(transaction=True)  # The foreign key is checked at a real commit.
-def test_a_customer_that_does_not_exist_is_a_dead_letter_that_names_it() -> None:
+def test_an_unknown_customer_is_a_dead_letter_that_names_it() -> None:
     bill_task.delay(999_999, "2026-09")
     assert drain() == 1
     assert "there is no customer 999999 to bill" in DeadLetter.objects.get().error

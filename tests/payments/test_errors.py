@@ -26,7 +26,7 @@ from payments.gateway.errors import CardDeclined, GatewayBusy, redact, translate
         ({}, None),
     ],
 )
-def test_a_busy_gateways_retry_after_is_a_bounded_number_of_seconds_or_nothing(
+def test_a_busy_gateways_retry_after_is_bounded_or_none(
     headers: dict[str, str], seconds: float | None
 ) -> None:
     with pytest.raises(GatewayBusy) as raised, translated():

@@ -123,9 +123,10 @@ def test_a_goodwill_refund_of_a_completed_order_is_no_compensation(
 @pytest.mark.parametrize(
     "order_of_arrival", list(itertools.permutations(["charge.refunded", "succeeded", "failed"]))
 )
-def test_a_refund_that_failed_at_the_bank_stays_failed_in_every_order_of_arrival(
+def test_a_refund_that_failed_at_the_bank_stays_failed(
     make_order: MakeOrder, receive: Receive, order_of_arrival: tuple[str, ...]
 ) -> None:
+    """In whichever order the events arrive."""
     order = make_order(status="cancelled", payment_intent_id="pi_1")
     Refund.objects.create(
         order=order, payment_intent_id="pi_1", currency="usd", gateway_refund_id="re_1", amount_cents=9999
@@ -138,9 +139,10 @@ def test_a_refund_that_failed_at_the_bank_stays_failed_in_every_order_of_arrival
     assert Refund.objects.get().status == "failed"
 
 
-def test_a_refund_beside_one_made_by_hand_has_the_same_total_in_either_order(
+def test_two_refunds_have_the_same_total_in_either_order(
     make_order: MakeOrder, gateway: RunningSandbox, receive: Receive, mocker: MockerFixture
 ) -> None:
+    """One of them was made by hand."""
     at_once, later = make_order(), make_order()
     for order in (at_once, later):
         capture(order, status="cancelled")
@@ -153,9 +155,10 @@ def test_a_refund_beside_one_made_by_hand_has_the_same_total_in_either_order(
     assert list(Refund.objects.values_list("status", "amount_cents")) == [("succeeded", 9999)] * 2
 
 
-def test_a_bank_that_refuses_a_refund_whose_event_overtook_its_answer_is_heard(
+def test_a_banks_refusal_counts_after_an_event_overtook_the_answer(
     overtaken: Callable[..., Order], receive: Receive
 ) -> None:
+    """The event of the refund overtook the gateway's answer."""
     order = overtaken(
         lambda done: apply_event(receive("charge.refunded", **refunded(order.payment_intent_id)))
     )
@@ -165,9 +168,11 @@ def test_a_bank_that_refuses_a_refund_whose_event_overtook_its_answer_is_heard(
     assert Refund.objects.get().status == "failed"
 
 
-def test_a_run_that_died_before_its_answer_was_written_learns_the_refund_that_an_event_told_of(
+def test_a_rerun_finds_the_refund_that_an_event_reported(
     overtaken: Callable[..., Order], receive: Receive, gateway: RunningSandbox, mocker: MockerFixture
 ) -> None:
+    """The first run died before it wrote the answer."""
+
     def killed(done: Refunded) -> None:
         apply_event(receive("charge.refunded", **refunded(order.payment_intent_id)))
         raise KeyboardInterrupt
@@ -182,9 +187,8 @@ def test_a_run_that_died_before_its_answer_was_written_learns_the_refund_that_an
     assert len(gateway.ledger("refunds")) == 1
 
 
-def test_a_bank_that_refuses_a_refund_that_only_an_event_told_of_is_heard(
-    make_order: MakeOrder, receive: Receive
-) -> None:
+def test_a_banks_refusal_of_a_refund_known_by_event_counts(make_order: MakeOrder, receive: Receive) -> None:
+    """Known by its event only."""
     for intent in ("pi_1", "pi_2"):
         make_order(status="cancelled", payment_intent_id=intent)
         apply_event(receive("charge.refunded", **refunded(intent)))
@@ -193,9 +197,10 @@ def test_a_bank_that_refuses_a_refund_that_only_an_event_told_of_is_heard(
     assert list(told) == [("failed", "re_by_hand"), ("succeeded", "")]
 
 
-def test_a_bank_that_refuses_before_the_answer_is_written_is_not_overwritten_by_it(
+def test_an_answer_does_not_overwrite_a_banks_earlier_refusal(
     overtaken: Callable[..., Order], receive: Receive
 ) -> None:
+    """Earlier than the answer is written."""
     order = overtaken(
         lambda done: apply_event(
             receive("refund.failed", id=done.id, status="failed", payment_intent=order.payment_intent_id)
@@ -206,9 +211,10 @@ def test_a_bank_that_refuses_before_the_answer_is_written_is_not_overwritten_by_
     assert Refund.objects.get().status == "failed"
 
 
-def test_the_refund_that_follows_a_refused_one_settles_the_row_when_the_bank_takes_its_time(
+def test_the_refund_after_a_refused_one_settles_the_row(
     make_order: MakeOrder, gateway: RunningSandbox, receive: Receive, mocker: MockerFixture
 ) -> None:
+    """Also when the bank takes its time."""
     order = make_order()
     capture(order, status="cancelled")
     Refund.objects.create(
@@ -228,9 +234,8 @@ def test_events_of_no_interest_are_done(receive: Receive) -> None:
     apply_event(receive("customer.created", id="cus_1"))
 
 
-def test_the_task_applies_a_stored_event_and_an_unknown_one_is_a_dead_letter(
-    make_order: MakeOrder, receive: Receive
-) -> None:
+def test_the_task_applies_a_stored_event(make_order: MakeOrder, receive: Receive) -> None:
+    """An unknown one is a dead letter."""
     order = make_order(status="cancelled", payment_intent_id="pi_1")
     apply_gateway_event.delay(event_id=receive("charge.refunded", **refunded("pi_1")))
     apply_gateway_event.delay(event_id="evt_never_stored")

@@ -65,9 +65,10 @@ def test_a_caller_that_lost_its_claim_captures_nothing(sandbox_settings: Running
     assert captures(sandbox_settings, 3) == []
 
 
-def test_a_crash_between_create_and_commit_of_the_id_finds_the_same_intent_again(
+def test_a_crash_before_the_ids_commit_finds_the_same_intent(
     sandbox_settings: RunningSandbox,
 ) -> None:
+    """After the intent was created."""
     payer = Payer(4)
     lost: list[str] = []
 
@@ -86,9 +87,8 @@ def test_a_crash_between_create_and_commit_of_the_id_finds_the_same_intent_again
     "a worker is killed between creating the payment and committing its id",
     "a payment is left behind that is never confirmed",
 )
-def test_a_crash_between_create_and_commit_after_the_key_expired_leaves_an_intent_that_is_never_confirmed(
-    tmp_path: Path, settings: Any
-) -> None:
+def test_a_crash_before_the_ids_commit_leaves_an_unconfirmed_intent(tmp_path: Path, settings: Any) -> None:
+    """If the key has expired before the next run; the first intent is never confirmed."""
     with run_sandbox(tmp_path, "--keys-ttl", "0") as sandbox:
         settings.STRIPE_API_BASE, settings.STRIPE_API_KEY = sandbox.url, "sk_test"
         payer = Payer(5)
@@ -200,9 +200,8 @@ def test_five_threads_at_once_capture_once(sandbox_settings: RunningSandbox) -> 
     assert len(captures(sandbox_settings, 9)) == 1
 
 
-def test_a_run_that_was_overtaken_after_its_keys_expired_finds_the_others_capture(
-    tmp_path: Path, settings: Any
-) -> None:
+def test_an_overtaken_run_finds_the_other_runs_capture(tmp_path: Path, settings: Any) -> None:
+    """Its keys have expired."""
     with run_sandbox(tmp_path, "--keys-ttl", "0") as sandbox:
         settings.STRIPE_API_BASE, settings.STRIPE_API_KEY = sandbox.url, "sk_test"
         payer = Payer(15)

@@ -41,9 +41,10 @@ def test_a_decline_whose_answer_was_lost_is_learned_from_the_intent(sandbox_sett
         payer.pay()
 
 
-def test_a_card_that_asks_for_the_customer_is_declined_and_can_no_longer_be_captured(
+def test_a_card_that_asks_for_the_customer_is_declined(
     sandbox_settings: RunningSandbox,
 ) -> None:
+    """It can no longer be captured."""
     payer = Payer(12, payment_method="pm_card_authenticationRequired")
     with pytest.raises(CardDeclined) as caught:
         payer.pay()
@@ -75,9 +76,10 @@ def test_what_asking_again_cannot_mend_is_permanent(sandbox_settings: RunningSan
         PaymentGateway.charge(1, 501, idempotency_key="order-13")
 
 
-def test_a_rate_limit_says_when_to_come_back_and_leaves_the_circuit_closed(
+def test_a_rate_limit_leaves_the_circuit_closed(
     sandbox_settings: RunningSandbox,
 ) -> None:
+    """It says when to try again."""
     sandbox_settings.faults(gateway={"rate_limit_rate": 1, "retry_after": 7})
     for _ in range(10):
         with pytest.raises(GatewayBusy) as caught:
@@ -132,9 +134,10 @@ def test_the_list_of_intents_goes_past_its_first_page(sandbox_settings: RunningS
     assert set(listed) == paid
 
 
-def test_a_page_that_fails_is_asked_for_again_before_the_whole_reading_is_given_up(
+def test_a_page_that_fails_is_requested_again(
     sandbox_settings: RunningSandbox,
 ) -> None:
+    """Before the whole reading is given up."""
     sandbox_settings.faults(gateway={"error_rate": 1})
     with pytest.raises(GatewayUnavailable):
         list(PaymentGateway.intents_since(datetime.now(UTC) - timedelta(hours=1)))

@@ -28,9 +28,8 @@ def test_create_invoice_twice_returns_the_first_one(make_order: MakeOrder) -> No
 
 
 @pytest.mark.parametrize("period", ["", "2026-10\x00", "\udcff", "x" * 33])
-def test_a_text_that_can_name_no_period_is_refused_and_leaves_the_transaction_usable(
-    make_order: MakeOrder, period: str
-) -> None:
+def test_a_text_that_names_no_period_is_refused(make_order: MakeOrder, period: str) -> None:
+    """The transaction stays usable."""
     order = make_order()
     with pytest.raises(InvalidBillingPeriod, match="1 to 32 printable characters"):
         create_invoice_for_order(order.pk, period)
@@ -58,9 +57,8 @@ def test_the_unique_constraint_and_not_the_check_before_it_keeps_it_one(make_ord
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_loser_of_the_race_gets_the_winners_invoice_and_its_own_transaction_lives_on(
-    make_order: MakeOrder, mocker: object
-) -> None:
+def test_the_slower_of_two_gets_the_firsts_invoice(make_order: MakeOrder, mocker: object) -> None:
+    """Its own transaction goes on."""
     order, other = make_order(), make_order()
     inserted, go = threading.Event(), threading.Event()
 

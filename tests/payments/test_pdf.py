@@ -50,7 +50,8 @@ def test_many_lines_go_on_to_further_pages() -> None:
     assert many.count(b"/Type /Page\n") > 3
 
 
-def test_a_hundred_lines_are_all_printed_above_the_bottom_margin_with_a_heading_on_each_page() -> None:
+def test_a_hundred_lines_are_all_printed_above_the_bottom_margin() -> None:
+    """With a heading on each page."""
     pages = printed_pages([Line(f"SKU-{n}", 1, 100) for n in range(100)])
     texts = [text for page in pages for text, _ in page]
     assert [text for text in texts if text.startswith("SKU-")] == [f"SKU-{n}" for n in range(100)]
@@ -59,7 +60,7 @@ def test_a_hundred_lines_are_all_printed_above_the_bottom_margin_with_a_heading_
 
 
 @pytest.mark.parametrize("sku", ["W" * 64, " ".join(["WIDGET"] * 9)])
-def test_a_sku_that_is_too_long_for_its_column_is_wrapped_in_it(sku: str) -> None:
+def test_a_sku_too_long_for_its_column_is_wrapped_in_it(sku: str) -> None:
     (page,) = printed_pages([Line(sku, 2_147_483_647, 9_223_372_036)])
     parts = [text for text, _ in page if text.startswith("W")]
     assert "".join(parts).replace(" ", "") == sku.replace(" ", "")

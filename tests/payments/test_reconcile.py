@@ -35,9 +35,10 @@ def test_orders_that_agree_with_the_gateway_are_no_finding(
     "an order is charged, and its message is dead",
     "the next reconciliation completes it, without a second charge",
 )
-def test_a_captured_order_whose_message_died_is_processed_again_and_completes_without_a_second_capture(
+def test_a_captured_order_whose_message_died_completes(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
+    """It is processed again, without a second capture."""
     order = make_order(status="pending")
     capture(order, status="processing")
     assert kinds(compare()) == ["captured_not_completed"]
@@ -97,9 +98,10 @@ def test_a_capture_that_names_no_order_is_not_ours(gateway: RunningSandbox) -> N
     assert compare().differences == []
 
 
-def test_a_completed_order_that_the_gateway_does_not_know_is_listed_until_it_is_explained(
+def test_a_completed_order_unknown_to_the_gateway_is_listed(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
+    """Until it is explained."""
     order = make_order(status="completed", payment_id="pi_nowhere")
     assert kinds(compare()) == ["completed_not_captured"]
     # It is followed when it is older than the window, too.
@@ -108,7 +110,7 @@ def test_a_completed_order_that_the_gateway_does_not_know_is_listed_until_it_is_
     assert compare().resolved == 1
 
 
-def test_a_finding_that_has_left_the_window_is_followed_until_it_is_gone(
+def test_a_finding_outside_the_window_is_followed_until_gone(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
@@ -131,7 +133,7 @@ PAST_THE_WINDOW = timedelta(hours=-1)
     "an order is charged days after it was placed",
     "a finding of the next reconciliation, which mends it",
 )
-def test_an_old_order_that_is_charged_on_day_three_is_found_and_completed(
+def test_an_old_order_charged_on_day_three_is_completed(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
@@ -144,7 +146,7 @@ def test_an_old_order_that_is_charged_on_day_three_is_found_and_completed(
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
-def test_an_old_order_without_a_sale_that_was_charged_after_all_is_refunded(
+def test_an_old_order_charged_without_a_sale_is_refunded(
     make_order: MakeOrder, gateway: RunningSandbox, status: str
 ) -> None:
     order = make_order()
@@ -155,9 +157,10 @@ def test_an_old_order_without_a_sale_that_was_charged_after_all_is_refunded(
     assert compare(window=PAST_THE_WINDOW).resolved == 1
 
 
-def test_old_orders_cost_a_bounded_number_of_calls_and_each_gets_its_turn(
+def test_old_orders_cost_a_bounded_number_of_calls(
     make_order: MakeOrder, gateway: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each order gets its turn."""
     monkeypatch.setattr("payments.reconcile.OPEN_ORDERS", 2)
     monkeypatch.setattr("payments.reconcile.ENDED_ORDERS", 1)
     for status in ("processing", "failed"):
@@ -186,9 +189,7 @@ def test_old_orders_are_read_through_a_gateway_that_fails_now_and_then(
     assert gateway.bitten("gateway", "error_rate") > 0
 
 
-def test_a_run_with_a_longer_grace_does_not_report_a_finding_as_gone(
-    make_order: MakeOrder, gateway: RunningSandbox
-) -> None:
+def test_a_longer_grace_reports_no_finding_as_gone(make_order: MakeOrder, gateway: RunningSandbox) -> None:
     capture(make_order(), status="cancelled")
     stuck = make_order()
     capture(stuck, status="cancelled")
@@ -200,9 +201,10 @@ def test_a_run_with_a_longer_grace_does_not_report_a_finding_as_gone(
     assert set(Finding.objects.values_list("pk", "first_seen_at")) == before
 
 
-def test_a_worker_whose_clock_is_ahead_takes_no_young_payment_for_an_old_one(
+def test_a_clock_that_is_ahead_makes_no_payment_old(
     make_order: MakeOrder, gateway: RunningSandbox, mocker: MockerFixture
 ) -> None:
+    """The clock of the worker."""
     capture(make_order(), status="cancelled")
     mocker.patch("django.utils.timezone.now", return_value=timezone.now() + timedelta(hours=2))
     assert reconcile().differences == []
@@ -221,9 +223,8 @@ def test_what_reconciliation_starts_belongs_to_the_orders_journey(
     }
 
 
-def test_a_refund_that_was_never_settled_is_asked_for_again_and_a_failed_one_is_listed(
-    make_order: MakeOrder, gateway: RunningSandbox
-) -> None:
+def test_a_refund_never_settled_is_asked_for_again(make_order: MakeOrder, gateway: RunningSandbox) -> None:
+    """A failed one is listed."""
     stuck, refused = make_order(), make_order(status="cancelled", payment_intent_id="pi_x")
     capture(stuck, status="cancelled")
     Refund.objects.create(order=stuck, payment_intent_id=stuck.payment_intent_id, currency="usd")

@@ -33,7 +33,8 @@ def pay_back(intent_id: str, cents: int) -> str:
     return transport.client().v1.refunds.create(asked).id  # type: ignore[arg-type]
 
 
-def test_a_refused_refund_that_a_person_paid_back_is_settled_and_its_finding_gone(refused: Refund) -> None:
+def test_a_refused_refund_paid_back_by_hand_is_settled(refused: Refund) -> None:
+    """Its finding is gone."""
     assert kinds(compare()) == ["refund_failed"]
     pay_back(refused.payment_intent_id, 4000)
     assert kinds(compare()) == ["refund_failed"], "a part is not all"
@@ -52,16 +53,18 @@ def test_a_dry_run_settles_no_refund(refused: Refund) -> None:
     assert refused.status == "failed"
 
 
-def test_a_refund_that_the_bank_refused_is_not_settled_by_the_gateways_older_word_about_it(
+def test_a_refused_refund_is_not_settled_by_older_news(
     refused: Refund,
 ) -> None:
+    """The bank refused it after the gateway reported that it had succeeded."""
     Refund.objects.update(gateway_refund_id=pay_back(refused.payment_intent_id, 9999))
     assert kinds(compare()) == ["refund_failed"]
 
 
-def test_refused_refunds_cost_a_bounded_number_of_calls_and_each_gets_its_turn(
+def test_refused_refunds_cost_a_bounded_number_of_calls(
     make_order: MakeOrder, gateway: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each refund gets its turn."""
     monkeypatch.setattr("payments.reconcile.FAILED_REFUNDS", 1)
     for _ in range(3):
         pay_back(refuse(make_order).payment_intent_id, 9999)
@@ -70,9 +73,8 @@ def test_refused_refunds_cost_a_bounded_number_of_calls_and_each_gets_its_turn(
         assert Finding.objects.filter(resolved_at=None).count() == left
 
 
-def test_a_payment_with_more_refunds_than_are_read_does_not_stop_the_others(
-    refused: Refund, make_order: MakeOrder
-) -> None:
+def test_a_payment_with_too_many_refunds_stops_no_other(refused: Refund, make_order: MakeOrder) -> None:
+    """It has more of them than are read."""
     for _ in range(101):
         pay_back(refused.payment_intent_id, 99)
     pay_back(refuse(make_order).payment_intent_id, 9999)
@@ -91,7 +93,7 @@ def test_refused_refunds_are_read_through_a_gateway_that_fails_now_and_then(
         PaymentGateway.given_back(refused.payment_intent_id)
 
 
-def test_a_second_capture_that_a_person_gave_back_is_no_finding_any_more(
+def test_a_second_capture_refunded_by_hand_is_no_finding(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     intent_id = capture(make_order(), status="completed", payment_intent_id="pi_another")
@@ -102,16 +104,17 @@ def test_a_second_capture_that_a_person_gave_back_is_no_finding_any_more(
     assert (run.differences, run.resolved) == ([], 1)
 
 
-def test_a_capture_without_an_order_that_a_person_gave_back_is_no_finding_any_more(
+def test_a_refunded_capture_without_an_order_is_no_finding(
     gateway: RunningSandbox,
 ) -> None:
+    """A person refunded it."""
     intent_id = PaymentGateway.charge(1, 500, idempotency_key="order-999999").id
     assert kinds(compare()) == ["captured_without_order"]
     pay_back(intent_id, 500)
     assert kinds(compare()) == []
 
 
-def test_an_amount_that_differs_does_so_until_what_was_too_much_is_given_back(
+def test_an_amount_differs_until_the_excess_is_refunded(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()
@@ -125,9 +128,10 @@ def test_an_amount_that_differs_does_so_until_what_was_too_much_is_given_back(
     assert kinds(compare()) == ["amount_differs"], "nothing given back makes up for what was not taken"
 
 
-def test_what_was_taken_too_much_costs_a_bounded_number_of_calls_and_each_gets_its_turn(
+def test_excess_amounts_cost_a_bounded_number_of_calls(
     gateway: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each payment gets its turn."""
     monkeypatch.setattr("payments.reconcile.EXCESSES", 1)
     for order_id in (999_998, 999_999):
         pay_back(PaymentGateway.charge(1, 500, idempotency_key=f"order-{order_id}").id, 500)

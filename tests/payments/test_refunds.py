@@ -65,9 +65,10 @@ def test_a_refund_whose_answer_was_lost_is_found_again(charged: Order, sandbox: 
     assert len(sandbox.ledger("refunds", order_id=charged.pk)) == 1
 
 
-def test_a_refund_that_was_made_and_forgotten_is_found_when_all_keys_have_expired(
+def test_a_forgotten_refund_is_found_after_all_keys_expired(
     make_order: MakeOrder, tmp_path: Path, settings: Any
 ) -> None:
+    """The process died after the refund was made and before it was written down."""
     with run_sandbox(tmp_path, "--keys-ttl", "0") as sandbox:
         settings.STRIPE_API_BASE, settings.STRIPE_API_KEY = sandbox.url, "sk_test"
         order = charge(make_order(status="cancelled"))
@@ -77,17 +78,15 @@ def test_a_refund_that_was_made_and_forgotten_is_found_when_all_keys_have_expire
         assert len(sandbox.ledger("refunds", order_id=order.pk)) == 1
 
 
-def test_what_was_partly_refunded_by_hand_is_given_back_to_the_rest_and_not_beyond(
-    charged: Order, sandbox: RunningSandbox
-) -> None:
+def test_only_the_rest_of_a_partial_refund_is_refunded(charged: Order, sandbox: RunningSandbox) -> None:
+    """The first part was refunded by hand."""
     transport.client().v1.refunds.create({"payment_intent": charged.payment_intent_id, "amount": 4000})
     assert refund_order(charged.pk).amount_cents == 9999
     assert sorted(refund["amount"] for refund in sandbox.ledger("refunds")) == [4000, 5999]
 
 
-def test_what_was_partly_refunded_by_hand_after_a_stored_error_is_asked_for_under_a_key_of_its_own(
-    charged: Order, sandbox: RunningSandbox
-) -> None:
+def test_the_rest_after_a_stored_error_has_its_own_key(charged: Order, sandbox: RunningSandbox) -> None:
+    """A part was refunded by hand after the error."""
     refund_that_fails(charged, sandbox, cached_error_rate=1)
     transport.client().v1.refunds.create({"payment_intent": charged.payment_intent_id, "amount": 2000})
     refund_task.delay(charged.pk)
@@ -97,7 +96,7 @@ def test_what_was_partly_refunded_by_hand_after_a_stored_error_is_asked_for_unde
     assert sorted(refund["amount"] for refund in sandbox.ledger("refunds")) == [2000, 7999]
 
 
-def test_two_runs_that_both_saw_no_refund_ask_for_it_under_one_key(
+def test_two_runs_that_saw_no_refund_use_one_key(
     charged: Order, sandbox: RunningSandbox, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(PaymentGateway, "_refunds_of", return_value=[])
@@ -107,9 +106,10 @@ def test_two_runs_that_both_saw_no_refund_ask_for_it_under_one_key(
     assert len(sandbox.ledger("refunds")) == 1
 
 
-def test_an_order_that_was_never_captured_is_voided_and_can_no_longer_be_captured(
+def test_an_order_that_was_never_captured_is_voided(
     make_order: MakeOrder, sandbox_settings: RunningSandbox
 ) -> None:
+    """It can no longer be captured."""
     order = make_order(status="cancelled")
 
     def killed(intent_id: str) -> None:
@@ -124,9 +124,8 @@ def test_an_order_that_was_never_captured_is_voided_and_can_no_longer_be_capture
     assert sandbox_settings.ledger("refunds") == []
 
 
-def test_a_void_is_looked_at_again_and_becomes_a_refund_if_money_was_taken_after_all(
-    charged: Order, sandbox: RunningSandbox
-) -> None:
+def test_a_void_becomes_a_refund_if_money_was_taken(charged: Order, sandbox: RunningSandbox) -> None:
+    """It is looked at again."""
     intent_id = charged.payment_intent_id
     Order.objects.filter(pk=charged.pk).update(payment_intent_id="")
     assert refund_order(charged.pk).status == "voided"

@@ -42,9 +42,10 @@ def test_a_rate_limit_defers_as_long_as_it_says(cancelled: Order, sandbox: Runni
     assert caught.value.seconds == 7
 
 
-def test_a_busy_gateway_that_names_no_time_defers_for_a_minute_by_the_scale(
+def test_a_busy_gateway_without_retry_after_defers_a_minute(
     cancelled: Order, mocker: Any, settings: Any
 ) -> None:
+    """Times `RETRY_SCALE`."""
     settings.RETRY_SCALE = 0.5
     busy = PaymentGateway.retrieve(cancelled.payment_intent_id)
     mocker.patch.object(PaymentGateway, "retrieve", return_value=_processing(busy))
