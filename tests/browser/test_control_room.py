@@ -105,7 +105,8 @@ def test_it_says_that_its_figures_are_old_and_why(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("you are logged out", timeout=PATIENCE_MS)
 
 
-def test_it_fits_a_phone_and_a_desk_in_light_and_dark_and_axe_finds_nothing_serious(page: Page) -> None:
+def test_it_fits_phone_and_desk_in_light_and_dark_and_is_accessible(page: Page) -> None:
+    """axe finds nothing serious."""
     some_figures()
     some_workers()
     page.set_viewport_size({"width": 390, "height": 800})

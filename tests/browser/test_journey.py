@@ -58,9 +58,8 @@ def test_it_shows_a_failed_attempt_and_links_both_ways(page: Page, order: Order)
     expect(page).to_have_title(f"Order {order.pk}: its journey")
 
 
-def test_it_fits_a_phone_and_a_desk_in_light_and_dark_and_axe_finds_nothing_serious(
-    page: Page, order: Order
-) -> None:
+def test_it_fits_phone_and_desk_in_light_and_dark_and_is_accessible(page: Page, order: Order) -> None:
+    """axe finds nothing serious."""
     for scheme, width in (("light", 390), ("dark", 1280)):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.set_viewport_size({"width": width, "height": 800})

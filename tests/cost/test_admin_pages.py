@@ -17,9 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MANY = 10
 
 
-def test_admin_pages_cost_what_the_page_says_with_one_row_and_with_ten(
-    clean: None, admin_client: Client
-) -> None:
+def test_admin_pages_cost_what_docs_say_with_one_row_and_ten(clean: None, admin_client: Client) -> None:
     registered = [*admin.site._registry]
     first = {model: model._default_manager.first() or make(model, 1) for model in registered}
     with_one = {name: _cost(admin_client, path) for name, path in _pages(first).items()}

@@ -26,9 +26,10 @@ def test_a_list_costs_the_same_for_one_order_and_for_ten(api: Caller, path: str)
     assert _cost(api, path.format(order=order)) == with_one
 
 
-def test_the_journey_of_an_order_costs_the_same_whatever_has_happened_to_it(
+def test_the_journey_of_any_order_costs_the_same(
     api: Caller, admin_client: Client, mocker: MockerFixture
 ) -> None:
+    """Whatever has happened to the order."""
     order = place()
     with_little = _cost(admin_client, f"/orders/{order.pk}/")
     quiet(mocker)
@@ -51,9 +52,7 @@ def test_the_journey_of_an_order_costs_the_same_whatever_has_happened_to_it(
     assert _cost(admin_client, f"/orders/{order.pk}/") == with_more
 
 
-def test_an_order_of_three_products_costs_what_one_of_a_single_product_does(
-    api: Caller, mocker: MockerFixture
-) -> None:
+def test_an_order_costs_the_same_for_three_products_as_for_one(api: Caller, mocker: MockerFixture) -> None:
     mocker.patch("orders.api.limits.check_backlog")  # counts by the clock, not by the order
     api.post(body(), key="first")  # what a process looks up once is known from here on
     costs = []

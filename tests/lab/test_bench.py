@@ -47,7 +47,8 @@ def test_sides_take_turns_in_a_rotating_order() -> None:
     assert turns == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
 
 
-def test_a_ratio_is_the_median_of_the_turns_so_that_one_slow_turn_does_not_count() -> None:
+def test_a_ratio_is_the_median_of_the_turns() -> None:
+    """So that one slow turn does not count."""
     assert ratio({"a": [20.0, 20.0, 1.0], "b": [10.0, 10.0, 10.0]}, "a", "b") == 2.0
 
 
@@ -166,7 +167,7 @@ def test_a_worker_may_start_with_the_settings_of_a_benchmark(db: None, env: dict
     assert ran.stdout == "[]\n", ran.stderr
 
 
-def test_the_peer_with_an_application_of_its_own_leaves_our_tasks_to_the_outbox(db: None) -> None:
+def test_a_peers_own_application_leaves_our_tasks_to_the_outbox(db: None) -> None:
     """It was imported by one benchmark, and the next one waited for messages that were never written."""
     from lab.bench.peers import plain
     from lab.bench.tasks import noop

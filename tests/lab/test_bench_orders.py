@@ -136,7 +136,7 @@ def test_the_page_has_a_place_for_each_report(section: str, tmp_path: Path) -> N
     report.write(section, "text", page)
 
 
-def test_the_cost_of_an_order_is_set_beside_that_of_each_other_subject() -> None:
+def test_the_cost_of_an_order_is_compared_with_each_subject() -> None:
     def batch(seconds: float, cpu_ms: float) -> Batch:
         asked = {orders.POST: (12.0, 1.0), "orders.tasks.a": (50.0, 20.0), "relay": (5.0, 5.0)}
         return Batch(10, seconds, {"web": cpu_ms, orders.OUTSIDE: 1000.0}, asked)

@@ -79,7 +79,7 @@ def directed(fault: _Fault) -> tuple[Director, Any]:
     return Director(system, [Planned(1.0, Kind("a", "b", fault.strike), "seed")]), system  # type: ignore[arg-type]
 
 
-def test_a_fault_waits_for_work_in_flight_and_says_how_much_it_hit() -> None:
+def test_a_fault_waits_for_work_in_flight_and_counts_it() -> None:
     director, system = directed(fault := _Fault(None, OSError("down"), 3, lasts_s=2.0))
     for now_s in (0.5, 1.0, 1.1):
         director.tick(now_s)
@@ -101,9 +101,8 @@ def test_a_fault_that_finds_nothing_to_hit_is_not_counted_as_struck() -> None:
 
 
 @pytest.mark.parametrize(("meets_at_s", "ends_at_s"), [(2.0, 3.0), (10.0, 10.0), (99.0, 3.0 + PATIENCE_S)])
-def test_a_fault_that_has_met_nothing_lasts_until_it_has_or_patience_ends(
-    meets_at_s: float, ends_at_s: float
-) -> None:
+def test_a_fault_that_met_nothing_lasts_until_its_limit(meets_at_s: float, ends_at_s: float) -> None:
+    """Or until it has met something."""
     now_s = 0.0
     director, _ = directed(fault := _Fault(0, lasts_s=2.0))
     fault.met = lambda: now_s >= meets_at_s
@@ -121,7 +120,7 @@ def test_healing_ends_what_lasts_and_strikes_no_more() -> None:
 
 
 @pytest.mark.parametrize(("in_place", "added"), [(True, []), (False, [100])])
-def test_messages_that_are_taken_out_to_be_reordered_leave_room_that_the_relays_may_fill(
+def test_messages_taken_out_for_reordering_leave_room_for_the_relays(
     in_place: bool, added: list[int]
 ) -> None:
     noted: list[int] = []
@@ -182,7 +181,7 @@ def test_an_idle_workers_wait_for_a_message_is_no_work_in_flight() -> None:
         assert _in_flight(system, [web]) == 1
 
 
-def test_what_a_worker_has_run_is_what_it_has_in_hand_where_the_shop_keeps_no_account_of_it() -> None:
+def test_without_a_table_of_messages_busy_children_count_as_runs() -> None:
     """The naive shop has no table to ask: a fault that failed at its end there would last for ever, and so the run."""
     asked: list[str] = []
 

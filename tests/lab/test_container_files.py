@@ -72,7 +72,8 @@ def test_a_missing_secret_stops_compose_with_its_name(name: str) -> None:
     assert name in answer.stderr
 
 
-def test_no_secret_stands_in_a_command_line_and_the_web_port_is_open_to_this_machine_alone() -> None:
+def test_no_command_line_has_a_secret_and_the_port_is_local() -> None:
+    """The web port is open to this machine alone."""
     answer = compose(**{name: f"canary-{name}" for name in REQUIRED})
     services = json.loads(answer.stdout)["services"]
     assert "canary" not in " ".join(word for service in services.values() for word in command(service))

@@ -123,7 +123,7 @@ def _age_of_the_newest_message() -> float:
         return float(cursor.fetchone()[0])
 
 
-def test_a_start_that_is_put_back_is_as_it_was_staged_and_no_older(environment: Environment) -> None:
+def test_a_restored_start_is_as_it_was_staged_and_no_older(environment: Environment) -> None:
     scenario = scenarios.SCENARIOS["deliver"]
     state = environment.start(scenario)
     age, staged = _age_of_the_newest_message(), _everything(environment)
@@ -145,14 +145,15 @@ def test_a_start_of_another_scenario_is_its_own(environment: Environment) -> Non
     assert environment.sandbox.ledger("charges") == []
 
 
-def test_a_relay_of_the_lab_looks_for_heads_however_long_the_last_look_took(environment: Environment) -> None:
+def test_the_labs_relay_looks_for_heads_after_a_long_look_too(environment: Environment) -> None:
     environment.processes.relay._heads_at = time.monotonic() + 3_600
     assert environment.start(scenarios.SCENARIOS["discard"])["dead_letter"]
 
 
-def test_a_rival_does_not_wait_for_a_lock_that_only_the_struck_process_can_release(
+def test_a_concurrent_duplicate_does_not_wait_for_the_struck_process(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not for a lock that only the struck process can release."""
     monkeypatch.setattr("lab.faultpoints.environment.CHILD_TIMEOUT_S", 10.0)
     reports = []
 

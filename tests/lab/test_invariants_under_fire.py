@@ -201,7 +201,8 @@ def test_a_violation_is_reported_by_name(wrong: dict[str, Any], promise: str) ->
     assert promise in broken(replace(SOUND, **wrong))
 
 
-def test_a_message_that_an_operator_gave_its_row_begins_with_its_first_replay() -> None:
+def test_a_message_an_operator_gave_its_row_begins_with_its_replay() -> None:
+    """With its first one."""
     adopted = replace(DEAD_ONCE, generation=1, born_of_replay=True)
     assert broken(replace(SOUND, messages=with_message(adopted))) == set()
     assert LINEAGE in broken(

@@ -114,7 +114,7 @@ def test_a_deaf_route_lets_the_request_act_and_loses_its_answer(
     assert is_cut(client)
 
 
-def test_a_slow_route_keeps_the_order_of_bytes_also_when_it_is_healed(
+def test_a_slow_route_keeps_the_bytes_in_order_when_healed(
     proxy: FaultProxy, connection: Connection, dial: Dial
 ) -> None:
     route, client = connection

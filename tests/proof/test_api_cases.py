@@ -30,9 +30,10 @@ SENSIBLE = {
 ITEMS = [{"sku": "WIDGET", "quantity": 1}]
 
 
-def test_no_generated_request_is_a_server_error_and_a_repeated_post_has_one_effect(
+def test_no_generated_request_is_a_server_error(
     clean: None, figure: Callable[[str], None], settings: Any
 ) -> None:
+    """A repeated POST has one effect."""
     settings.ORDERS_PER_SECOND = 1_000_000  # The rate is not under test here.
     seed_demo()
     orders = [place().pk for _ in range(20)]

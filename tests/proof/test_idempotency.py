@@ -24,9 +24,10 @@ KEYS = 1_000
 DUPLICATES = 20
 
 
-def test_a_thousand_keys_twenty_times_at_once_under_kills_are_a_thousand_orders_and_captures(
+def test_a_thousand_keys_under_kills_are_a_thousand_orders(
     clean: None, sandbox_settings: RunningSandbox, settings: Any, figure: Callable[[str], None]
 ) -> None:
+    """And as many captures. Each key is sent twenty times at once."""
     seed_demo()
     raw = ApiKey.issue("shop")[1]
     keys = [str(uuid.uuid4()) for _ in range(KEYS)]

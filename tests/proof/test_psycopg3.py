@@ -28,7 +28,7 @@ def environment() -> Path:
 
 @pytest.mark.proof
 @pytest.mark.alone
-def test_the_tests_of_the_outbox_and_of_the_dead_letters_pass_with_psycopg_3() -> None:
+def test_outbox_and_dlq_pass_their_tests_with_psycopg_3() -> None:
     run = subprocess.run(
         [
             *(environment() / "bin/python", "-m", "pytest", *TESTS, "-m", "not proof and not slow"),

@@ -194,9 +194,10 @@ def test_a_seed_repeats_the_same_faults_whatever_other_services_meet(sandbox: Ru
         ({"seed": "x"}, "seed"),
     ],
 )
-def test_an_unknown_dial_or_value_is_a_400_that_names_it_and_turns_nothing(
+def test_an_unknown_dial_or_value_is_a_400_that_changes_nothing(
     sandbox: RunningSandbox, setting: dict[str, Any], named: str
 ) -> None:
+    """The answer names it."""
     before = requests.get(f"{sandbox.url}/faults", timeout=5).json()
     answer = requests.put(f"{sandbox.url}/faults", json={"gateway": {"error_rate": 1}} | setting, timeout=5)
     assert (answer.status_code, answer.json()["field"]) == (400, named)

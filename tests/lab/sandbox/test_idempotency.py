@@ -57,9 +57,10 @@ def test_the_same_key_with_other_parameters_is_refused(gateway: stripe.StripeCli
     assert gateway.v1.payment_intents.retrieve(intent.id).status == "requires_confirmation"
 
 
-def test_a_key_in_flight_is_a_409_and_the_work_is_done_once(
+def test_a_request_with_a_key_in_flight_is_a_409(
     gateway: stripe.StripeClient, sandbox: RunningSandbox
 ) -> None:
+    """The work is done once."""
     sandbox.faults(gateway={"latency_ms": 300})
     with ThreadPoolExecutor(5) as threads:
         answers = list(

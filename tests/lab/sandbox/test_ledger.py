@@ -16,7 +16,8 @@ from tests.lab.sandbox.conftest import gateway_at, order
 from tests.lab.sandbox_fixture import RunningSandbox, run_sandbox
 
 
-def test_a_sandbox_killed_under_load_has_not_forgotten_a_capture_that_it_answered(tmp_path: Path) -> None:
+def test_a_killed_sandbox_has_not_forgotten_an_answered_capture(tmp_path: Path) -> None:
+    """It is killed under load."""
     answered: list[str] = []
     enough = threading.Event()
 
@@ -88,7 +89,7 @@ def test_a_reset_leaves_nothing(gateway: stripe.StripeClient, sandbox: RunningSa
     assert again.id != intent.id
 
 
-def test_a_ledger_that_is_put_back_is_as_it_was_at_its_snapshot(
+def test_a_restored_ledger_is_as_it_was_at_its_snapshot(
     gateway: stripe.StripeClient, sandbox: RunningSandbox
 ) -> None:
     kept = gateway.v1.payment_intents.create(order(1, confirm=True), options={"idempotency_key": "kept"})

@@ -108,7 +108,8 @@ def test_healthz_names_both_addresses(sandbox: RunningSandbox) -> None:
     assert health["pid"] == sandbox.process.pid
 
 
-def test_a_wrong_path_or_method_or_body_is_a_4xx_that_says_what_is_wrong(sandbox: RunningSandbox) -> None:
+def test_a_wrong_path_method_or_body_is_a_clear_4xx(sandbox: RunningSandbox) -> None:
+    """The answer says what is wrong."""
     lost = requests.get(f"{sandbox.url}/nowhere", timeout=5)
     assert (lost.status_code, "/nowhere" in lost.json()["error"]) == (404, True)
     wrong = requests.delete(f"{sandbox.url}/crm/orders", timeout=5)

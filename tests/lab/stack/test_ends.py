@@ -19,7 +19,8 @@ from tests.lab.stack.support import hold_a_stack, open_stack, query
 from tests.support.processes import await_
 
 
-def test_a_second_start_in_one_directory_is_refused_in_one_line_that_names_the_first(directory: Path) -> None:
+def test_a_second_start_in_one_directory_is_refused(directory: Path) -> None:
+    """In one line that names the first."""
     holder = hold_a_stack(directory)
     try:
         with pytest.raises(StackError, match=rf"in use by `test` \(pid {holder.pid}\): stop it first"):
@@ -64,7 +65,7 @@ def test_orphans_that_outlived_their_owner_are_ended_by_the_next_start(
     client.close()
 
 
-def test_a_stack_below_the_directory_of_another_one_is_left_alone_while_it_runs(directory: Path) -> None:
+def test_a_running_stack_below_anothers_directory_is_left_alone(directory: Path) -> None:
     """`make chaos` lives in var/chaos, and `make up` owns var/."""
     nested = directory / "chaos"
     holder = hold_a_stack(nested)
@@ -80,8 +81,8 @@ def test_a_stack_below_the_directory_of_another_one_is_left_alone_while_it_runs(
     Stack(nested, title="test", env_file=None).erase()
 
 
-def test_a_server_far_below_the_directory_is_not_ours_though_its_lock_is_free(directory: Path) -> None:
-    """A stack in /tmp must not end the servers of every checkout under /tmp."""
+def test_a_server_far_below_the_directory_is_not_ours(directory: Path) -> None:
+    """Even if its lock is free. A stack in /tmp must not end the servers of every checkout under /tmp."""
     far = directory / "some" / "checkout" / "var"
     with open_stack(far):
         far.joinpath("lock").unlink()
@@ -104,9 +105,8 @@ def test_what_is_ended_is_said_with_its_reason(
     assert abandoned._postgres.died()
 
 
-def test_a_server_that_starts_again_insists_on_its_port_because_others_know_it(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_starts_again_keeps_its_port(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other processes know it by that port."""
     # The servers' patience is half a minute; here it has an end that a test can wait for.
     monkeypatch.setattr("lab.stack.processes.port_for.__kwdefaults__", {"seconds": 0.5}, raising=True)
     with open_stack(directory) as stack:
@@ -122,7 +122,8 @@ def test_a_server_that_starts_again_insists_on_its_port_because_others_know_it(
             assert broker.ping()
 
 
-def test_a_stale_pid_file_that_names_a_living_stranger_does_not_stop_the_start(directory: Path) -> None:
+def test_a_stale_pid_file_does_not_stop_the_start(directory: Path) -> None:
+    """It names a process that lives and is no server of ours."""
     with open_stack(directory) as stack:
         data = stack._postgres.home() / "data"
         stale = (data / "postmaster.pid").read_text().splitlines()
@@ -137,7 +138,8 @@ def test_a_stale_pid_file_that_names_a_living_stranger_does_not_stop_the_start(d
         stranger.wait()
 
 
-def test_a_server_that_was_killed_is_started_again_with_its_data_on_the_same_address(directory: Path) -> None:
+def test_a_killed_server_is_started_again_with_its_data(directory: Path) -> None:
+    """On the same address."""
     with open_stack(directory) as stack:
         url = stack.environment["DATABASE_URL"]
         query(url, "CREATE TABLE kept AS SELECT 42 AS answer")

@@ -17,9 +17,10 @@ from lab.stack.stack import ROOT
 from tests.lab.stack.support import HOLD, another_user, open_stack, query
 
 
-def test_a_copied_directory_does_not_take_the_originals_data_and_a_moved_one_keeps_it(
+def test_a_copied_directory_does_not_take_the_originals_data(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A directory that was moved keeps its data."""
     monkeypatch.setattr("lab.stack.postgres._can_reach", lambda path, uid: False)
     monkeypatch.setattr("lab.stack.postgres._unprivileged_user", lambda: (os.getuid(), os.getgid()))
     monkeypatch.setattr("lab.stack.postgres.os.geteuid", lambda: 0)
@@ -77,9 +78,10 @@ def test_it_starts_for_an_unprivileged_user_too(directory: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's own difficulty")
-def test_root_keeps_what_the_servers_user_cannot_reach_in_a_place_that_erase_removes(
+def test_erase_removes_the_data_that_root_keeps_elsewhere(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Root keeps data in /var/tmp if the servers' user cannot reach the directory."""
     # As in a checkout under /root: neither the data directory nor the programs in .venv can be reached.
     monkeypatch.setattr("lab.stack.postgres._can_reach", lambda path, uid: False)
     with open_stack(directory) as stack:
@@ -94,9 +96,10 @@ def test_root_keeps_what_the_servers_user_cannot_reach_in_a_place_that_erase_rem
 @pytest.mark.parametrize(
     "text", ["", "\n", ".", "/", "/var/tmp", "/var/tmp/other", "/var/tmp/holdfast-postgres-x/.."]
 )
-def test_what_a_killed_run_left_half_written_never_names_a_directory_that_is_not_ours(
-    tmp_path: Path, text: str
-) -> None:
-    """The named directory is erased and its servers are ended; an empty file would name the current one."""
+def test_a_half_written_file_never_names_a_foreign_directory(tmp_path: Path, text: str) -> None:
+    """A killed run leaves such a file.
+
+    The named directory is erased and its servers are ended; an empty file would name the current one.
+    """
     (tmp_path / "moved-to").write_text(text)
     assert Postgres(tmp_path, password="", log=tmp_path / "log", env={}).home() == tmp_path

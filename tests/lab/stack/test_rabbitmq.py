@@ -101,7 +101,8 @@ def test_two_side_by_side_share_nothing_and_leave_nothing(rabbitmq: RabbitMQ, di
 
 
 @pytest.mark.proof
-def test_a_durable_one_keeps_its_messages_and_its_address_and_a_wiped_one_does_not(directory: Path) -> None:
+def test_a_durable_broker_keeps_messages_and_address(directory: Path) -> None:
+    """A wiped one does not."""
     server = server_in(directory, durable=True)
     server.start()
     try:
