@@ -44,7 +44,8 @@ def in_thread(outcomes: list[EmailLog | Exception]) -> threading.Thread:
     return thread
 
 
-def test_a_claim_is_one_statement_and_one_commit_whether_the_row_is_new_or_was_released() -> None:
+def test_a_claim_is_one_statement_and_one_commit() -> None:
+    """Whether its row is new or was released before."""
     assert cost_of(claim) == Cost(statements=1, commits=1)
     EmailLog.objects.get().release(error="refused")
     assert cost_of(claim) == Cost(statements=1, commits=1)
@@ -70,7 +71,8 @@ def test_a_claim_returns_the_row_as_it_is_stored() -> None:
     assert EmailLog.objects.get().attempts == 3
 
 
-def test_a_claim_that_meets_a_lease_says_how_long_it_runs_and_leaves_it_as_it_is() -> None:
+def test_a_claim_that_meets_a_lease_changes_nothing() -> None:
+    """It says how long the lease still runs."""
     claim()
     before = EmailLog.objects.values().get()
     with pytest.raises(LeaseHeld, match="receipt-order-1 is being sent") as held:
@@ -79,7 +81,8 @@ def test_a_claim_that_meets_a_lease_says_how_long_it_runs_and_leaves_it_as_it_is
     assert EmailLog.objects.values().get() == before
 
 
-def test_of_two_claims_at_once_of_a_lease_that_ran_out_one_is_granted_a_whole_lease() -> None:
+def test_of_two_claims_of_an_expired_lease_one_is_granted() -> None:
+    """The two come at once, and the one that is granted gets a whole lease."""
     claim()
     EmailLog.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     outcomes: list[EmailLog | Exception] = []
@@ -99,7 +102,8 @@ def test_of_two_claims_at_once_of_a_lease_that_ran_out_one_is_granted_a_whole_le
     assert row.lease_until - released_at >= MAIL_LEASE
 
 
-def test_a_claim_waits_for_an_insert_of_its_row_and_takes_it_over_when_that_is_rolled_back() -> None:
+def test_a_claim_waits_for_an_uncommitted_insert_of_its_row() -> None:
+    """It takes the row over when that insert is rolled back."""
     outcomes: list[EmailLog | Exception] = []
     with transaction.atomic():
         EmailLog.objects.create(key="receipt-order-1", message_id="<1@example.com>")
@@ -110,7 +114,7 @@ def test_a_claim_waits_for_an_insert_of_its_row_and_takes_it_over_when_that_is_r
     assert [each.attempts for each in outcomes if isinstance(each, EmailLog)] == [1]
 
 
-def test_an_insert_that_loses_to_another_one_in_the_second_unique_index_finds_its_row(
+def test_an_insert_that_loses_in_the_second_unique_index_finds_the_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two inserts at once that both found no row of the key: about one in 400 on two cores fails like this."""

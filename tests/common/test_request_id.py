@@ -37,7 +37,7 @@ def test_a_well_formed_id_is_answered_and_any_other_one_is_replaced(path: str) -
     assert all(len(each) == 32 and each.isalnum() for each in made)
 
 
-def test_it_goes_with_every_message_into_the_log_and_out_with_the_webhook(
+def test_it_goes_with_every_message_into_log_and_webhook(
     api: Caller, charge: MagicMock, mocker: MockerFixture
 ) -> None:
     quiet(mocker)
@@ -57,7 +57,7 @@ def test_it_goes_with_every_message_into_the_log_and_out_with_the_webhook(
     assert (form % tuple(values)).endswith(f"(correlation {messages[0].correlation_id}, request req-7)")
 
 
-def test_what_a_producer_wrote_into_the_header_is_not_sent_unless_it_is_well_formed(
+def test_a_malformed_header_of_a_producer_is_not_sent_on(
     shop: None, charge: MagicMock, mocker: MockerFixture
 ) -> None:
     quiet(mocker)

@@ -44,9 +44,10 @@ def set_read_only(server: Postgres, value: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_server_that_can_be_written_to_is_used_and_after_a_failover_the_other_one(
+def test_the_writable_server_is_used_also_after_a_failover(
     other: Postgres,
 ) -> None:
+    """After the failover it is the other server."""
     login = OURS.netloc.rpartition("@")[0]
     url = f"postgres://{login}@127.0.0.1:{other.port},{OURS.hostname}:{OURS.port}/{NAME}"
     database = ConnectionHandler({"default": addresses.database(url)})["default"]

@@ -104,9 +104,10 @@ def read_settings_with(name: str, value: str) -> dict[str, Any]:
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_it_and_shows_no_password(
+def test_a_bad_value_is_refused_in_one_line_without_passwords(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
+    """The line names the variable."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refused:
         read_settings()

@@ -25,7 +25,8 @@ def login(password: str, *, address: str = "192.0.2.1", name: str = "root") -> i
     return Client(REMOTE_ADDR=address).post(LOGIN, {"username": name, "password": password}).status_code
 
 
-def test_after_five_failures_even_the_right_password_is_a_429_that_says_when_to_come_back() -> None:
+def test_after_five_failures_even_the_right_password_is_a_429() -> None:
+    """The answer says when to try again."""
     assert [login("wrong") for _ in range(settings.AXES_FAILURE_LIMIT - 1)] == [200] * 4
     assert login("wrong") == 429
     answer = Client(REMOTE_ADDR="192.0.2.1").post(LOGIN, {"username": "root", "password": "right"})

@@ -112,7 +112,8 @@ def test_a_command_whose_messages_are_not_wanted_writes_its_output() -> None:
     assert "m-1" in listing.stdout
 
 
-def test_a_connection_that_breaks_is_not_taken_for_a_reader_that_has_seen_enough() -> None:
+def test_a_broken_connection_is_not_taken_for_a_closed_output_pipe() -> None:
+    """A reader that has seen enough, such as `head`, closes the pipe; that is no error, and this is one."""
     breaks = (
         "import manage, django.core.management as m\n"
         "def broken(argv): raise BrokenPipeError('the broker hung up')\n"

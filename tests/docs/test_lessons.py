@@ -43,7 +43,7 @@ def test_a_lesson_has_all_sections_and_short_quotes(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
-def test_a_lesson_has_a_test_of_its_wrong_way_and_one_of_its_right_way(page: Path) -> None:
+def test_a_lesson_tests_its_wrong_way_and_its_right_way(page: Path) -> None:
     tests = ROOT / "tests" / "lessons" / f"test_{page.stem.replace('-', '_')}.py"
     names = [
         node.name for node in ast.walk(ast.parse(tests.read_text())) if isinstance(node, ast.FunctionDef)

@@ -136,7 +136,8 @@ def test_every_selection_of_tests_selects_some() -> None:
         assert any(word in name for name in names_of_tests_in(ROOT / path)), f"{page}: {path} -k {word}"
 
 
-def test_every_promise_has_its_page_with_all_its_sections_and_a_line_in_the_readme() -> None:
+def test_every_promise_has_a_complete_page_and_a_readme_line() -> None:
+    """A page is complete if it has all its sections."""
     assert [page.name[:2] for page in PROMISES] == [f"p{number}" for number in range(1, 9)]
     readme = (ROOT / "README.md").read_text()
     for page in PROMISES:
@@ -169,7 +170,7 @@ def test_the_table_of_environment_variables_is_the_one_that_the_code_reads() -> 
         assert re.search(rf"\b{name}\b", elsewhere), f"nothing reads {name}"
 
 
-def test_the_table_of_the_labs_variables_is_the_one_that_the_lab_reads() -> None:
+def test_the_lab_reads_exactly_the_variables_of_its_table() -> None:
     text = (ROOT / "docs" / "environment.md").read_text()
     section = text.split("## Of the lab's commands", 1)[1].split("\n## ", 1)[0]
     benchmarks = ("lab/bench/options.py", "lab/bench/shop/subjects.py", "lab/bench/world.py")

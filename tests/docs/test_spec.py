@@ -37,7 +37,7 @@ def test_the_specification_names_every_sentence_and_every_test(found: list[Row])
     ), REWRITE
 
 
-def test_every_behaviour_of_the_articles_has_a_row_with_its_code_and_its_tests() -> None:
+def test_every_behaviour_of_the_articles_has_its_code_and_tests() -> None:
     page = (ROOT / PAGE).read_text()
     assert page == with_tests(page, behaviours(ROOT)), REWRITE
 

@@ -52,7 +52,7 @@ def test_a_repeated_request_has_one_effect_and_is_answered_the_same() -> None:
     assert Group.objects.count() == Record.objects.count() == 1
 
 
-def test_the_quoted_and_the_bare_form_of_a_key_are_the_same_key() -> None:
+def test_a_quoted_and_a_bare_key_are_the_same_key() -> None:
     assert post(once(create), key='"a, b"').content == post(once(create), key='"a, b"').content
     assert post(once(create), key='"abc"').content == post(once(create), key="abc").content
 
@@ -87,7 +87,7 @@ def test_a_client_that_acts_in_several_scopes_uses_its_key_once() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 500, 503])
-def test_an_error_is_not_kept_and_what_was_done_for_it_is_rolled_back(status: int) -> None:
+def test_an_error_is_not_kept_and_its_effects_are_rolled_back(status: int) -> None:
     def refuses(request: HttpRequest) -> HttpResponse:
         create(request)
         return HttpResponse("no", status=status)
@@ -117,7 +117,9 @@ def test_when_the_answer_cannot_be_kept_the_effect_is_rolled_back(mocker: Mocker
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_session_that_is_killed_between_effect_and_answer_leaves_the_key_free() -> None:
+def test_a_session_killed_before_its_answer_leaves_the_key_free() -> None:
+    """After its effect."""
+
     def killed(request: HttpRequest) -> HttpResponse:
         answer = create(request)
         with connection.cursor() as cursor:
@@ -156,7 +158,8 @@ def test_duplicates_at_once_have_one_effect() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_while_a_request_is_in_flight_its_duplicate_is_told_to_come_again() -> None:
+def test_a_duplicate_of_a_request_in_flight_is_a_409() -> None:
+    """Sent again when the first has ended, it gets the answer of the first."""
     in_flight, finish = threading.Event(), threading.Event()
 
     def slowly(request: HttpRequest) -> HttpResponse:

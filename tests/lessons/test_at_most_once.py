@@ -25,9 +25,7 @@ def test_wrong_a_mark_that_comes_last_counts_an_order_twice(completed: Order, mo
     assert DailyTotals.objects.get().orders == 2
 
 
-def test_right_a_mark_that_comes_first_counts_an_order_once_at_the_most(
-    completed: Order, mocker: MockerFixture
-) -> None:
+def test_right_a_mark_that_comes_first_counts_at_most_once(completed: Order, mocker: MockerFixture) -> None:
     killed = mocker.patch("orders.effects.add_to_totals", side_effect=Killed)
     with pytest.raises(Killed):
         effects.count_in_daily_totals(order_id=completed.pk)

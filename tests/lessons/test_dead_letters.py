@@ -56,14 +56,15 @@ def killed() -> ExceptionInfo:
         return ExceptionInfo()
 
 
-def test_wrong_the_hook_of_a_task_does_not_hear_of_a_killed_process() -> None:
+def test_wrong_on_failure_is_not_called_for_a_killed_process() -> None:
     message = received(CelerysRequest)
     message.on_failure(killed())
     assert message.acknowledged
     assert DeadLetterQueue.all() == []
 
 
-def test_wrong_a_failure_while_the_database_is_down_is_lost_with_its_message(mocker: MockerFixture) -> None:
+def test_wrong_a_failure_during_a_database_outage_is_lost(mocker: MockerFixture) -> None:
+    """With its message."""
     mocker.patch("dlq.queue.DeadLetterQueue.add", side_effect=OperationalError("down"))
     message = received(CelerysRequest)
     with pytest.warns(RuntimeWarning, match="down"):
@@ -89,9 +90,10 @@ def test_right_an_ending_is_recorded_first_and_acknowledged_afterwards(
     assert message.acknowledged
 
 
-def test_right_a_message_is_dead_with_its_dead_letter_until_a_replay_succeeds(
+def test_right_a_dead_letter_stays_until_a_replay_succeeds(
     busy_shop: None, charge: MagicMock, mocker: MockerFixture
 ) -> None:
+    """The row of its message is dead as long."""
     quiet(mocker)
     place()
     charge.side_effect = InvalidRequest("no such parameter")

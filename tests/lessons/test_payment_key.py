@@ -25,7 +25,7 @@ def forgetful(tmp_path: Path, settings: Any) -> Iterator[RunningSandbox]:
     calls.breaker.reset()
 
 
-def test_wrong_a_key_that_is_forgotten_does_not_keep_the_second_charge_away(
+def test_wrong_a_forgotten_key_does_not_prevent_a_second_charge(
     forgetful: RunningSandbox,
 ) -> None:
     forgetful.faults(gateway={"drop_reply_rate": 1})

@@ -10,7 +10,7 @@ from tests.lab.sandbox_fixture import RunningSandbox
 from tests.payments.conftest import MakeOrder, capture, compare, kinds
 
 
-def test_wrong_an_order_that_was_not_reported_as_paid_fails_with_its_money_taken(
+def test_wrong_an_unreported_charge_is_kept_though_its_order_failed(
     make_order: MakeOrder, gateway: RunningSandbox
 ) -> None:
     order = make_order()

@@ -24,7 +24,7 @@ def test_wrong_the_error_of_the_constraint_ends_the_callers_transaction(complete
         unique_constraint.create_invoice(completed.pk, PERIOD, **amounts)
 
 
-def test_right_the_invoice_that_is_there_is_returned_and_the_transaction_goes_on(completed: Order) -> None:
+def test_right_the_existing_invoice_is_returned_and_the_transaction_goes_on(completed: Order) -> None:
     first = create_invoice_for_order(completed.pk, PERIOD)
     with transaction.atomic():
         assert create_invoice_for_order(completed.pk, PERIOD) == first

@@ -40,7 +40,8 @@ def test_wrong_an_event_that_was_noted_and_not_applied_is_never_applied() -> Non
     assert apply.call_count == 1
 
 
-def test_right_an_event_is_stored_together_with_what_follows_or_not_at_all(follower: MagicMock) -> None:
+def test_right_an_event_and_what_follows_are_stored_together(follower: MagicMock) -> None:
+    """Or neither of them is."""
     receive = receiver(provider="acme", verify=lambda request: None)
     with pytest.raises(OSError, match="down"):
         receive(request())

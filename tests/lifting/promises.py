@@ -109,7 +109,8 @@ class WithProcesses:
         await_status(project, "too long", "dead")
         assert project.times("too long") == 0
 
-    def test_a_task_that_runs_out_of_memory_ends_dead_and_the_worker_goes_on(self, project: Project) -> None:
+    def test_a_task_that_runs_out_of_memory_ends_dead(self, project: Project) -> None:
+        """The worker goes on."""
         enqueue(project, "tasks.out_of_memory.delay('memory')")
         await_status(project, "memory", "dead")
         enqueue(project, "tasks.note.delay('after memory')")

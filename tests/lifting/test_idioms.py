@@ -57,7 +57,7 @@ def table(rows: list[idioms.Row]) -> str:
     return "\n".join(["| Idiom | | |", "|---|---|---|", *lines])
 
 
-def test_the_words_of_an_error_are_one_cell_and_the_same_in_each_run() -> None:
+def test_an_error_is_one_cell_with_the_same_words_each_run() -> None:
     said = "EnqueueError: shop.tasks.note: no idiom 7 | 8\nmore"
     assert idioms.shown(said) == "no … \\| 8"
     assert not re.search("[0-9a-f]{8}", idioms.shown("id 0f8fad5b-d9cb-469f-a165-70867728950e"))

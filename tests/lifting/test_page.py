@@ -12,7 +12,7 @@ from tests.lifting.page import sections
 COPIED = re.compile(r"\$HOLDFAST/(\S+)")
 
 
-def test_every_block_says_what_to_do_with_it_and_copies_what_is_there() -> None:
+def test_every_block_says_what_to_do_and_copies_what_exists() -> None:
     commands = [step.text for steps in sections().values() for step in steps if step.kind == "commands"]
     copied = [path for text in commands for path in COPIED.findall(text)]
     assert copied

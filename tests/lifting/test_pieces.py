@@ -14,9 +14,8 @@ either_driver = pytest.mark.parametrize("combination", [PSYCOPG3, PSYCOPG2], ids
 
 
 @either_driver
-def test_a_key_has_one_effect_when_requests_are_sent_at_once_or_killed(
-    combination: Combination, tmp_path: Path
-) -> None:
+def test_a_key_has_one_effect_under_concurrency_and_kills(combination: Combination, tmp_path: Path) -> None:
+    """The requests are sent at once, or their sessions killed."""
     with made(tmp_path / "project", "idempotency/", combination=combination) as project:
         project.run("python manage.py check --fail-level WARNING")
         project.run("python manage.py makemigrations --check idempotency")

@@ -90,7 +90,7 @@ def test_messages_that_die() -> None:
 
 
 @pytest.mark.described("alerts: workers die, dead letters grow")
-def test_dead_letters_that_are_many_and_more_each_hour_and_one_that_is_old() -> None:
+def test_many_dead_letters_growing_ones_and_old_ones_raise_alerts() -> None:
     for name in "abc":
         outbox.enqueue(permanently_wrong.s(name))
     drain()
@@ -161,9 +161,10 @@ def test_a_task_name_that_somebody_invents_is_no_label() -> None:
     "the alert `circuit_open` within its first failures; `retry_share` and `order_age` later",
 )
 @pytest.mark.usefixtures("shop")
-def test_an_outage_of_the_gateway_fires_at_once_and_resolves_when_it_is_back(
+def test_an_outage_of_the_gateway_fires_at_once(
     sandbox_settings: RunningSandbox, settings: LazySettings
 ) -> None:
+    """It resolves when the gateway is back."""
     sandbox_settings.faults(gateway={"error_rate": 1})
     orders = [place() for _ in range(6)]
     clear()

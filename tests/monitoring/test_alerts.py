@@ -145,7 +145,7 @@ def test_a_misspelt_threshold_is_an_error_and_not_ignored(settings) -> None:
         evaluate(system())
 
 
-def test_a_rule_is_known_by_the_name_of_the_alert_that_it_raises() -> None:
+def test_a_rule_is_known_by_the_name_of_its_alert() -> None:
     everything = system(
         workers=0, workers_lately=1, dead_letters_grown=99, oldest_repeated_age_s=999_999,
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,

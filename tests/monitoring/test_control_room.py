@@ -108,9 +108,10 @@ def test_it_says_what_fires_with_value_and_threshold(
     assert {"name": "Dead letters", "value": "2"} in found["figures"]
 
 
-def test_each_process_is_shown_with_its_last_sign_of_life_and_a_worker_with_what_it_runs(
+def test_each_process_is_shown_with_its_last_sign_of_life(
     state: Callable[[], dict[str, Any]],
 ) -> None:
+    """A worker is shown with what it runs, too."""
     worker = Worker.objects.create(
         incarnation=uuid.uuid4(),
         hostname="here",
@@ -188,7 +189,7 @@ def test_it_says_since_when_no_samples_are_taken(state: Callable[[], dict[str, A
     assert {"name": "Orders a minute", "value": "3"} in state()["figures"]
 
 
-def test_a_total_is_drawn_as_a_rate_and_a_gap_as_a_gap(operator: Client) -> None:
+def test_a_total_is_drawn_as_a_rate_with_its_gaps(operator: Client) -> None:
     end = int(time.time()) // 360 * 360
     totals = {0: 0, 15: 30, 30: 90, 60: 150}
     for seconds, total in totals.items():

@@ -145,7 +145,8 @@ def test_an_installation_can_choose_what_it_needs_to_be_ready(client, settings, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_probe_in_plain_http_is_answered_itself_where_all_else_is_redirected_to_https() -> None:
+def test_a_probe_over_plain_http_is_answered_without_a_redirect() -> None:
+    """All else is redirected to https."""
     with web(env={"SECURE": "1"}) as (_, url):
         status = {
             path: requests.get(f"{url}{path}", allow_redirects=False, timeout=30).status_code

@@ -72,9 +72,7 @@ def test_the_figures_of_the_sources_are_exposed_under_the_documented_names(scrap
     assert samples["dlq_dead_lettered_total", died] == 6
 
 
-def test_sums_that_pruning_makes_fall_are_gauges_and_the_totals_that_operators_know_are_counters(
-    outbox_figures, dlq_figures
-) -> None:
+def test_sums_that_pruning_lowers_are_gauges_and_totals_are_counters(outbox_figures, dlq_figures) -> None:
     counters = {family.name for family in registry.collect() if family.type == "counter"}
     assert counters == {
         "http_responses",
@@ -144,7 +142,9 @@ def test_without_a_source_its_own_alerts_are_gaps_and_the_others_fire(scrape, se
     assert [name for name, value in alerts.items() if value] == ["dead_letters", "source_unreadable"]
 
 
-def test_http_answers_are_counted_by_the_class_of_their_status_and_probes_are_not(client, scrape) -> None:
+def test_http_answers_are_counted_by_the_class_of_their_status(client, scrape) -> None:
+    """Answers to probes are not."""
+
     def count(status_class: str) -> float:
         return scrape()["http_responses_total", (("status_class", status_class),)]
 

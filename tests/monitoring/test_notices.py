@@ -74,9 +74,10 @@ def later(**ago: int) -> None:
         row.save()
 
 
-def test_an_alert_is_told_when_it_starts_again_after_hours_and_when_it_ends(
+def test_an_alert_is_announced_at_its_start_and_end(
     mailoutbox: list[Any], settings: LazySettings, posted: tuple[str, list[dict[str, Any]]]
 ) -> None:
+    """And again after hours in between."""
     settings.MONITORING_ALERT_WEBHOOK_URL, bodies = posted
     notifier = Notifier()
     assert notifier.run_once() == 0
@@ -113,13 +114,14 @@ def test_however_much_fires_it_is_one_message(mailoutbox: list[Any]) -> None:
     assert [mail.subject for mail in mailoutbox] == ["[alert] firing: dead_letters, relay_lost"]
 
 
-def test_while_mail_is_down_there_are_few_attempts_and_the_webhook_does_not_wait(
+def test_while_email_is_down_the_webhook_does_not_wait(
     settings: LazySettings,
     posted: tuple[str, list[dict[str, Any]]],
     clock: list[float],
     mailoutbox: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """There are few attempts to send the email."""
     settings.MONITORING_ALERT_WEBHOOK_URL, bodies = posted
     working = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"

@@ -72,9 +72,10 @@ def test_a_sample_says_what_came_what_was_done_and_what_waits() -> None:
     assert figures["orders_a_minute"] == 1
 
 
-def test_a_sample_reads_no_row_that_is_done_and_no_more_open_ones_than_its_limit(
+def test_a_sample_reads_only_a_limited_number_of_open_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And no row that is done."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO outbox_outboxmessage (message_id, task, queue, status, done_at)"

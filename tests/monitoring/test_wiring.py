@@ -67,7 +67,8 @@ def test_what_is_enqueued_completed_and_dead_shows_in_the_snapshot() -> None:
     "the alert `repeated_age`",
 )
 @pytest.mark.django_db
-def test_a_message_that_is_put_off_for_ever_raises_an_alert_although_it_is_no_backlog() -> None:
+def test_a_message_deferred_for_ever_raises_an_alert() -> None:
+    """Although it is no backlog."""
     outbox.enqueue(deferred_until.s("put off", 99), queue="critical")
     outbox.enqueue(note.s("never run, and due in a week"), queue="low", delay=7 * 86_400)
     age_all(hours=1, minutes=1)
@@ -133,7 +134,9 @@ def test_the_figures_cost_nothing_for_rows_that_are_done() -> None:
     "the alert `workers_lost`, until one takes its place or ten minutes have passed",
 )
 @pytest.mark.django_db
-def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or_ended_is_not() -> None:
+def test_a_worker_that_disappears_is_reported_missing() -> None:
+    """One that is replaced, or that ended properly, is not."""
+
     def worker(*, began: int, last_seen: int) -> None:
         now = timezone.now()
         Worker.objects.create(
@@ -160,9 +163,11 @@ def test_a_worker_that_ends_without_a_word_is_missed_and_one_that_is_replaced_or
     "the alert `findings`, and `findings_open` by kind",
 )
 @pytest.mark.django_db
-def test_a_finding_that_needs_a_person_raises_an_alert_and_one_that_is_being_mended_is_a_figure(
+def test_a_finding_that_needs_a_person_raises_an_alert(
     client,
 ) -> None:
+    """One that is being repaired is only counted."""
+
     def found(kind: str, action: str, resolved_at=None) -> None:
         now = timezone.now()
         Finding.objects.create(

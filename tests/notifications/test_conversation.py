@@ -47,9 +47,10 @@ def test_emails_of_one_process_share_a_conversation(connects: Any, sandbox_setti
     assert [mail["copies"] for mail in sandbox_settings.ledger("mail")] == [1, 1, 1]
 
 
-def test_a_conversation_that_died_while_idle_is_replaced_and_every_email_is_sent_once(
+def test_a_conversation_that_died_while_idle_is_replaced(
     connects: Any, proxy: Proxy, sandbox_settings: RunningSandbox
 ) -> None:
+    """Every email is sent once."""
     send(1)
     proxy.heal()  # cuts what is connected
     assert send(2) == "sent"
@@ -74,7 +75,7 @@ def test_a_server_that_does_not_answer_the_probe_is_connected_to_anew(
     assert [mail["copies"] for mail in sandbox_settings.ledger("mail")] == [1, 1]
 
 
-def test_a_server_that_ends_the_conversation_in_its_answer_to_the_probe_is_connected_to_anew(
+def test_a_conversation_ended_in_answer_to_the_probe_is_replaced(
     connects: Any, mocker: MockerFixture, sandbox_settings: RunningSandbox
 ) -> None:
     send(1)
@@ -84,9 +85,10 @@ def test_a_server_that_ends_the_conversation_in_its_answer_to_the_probe_is_conne
 
 
 @pytest.mark.parametrize("heard", [False, True], ids=["before the server hears it", "after"])
-def test_a_kept_conversation_that_is_cut_at_the_text_is_an_error_and_not_sent_again_here(
+def test_a_conversation_cut_during_the_text_is_an_error(
     connects: Any, proxy: Proxy, sandbox_settings: RunningSandbox, heard: bool
 ) -> None:
+    """The email is not sent again here."""
     send(1)
     proxy.cut_at(b"Message-ID", heard=heard)
     with pytest.raises(MailNotSent):
@@ -187,7 +189,8 @@ def test_a_forked_child_leaves_its_parents_conversation_alone(connects: Any) -> 
     assert connects.call_count == 1
 
 
-def test_the_lease_outlasts_a_probe_and_a_conversation_whose_every_step_times_out(settings: Any) -> None:
+def test_the_lease_outlasts_a_conversation_whose_every_step_times_out(settings: Any) -> None:
+    """With the probe before it."""
     steps = ("connect", "greeting", "EHLO", "MAIL", "RCPT", "DATA", "text")
     longest_s = conversation.PROBE_TIMEOUT_S + len(steps) * settings.EMAIL_TIMEOUT
     assert MAIL_LEASE.total_seconds() > longest_s

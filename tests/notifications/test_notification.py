@@ -52,9 +52,8 @@ class TestPerformNotification:
             perform_notification(-1, "welcome", {})
         assert not EmailLog.objects.exists()
 
-    def test_every_call_is_a_mail_of_its_own_unless_a_key_says_that_it_is_the_same(
-        self, user, template, mailoutbox
-    ):
+    def test_every_call_without_a_key_is_its_own_email(self, user, template, mailoutbox):
+        """Calls with the same key are one email."""
         perform_notification(user.id, "welcome", {})
         perform_notification(user.id, "welcome", {})
         assert len(mailoutbox) == 2
@@ -175,7 +174,8 @@ class TestPasswordReset:
         log = EmailLog.objects.values().get()
         assert found[1] not in str(log)
 
-    def test_an_unknown_address_is_answered_like_a_known_one_and_gets_no_mail(self, user, mailoutbox):
+    def test_an_unknown_address_gets_the_same_answer_and_no_email(self, user, mailoutbox):
+        """The same answer as a known one."""
         assert EmailService.send_password_reset("nobody@example.com") == []
         User.objects.update(is_active=False)
         assert EmailService.send_password_reset("alice@example.com") == []
@@ -197,7 +197,8 @@ class TestTasks:
             ("notifications.tasks.send_password_reset", "high", [], {"email": "alice@example.com"}),
         ]
 
-    def test_an_unknown_user_is_a_dead_letter_that_names_it_after_one_run(self, template, mailoutbox):
+    def test_an_unknown_user_is_a_dead_letter_after_one_run(self, template, mailoutbox):
+        """The dead letter names the user."""
         tasks.send_notification.delay(999_999, "welcome")
         assert drain() == 1
         dead_letter = DeadLetter.objects.get()

@@ -59,7 +59,8 @@ def test_an_account_without_its_message_is_rolled_back(mocker) -> None:
 
 
 @pytest.mark.parametrize("email", ["", "alice", "ALICE@example.com", "a" * 200 + "@example.com"])
-def test_an_address_that_cannot_be_taken_is_refused_and_no_one_is_welcomed(email: str) -> None:
+def test_an_address_that_cannot_be_taken_is_refused(email: str) -> None:
+    """No welcome email is sent."""
     UserRegistrationService.register(email="alice@example.com", name="Alice")
     with pytest.raises(ValidationError):
         UserRegistrationService.register(email=email, name="Another")
@@ -74,7 +75,8 @@ def test_a_password_lets_the_new_user_in() -> None:
     assert not UserRegistrationService.register(email="b@example.com", name="Bob").has_usable_password()
 
 
-def test_the_package_offers_its_names_and_imports_no_model_before_they_are_asked_for() -> None:
+def test_the_package_imports_no_model_before_it_is_used() -> None:
+    """It has all its names nevertheless."""
     assert (User, EmailTemplate, EmailLog) == (models.User, models.EmailTemplate, models.EmailLog)
     assert perform_notification is services.perform_notification
     assert all(getattr(notifications, name) for name in notifications.__all__)

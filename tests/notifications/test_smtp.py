@@ -100,9 +100,8 @@ def test_no_database_transaction_is_open_while_the_mail_server_works(sandbox_set
     assert seen == [False]
 
 
-def test_a_mail_that_was_taken_is_sent_once_though_the_database_restarts_before_it_is_marked(
-    sandbox_settings, mocker
-):
+def test_an_accepted_email_is_sent_once_despite_a_database_restart(sandbox_settings, mocker):
+    """The database restarts before the email is marked as sent."""
     original = smtplib.SMTP.sendmail
 
     def taken(self: smtplib.SMTP, *args: object, **kwargs: object) -> object:
@@ -131,9 +130,10 @@ def test_a_temporary_refusal_is_retried_and_leaves_no_claim(sandbox_settings: Ru
 @pytest.mark.promise(
     "P3", "the answer of the mail server is lost", "one more email with the same `Message-ID`"
 )
-def test_a_reply_lost_after_the_act_repeats_the_mail_under_the_same_message_id(
+def test_a_lost_reply_repeats_the_email_under_its_message_id(
     sandbox_settings: RunningSandbox,
 ):
+    """The reply is lost after the server has taken the email."""
     sandbox_settings.faults(mail={"drop_reply_rate": 1})
     with pytest.raises(MailNotSent):
         send()
@@ -147,7 +147,8 @@ def test_a_reply_lost_after_the_act_repeats_the_mail_under_the_same_message_id(
     assert mail["copies"] == 2
 
 
-def test_a_sender_killed_after_its_claim_delays_the_mail_by_its_lease_and_no_longer(sandbox_settings):
+def test_a_sender_killed_after_its_claim_delays_the_email_one_lease(sandbox_settings):
+    """And no longer."""
     EmailLog.claim(
         key="receipt-order-1",
         message_id="<receipt-order-1@holdfast.example>",
@@ -214,7 +215,7 @@ def test_no_mail_server_at_all_is_to_be_tried_again(sandbox_settings, settings):
         (smtplib.SMTPSenderRefused(550, b"not you", "orders@holdfast.example"), MailNotSent),
     ],
 )
-def test_what_the_server_refuses_for_good_is_told_from_what_it_may_take_later(
+def test_permanent_and_temporary_refusals_of_the_server_are_told_apart(
     sandbox_settings, mocker, error, expected
 ):
     mocker.patch.object(smtplib.SMTP, "sendmail", side_effect=error)

@@ -69,7 +69,7 @@ def test_many_producers_at_once_never_exceed_the_limit(queue_of) -> None:
 
 
 @pytest.mark.described("a fast producer and a slow consumer: all twenty jobs are processed, none is dropped")
-def test_a_slow_consumer_of_twenty_gets_all_twenty_while_the_producer_is_held_back(queue_of) -> None:
+def test_a_slow_consumer_gets_all_while_the_producer_waits(queue_of) -> None:
     queue = queue_of(5)
     processed: list[int] = []
 

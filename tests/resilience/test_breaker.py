@@ -267,7 +267,8 @@ def test_two_functions_of_one_name_in_two_modules_are_two_circuits() -> None:
     assert made.name.startswith("tests.resilience.test_breaker.")
 
 
-def test_a_threshold_of_zero_is_refused_since_the_library_would_read_it_as_its_default() -> None:
+def test_a_threshold_of_zero_is_refused() -> None:
+    """The library would read it as its default."""
     with pytest.raises(ValueError, match="threshold"):
         circuit(0)
 
@@ -279,6 +280,7 @@ def test_coroutines_are_refused() -> None:
         circuit()(call)
 
 
-def test_the_with_statement_is_refused_since_it_would_run_the_body_of_an_open_circuit() -> None:
+def test_the_with_statement_is_refused() -> None:
+    """It would run the body of an open circuit."""
     with pytest.raises(TypeError, match="call"), circuit(name="with"):
         pass

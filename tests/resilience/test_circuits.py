@@ -30,7 +30,7 @@ def failed(circuit: Breaker) -> None:
         circuit.call(down)
 
 
-def test_a_circuit_that_opens_is_seen_by_all_and_one_that_closes_is_not(name: str) -> None:
+def test_an_open_circuit_is_reported_and_a_closed_one_not(name: str) -> None:
     circuit = Breaker(2, 0.05, name=name)
     assert circuits.open_in_processes()[name] == 0, "a series that is not there cannot rise"
     failed(circuit)

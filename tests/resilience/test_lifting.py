@@ -47,9 +47,10 @@ else: raise AssertionError
 
 @pytest.mark.parametrize("django", ["without", "unconfigured", "with"])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_works_in_another_project_with_its_file_and_at_most_the_connection(
+def test_a_pattern_works_in_another_project_by_its_file_alone(
     pattern: str, django: str, name: str, tmp_path
 ) -> None:
+    """Or with the file of the connection beside it."""
     package = tmp_path / "theirs"
     package.mkdir()
     (package / "__init__.py").touch()

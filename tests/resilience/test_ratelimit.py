@@ -10,7 +10,7 @@ from tests.support.processes import await_
 
 
 @pytest.mark.described("a token bucket for each task name (`RateLimitMiddleware`)")
-def test_a_full_bucket_gives_its_burst_and_then_says_how_long_to_wait(name: str) -> None:
+def test_a_full_bucket_gives_its_burst_then_a_wait(name: str) -> None:
     bucket = TokenBucket(max_per_second=0.1, burst=3)
     assert all(bucket.acquire(name) for _ in range(3))
     refused = bucket.acquire(name)
@@ -77,7 +77,8 @@ def test_threads_together_get_no_more_than_burst_and_rate_allow(name: str) -> No
     assert taken >= 45
 
 
-def test_a_worker_whose_clock_is_two_hours_ahead_gets_no_tokens_for_it(name: str, mocker) -> None:
+def test_a_clock_two_hours_ahead_gives_no_tokens(name: str, mocker) -> None:
+    """The clock of a worker."""
     bucket = TokenBucket(max_per_second=0.01, burst=1)
     assert bucket.acquire(name)
     ahead = time.time() + 7200
@@ -117,9 +118,10 @@ def test_without_redis_a_limiter_that_must_hold_refuses_and_names_a_wait(name: s
     assert refused.wait_seconds > 0
 
 
-def test_a_limited_function_is_not_called_above_its_rate_and_the_error_says_when_to_come_back(
+def test_a_limited_function_is_not_called_above_its_rate(
     name: str,
 ) -> None:
+    """The error says when to try again."""
     calls: list[int] = []
 
     @rate_limited(name, per_second=0.1, burst=2)

@@ -50,7 +50,8 @@ def test_an_address_that_we_do_not_call_is_refused_in_the_form(admin_client: Cli
 
 
 @pytest.mark.parametrize("event_types", ['"order.completed"', '{"order.completed": 1}', "[1]", '[""]'])
-def test_a_filter_that_is_no_list_of_names_is_refused_in_the_form(admin_client: Client, event_types: str):
+def test_a_filter_that_is_no_list_of_names_is_refused(admin_client: Client, event_types: str):
+    """In the form."""
     form = {"customer_id": 1, "url": URL, "event_types": event_types}
     assert "list of event names" in admin_client.post("/admin/webhooks/subscription/add/", form).text
     assert not Subscription.objects.exists()

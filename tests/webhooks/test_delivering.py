@@ -27,7 +27,8 @@ def test_a_delivery_whose_event_is_missing_posts_nothing_and_fails(order, subscr
     assert (delivery.status, delivery.attempts) == ("open", 0)
 
 
-def test_a_failing_endpoint_is_tried_again_with_the_same_id_and_the_same_bytes(order, subscription, mocker):
+def test_a_failing_endpoint_is_tried_again_with_the_same_bytes(order, subscription, mocker):
+    """And with the same event id."""
     answers = [Response(500), ConnectionResetError("reset"), Response(302), Response(200)]
     post = mocker.patch("webhooks.transport.post", side_effect=answers)
     publish(order)
@@ -89,7 +90,7 @@ def test_a_receiver_cannot_ask_for_a_loop_without_a_pause(order, subscription, m
     assert caught.value.seconds >= 1.0
 
 
-def test_a_receiver_that_says_429_for_days_ends_in_a_dead_letter_too(order, subscription, mocker):
+def test_a_429_for_days_ends_in_a_dead_letter_too(order, subscription, mocker):
     mocker.patch("webhooks.transport.post", return_value=Response(429))
     tasks.publish_event("order.completed", order.pk)
     Delivery.objects.update(created_at=timezone.now() - tasks.PATIENCE - timedelta(minutes=1))

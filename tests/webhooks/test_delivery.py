@@ -93,7 +93,7 @@ class TestWithoutANetwork:
         assert delivery.lease_until is None
         assert str(error) in delivery.last_error
 
-    def test_a_claim_whose_sender_was_killed_is_in_flight_until_its_lease_ends(self, mocker):
+    def test_a_killed_senders_claim_lasts_until_its_lease_ends(self, mocker):
         post = mocker.patch("webhooks.transport.post", return_value=Response(200))
         Delivery.claim(event_id="evt_1", endpoint=URL, event_type="order.created")  # and then: kill -9
 
@@ -124,7 +124,8 @@ class TestWithoutANetwork:
         assert Delivery.objects.get().status == "sent"
 
     @pytest.mark.parametrize("event_id", ["", "evt.1", "evt 1", "evt\r\nX-Admin: 1", "é", "x" * 256])
-    def test_an_event_id_that_does_not_fit_a_header_is_refused_before_anything_is_stored(self, event_id):
+    def test_an_event_id_unfit_for_a_header_is_refused(self, event_id):
+        """Before anything is stored."""
         with pytest.raises(ValueError, match="event_id"):
             send_webhook(URL, "order.created", {}, event_id)
         assert not Delivery.objects.exists()
@@ -150,12 +151,14 @@ class TestWithoutANetwork:
         assert not Delivery.objects.exists()
 
     @pytest.mark.parametrize("url", ["ftp://example.com", "https://a..b/", "https://.example.com/"])
-    def test_an_address_that_we_do_not_call_is_refused_before_anything_is_stored(self, url):
+    def test_an_address_that_we_do_not_call_is_refused(self, url):
+        """Before anything is stored."""
         with pytest.raises(EndpointRefused, match=r"scheme|no host name"):
             send_webhook(url, "order.created", {}, "evt_1")
         assert not Delivery.objects.exists()
 
-    def test_the_database_refuses_a_second_row_and_a_lease_on_what_was_sent(self):
+    def test_the_database_refuses_a_second_row_of_an_event(self):
+        """And a lease on what was sent."""
         Delivery.objects.create(event_id="evt_1", endpoint=URL, event_type="order.created")
         with pytest.raises(IntegrityError), transaction.atomic():
             Delivery.objects.create(event_id="evt_1", endpoint=URL, event_type="order.created")
@@ -164,7 +167,9 @@ class TestWithoutANetwork:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_event_that_was_taken_is_posted_once_though_the_database_restarts_before_it_is_marked(mocker):
+def test_an_accepted_event_is_posted_once_despite_a_database_restart(mocker):
+    """The database restarts before the delivery is marked as sent."""
+
     def taken(*args: object, **kwargs: object) -> Response:
         lose_connection()
         return Response(200)
@@ -240,9 +245,8 @@ class TestAgainstARealReceiver:
 
         assert sorted(outcomes) == ["claimed", "in flight", "in flight"]
 
-    def test_a_reply_lost_after_the_act_repeats_the_same_event_under_the_same_id(
-        self, sandbox: RunningSandbox, hook: str
-    ):
+    def test_a_lost_reply_repeats_the_event_under_the_same_id(self, sandbox: RunningSandbox, hook: str):
+        """The reply is lost after the receiver has taken the event."""
         sandbox.faults(merchants={"drop_reply_rate": 1})
         with pytest.raises(EndpointUnreachable):
             send_webhook(hook, "order.completed", {}, "evt_1")

@@ -143,7 +143,8 @@ def test_without_a_configured_secret_nothing_is_accepted(settings):
         '{"id": "evt_1", "type": "x", "n": ' + "9" * 5000 + "}",
     ],
 )
-def test_a_signed_body_that_is_no_event_is_a_400_problem_and_stores_nothing(body):
+def test_a_signed_body_that_is_no_event_is_a_400(body):
+    """Nothing is stored."""
     answer = post(body)
     assert answer.status_code == 400
     assert answer.json()["detail"]

@@ -25,7 +25,7 @@ from webhooks.transport import Response
 pytestmark = pytest.mark.django_db
 
 
-def test_each_subscription_of_the_customer_gets_one_message_with_its_own_ordering_key(order, subscription):
+def test_each_subscription_gets_one_message_with_its_own_ordering_key(order, subscription):
     other = Subscription.objects.create(customer_id=order.customer_id, url=f"{URL}/2")
     Subscription.objects.create(customer_id=order.customer_id + 1, url=URL)
 
@@ -83,9 +83,8 @@ def complete_and_cancel(order: Order) -> None:
     "the run that publishes an event fails while a second worker is free",
     "the next event waits for its retry",
 )
-def test_a_customers_events_are_delivered_in_the_order_in_which_they_happened_although_the_first_is_retried(
-    order, subscription, mocker
-):
+def test_a_customers_events_are_delivered_in_order_despite_a_retry(order, subscription, mocker):
+    """The first of them is retried."""
     post = mocker.patch("webhooks.transport.post", return_value=Response(200))
     complete_and_cancel(order)
     # The first run loses the database's connection; what could run beside it would run before it.
@@ -102,7 +101,8 @@ def test_a_customers_events_are_delivered_in_the_order_in_which_they_happened_al
     assert [body["event"] for body in bodies] == ["order.completed", "order.cancelled"]
 
 
-def test_a_payload_says_what_its_event_says_although_the_order_has_moved_on(order, subscription, mocker):
+def test_a_payload_keeps_what_was_true_at_its_event(order, subscription, mocker):
+    """Although the order has moved on."""
     post = mocker.patch("webhooks.transport.post", return_value=Response(200))
     complete_and_cancel(order)
     drain()
@@ -158,9 +158,10 @@ def test_seeding_twice_with_a_new_address_leaves_one_active_subscription_each():
 
 @pytest.mark.promise("P7", "a merchant's endpoint refuses some events", "events arrive in order nevertheless")
 @pytest.mark.django_db(transaction=True)
-def test_events_arrive_signed_and_in_order_while_a_third_of_the_answers_are_lost(
+def test_events_arrive_signed_and_in_order_despite_lost_answers(
     sandbox: RunningSandbox, hook: str, order: Order
 ) -> None:
+    """A third of the answers are lost."""
     subscription = Subscription.objects.create(customer_id=order.customer_id, url=hook)
     sandbox.register_merchant(7, subscription.secret)
     sandbox.faults(merchants={"drop_reply_rate": 0.2, "error_rate": 0.2, "rate_limit_rate": 0.2}, seed=1)

@@ -71,14 +71,16 @@ def send(
     return answer.status_code, answer.content.decode()
 
 
-def test_another_provider_is_a_function_that_verifies_and_one_that_names_the_event() -> None:
+def test_another_provider_is_added_with_two_functions() -> None:
+    """One verifies the request, and one names the event."""
     assert [send()[0], send()[0], send(event_id="2")[0]] == [200, 200, 200]
     events = IncomingEvent.objects.order_by("event_id").values_list("provider", "event_id", "event_type")
     assert list(events) == [("acme", "1", "sold"), ("acme", "2", "sold")]
     assert seen == [("acme.event_received", "1"), ("acme.event_received", "2")]
 
 
-def test_what_the_function_refuses_is_a_400_with_its_reason_and_changes_nothing() -> None:
+def test_what_the_function_refuses_is_a_400() -> None:
+    """With its reason; nothing is changed."""
     assert send(signature="bad") == (400, "the X-Acme-Signature header does not match the body")
     assert send(event_id="")[0] == 400
     assert not IncomingEvent.objects.exists()
@@ -103,7 +105,8 @@ def test_while_a_secret_is_replaced_either_is_taken_and_no_third(settings: Any) 
     assert statuses == [200, 200, 400, 400]
 
 
-def test_without_a_follower_events_are_stored_and_a_check_says_that_nothing_follows(settings: Any) -> None:
+def test_without_a_follower_events_are_only_stored(settings: Any) -> None:
+    """A check says that nothing follows."""
     del settings.INCOMING_ON_EVENT
     assert send()[0] == 200
     assert IncomingEvent.objects.count() == 1

@@ -100,9 +100,8 @@ def test_a_name_with_one_private_address_among_public_ones_is_refused(settings, 
     connect.assert_not_called()
 
 
-def test_the_connection_goes_to_the_address_that_was_checked_and_the_name_is_not_asked_again(
-    settings, mocker
-):
+def test_the_connection_goes_to_the_address_that_was_checked(settings, mocker):
+    """The name is not resolved again."""
     settings.WEBHOOKS_ALLOW_PRIVATE = False
     resolve = mocker.patch("socket.getaddrinfo", return_value=[(2, 1, 6, "", ("93.184.216.34", 443))])
     connect = mocker.patch("socket.create_connection", side_effect=ConnectionRefusedError("refused"))
