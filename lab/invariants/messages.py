@@ -112,9 +112,9 @@ def only_garbage_is_left(ledgers: Ledgers) -> Finding:
         # A broken message may have no id that can be read: then its dead letter is known by the digest of its bytes.
         and (dead_letter.generation is not None or not dead_letter.message_id.startswith("sha256:"))
     )
-    return none(
-        "no dead letter but injected garbage", f"{len(left):,} of {len(ledgers.injected):,} injected", strange
-    )
+    named = sum(dead_letter.message_id in ledgers.injected for dead_letter in left)
+    counts = f"{named:,} of {len(ledgers.injected):,} with an id, {len(left) - named:,} without"
+    return none("no dead letter but injected garbage", counts, strange)
 
 
 def no_message_dies_of_a_passing_fault(ledgers: Ledgers) -> Finding:
@@ -125,7 +125,7 @@ def no_message_dies_of_a_passing_fault(ledgers: Ledgers) -> Finding:
         for dead_letter in ours
         if dead_letter.exception.startswith(NOT_ITS_OWN)
     )
-    return none("no message died of a passing fault", f"{len(ours):,} died", wrong)
+    return none("no message died of a passing fault", f"{len(ours):,} died of another cause", wrong)
 
 
 def replays_are_runs_of_the_same_message(ledgers: Ledgers) -> Finding:
