@@ -1,1 +1,1 @@
-"""What the domain apps share: one role a file, below all of them. The pattern folders do without it."""
+"""What the domain apps share, one role per file. The pattern folders do not import it."""

@@ -1,4 +1,4 @@
-"""The circuit that stands in a task's way: what the dead-letter desk says before it sends the task's messages again."""
+"""The open circuit that a task would meet: the dead-letter desk warns of it before it sends the task's messages again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def open_for(task: str) -> str:
     """The circuit that this task names (`@shared_task(circuit="warehouse")`), if it is open in any process; else ''.
 
-    Also '' when Redis cannot be asked: a circuit is a hint for the operator, and the task meets it by itself.
+    Also '' when Redis is down: this is only a hint for the operator, and the task checks the circuit itself.
     """
     circuit = getattr(current_app.tasks.get(task), "circuit", "")
     try:

@@ -30,6 +30,6 @@ def now() -> datetime:
 def scaled(seconds: float) -> float:
     """`seconds` times `settings.RETRY_SCALE`: 1.0 in production, a fraction where a demo or a test must not wait.
 
-    Only delays that we chose are scaled. A `Retry-After` that somebody sent us is theirs, and is obeyed as it is.
+    Only delays that we chose are scaled. A `Retry-After` that a server sent is obeyed as it is.
     """
     return seconds * settings.RETRY_SCALE

@@ -5,17 +5,17 @@ import time
 import requests
 import urllib3
 
-#: The most that an answer may hold, in bytes: a hundred times the largest page of a ledger. What is larger is no answer to
-#: a question of ours, and must not fill the worker's memory.
+#: The most that an answer may hold, in bytes: a hundred times the largest page of a ledger. A larger one cannot be what
+#: we asked for, and must not fill the worker's memory.
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 
 def read_within(response: requests.Response, *, since: float, total_s: float) -> None:
     """Take in the body of a response that was asked for with `stream=True`, for `content`, `text` and `json()`.
 
-    It must be complete `total_s` seconds after `since` (`time.monotonic()`): timeouts of sockets begin anew with each byte,
-    and `response.content` would wait for a server that drips for as long as it drips. Raises requests.RequestException for
-    a body that is late, too large or cut short; the connection is closed then.
+    It must be complete `total_s` seconds after `since` (`time.monotonic()`): socket timeouts restart with each byte, so
+    that `response.content` would wait for a server that drips for as long as it drips. Raises requests.RequestException
+    for a body that is late, too large or cut short; the connection is closed then.
     """
     if not isinstance(response.raw, urllib3.BaseHTTPResponse):
         return  # No connection to read from: it was put in place of an answer, as a whole.

@@ -107,7 +107,7 @@ class SentOnce(models.Model):
     def mark_sent(self, **fields: Any) -> None:
         """Record that it was taken; settles the running message, see `outbox.settling`.
 
-        Not guarded by the lease: who saw the other side's yes knows, late or not.
+        Not guarded by the lease: a sender that got the confirmation knows, even if its lease has run out.
         """
         with outbox.settling() as settle:
             self._row().exclude(status=self.Status.SENT).update(

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 import outbox
 
 HEADER = "X-Request-ID"
-#: What is taken from a client or a proxy: it goes into logs and headers as it is. W3C's traceparent is one, too.
+#: What is accepted from a client or a proxy, since it is copied into logs and headers. A W3C traceparent matches, too.
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}")
 
 

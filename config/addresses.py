@@ -1,4 +1,4 @@
-"""What each server's own client would only find out later: whether it can use this URL.
+"""Checks at start whether each server's client can use its URL, which the client itself would find out later.
 
 For `Env.url(parse=…)`; each raises `Unusable` with what the URL would have to be, and never shows the URL.
 """
@@ -94,7 +94,7 @@ def store(url: str) -> str:
 
 
 def email(url: str) -> dict[str, Any]:
-    """The EMAIL_ settings. Of a misspelt ssl=1 dj_email_url would say nothing, and send the password in clear text."""
+    """The EMAIL_ settings. dj_email_url ignores a misspelt ssl=1, and the password would be sent in clear text."""
     query = parse_qs(urlsplit(url).query, keep_blank_values=True)
     flags = [*query.get("ssl", []), *query.get("tls", [])]
     if not query.keys() <= {"ssl", "tls", "timeout", "_server_email", "_default_from_email"} or not all(

@@ -1,7 +1,8 @@
-"""The admin of all apps: what its pages cannot ask is refused with 400, in one place, before the database sees it.
+"""The admin of all apps: a query that its pages do not offer is refused with 400, before it reaches the database.
 
 Django's own lists take any lookup of any column of their table: a pattern that PostgreSQL cannot read, a year that no
-date has and a NUL each end in a 500, and who may see a list could find out, letter by letter, what it does not show.
+date has and a NUL each end in a 500, and a user who may see a list could find out, letter by letter, what it does not
+show.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from django.urls import reverse
 
 
 class OfferedList(ChangeList):
-    """Filters by what its page offers: its filters, its date hierarchy, and links that name the value of a column
+    """Accepts only what its page offers: its filters, its date hierarchy, and links that name the value of a column
     which it shows or searches.
 
-    Of another column the admin class says in `linked_by` that there are such links.
+    The admin class names in `linked_by` other columns for which there are such links.
     """
 
     def get_filters(self, request: HttpRequest) -> Any:

@@ -25,7 +25,7 @@ SOCKETS = (*POSTGRES, "unix", "redis+socket")
 LOCAL = ("console", "file", "memory", "dummy")
 #: A name, an IPv6 address, or none or the directory of a socket.
 _HOST = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63})*\.?|.*:.*|(?:/.*)?")
-#: Ten years of seconds: dates that lie much further away are more than Python or PostgreSQL can reckon with.
+#: Ten years in seconds: Python and PostgreSQL cannot compute dates that are much further away.
 TEN_YEARS_S = 315_360_000
 #: More than a machine has of anything that is counted here.
 MANY = 1_000_000
@@ -52,7 +52,7 @@ class BadSetting(SystemExit):
 
 
 class Unusable(ValueError):
-    """Raised by a `parse` of `Env.url`, with words for `BadSetting` in which nothing of the URL is shown."""
+    """Raised by a `parse` of `Env.url`, with a text for `BadSetting` that shows nothing of the URL."""
 
 
 def _stack_env() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What somebody sees who has failed to log in too often."""
+"""The answer to a login after too many failed ones."""
 
 from typing import Any
 

@@ -21,9 +21,9 @@ DEFAULT_QUEUE = Priority.NORMAL.queue
 
 #: Where RabbitMQ puts what it gives up: dlq.undeliverable makes dead letters of it.
 UNDELIVERABLE = "undeliverable"
-#: RabbitMQ gives a message up when it came back this often, each time because a whole worker died with it (4.0
-#: has this as its default). Far above every task's `max_deliveries`, which is what should end a poison message:
-#: this is the net for one that kills the worker before anything of ours can count.
+#: RabbitMQ gives up a message that came back this often, each time because a whole worker died with it (the default of
+#: 4.0). Far above every task's `max_deliveries`, which is what should end a poison message: this is the safety net for
+#: one that kills the worker before our code can count.
 DELIVERY_LIMIT = 20
 
 #: A declared queue keeps its arguments: to change them, drain and delete it first, or use a policy.

@@ -155,9 +155,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-# Five failures with a name from an address, and neither is heard for a quarter of an hour. In the database, which all web
-# processes share, and without which there is no login anyway. By name *and* address: by name alone, anybody could lock the
-# operator out.
+# After five failed logins with a name from an address, that pair is refused for a quarter of an hour. In the database,
+# which all web processes share, and without which there is no login anyway. By name *and* address: by name alone,
+# anybody could lock the operator out.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -168,10 +168,10 @@ AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True  # a row for each login, and nothing that removes them
 AXES_VERBOSE = False
 if proxies := env.integer("PROXY_COUNT", least=0):
-    # The proxy that connects to us stands in REMOTE_ADDR and not in the header: of n proxies, n - 1 are there behind the
-    # client's address. One more, and a client could put an address of its choice in the place that is read.
+    # The proxy that connects to us is in REMOTE_ADDR and not in the header: of n proxies, n - 1 follow the client's
+    # address there. With one more, the address that is read could be one that the client chose.
     AXES_IPWARE_PROXY_COUNT = proxies - 1
-    IPWARE_STRICT = False  # what a client claims stands before that, and may be of any length
+    IPWARE_STRICT = False  # what a client claims comes before that, and may be of any length
     AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR"]
 
 # What a page may load comes from here, and no script stands in a page: text of others that a page shows by mistake as HTML

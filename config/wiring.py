@@ -29,7 +29,7 @@ DLQ_LINKS = {
     "correlation_id": "/admin/outbox/outboxmessage/?q={}",
 }
 DLQ_HANDLERS = {"orders": "orders.services.OrderService.process"}
-# More than a message can take here that fails at every attempt: half an hour in `critical`, five hours for a mail,
+# Longer than a message takes here that fails at every attempt: half an hour in `critical`, five hours for an email,
 # minutes in `low`, whose large files are deferred once every five minutes. `default` has the webhooks.
 MONITORING_THRESHOLDS = {
     "max_repeated_age_by_queue": {"critical": 3_600.0, "high": 28_800.0, "low": 86_400.0}

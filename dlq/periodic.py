@@ -18,7 +18,7 @@ def connect(app: Any) -> None:
 
 
 def _add(source: Any, **_: Any) -> None:
-    """One that the project has an entry for stays as that says."""
+    """A task for which the project has an entry of its own keeps that."""
     own = source.beat_schedule
     there = {entry["task"] if isinstance(entry, dict) else entry.task for entry in own.values()}
     is_rabbitmq = str(source.broker_url).startswith(("amqp", "pyamqp"))

@@ -1,8 +1,8 @@
 """One effect and one answer for one key, whatever is repeated, sent at once or killed.
 
-The record of the answer is a row of the transaction of the effect, so there is no state "key taken, effect missing" that
-would have to heal after a crash. What a committed in-flight record would be for, telling a second caller that the first is
-still at it, an advisory lock does: PostgreSQL drops it with the transaction or with the connection.
+The record of the answer is a row of the transaction of the effect, so there is no state "key taken, effect missing"
+that would have to heal after a crash. An advisory lock tells a second caller that the first is still in flight, which
+needs no committed record: PostgreSQL drops the lock with the transaction or with the connection.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def earlier_answer(asked: Asked) -> HttpResponse | None:
 def answer_once(asked: Asked, answer: Callable[[], HttpResponse]) -> HttpResponse:
     """The earlier answer, or the one that `answer` makes now, committed together with what it does in the database.
 
-    An answer of 400 or above is no answer to keep: it is returned, what was done for it is rolled back, and the key may be
+    An answer of 400 or above is not kept: it is returned, what was done for it is rolled back, and the key may be
     used again. So it is when `answer` raises, which this passes on. Raises InFlight while another request with this key is
     being processed, KeyReused, and TypeError for an answer that is streamed.
     """

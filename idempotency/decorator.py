@@ -31,8 +31,9 @@ def idempotent(
 ) -> Callable[[View], View]:
     """Run the view once for an `Idempotency-Key`, in a transaction; repeated, it is answered the same from the record.
 
-    `scope` and `client` are those of `idempotency.answers.Asked`, of the request; let in who may act there before (outside of
-    this one: `@login_required` first). `body_hash` is for bodies that are not repeated byte by byte, such as forms with files.
+    `scope` and `client` are functions of the request, for those of `idempotency.answers.Asked`. Check first who may act
+    in that scope: `@login_required` goes above this decorator. `body_hash` is for bodies that are not repeated byte by
+    byte, such as forms with files.
 
     Answers problem documents (RFC 9457): 400 without a usable key, 422 for a key that was used with another request, 409 with
     Retry-After while the first is in flight. GET, HEAD and OPTIONS go to the view as they are. What the view answers with 400

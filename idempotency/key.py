@@ -1,4 +1,4 @@
-"""Reading the `Idempotency-Key` header: `"abc"`, `"abc";v=1` and `abc` are the same key, and two keys are none."""
+"""Reading the `Idempotency-Key` header: `"abc"`, `"abc";v=1` and `abc` are the same key, and two keys are refused."""
 
 import re
 
@@ -16,8 +16,8 @@ _VALUE = "|".join(
     )
 )
 _PARAMETER = rf"; *[a-z*][a-z0-9_.*-]*(?:=(?:{_VALUE}))?"
-#: A string of RFC 8941 (printable ASCII in quotation marks, with a backslash before each quotation mark and backslash inside
-#: it) with its parameters, or the same bare, which takes none. No bare key begins with a quotation mark.
+#: A string of RFC 8941 (printable ASCII in quotation marks, with a backslash before each quotation mark and backslash
+#: inside it) with its parameters, or the same text bare, without parameters. No bare key begins with a quotation mark.
 KEY_PATTERN = rf'^(?:[!#-+\--~][ -+\--~]*|"(?:[ !#-\[\]-~]|\\\\){_CHARACTER}*"(?:{_PARAMETER})*)$'
 #: Its length as it is sent.
 MAX_KEY_LENGTH = 255
@@ -26,8 +26,8 @@ MAX_KEY_LENGTH = 255
 def parse_key(header: str | None) -> str:
     """The key in the value of an `Idempotency-Key` header; raises InvalidKey with the reason. Parameters are ignored.
 
-    Two fields come as one value with a comma, and so does a bare key that has a comma: of neither it can be known which key
-    is meant.
+    Two header fields arrive as one value with a comma, and so does a bare key that has a comma: which key is meant
+    cannot be known.
     """
     if not header:
         raise InvalidKey("must be sent")

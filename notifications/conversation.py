@@ -15,8 +15,8 @@ from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend
 
-#: Seconds after which an idle conversation is not used again: servers end one after some minutes, and a firewall that has
-#: forgotten it lets our bytes vanish.
+#: Seconds after which an idle conversation is not used again: servers end a connection after some minutes, and a
+#: firewall that has dropped it discards our bytes silently.
 MAX_IDLE_S = 30.0
 #: Seconds for the answer to RSET, before an idle conversation is used again: a server that takes longer gets a new
 #: connection. They come on top of a whole conversation (`notifications.models.MAIL_LEASE`).

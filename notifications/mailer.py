@@ -73,7 +73,8 @@ def _send(log: EmailLog, mail: RenderedEmail) -> None:
                 headers={"Message-ID": log.message_id, "Auto-Submitted": "auto-generated"},
                 connection=connection,
             ).send()
-            # A database that restarted meanwhile must not have the mail sent again while we are here to tell it.
+            # If the database restarts meanwhile, try again: this process knows that the email was sent, and nothing
+            # else does.
             patiently(log.mark_sent)
     except smtplib.SMTPRecipientsRefused as error:
         codes = [code for code, _ in error.recipients.values()]

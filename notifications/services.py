@@ -103,7 +103,7 @@ class EmailService:
         accounts: Iterable[User] = User.objects.filter(email__iexact=email, is_active=True).order_by("pk")
         answers = []
         for user in accounts:
-            if not user.has_usable_password():  # Signs in elsewhere; a link here would open a second door.
+            if not user.has_usable_password():  # Signs in elsewhere; a link here would be a second way in.
                 continue
             link = settings.PASSWORD_RESET_URL.format(
                 uid=urlsafe_base64_encode(force_bytes(user.pk)),

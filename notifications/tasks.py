@@ -32,5 +32,5 @@ def send_notification(
 
 @shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_password_reset(email: str) -> list[dict[str, str]]:
-    """Mail a reset link to the accounts with this address; somebody is waiting for it, hence the queue."""
+    """Mail a reset link to the accounts with this address; a user waits for it, hence the queue."""
     return EmailService.send_password_reset(email)

@@ -1,4 +1,4 @@
-"""The admin's list of messages: to look at, not to edit; the journal alone changes a row."""
+"""The admin's list of messages, read-only: only the journal changes a row."""
 
 import json
 from functools import cached_property
@@ -117,7 +117,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description="call")
     def whole_call(self, message: OutboxMessage) -> str:
-        """Which position is which argument, and which are secret, its task says."""
+        """Its task says which position is which argument, and which arguments are secret."""
         return f"{message.task}({report.arguments(message.task, message.args, message.kwargs, limit=None)})"
 
     @admin.display(description="correlation id", ordering="correlation_id")

@@ -1,8 +1,8 @@
 """The Celery application as the hook: whatever sends a task through it writes a row in the caller's transaction.
 
 Celery's own calls all end in two places of the application. `send_task` is where a message leaves, whichever idiom
-began it; the task registry is where a task enters, whichever base class it has. So there is no way past the outbox that
-no one chose: to publish directly on purpose, use a plain `celery.Celery`.
+began it; the task registry is where a task enters, whichever base class it has. So nothing bypasses the outbox by
+mistake: to publish directly on purpose, use a plain `celery.Celery`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Registry(TaskRegistry):
 
 
 class Celery(celery.Celery):
-    """`celery.Celery`, of which every task is a row before it is a message.
+    """A `celery.Celery` whose every task is a row before it is a message.
 
     Tasks keep the base class that they have (`@shared_task(base=...)`, `task_cls=`, class-based tasks); outbox.task.OutboxTask
     comes behind it in the order of methods, so that what the base overrides is called first. Celery's settings have the

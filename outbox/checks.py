@@ -88,7 +88,7 @@ def _no_application_of_ours() -> str:
 
 @register(Tags.compatibility)
 def check_dead_letters(**_: Any) -> list[CheckMessage]:
-    """The dead-letter app can be used, and has the outbox for its journal: of half a wiring each half is as wrong."""
+    """The dead-letter app can be used, and has the outbox for its journal: a wiring of one side alone is an error."""
     try:
         name = conf.dead_letters()
     except ImproperlyConfigured:
@@ -206,7 +206,7 @@ def serious(*, runs_tasks: bool = False) -> list[str]:
 @signals.worker_init.connect
 @signals.beat_init.connect
 def _refuse_to_start(**_: Any) -> None:
-    """What has a setting that breaks a promise must not begin. Celery runs the checks and ignores their errors."""
+    """A process with a setting that breaks a promise must not start. Celery runs the checks and ignores their errors."""
     try:
         lines = serious(runs_tasks=True)
     finally:
@@ -251,7 +251,7 @@ def check_connections(**_: Any) -> list[CheckMessage]:
             )
             limit, reserved = cursor.fetchone()
         found = session.look()
-    except Exception as error:  # The check is about settings; that the database is down is another's to say.
+    except Exception as error:  # The check is about settings; a database that is down is reported elsewhere.
         if "unsupported startup parameter" in str(error):
             return [Error(_POOLER_REFUSES, id="outbox.E007")]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

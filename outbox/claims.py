@@ -22,7 +22,7 @@ from outbox.status import Status
 #: row is gone (pruned, or lost with a restore), too many runs of it never ended, or it names another task than the row.
 REASONS = ("duplicate", "leased", "missing", "poison", "mismatch")
 
-#: A copy that names another task than the row is none of ours, whatever id and generation it carries.
+#: A copy that names another task than the row was not sent by the outbox, whatever id and generation it carries.
 _NAMED = "task = coalesce(%(task)s, task)"
 #: What a run is told by its claim.
 _CLAIMED = (
@@ -128,7 +128,8 @@ def lock(
     """Claim by row lock, inside the caller's transaction, which runs the body and settles before it commits.
 
     `frozen_s`: seconds without a statement after which the database ends the transaction of a frozen holder. Deliveries
-    are not counted here, where a count would be rolled back with the run; but those that others counted are at an end, too.
+    are not counted here, where a count would be rolled back with the run; but what others counted is compared with the
+    limit, too.
     """
     row = _LOCK.one(
         id=message_id,

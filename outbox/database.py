@@ -66,8 +66,8 @@ _ELSEWHERE = "25006"
 class DatabaseUnavailable(OperationalError):
     """The database did not come back before one of the task's time limits.
 
-    It leaves the run at once, with nothing recorded: the worker's parent holds the message until the database is
-    back, and arms it again.
+    It leaves the run at once, with nothing recorded: the worker's parent holds the message until the database is back,
+    and schedules it again.
     """
 
 
@@ -99,7 +99,9 @@ def may_be_its_own(error: BaseException | None) -> bool:
 
 
 def broke(error: BaseException | None) -> bool:
-    """Whether the connection broke without a word of the server, or could not be made: what came of a COMMIT is not known."""
+    """Whether the connection broke without an error from the server, or could not be made: the outcome of a COMMIT is
+    not known.
+    """
     return about(error) is About.RUN and sqlstate(error) is None
 
 
@@ -136,7 +138,7 @@ def leave_server(error: BaseException) -> bool:
 
 
 def soft_limit_in(error: BaseException) -> SoftTimeLimitExceeded | None:
-    """The soft time limit that rang inside of a statement, where this error of the database is only what came of it.
+    """The soft time limit that interrupted a statement, where this error of the database is only its consequence.
 
     psycopg 3 lets a signal through while it waits for an answer. Its session then is still at work, and refuses all that
     it is asked next, such as the end of the transaction: without a code, for it does not ask the server.

@@ -32,6 +32,6 @@ def hooks() -> Any:
 
 
 def tell(event: str, **kwargs: Any) -> None:
-    """The dead-letter app, if there is one, hears of it in this transaction."""
+    """Call the dead-letter app, if there is one, in this transaction."""
     if app := hooks():
         getattr(app, event)(**kwargs)

@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 
 #: What one try may take until it fails: to connect, or to notice that the other end is gone.
 TRY_S = 25.0
-#: A statement that is still under way this long before the hard limit is cut: its run has to say so and to leave.
+#: A statement that is still under way this long before the hard limit is cut: its run then has time to report it and to
+#: end.
 CUT_BEFORE_S = 5.0
-#: How often it is looked for one that was begun after that.
+#: How often to look for a statement that began after that.
 LOOK_EVERY_S = 0.5
 #: The transaction status of libpq, in both psycopg 2 and 3, while the server has not answered.
 _ACTIVE = 1
@@ -77,7 +78,7 @@ def cut_at(moment: float) -> Iterator[None]:
 class _Run:
     def __init__(self, moment: float) -> None:
         self.moment = moment
-        # Of this thread; the watchdog's would be another.
+        # This thread's connection: the watchdog has another.
         self.wrapper: Any = connections[DEFAULT_DB_ALIAS]
 
     def cut(self) -> None:

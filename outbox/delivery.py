@@ -130,10 +130,10 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
                 commits = True
             return result
         except (SoftTimeLimitExceeded, DatabaseError, InterfaceError) as error:
-            # It rang in the body: the work took too long, not the database. And a body that cannot be run now is put
-            # off, instead of being run again and again in here: what it met may be about this message alone.
+            # The limit came in the body: the work took too long, not the database. And a body that cannot be run now is
+            # deferred, instead of being run again and again in here: its error may be about this message alone.
             ended = soft_limit_in(error) or error
-            # What came of a COMMIT that broke is not known: the next lock finds the row done, or not.
+            # The outcome of a COMMIT that broke is not known: the next lock finds the row done, or not.
             is_unknown = commits and broke(ended)
             if is_unknown or not isinstance(claimed, Claimed) or isinstance(error, DatabaseUnavailable):
                 raise
@@ -250,7 +250,8 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
     if isinstance(error, Reject) and error.requeue:
         say(f"deferred for {AGAIN_S:g} s")
         return _record(lambda: transitions.defer(claimed, delay_s=AGAIN_S, reason=text), Retry(text))
-    # What says nothing about the work spends no attempt, whatever the task retries. What may be its own is retried first.
+    # An error that says nothing about the work spends no attempt, whatever the task retries. One that the run may have
+    # caused is retried first.
     failed = not may_pass(error) or (may_be_its_own(error) and not broke(error))
     if failed and not isinstance(error, VersionSkew) and policy.may_retry(error, claimed.attempts):
         delay_s = policy.delay_s(claimed.attempts)

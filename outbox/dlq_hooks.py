@@ -1,4 +1,4 @@
-"""What dead letters ask of the journal; `dlq.journal` says which of them when. It is found by its name."""
+"""What dlq/ calls of the journal; `dlq.journal` says when it calls what. dlq/ finds this module by its name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def generation(headers: dict[str, Any]) -> int | None:
 
 
 def republish(message_id: str, *, retries: int | None = None) -> str | None:
-    """Replay: arm the message's own row again, as a new generation. None if the row is gone or not dead.
+    """Replay: schedule the message's own row again, as a new generation. None if the row is gone or not dead.
 
     `retries`: how many the new run may have; None: as many as its task says.
 

@@ -35,7 +35,7 @@ def enqueue(
     """Write one message into the caller's transaction and return its id, which is also the Celery task id.
 
     `delay` is in seconds. Messages with one `ordering_key` run one at a time, in commit order. While a message
-    with the same `dedup_key` is open, no second one is written; the id returned then belongs to none.
+    with the same `dedup_key` is open, no second one is written; the id returned then belongs to no message.
     Inside a running message and outside `atomic`, it is written together with that message's settlement.
 
     Raises EnqueueError for canvases, unknown tasks or queues, and arguments that are not JSON, too large or
@@ -145,7 +145,7 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
     task = registered(str(signature.task))
     given = options.read(task, {**signature.options, **overrides})
     try:
-        # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter at night.
+        # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter later.
         if task.typing:
             # Only what was a function has a header.
             check = getattr(task, "__header__", None) or inspect.signature(task.run).bind

@@ -46,7 +46,7 @@ class NotAdopted(Exception):
 class ForeignMessage(Exception):
     """A message without a row, of a task that `OUTBOX_FOREIGN_TASKS` does not name. It did not run."""
 
-    #: Nothing that such a message says of itself is believed, see `dlq.worker.failure`.
+    #: Nothing in such a message is trusted, see `dlq.worker.failure`.
     unsolicited = True
 
 
@@ -59,7 +59,7 @@ class ClaimLost(Exception):
 
 
 class PoisonMessage(Exception):
-    """The message was begun `max_deliveries` times and no run lived to end it."""
+    """The message was begun `max_deliveries` times, and no run reached its end."""
 
     #: What the dead-letter desk asks: the end is a lost run's, and no failure of the task's own.
     lost = True

@@ -30,7 +30,7 @@ _BROKERS_HEADERS = frozenset(
 )
 
 
-#: Where Celery's canvas puts what is to follow a run. It publishes that after the effect, past the outbox; a chord
+#: Where Celery keeps what a canvas runs next. It would publish that after the effect, bypassing the outbox; a chord
 #: without a result backend never ends.
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
 

@@ -1,4 +1,4 @@
-"""What a readiness probe may ask about the outbox: whether a relay lives, without which nothing that is accepted begins."""
+"""For a readiness probe: whether a relay runs, without which no accepted work starts."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ _thread: threading.Thread | None = None
 
 
 def identity(pid: int | None = None) -> str:
-    """Who claims: the worker incarnation and the process of its pool, this one by default; '' outside of a worker.
+    """The identity of a claim: the worker incarnation and the process of its pool, this one by default; '' outside of a
+    worker.
 
     Children inherit the incarnation. The pid is what the parent knows of a child that died: with it, it takes back
     that child's lease, and not one that a sibling holds on another copy of the same message.
@@ -74,7 +75,9 @@ def _start(sender: Any = None, **_: Any) -> None:
 
 
 def is_stopping() -> bool:
-    """Whether this worker was told to stop: then its processes may have been told, too, by who signals all of them."""
+    """Whether this worker was told to stop: then its processes may have been told, too, by a supervisor that signals
+    all of them.
+    """
     from celery.worker import state
 
     # None or False while it was not told, else the exit status, which is 0 most often.
@@ -94,7 +97,7 @@ def _note(request: Any = None, **_: Any) -> None:
     wire = request.request_dict.get("outbox")
     if isinstance(wire, dict):
         queue, at = request.delivery_info.get("routing_key"), wire.get("published_at")
-        # Bounded: with infinity in it, which anybody may write who can write to the broker, the heartbeat is no JSON.
+        # Bounded: a forged message can carry infinity here, with which the heartbeat would not be JSON.
         if queue and isinstance(at, (int, float)) and _received.get(queue, 0.0) < at < MAX_EPOCH_S:
             _received[queue] = at
 

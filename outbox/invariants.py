@@ -13,7 +13,7 @@ LIMIT = 100
 
 
 def invariants() -> dict[str, list[str]]:
-    """Of the messages whose time is over, those that nothing has taken up."""
+    """The messages that are overdue and that no process has taken up."""
     return {
         "No message runs past its lease without being rescued": _found(
             f"{OPEN_BY_INDEX['running']} AND lease_until < {{ago}}", order="lease_until"

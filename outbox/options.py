@@ -1,4 +1,5 @@
-"""The options that Celery's calls take, and what each becomes here: honoured, ignored, or refused with the way out.
+"""The options that Celery's calls take, and what each becomes here: honoured, ignored, or refused with what to write
+instead.
 
 One table for every way of sending: `.delay()`, `.apply_async()`, `send_task()`, signatures, beats and `outbox.enqueue`.
 """
@@ -121,7 +122,7 @@ def read(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _says_nothing(task: Any, name: str, value: Any) -> bool:
     if name in _OF_THE_TASK:
-        # What the task does not forget is there also where no result is asked for.
+        # A task that keeps its result keeps it also where the call asks for none.
         return bool(value == getattr(task, name) or (name == "ignore_result" and value))
     if name in ("expires", "expiration"):
         # Beat gives it to Celery's own clean-up of results, which may well run late.

@@ -14,9 +14,9 @@ from outbox.errors import EnqueueError, is_delay
 from outbox.prepared import storable
 
 _CELERYS_JSON = JSONEncoder()
-#: The keys of a mapping in which that says what JSON cannot.
+#: The keys by which it marks, in a mapping, what JSON cannot express.
 _MARK = {"__type__", "__value__"}
-#: A message carries ids, not objects; what is larger belongs into a table.
+#: A message carries ids, not objects; what is larger belongs in a table.
 MAX_PAYLOAD_BYTES = 64 * 1024
 #: RabbitMQ takes all headers in one frame of 128 KB, in an encoding that can be 2.5 times as long as JSON. More
 #: would cut the relay's connection, again and again.
@@ -25,7 +25,7 @@ MAX_KEY_CHARS = 255
 #: Levels of lists and mappings in the headers, and in the body, which is a list of args and kwargs. A consumer refuses
 #: more as malformed: PostgreSQL's jsonb and Python's pickle recurse, the latter in the worker's event loop.
 MAX_DEPTH = 64
-#: In JSON a bracket, and what may hold one that is none.
+#: A bracket in JSON, or a text, in which a bracket is none.
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
 #: An escaped NUL, but not the text of such an escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -47,7 +47,7 @@ def message_id(task: str, value: Any) -> uuid.UUID:
 
 
 def as_uuid(task_id: str) -> uuid.UUID:
-    """The message id that this task id is, or stands for: of any other text than a UUID, always the same one."""
+    """The message id of this task id: the same if it is a UUID, else one that is derived from the text."""
     try:
         return uuid.UUID(task_id)
     except ValueError:
@@ -81,7 +81,7 @@ def encoded(
 ) -> str:
     """The value as JSON. Raises EnqueueError if it is none, or larger than `limit` bytes, or nested deeper than `depth`.
 
-    `objects`: what Celery's own JSON can say, too (UUID, Decimal, datetime, lazy text, bytes), as `decoded` reads it.
+    `objects`: what Celery's own JSON can express, too (UUID, Decimal, datetime, lazy text, bytes), as `decoded` reads it.
     """
     marked = 0
 

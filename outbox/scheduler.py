@@ -21,8 +21,8 @@ from outbox.status import Role
 
 log = logging.getLogger(__name__)
 
-#: Slots of one schedule that are made up for at once. A long outage must not flood the queue; what is older
-#: is passed over, with a line in the log.
+#: Ticks of one schedule that are made up for at once. A long outage must not flood the queue; what is older is skipped,
+#: with a line in the log.
 MAX_CATCH_UP = 10
 #: The wait after a tick that could not be enqueued: the database is down, the entry is wrong, another beat has the cursor.
 RETRY_S = 1.0
@@ -50,7 +50,7 @@ class Scheduler(CelerySchedulerBase):
         super().__init__(*args, **kwargs)
 
     def install_default_entries(self, data: Any) -> None:
-        """None: Celery's one entry cleans up results, and none are kept."""
+        """Adds none: Celery's one default entry cleans up results, and none are kept."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """One pass; returns seconds until the next. Waits out the loss of the database."""

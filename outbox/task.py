@@ -37,8 +37,8 @@ SOFT_TIME_LIMIT_S = 300
 class OutboxTask(DjangoTask):
     """Base of every task. Called as a function it is a plain call; as a message it is claimed and settled.
 
-    Words for `@shared_task`. Those of Celery that are not listed mean what they mean there (`autoretry_for`, `max_retries`,
-    `time_limit`, ...); each run that fails is one attempt, so that three retries are four attempts.
+    Options of `@shared_task`. Those of Celery that are not listed mean what they mean there (`autoretry_for`,
+    `max_retries`, `time_limit`, ...); each run that fails is one attempt, so that three retries are four attempts.
 
     `queue`: name of the queue of its messages, where the call names none. Default: Celery's `task_default_queue`.
     `transactional`: whether claim, body and settlement are one database transaction, for a body whose effects are all in
@@ -83,7 +83,7 @@ class OutboxTask(DjangoTask):
     soft_time_limit: int | None = None
     secret_arguments: ClassVar[tuple[str, ...]] = ()
     queue: str | None = None
-    #: For the worker's Request class: a run before the message's `eta` puts it off, see `outbox.foreign.run`.
+    #: For the worker's Request class: a run before the message's `eta` defers it, see `outbox.foreign.run`.
     keeps_delays: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class OutboxTask(DjangoTask):
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
-        """Refuse words that would be ignored, and drop a soft limit that the hard one precedes.
+        """Refuse options that would be ignored, and drop a soft limit that the hard one precedes.
 
         The pool starts the clock of the hard limit only when the soft one has rung. For the same reason the pool has no
         soft limit for tasks without one, see `outbox.app`: a hard limit of seconds would never be enforced.
@@ -106,7 +106,7 @@ class OutboxTask(DjangoTask):
         if not getattr(app, "sends_by_outbox", False):
             raise ImproperlyConfigured(f"{cls.name}: the Celery application must be an outbox.Celery")
         if ignored := sorted(set(cls.retry_kwargs) - {"max_retries", "countdown"}):
-            raise ImproperlyConfigured(f"{cls.name}: retry_kwargs knows no {', '.join(ignored)}")
+            raise ImproperlyConfigured(f"{cls.name}: retry_kwargs takes no {', '.join(ignored)}")
         if cls.retry_schedule is not None and "max_retries" in cls.retry_kwargs:
             raise ImproperlyConfigured(f"{cls.name}: retry_schedule says how many retries there are")
         if not is_delay(cls.retry_kwargs.get("countdown", 0)) or not is_delay(cls.default_retry_delay or 0):
@@ -145,8 +145,8 @@ class OutboxTask(DjangoTask):
                     return foreign.run(self, args, kwargs)
                 result = delivery.deliver(self, delivery.Copy.of(request))
             if result is delivery.SKIPPED:
-                # Celery's word for it: acknowledged, and no success from which anything could be concluded.
-                raise Ignore(f"{self.name}: a copy that is not to run")
+                # Celery's exception for a message that is acknowledged and does not count as a success.
+                raise Ignore(f"{self.name}: this copy is skipped")
             return result
         except (DatabaseError, InterfaceError) as error:
             # It goes to the worker's parent, which decides by it.
@@ -181,7 +181,7 @@ class OutboxTask(DjangoTask):
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **given: Any) -> Any:
         """Enqueue, see `outbox.Celery.send_task`. In eager mode run here; what is refused outside of it is refused there, too."""
         if self.app.conf.task_always_eager:
-            # Else tests would pass of calls that fail in production: Celery runs the task whatever is asked for.
+            # Else calls that fail in production would pass in tests: Celery runs the task whatever is asked for.
             named = zip(("task_id", "producer", "link", "link_error", "shadow"), more, strict=False)
             queue_of(options.read(self, {**self._get_exec_options(), **dict(named), **given}))
         return super().apply_async(args, kwargs, *more, **given)
@@ -239,7 +239,7 @@ class OutboxTask(DjangoTask):
         outcome = Retry(exc=exc, when=countdown)  # type: ignore[arg-type]
         outcome.limit = limit
         run = context.current()
-        # Without a run, what an outside producer sent, the note would never be found.
+        # A message of an outside producer has no run, and the note would never be read.
         if throw or run is None:
             raise outcome
         run.retry = outcome

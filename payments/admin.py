@@ -1,4 +1,4 @@
-"""The money, for reading. Nothing here is edited by hand: a row that was changed by hand proves nothing."""
+"""Read-only pages of payments. Nothing here is edited by hand: a row that was changed by hand proves nothing."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class DisputeAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.action(description="Mark the selected lost disputes as handled", permissions=["handle"])
     def handled(self, request: HttpRequest, queryset: QuerySet[Dispute]) -> None:
-        """What follows from the loss is done: the finding ends."""
+        """Mark lost disputes as handled, which ends their findings."""
         done = sum(mark_handled(dispute, by=request.user.get_username()) for dispute in queryset)
         self.message_user(request, f"{done} lost disputes are marked as handled.")
 

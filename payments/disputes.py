@@ -37,10 +37,10 @@ _TO_DO = Q(state__in=[State.OPEN, State.LOST], handled_at__isnull=True)
 
 
 def record(told: DisputeAnswer, *, told_at: datetime | None = None, kind: str = "") -> Dispute:
-    """Write down what the gateway tells of a dispute, and what follows from it; telling it again changes nothing.
+    """Record what the gateway reports about a dispute, and what follows from it; recording it again changes nothing.
 
-    `told_at` is the time of the event that told it, None for an answer, which is as it stands now. `kind` is the last
-    part of the event's type: `funds_withdrawn` and `funds_reinstated` say where the money is.
+    `told_at` is the time of the event that reported it, None for an answer of the gateway, which is the current state.
+    `kind` is the last part of the event's type: `funds_withdrawn` and `funds_reinstated` say where the money is.
     """
     now = clock.now()
     moment = told_at or now
@@ -58,7 +58,7 @@ def record(told: DisputeAnswer, *, told_at: datetime | None = None, kind: str = 
         )
         # Of two at once the second waits here, and compares with what the first wrote.
         dispute = Dispute.objects.select_for_update().get(dispute_id=told.id)
-        # Times are whole seconds: of two words of one second the one that ends the dispute is the later.
+        # Times are whole seconds: of two reports in one second the one that ends the dispute is the later.
         same_time = dispute.told_at == told_at and dispute.state == State.OPEN
         if told_at is None or told_at > dispute.told_at or same_time:
             _take_over(dispute, told, moment)
@@ -132,7 +132,7 @@ def _take_over(dispute: Dispute, told: DisputeAnswer, moment: datetime) -> None:
     dispute.amount_cents, dispute.currency = told.amount_cents, told.currency
     dispute.reason, dispute.due_by = told.reason[:100], told.due_by
     dispute.gateway_status = told.status[:50]
-    # A status of a later version of the gateway is open: a person looks at it.
+    # A status that a later version of the gateway adds counts as open: a person looks at it.
     dispute.state = _STATES.get(told.status, State.OPEN)
     dispute.closed_at = None if dispute.state == State.OPEN else dispute.closed_at or moment
     if dispute.order_id is None:

@@ -68,7 +68,7 @@ def _keep(difference: Difference, now: datetime) -> None:
 
 
 def heal(differences: Sequence[Difference], now: datetime, mend_again: timedelta) -> None:
-    """Start what mends them, each at most once in `mend_again`."""
+    """Start the repair of each, at most once in `mend_again`."""
     due = Q(mended_at__isnull=True) | Q(mended_at__lte=now - mend_again)
     for difference in differences:
         if difference.action not in _MENDED or difference.order_id is None:

@@ -44,8 +44,8 @@ FAILED_REFUNDS, EXCESSES = 50, 100
 #: what was found already: a run with a longer grace must not report it as gone.
 GRACE = timedelta(minutes=10)
 
-#: The periodic run mends a difference again only after this long: what mending did not help is a dead letter
-#: by then, and one more every quarter of an hour would hide the others.
+#: The periodic run mends a difference again only after this long: where the repair failed there is a dead letter by
+#: then, and one more every quarter of an hour would hide the others.
 MEND_AGAIN = timedelta(hours=6)
 
 Kind = Finding.Kind

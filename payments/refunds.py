@@ -55,7 +55,7 @@ def refund_order(order_id: int) -> Refund:
     if not intent_id:
         # An intent is confirmed only after its id was committed on the order: no id, nothing captured.
         return settle(refund, Refunded("", Refund.Status.VOIDED, 0))
-    # `voided` is looked at again, on purpose: the gateway's word counts, not what we once thought.
+    # `voided` is looked at again, on purpose: the gateway's answer counts, not our record.
     try:
         done = PaymentGateway.refund(intent_id, order_id=order_id, idempotency_key=f"refund-order-{order_id}")
     except RequestRefused as error:
@@ -89,7 +89,7 @@ def settle(refund: Refund, done: Refunded, *, payment_intent_id: str = "") -> Re
         # The bank takes its time, days if it likes: an event, or reconciliation, which asks again, settles the row.
         settled_at=None if status == Refund.Status.PENDING else Now(),
     )
-    # An event that overtook this answer knew no id, and without one the bank's later no would find no row.
+    # An event that overtook this answer stored no id, and by the id a later refusal of the bank finds this row.
     row.filter(gateway_refund_id="").update(gateway_refund_id=done.id)
     refund.refresh_from_db()
     return refund

@@ -88,7 +88,7 @@ def apply_gateway_event(event_id: str) -> None:
     time_limit=120,
 )
 def bill_customer(customer_id: int, billing_period: str) -> None:
-    """Bill the customer's month. While another job bills this customer, this one steps back in the queue."""
+    """Bill the customer's month. While another job bills this customer, this one is deferred."""
     try:
         billing.bill_customer(customer_id, billing_period)
     except LockHeld as held:

@@ -84,7 +84,8 @@ def send_webhook(
     except Exception as error:
         delivery.release(error=str(error) or repr(error), http_status=getattr(error, "status", None))
         raise
-    # A database that restarted meanwhile must not have the event posted again while we are here to tell it.
+    # If the database restarts meanwhile, try again: this process knows that the event was posted, and nothing else
+    # does.
     patiently(lambda: delivery.mark_sent(http_status=http_status))
     return {"status": Delivery.Status.SENT.value, "http_status": http_status, "idempotency_key": key}
 

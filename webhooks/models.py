@@ -1,4 +1,4 @@
-"""Who wants to hear what, what happened, and where it was delivered.
+"""Subscriptions, events, and their deliveries.
 
 `customer_id` and `order_id` are plain numbers: this app knows orders by ids and their published payload only.
 """

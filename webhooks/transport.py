@@ -105,7 +105,7 @@ def check_url(url: str) -> SplitResult:
     if not parts.hostname or port == 0:
         raise EndpointRefused("the URL names no host or port to call")
     try:
-        # As the resolver does it, for which an empty label, or one of more than 63 characters, is no question to ask.
+        # As the resolver does it, which refuses an empty label and one of more than 63 characters.
         parts.hostname.encode("idna")
     except UnicodeError:
         raise EndpointRefused(f"{parts.hostname[:100]!r} is no host name") from None
@@ -115,9 +115,9 @@ def check_url(url: str) -> SplitResult:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is on the public internet, and not a disguise of one that is not."""
+    """Whether an IP address is on the public internet, and contains no private one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    # Of the other version an address is in no network.
+    # An address is in no network of the other IP version.
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NEVER_PUBLIC)
 
 

@@ -73,7 +73,7 @@ class Outgoing:
         }
 
     def identity(self) -> Identity:
-        """What the copy says of itself."""
+        """The identity that the copy carries."""
         return {
             "generation": self.generation,
             "publish": self.publish_count,
@@ -88,7 +88,7 @@ class Outgoing:
         }
 
     def redis_envelope(self, delivery_tag: str) -> str:
-        """The same as kombu's virtual channels write it: what a list of Redis holds, and a worker takes."""
+        """The message as kombu's virtual channels write it into a list of Redis, where a worker takes it."""
         properties = {
             **self._properties(),
             "priority": 0,

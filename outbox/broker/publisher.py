@@ -118,7 +118,7 @@ class Publisher:
                 self._prepare(self._channel)
             yield self._channel
         except (BrokerUnavailable, QueueUnusable):
-            # The connection is sound, and what it will say is how we learn that the broker takes messages again.
+            # The connection is sound, and the broker will report on it that it accepts messages again.
             raise
         except (OperationalError, OSError) as error:
             self.close()

@@ -1,7 +1,7 @@
-"""Publishing on RabbitMQ: confirms, awaited once a batch; `mandatory`, so that an unroutable message is an answer.
+"""Publishing on RabbitMQ: confirms, awaited once a batch; `mandatory`, so that the broker returns an unroutable message.
 
-What the broker answers for one queue is told of that queue. Such an answer closes the AMQP channel that asked, so
-questions about queues have a channel of their own, and publishing does not notice.
+An error that the broker reports for one queue counts for that queue alone. Such an error closes the AMQP channel that
+asked, so questions about queues have a channel of their own, and publishing does not notice.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class AmqpPublisher(Publisher):
             yield queue.name, queue
 
     def _depth(self, name: str) -> int:
-        """By asking for it passively: a queue that was deleted is an error, and declared at the next try.
+        """The depth by a passive declaration: a queue that was deleted is an error, and declared at the next try.
 
-        Not at once: a worker learns only from a queue that is gone that nothing is sent to it any more. Every
+        Not at once: only by a missing queue does a worker learn that nothing is sent to it any more. Every
         DECLARE_EVERY_S the queue is declared, which finds one that exists with other arguments: it would take messages
         that no worker can read.
         """
@@ -127,7 +127,7 @@ class AmqpPublisher(Publisher):
         self._returned, self._nacked = set(), 0
         self._by_message_id = {message.message_id: message for message in batch}
         for message in batch:
-            # Blocked in the middle of the batch: what was sent is in the broker's buffers, and will come one day.
+            # Blocked in the middle of the batch: what was sent is in the broker's buffers, and is delivered later.
             self._refuse_while_blocked()
             try:
                 prepared = self._prepared(channel, message)

@@ -89,8 +89,8 @@ def _failed(answer: Any) -> TypeGuard[RedisError]:
 
 
 def _is_of_the_queue(error: RedisError) -> bool:
-    """Whether Redis speaks of this key alone: its type, or this user's permission for it.
+    """Whether this error is about this key alone: its type, or this user's permission for it.
 
-    Everything else (full, read-only, loading, a failed disk) it says of all keys.
+    Every other error (full, read-only, loading, a failed disk) is about all keys.
     """
     return isinstance(error, NoPermissionError) or str(error).startswith("WRONGTYPE")

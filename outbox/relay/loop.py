@@ -65,7 +65,8 @@ MAX_BACKOFF_S = 5.0
 #: Tries of one message that cannot be sent, while others can, before it is dead-lettered. An outage counts none, nor does an
 #: unusable queue.
 MAX_REFUSALS = 5
-#: A broker that answers for every queue and fails, this often in a row, in taking one queue's batch: it is that queue.
+#: If the broker answers for every queue and fails this often in a row to take one queue's batch, that queue is
+#: unusable.
 MAX_STRIKES = 2
 
 
@@ -201,12 +202,12 @@ class Relay:
         rooms = {queue: min(self._batch, limit - depths[queue]) for queue in depths}
         found = {queue: room for queue, room in rooms.items() if room >= self._worth()}
         self._rooms |= found
-        # Of the others it is publishing that shows whether they take messages again.
+        # For the others, publishing shows whether they accept messages again.
         self._faults.mended(queue for queue in depths if queue not in found or queue not in waiting)
         return any(queue in found for queue in waiting)
 
     def _worth(self) -> int:
-        """The least room that is used."""
+        """The least room for which it publishes."""
         return max(1, min(self._batch, conf.depth_limit()) // ROOM_SHARE)
 
     def _note_unusable(self) -> None:
@@ -219,8 +220,8 @@ class Relay:
     def _promote_heads(self) -> int:
         """Of groups that all wait for their heads a look costs time and moves nothing: at most a tenth of ours.
 
-        Who listens hears of new messages of groups, so that another look is only for what such a commit and the end of a
-        head could not see of each other.
+        A relay that listens is notified of new messages of groups, so that another look is only for what such a commit
+        and the end of a head could not see of each other.
         """
         began = time.monotonic()
         if began < self._heads_at:
@@ -238,7 +239,7 @@ class Relay:
             while left:
                 published += self._publish_batch(queue := left.pop(0), taken.batches[queue])
         finally:
-            # What was not tried, because the broker is away.
+            # What was not tried, because the broker is down.
             if left:
                 queries.revert([message for queue in left for message in taken.batches[queue]])
         return published
@@ -276,7 +277,8 @@ class Relay:
         """
         self._wakes = 0
         if is_shared():
-            # LISTEN would be another client's with the next transaction: it only says that it lives, and polls.
+            # With the next transaction LISTEN would be another client's: the relay only writes its heartbeat, and
+            # polls.
             if time.monotonic() > self._idle_until:
                 self._declare(idle=False)
                 self._idle_until = time.monotonic() + DECLARE_EVERY_S
@@ -293,7 +295,7 @@ class Relay:
                 self._heads_at = 0.0
 
     def _busy(self) -> None:
-        """Committers need not wake us; said after the first batch and not before, since that one waits."""
+        """Declare that commits need not wake this relay; after the first batch and not before, since that one waits."""
         if self._declared_idle is not False:
             self._declare(idle=False)
             self._idle_until = 0.0

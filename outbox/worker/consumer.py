@@ -16,7 +16,7 @@ from outbox.worker.unusable import UsableQueues
 
 
 class RowConsumer(celery_consumer.Consumer):
-    """Tells the row of a message whose task is not registered in this worker. Celery only drops the copy."""
+    """Notes in its row that a message's task is not registered in this worker. Celery only drops the copy."""
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         endings.record(message.headers, NotRegistered(*exc.args))

@@ -36,11 +36,11 @@ class RowRequest(celery_request.Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Celery would hold the message until its time comes, unacknowledged. The task's own class puts it off.
+        # Celery would hold the message until its time comes, unacknowledged. The task's own class defers it.
         self._eta = None
         if generation(self.request_dict) is None:
             return
-        # The row has neither: who adds them to a copy would end the message itself.
+        # The row has neither: a client that adds them to a copy would end the message itself.
         self._expires = None
         hard, soft = self.task.hard_limit_s(), self.task.soft_time_limit
         # The pool starts the clock of the hard limit when the soft one has passed.

@@ -1,7 +1,7 @@
-"""Reading the gateway's objects into our own, so that an answer of another shape is noticed at the door.
+"""Reading the gateway's objects into our own, so that an answer of another shape is noticed here.
 
 What is missing or wrong raises AttributeError, KeyError, TypeError or ValueError, which
-`payments.gateway.errors.translated` takes for what it is: an answer that says nothing.
+`payments.gateway.errors.translated` treats as an answer that says nothing.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def refund(answer: Any) -> RefundAnswer:
 
 @dataclass(frozen=True)
 class DisputeAnswer:
-    """A dispute as the gateway tells of it, in an answer or in an event."""
+    """A dispute as the gateway reports it, in an answer or in an event."""
 
     id: str
     charge_id: str

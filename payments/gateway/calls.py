@@ -14,9 +14,8 @@ from payments.gateway import transport
 from payments.gateway.errors import GatewayBusy, GatewayUnavailable, translated
 from resilience.breaker import Breaker
 
-#: Times that one part of the ledger is asked for, at once. Reading is all or nothing: when 30 % of calls fail, a
-#: ledger of ten pages would be read to its end once in 35 runs. Below the breaker's threshold, which judges
-#: outages.
+#: Tries for one part of the ledger, without a pause. Reading is all or nothing: when 30 % of calls fail, a ledger of
+#: ten pages would be read to its end once in 35 runs. Below the breaker's threshold, which judges outages.
 READ_TRIES = 4
 
 

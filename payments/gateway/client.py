@@ -10,7 +10,7 @@ Why this holds without relying on idempotency keys, which the provider forgets a
 - The gateway captures an intent once: confirming it again answers `payment_intent_unexpected_state`, and the
   intent itself then says what happened. So confirming is safe under any key and on any day.
 
-The keys are the second belt: they keep retries within a day from leaving such orphans. And they have a trap:
+The keys are a second line of defence: they keep retries within a day from leaving such orphans. And they have a trap:
 the provider stores the first answer, a 500 too, and plays it back for a day (`Idempotent-Replayed: true`).
 Asking again under that key cannot succeed, so `payments.gateway.calls.post` goes on to the next key of a fixed
 series; by the two rules above that cannot capture twice, and for refunds `refund` looks at the gateway's list
@@ -116,7 +116,7 @@ class PaymentGateway:
         for reconciliation.
 
         Raises `CardDeclined` when the money was certainly not taken, and its `ChargeRefused` for a charge that the
-        gateway does not take from anybody, such as an amount below its minimum.
+        gateway accepts from no customer, such as an amount below its minimum.
         """
         key = idempotency_key or f"charge-{uuid.uuid4()}"
         if payment_intent_id:
@@ -284,7 +284,7 @@ def _refusal_is_final() -> Iterator[None]:
     """Around the calls that lead to a capture: a 400 to one of them means that there was none and will be none.
 
     As a dead letter the order would stay in processing, with its stock reserved, until a person looked, who could do
-    nothing about it. What we are refused for, our key or an id that is unknown, is not of this kind.
+    nothing about it. A refusal that is our fault, such as a wrong API key or an unknown id, is not of this kind.
     """
     try:
         yield

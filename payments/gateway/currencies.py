@@ -34,7 +34,7 @@ _TWO_DECIMALS = """
 _NO_DECIMALS = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
 #: The last digit is 0: the card networks have two decimals.
 _THREE_DECIMALS = "bhd jod kwd omr tnd"
-#: Without cents since they were abolished, and charged in cents all the same, for those who always have.
+#: Their cents were abolished; the gateway still counts in cents, so that older clients go on working.
 _WHOLE_HUNDREDS = "isk ugx"
 _MINIMUM_CENTS = {
     "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1500, "dkk": 250, "eur": 50, "gbp": 30,

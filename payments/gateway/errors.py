@@ -17,7 +17,7 @@ import stripe
 
 from resilience.retry_after import parse_retry_after
 
-#: When the twin of a request that is in flight has probably ended.
+#: Seconds after which the same request that is in flight has probably ended.
 IN_FLIGHT_SECONDS = 1.0
 #: An answer's body can be a whole HTML page of a proxy; the log and the dead letter need its beginning.
 MESSAGE_MAX_CHARACTERS = 300
@@ -102,8 +102,7 @@ def redact(text: str) -> str:
 def translated() -> Iterator[None]:
     """Turns what the `stripe` client raises into the kinds above.
 
-    `from None` on purpose: the original exceptions carry whole bodies, which would reach logs and dead
-    dead letters.
+    `from None` on purpose: the original exceptions carry whole bodies, which would reach logs and dead letters.
     """
     try:
         yield

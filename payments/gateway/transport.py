@@ -1,4 +1,4 @@
-"""The official `stripe` client with an HTTP transport in which everything has an end.
+"""The official `stripe` client with an HTTP transport in which every wait ends.
 
 One client per process, one keep-alive session per thread; a forked child builds its own, because two
 processes that share a TLS connection read each other's answers. Retries are not made here: they belong to the

@@ -1,4 +1,4 @@
-"""System checks: a receiver that takes nothing, or takes and forgets, is said at the start."""
+"""System checks: a receiver that refuses every event, or only stores events, is reported at start."""
 
 import sys
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What others told us."""
+"""Events that providers sent."""
 
 from django.db import models
 
