@@ -1,4 +1,4 @@
-"""Dead letters: everything that ended badly, once each, with what it takes to understand and replay it."""
+"""Dead letters: every message that failed for good, once each, with what it takes to understand and replay it."""
 
 from typing import Any
 

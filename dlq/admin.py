@@ -49,7 +49,8 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     search_help_text = (
         "id, task, exception, the function that raised, correlation id, or an argument: order_id=999, or 999"
     )
-    # The columns of the filters; and by its fingerprint the groups page, and a dead letter's own, link to the list.
+    # The columns of the filters; and the fingerprint, by which the groups page and a dead letter's own page link to the
+    # list.
     linked_by = ("state", "cause", "queue", "task", "exception", "failed_at", "fingerprint")
     list_per_page = 50
     show_full_result_count = False
@@ -104,9 +105,10 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[DeadLetter], search_term: str
     ) -> tuple[QuerySet[DeadLetter], bool]:
-        """Also what was called with this argument: exactly, for the beginning of another id is another id.
+        """Also finds what was called with this argument: by its whole value, since the beginning of an id is another id.
 
-        A number is the value of an argument, or an id, or what `DLQ_LINKS` reads from a correlation id, and no part of a name.
+        A number is compared with values of arguments, with ids, and with what `DLQ_LINKS` reads from correlation ids,
+        and with no part of a name.
         """
         term = text(search_term.strip())
         if term.isdecimal():
@@ -155,7 +157,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         return _file(export.json_lines(dead_letters), "application/jsonl", "dead-letters.jsonl")
 
     def _exported(self, request: HttpRequest, count: int, what: str) -> None:
-        """Who has taken what out of here is on record."""
+        """Record who has exported what."""
         chosen_by = _chosen_by(request) if request.method == "POST" else ""
         audit.record(
             Kind.EXPORT,
@@ -247,7 +249,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         return groups_page.show(request, self.admin_site, self.opts)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """The list; who comes from elsewhere and asks for none in particular lands on the groups."""
+        """The list; a visit from another page that asks for no filter is redirected to the groups page."""
         came_from = urlsplit(request.headers.get("Referer", "")).path
         lands = request.method == "GET" and not request.GET and came_from != request.path
         if lands and self.has_view_permission(request):

@@ -1,4 +1,4 @@
-"""The filters of the desk's list, which cost the same however many dead letters were closed in all the years.
+"""The filters of the desk's list, which cost the same however many closed dead letters there are.
 
 Django's own ask the whole table, once for each filter, which values there are.
 """

@@ -76,7 +76,7 @@ def _named(dead_letter: DeadLetter, args: list[Any], kwargs: dict[str, Any]) -> 
     ]
     return [
         *(
-            # Of a handler no task says which position is a secret.
+            # A handler has no task that says which positions are secret.
             Argument(name, place, value, MASK if is_secret(name) else shown_value)
             for place, (name, value, shown_value) in enumerate(zip(positions, args, shown_args, strict=True))
         ),
@@ -193,7 +193,7 @@ def _unmasked(given: Any, name: str) -> Any:
 
 
 def _stays_masked(given: Any, shown: Any, name: str) -> None:
-    """Refuse a secret that would be shown, since the name or the place that told it is another now."""
+    """Refuse a secret that would be shown, since the name or the place by which it was recognised has changed."""
     if MASK not in json.dumps(given, ensure_ascii=False, default=str):
         return
     if isinstance(given, dict) and isinstance(shown, dict) and given.keys() == shown.keys():
@@ -246,7 +246,7 @@ def _check(
     try:
         hints = get_type_hints(function)
     except Exception:
-        return  # It names what only a type checker imports.
+        return  # The hint names what only a type checker imports.
     for name, value in new.items():
         if name in hints and not _fits(value, hints[name]):
             expected = inspect.formatannotation(hints[name])
@@ -254,7 +254,7 @@ def _check(
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON may be what the hint says; of a hint that JSON has no type for it may."""
+    """Whether a value of JSON fits the type hint; a hint for which JSON has no type fits every value."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, each) for each in get_args(hint))

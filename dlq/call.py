@@ -1,4 +1,4 @@
-"""The call that a message is: which argument is which, by the signature of its task.
+"""The call that a message stands for: which argument is which, by the signature of its task.
 
 A position says nothing to an operator, and hides that what stands there is a password. Where this process has no such
 task, positions stay what they are.

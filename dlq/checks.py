@@ -37,7 +37,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.compatibility)
 def check_journal(**_: Any) -> list[CheckMessage]:
-    """The journal can be used, and keeps its dead letters here: of half a wiring each half is as wrong."""
+    """The journal can be used, and keeps its dead letters here: a wiring of one side alone is an error."""
     try:
         name = conf.journal()
     except ImproperlyConfigured:
@@ -72,7 +72,7 @@ def check_journal(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.compatibility)
 def check_connected(**_: Any) -> list[CheckMessage]:
-    """Some worker class is not Celery's own. Of a desk that shows only what `add` was given, silence it."""
+    """At least one worker class is not Celery's own. Silence it where dlq/ shows only what `add` was given."""
     try:
         journal_has_ours = conf.journal() is not None
     except ImproperlyConfigured:

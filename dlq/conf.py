@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 
 Read = TypeVar("Read", bound=Callable[[], Any])
 
-#: A hundred years: what lies further back is soon no date at all.
+#: A hundred years: what lies further back is soon out of the range of dates.
 MAX_RETENTION_S = 36_500 * 86_400.0
 #: One function for each setting; the system check calls all of them.
 ALL: list[Callable[[], Any]] = []
@@ -113,7 +113,7 @@ def links() -> Mapping[str, str]:
 
 
 def open_circuit(task: str) -> str:
-    """The open circuit that stands in this task's way, or ''."""
+    """The open circuit that this task would meet, or ''."""
     path = circuits()
     return str(resolve(path)(task) or "") if path else ""
 
@@ -127,7 +127,7 @@ def handler(queue: str) -> Callable[..., Any] | None:
 def resolve(path: str) -> Callable[..., Any]:
     """Import `package.module.name` or `package.module.Class.method`.
 
-    Looked up on every call, so that a test which patches the target at its own place is obeyed.
+    Looked up on every call, so that a test can patch the target at its own place.
     """
     try:
         found = import_string(path)

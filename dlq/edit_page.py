@@ -74,7 +74,7 @@ class EditForm(forms.Form):
 
 
 def show(request: HttpRequest, site: admin.AdminSite, opts: Any, pk: int) -> HttpResponse:
-    """The form, or what comes of it."""
+    """The form, or the outcome of sending it."""
     if not may(request, "view") or not may(request, "edit"):
         raise PermissionDenied(lacking("edit"))
     dead_letter = get_object_or_404(DeadLetter, pk=pk)

@@ -1,8 +1,9 @@
 """What went wrong, as a dead letter keeps it: type, text and traceback of bounded length, and the problem that it belongs to.
 
-Dead letters of one problem share a fingerprint: the exception's type and the first own function, never a line number. A
-deploy moves lines and a message carries ids, so that neither may split a group; without an own frame in the traceback the
-error's text, with its ids taken out, is all there is (the rules are Sentry's and ServicePulse's).
+Dead letters of one problem share a fingerprint: the exception's type and the innermost function of the application,
+never a line number. A deploy moves lines and a message carries ids, so that neither may split a group; without a frame
+of the application in the traceback, the error's text with its ids taken out is used (the rules are Sentry's and
+ServicePulse's).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ MAX_TRACEBACK = 50_000
 #: An error past this quotes what it was given; its beginning says all. A note is a person's, and shorter.
 MAX_ERROR = 8_000
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line \d+, in (?P<function>.+)$', re.MULTILINE)
-#: Frames of installed packages, the standard library and generated code say where it passed, not whose it is.
+#: Frames of installed packages, the standard library and generated code say where the error passed, not whose code
+#: raised it.
 _FOREIGN = re.compile(r"site-packages|dist-packages|/lib/python\d|^<")
 _VARIABLE = (
     (re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"), "<uuid>"),
@@ -31,7 +33,7 @@ _VARIABLE = (
 
 
 def place(traceback: str) -> str:
-    """The innermost own function of a formatted traceback, as `folder.module.function`; '' without one."""
+    """The innermost function of the application in a formatted traceback, as `folder.module.function`; '' without one."""
     own = [frame for frame in _FRAME.finditer(traceback) if not _FOREIGN.search(frame["file"])]
     if not own:
         return ""
@@ -48,7 +50,9 @@ def normalised(message: str) -> str:
 
 
 def fingerprint(*, exception: str, error: str, where: str, task: str) -> str:
-    """The key of a dead letter's group. Dead letters of one task and one problem share it, those of two never do."""
+    """The key of a dead letter's group. Dead letters of one task and one problem share it, those of different ones
+    never do.
+    """
     parts = (task, exception, where or normalised(error))
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 

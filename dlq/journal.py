@@ -1,4 +1,4 @@
-"""The app that keeps messages in a journal, if there is one: what dead letters ask of it is its module `dlq_hooks`.
+"""The app that keeps messages in a journal, if there is one: dlq/ calls its module `dlq_hooks`.
 
 That module imports only its own app, as this folder does. It offers
 

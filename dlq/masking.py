@@ -16,7 +16,7 @@ from dlq import secret_patterns as patterns
 from dlq.card_numbers import is_card, masked_cards
 from dlq.secret_patterns import MASK
 
-#: A text is decoded from URLs within URLs so often, and not for ever.
+#: How often a text is decoded, for URLs within URLs.
 MAX_ENCODINGS = 3
 #: Celery's own copies of the arguments, as text in which no key can be told from a value.
 _COPIES = {"argsrepr", "kwargsrepr"}
@@ -76,7 +76,7 @@ def masked_text(value: str) -> str:
 
 
 def _masked_text(value: str, encodings: int) -> str:
-    # Most texts hold nothing of the kind, and to look for it is cheaper than to look at it.
+    # Most texts contain nothing of the kind, and this look costs less than the patterns.
     lower = value.lower()
     if "private key" in lower:
         value = patterns.PRIVATE_KEY.sub(MASK, value)

@@ -23,10 +23,10 @@ NO_ENVELOPE_HEADER = "dlq-no-envelope"
 CUT_HEADER = "dlq-cut"
 #: Bytes that are kept of a message which is too large: enough to see whose it is.
 PREFIX_BYTES = 4096
-#: What brokers write among the headers of a message that they give out again; it is no part of the message either.
+#: What brokers write among the headers of a message that they redeliver; it is no part of the message either.
 BROKER_HEADERS = frozenset({"redelivered", "x-delivery-count", "x-acquired-count"})
-#: From here on an integer has more digits than Python writes as text, or reads. Its default, whatever this process is
-#: set to: another one reads the dead letter.
+#: From here on an integer has more digits than Python reads or writes as text. By Python's default, whatever this
+#: process is set to: another process reads the dead letter.
 _TOO_LONG = 10**sys.int_info.default_max_str_digits
 #: Longest id that is taken as a message's own; a Celery id is a UUID of 36 characters.
 MAX_ID_LENGTH = 200

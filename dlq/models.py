@@ -1,4 +1,4 @@
-"""A dead letter is one message that ended badly; its events are its whole story.
+"""A dead letter is one message that ended badly; its events are its history.
 
 Its state changes by guarded UPDATEs (the idea is solid_queue's). They are in `dlq.record` (open, reopen, resolve, cancel),
 `dlq.replay` (claim, return, discard), `dlq.unanswered` (give a replay up) and `dlq.queue` (add); `dlq.retention` deletes
@@ -196,7 +196,7 @@ class DeadLetter(models.Model):
         return None if self.raw is None else RawMessage.load(bytes(self.raw))
 
     def happened(self, what: Happened, **details: Any) -> None:
-        """Add to its story, under the queue and the task that it has now."""
+        """Add an event to its history, under the queue and the task that it has now."""
         outside = self.generation is None and self.cause != Cause.ADDED
         queue, task = labels(self.queue, self.task, outside=outside)
         DeadLetterEvent.objects.create(
@@ -225,7 +225,7 @@ def labels(queue: str, task: str, *, outside: bool) -> tuple[str, str]:
 
 
 class DeadLetterEvent(models.Model):
-    """One step of a dead letter's story: who did what, when, and what came of it. Written once, never changed."""
+    """One step of a dead letter's history: who did what, when, and what came of it. Written once, never changed."""
 
     dead_letter = models.ForeignKey(
         DeadLetter, on_delete=models.CASCADE, related_name="events", db_column="letter_id"
@@ -291,7 +291,7 @@ class GroupNote(models.Model):
 class LostRun(models.Model):
     """Runs of a message without a journal that took their process down: what ends a poison message.
 
-    Counted before the next run, when the broker gives the message out again.
+    Counted before the next run, when the broker redelivers the message.
     """
 
     message_key = models.CharField(max_length=255, unique=True)

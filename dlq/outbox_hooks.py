@@ -1,4 +1,6 @@
-"""What the outbox asks of its dead-letter app; `outbox.dead_letters` says which of them when. It is found by its name."""
+"""What the outbox calls of its dead-letter app; `outbox.dead_letters` says when it calls what. The outbox finds this
+module by its name.
+"""
 
 from dlq.call import arguments
 from dlq.conf import journal

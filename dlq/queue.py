@@ -20,7 +20,7 @@ from dlq.operations.edit import edit
 from dlq.operations.models import Kind
 
 MAX_KEY_LENGTH = 255
-#: What is on record for dead letters that were purged without a word.
+#: What is on record for dead letters that were purged without a reason.
 PURGED = "purged with all open dead letters"
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -189,7 +189,7 @@ class DeadLetterQueue:
 
 
 def _known(job_id: Any) -> int:
-    """The key of its dead letter. As `add` wrote the id, so that none, whatever is in it, is more than an unknown one."""
+    """The key of its dead letter: the id as `add` stores it, so that any text is at worst an unknown id."""
     found = DeadLetter.objects.filter(message_id=text(job_id)).values_list("pk", flat=True).first()
     if found is None:
         raise NoSuchDeadLetter(f"no dead letter has the job id {job_id!r}")

@@ -155,7 +155,7 @@ def _record(
             _died(dead_letter, Happened.FAILED)
             return dead_letter, True
         if dead_letter.state == State.OPEN and dead_letter.cause == Cause.ADDED:
-            # The application has put this failure aside already: here is the message that it speaks of.
+            # The application has put this failure aside already: here is the message that it is about.
             DeadLetter.objects.filter(pk=dead_letter.pk).update(**values, generation=generation)
             dead_letter.refresh_from_db()
             return dead_letter, True
@@ -264,7 +264,7 @@ def lost_runs(message_key: str) -> int:
 
 
 def count_lost_run(message_key: str) -> int:
-    """The broker gives this message out again, so that one more run of it is lost; how many are so far."""
+    """The broker redelivers this message, so that one more run of it is lost; how many are so far."""
     LostRun.objects.filter(last_at__lt=Now() - Value(LOST_RUNS_KEPT)).delete()
     with transaction.atomic():
         row, created = LostRun.objects.select_for_update().get_or_create(message_key=message_key)

@@ -144,7 +144,7 @@ def _why_not(dead_letter: DeadLetter) -> str:
 
 
 def silent() -> Q:
-    """Dead letters whose replay was not heard of for `SILENT_AFTER`."""
+    """Dead letters whose replay has had no outcome for `SILENT_AFTER`."""
     long_ago = Now() - Value(SILENT_AFTER)
     return Q(state=State.REPLAYING, closed_at=None, generation=None, replayed_at__lt=long_ago)
 

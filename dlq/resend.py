@@ -17,9 +17,9 @@ from dlq.error_info import shortened
 from dlq.message import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, State
 
-#: A message without a journal that was sent again and was not heard of since may have been lost with its broker; after
-#: this an operator may send it again, and `dlq.unanswered` opens its dead letter. A journalled one cannot be lost, so
-#: that it has no such end.
+#: A message without a journal that was sent again and has had no outcome since may have been lost with its broker;
+#: after this an operator may send it again, and `dlq.unanswered` opens its dead letter. A journalled one cannot be
+#: lost, so that it has no such end.
 SILENT_AFTER = timedelta(hours=1)
 #: How long RabbitMQ may take to confirm that it has stored the message.
 CONFIRM_WITHIN_S = 10
@@ -40,7 +40,7 @@ class Way(Protocol):
         """In the transaction that claims the dead letter; None when `send` is still to be called."""
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
-        """After the claim is committed: a crash here leaves a replay that is never heard of."""
+        """After the claim is committed: a crash here leaves a replay that has no outcome."""
 
 
 def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
@@ -62,7 +62,7 @@ def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
                 f"no task {dead_letter.task!r} is registered here: deploy it, or discard the dead letter"
             )
         if dead_letter.queue not in current_app.amqp.queues:
-            # The name is the producer's word. On Redis it would be a list without a consumer.
+            # The producer chose the name: on Redis it would be a list without a consumer.
             raise NotReplayable(
                 f"{dead_letter.message_id}: the queue {dead_letter.queue!r} is none of this application's"
             )

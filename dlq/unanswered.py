@@ -20,7 +20,8 @@ _WHY = f"its replay was not heard of for {replay.SILENT_AFTER}: it is lost, or w
 
 @shared_task
 def reopen() -> int:
-    """Open each dead letter whose replay was not heard of for `replay.SILENT_AFTER`; returns how many. Revive, prune operations.
+    """Open each dead letter whose replay has had no outcome for `replay.SILENT_AFTER`; returns how many. Also revives
+    stalled operations and deletes old ones.
 
     What comes of the replay after all still counts: a success resolves the dead letter, a failure is recorded.
     """
@@ -34,7 +35,7 @@ def reopen() -> int:
 
 def _reopen_some() -> int:
     with transaction.atomic():
-        # What is locked has just been heard of, is sent again, or is opened by another of us.
+        # What is locked has just had its outcome, is sent again, or is opened by another of us.
         silent = DeadLetter.objects.select_for_update(skip_locked=True).filter(replay.silent())
         dead_letters = list(silent.order_by().only("queue", "task", "generation", "cause")[:BATCH])
         DeadLetter.objects.filter(pk__in=[dead_letter.pk for dead_letter in dead_letters]).update(

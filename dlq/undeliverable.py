@@ -1,4 +1,4 @@
-"""What RabbitMQ itself gave up becomes dead letters: the second net, under everything that dlq/ does in a worker.
+"""What RabbitMQ itself gave up becomes dead letters: the safety net below everything that dlq/ does in a worker.
 
 A message whose every delivery ends a whole worker, before that could record anything, comes back for ever. With
 `x-delivery-limit` and a dead-letter exchange RabbitMQ puts it aside instead; without the exchange it would drop it.

@@ -62,7 +62,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def check_database() -> None:
     """The database can write: it is a primary, takes transactions, has space on its disk, and commits.
 
-    What costs it more than a glance is done once in WRITE_EVERY_S by a process, however often it is asked; after a
+    What costs more than a read is done once in WRITE_EVERY_S by a process, however often it is asked; after a
     failure each time. A COMMIT that waits for a standby which is gone makes this check hang, which is its answer.
     """
     global _wrote_at
@@ -96,7 +96,7 @@ def check_migrations() -> None:
 
 
 def check_broker() -> None:
-    """The broker takes a connection and answers on it; one attempt, so that a refusal is told as one."""
+    """The broker takes a connection and answers on it; one attempt, so that a refusal is reported as one."""
     names = ("socket_timeout", "socket_connect_timeout", "read_timeout")
     options = dict.fromkeys(names, BROKER_TIMEOUT_S)
     with current_app.connection_for_write(

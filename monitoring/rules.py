@@ -56,7 +56,7 @@ class Thresholds:
     max_beats_lost: int = 0
     #: Sources of figures that cannot be read: their rules cannot judge.
     max_unreadable_sources: int = 0
-    #: A day: longer than any desk is unattended.
+    #: A day: operators look at the dead letters more often than that.
     max_dead_letter_age_s: float = 86_400.0
     #: Differences from the outside world that nothing mends by itself: each is somebody's money.
     max_findings: int = 0

@@ -80,11 +80,11 @@ class Snapshot:
 
     `workers` have a heartbeat; of their processes `workers_active` run a message, `workers_idle` none. `workers_lately`
     is the most there were at one moment of the last minutes, without those that were ended in order.
-    `copies_skipped` counts by reason the delivered copies that were not to run, ever.
+    `copies_skipped` counts by reason the delivered copies that were skipped, ever.
     `dead_letters_grown` is by how many the open dead letters have grown in the last hour; negative when they shrank.
-    `findings` counts by kind what differs from the outside world, `findings_for_a_person` what of it nothing mends.
-    `open_circuits` says of each circuit in how many processes it is open. `oldest_order` is the one that has been open
-    for longest. `unreadable` says of each source that could not be read why.
+    `findings` counts by kind what differs from the outside world, `findings_for_a_person` those of them that need a
+    person. `open_circuits` says of each circuit in how many processes it is open. `oldest_order` is the one that has
+    been open for longest. `unreadable` says of each source that could not be read why.
     """
 
     taken_at: datetime

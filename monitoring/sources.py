@@ -20,7 +20,7 @@ and `dlq`
 
 and `findings`, what a comparison with the outside world found and has not seen mended
 
-    {"open": {kind: int}, "for_a_person": {kind: int}}                  (the latter: of them, what nothing mends by itself)
+    {"open": {kind: int}, "for_a_person": {kind: int}}                  (the latter: those that need a person)
 
 and `circuits`, circuit breakers, of how many processes each is open
 

@@ -1,4 +1,4 @@
-"""The operator's view: orders with their story, goods, keys, imports, reports and refused syncs."""
+"""The operator's view: orders with their journey, goods, keys, imports, reports and refused syncs."""
 
 from hashlib import sha256
 from typing import Any

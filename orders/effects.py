@@ -1,4 +1,4 @@
-"""Effects of a completed order inside our own tables: stock leaves the house, the day's totals grow, and what the CRM
+"""Effects of a completed order inside our own tables: stock is shipped, the day's totals grow, and what the CRM
 refused is written down.
 """
 

@@ -2,8 +2,8 @@
 database.
 
 A claim is a lease with a fencing number. The lease says how long no other message may start; the fence says whose
-writes still count. A worker that was frozen past its lease wakes up, believes that it holds the order, and
-finds that none of its writes matches (Kleppmann, "How to do distributed locking", 2016).
+writes still count. A worker that was frozen past its lease goes on as if it held the order, and none of its writes
+matches a row (Kleppmann, "How to do distributed locking", 2016).
 """
 
 from datetime import timedelta
@@ -29,7 +29,7 @@ _HELD = "status = 'processing' AND fence = %(fence)s"
 
 
 class ClaimLost(Exception):
-    """The order was cancelled, or claimed by somebody else, while this run held it: nothing was written."""
+    """The order was cancelled, or claimed by another run, while this run held it: nothing was written."""
 
 
 def claim(*, order_id: int, owner: str) -> Order | None:
@@ -124,7 +124,7 @@ def request_refund(*, order_id: int, payment_id: str = "") -> bool:
 
 
 def lease_left_s(order_id: int) -> float:
-    """Seconds until somebody else may claim the order, by the database's clock; 0.0 when it is free."""
+    """Seconds until another run may claim the order, by the database's clock; 0.0 when it is free."""
     left = ExpressionWrapper(F("lease_until") - ClockTimestamp(), output_field=DurationField())
     remaining = Order.objects.filter(pk=order_id).values_list(left, flat=True).first()
     return max(0.0, remaining.total_seconds()) if remaining else 0.0

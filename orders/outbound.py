@@ -1,4 +1,4 @@
-"""One JSON request to a neighbour system, in which everything has an end, sorted by what the answer means."""
+"""One JSON request to another system, in which every wait ends; its errors say what the answer means."""
 
 import time
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class NotConfigured(Exception):
 
 
 class RateLimited(Exception):
-    """429: the neighbour is well and wants to be asked later. `retry_after` is in seconds, None if it did not
+    """429: the other system is up and asks for a later call. `retry_after` is in seconds, None if it did not
     say.
     """
 
@@ -35,7 +35,7 @@ class RateLimited(Exception):
 
 
 class Refused(Exception):
-    """A 4xx: the neighbour understood and will not take this. `status` and `reason` are its words."""
+    """A 4xx: the neighbour understood and will not take this. `status` and `reason` are from its answer."""
 
     def __init__(self, url: str, status: int, reason: str) -> None:
         super().__init__(f"{url} answered {status}: {reason}")

@@ -4,7 +4,7 @@
 #: that it is computed once and stored, not added again by a task that runs twice.
 TAX_BASIS_POINTS = {"usd": 825, "eur": 1900}
 
-#: No customer orders more of one SKU through the API; beyond it a typing error is likelier than a wish.
+#: No customer orders more of one SKU through the API; beyond it a typing error is more likely than an order.
 MAX_QUANTITY = 10_000
 
 

@@ -23,7 +23,7 @@ def field_name(location: Iterable[int | str]) -> str:
 
 
 class Strict(BaseModel):
-    """A request that says nothing which is not asked for."""
+    """A request without fields that are not asked for."""
 
     # A misspelt optional field must not be dropped in silence.
     model_config = ConfigDict(extra="forbid")

@@ -50,7 +50,7 @@ def release(order: Order) -> None:
 
 
 def ship(order_id: int) -> None:
-    """Move an order's reserved units out of the house, in the transaction that marks the order as shipped."""
+    """Move an order's reserved units to shipped, in the transaction that marks the order as shipped."""
     _move(order_id, origin="reserved", goal="shipped")
 
 

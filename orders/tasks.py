@@ -31,7 +31,7 @@ from resilience.ratelimit import RateLimitExceeded
 
 #: Wait when a neighbour says "later" without saying when.
 LATER_S = 60.0
-#: An order that somebody else holds is looked at again after its lease, and never in a tight loop.
+#: An order that another run holds is looked at again after its lease, and never in a tight loop.
 SHORTEST_WAIT_S = 0.1
 
 #: A call to a neighbour: its own timeouts are 3 s for the connection and 3 s for each wait for bytes.
@@ -44,8 +44,8 @@ _CALL: dict[str, Any] = {
     "soft_time_limit": 20,
     "time_limit": 30,
 }
-#: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). No person waits for
-#: it at a screen, and it is as good in the evening: seventeen attempts, in the end up to an hour apart, outlast a mail
+#: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). No person waits
+#: for it at a screen, and it may arrive hours later: seventeen attempts, in the end up to an hour apart, outlast a mail
 #: server that is down for a few hours.
 _MAIL: dict[str, Any] = {
     "autoretry_for": (MailNotSent, SoftTimeLimitExceeded),
@@ -76,7 +76,7 @@ _MAIL: dict[str, Any] = {
 def process_order(self: Task, order_id: int) -> Outcome:
     """Charge and complete one order; what follows from it is enqueued in the completing transaction.
 
-    Returns OrderService.process' outcome. Inside a message, an order that somebody else holds is waited for.
+    Returns OrderService.process' outcome. Inside a message, an order that another run holds is waited for.
     """
     try:
         outcome = OrderService.process(order_id=order_id)
@@ -90,8 +90,8 @@ def process_order(self: Task, order_id: int) -> Outcome:
             raise
         raise self.retry(exc=error, countdown=error.retry_after) from error
     if outcome["status"] == "in_progress" and outbox.current() is not None:
-        # Somebody is at work who may yet die: this message must outlive them, and ends only with the order.
-        raise outbox.Defer(max(lease_left_s(order_id), SHORTEST_WAIT_S), "somebody else holds the order")
+        # The other run may still die: this message must outlast it, and ends only with the order.
+        raise outbox.Defer(max(lease_left_s(order_id), SHORTEST_WAIT_S), "another run holds the order")
     return outcome
 
 
@@ -107,7 +107,7 @@ def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
     return EmailService.send_receipt(get_order(order_id))
 
 
-# Two UPDATEs, of the order and of its products; what takes longer than this waits for a lock that somebody forgot.
+# Two UPDATEs, of the order and of its products; what takes longer than this waits for a lock that was never released.
 @shared_task(
     queue=Priority.NORMAL.queue,
     transactional=True,
@@ -187,7 +187,7 @@ def sync_to_crm(self: Task, order_id: int, event: str | None = None) -> dict[str
             if not completed_within(order_id, CRM_PATIENCE):
                 raise
             raise outbox.Defer(wait_s, f"the CRM is down: {error}") from error
-        # `retry` raises by itself; what follows is reached only where somebody has patched it.
+        # `retry` raises; what follows is reached only in a test that patches it.
         self.retry(exc=error, countdown=wait_s)
         return {"status": "retry_scheduled", "order_id": order_id}
     except crm.InvalidDataError as error:

@@ -1,4 +1,4 @@
-"""The dead-letter app, if there is one: what the outbox asks of it is its module `outbox_hooks`.
+"""The dead-letter app, if there is one: the outbox calls its module `outbox_hooks`.
 
 That module imports only its own app, as this folder does. It offers
 

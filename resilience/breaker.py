@@ -60,7 +60,7 @@ class Breaker(CircuitBreaker):
     raise CircuitBreakerError (or return the fallback's result) at once for `recovery_timeout` seconds.
     Half-open: one call goes through as a probe; its success closes the circuit, its failure opens it for
     another period. Other exceptions are answers of a working service and count as success (a declined card
-    is no outage); so what interrupts a call from outside, such as a task's time limit, belongs to the expected.
+    is no outage); so what interrupts a call from outside, such as a task's time limit, is to be one of the expected.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Breaker(CircuitBreaker):
                 try:
                     listener(self)
                 except Exception:
-                    # Who looks on must not fail the call, nor take the place of its own error.
+                    # A listener must not fail the call, nor replace its error.
                     logger.exception("a listener of the circuit %s failed", self.name)
 
     def _judge(self, period: int, error: Exception | None) -> bool:

@@ -109,9 +109,9 @@ def _build(url: str, timeout_s: float, master_name: str) -> redis.Redis:
         connection_pool=make_pool.from_url(
             url,
             decode_responses=True,
-            # Said, because redis-py retries ten times or never, depending on how its client is built. What
-            # timed out may have been carried out: a retry would take two tokens or push an item twice, and
-            # multiply the timeout.
+            # Set here, because redis-py retries ten times or never, depending on how its client is built. What timed
+            # out may have been carried out: a retry would take two tokens or push an item twice, and multiply the
+            # timeout.
             retry=Retry(NoBackoff(), 0),
             **options,
         )

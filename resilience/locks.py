@@ -3,7 +3,7 @@
     with task_lock("user_id", customer_id, ttl=60) as lock:        # Redis key lock:user_id:<customer_id>
         bill(customer_id, fence=lock.fence)
 
-If it is held, `LockHeld` says when to come back: release the job to the queue (`raise
+If it is held, `LockHeld` says when to try again: release the job to the queue (`raise
 Defer(error.retry_after)`), do not wait in the worker. Needs `connection.py` beside it; no setting of its own.
 
 Why money needs a database constraint besides. A lock that survives its holder's death must expire, and a

@@ -2,7 +2,7 @@
 
     wait_s = parse_retry_after(response.headers.get("Retry-After"), date=response.headers.get("Date"), default=60.0)
 
-Stands alone, needs only the standard library, sleeps never: the wait belongs into a row or a queue. Source: RFC 9110,
+Stands alone, needs only the standard library, never sleeps: the wait belongs in a row or a queue. Source: RFC 9110,
 section 10.2.3 (the header), 5.6.7 (its dates).
 """
 

@@ -23,10 +23,9 @@ RETRY_SCHEDULE = (1, 2, 5, 15, 60, 300, 1800, 7200, 18_000, 36_000, 72_000, 129_
 PATIENCE = timedelta(days=3)
 
 
-# `ordered`: what is published first is delivered first, so a customer's events must be published in their order,
-# too. One at a time for each customer costs nothing where it counts: it is one short transaction, and the posts
-# that follow take longer and go one at a time as well. What takes longer than its limit waits for a lock that
-# somebody forgot.
+# `ordered`: what is published first is delivered first, so a customer's events must be published in their order, too.
+# One at a time for each customer costs nothing where it counts: it is one short transaction, and the posts that follow
+# take longer and go one at a time as well. What takes longer than its limit waits for a lock that was never released.
 @shared_task(
     queue=Priority.NORMAL.queue,
     transactional=True,

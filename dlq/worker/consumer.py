@@ -77,13 +77,13 @@ class Consumer(celery_consumer.Consumer):
             if dead:
                 self._acknowledge(message)
             elif self.connection is connection:
-                # Else the broker has given it out again meanwhile, and the new copy runs instead of this one.
+                # Else the broker has redelivered it meanwhile, and the new copy runs instead of this one.
                 self._handle(handle, message)
 
         shelf.put(count, go_on)
 
     def _handle(self, handle: Callable[[Any], None], message: Any) -> None:
-        """The last net: whatever Celery's handler raises for one message must not end the worker."""
+        """The last safety net: whatever Celery's handler raises for one message must not end the worker."""
         slots = getattr(self.controller, "semaphore", None)
         free = slots.value if slots else 0
         try:

@@ -100,7 +100,7 @@ class Ending:
         if verdict is not None:
             return
         if self.lost and (self.stopped or record.lost_runs(key) + 1 < conf.max_lost_runs()):
-            # Counted when the broker gives it out again, as the runs are that took this parent with them.
+            # Counted when the broker redelivers it, as are the runs that took this parent with them.
             if self.stopped:
                 record.uncount_lost_run(key)
             self.requeue = True

@@ -58,8 +58,8 @@ class Request(celery_request.Request):
             asked, self._expires = (None, None), None
         hard, soft = asked[0] or longest, asked[1] or self.task.soft_time_limit
         if longest:
-            # A producer may ask for less time, not for more: a run that outlasts the broker's patience is given out
-            # again, and runs beside itself.
+            # A producer may ask for less time, not for more: a message whose run outlasts the broker's timeout is
+            # redelivered, and runs twice at once.
             hard = min(hard, longest)
         if hard and soft:
             # The pool starts the clock of the hard limit when the soft one has passed: a soft limit above the hard
@@ -67,12 +67,12 @@ class Request(celery_request.Request):
             soft = min(soft, hard)
         self.time_limits = (hard, soft)
         if getattr(self.task, "keeps_delays", False):
-            # Celery would hold the message until its time comes, unacknowledged, for longer than the broker waits.
-            # The task's own class puts it off when it is run too early.
+            # Celery would hold the message until its time comes, unacknowledged, for longer than the broker waits. The
+            # task's own class defers it when it is run too early.
             self._eta = None
         if REPLAY_HEADER in self.request_dict:
             # An operator sent it again after it was revoked or had expired (Celery remembers the ids of both as
-            # revoked): the later word counts.
+            # revoked): the later decision counts.
             celery_request.revoked_tasks.discard(self.id)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -82,8 +82,8 @@ class Request(celery_request.Request):
         exception = _unwrapped(exc_info.exception)
         interrupted = isinstance(exception, (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt))
         if interrupted and (self._already_cancelled or self._already_revoked):
-            # Its process ended on our word. Cancelled (cold shutdown, lost broker connection): it stays
-            # unacknowledged and the broker offers it again. Revoked: that was recorded when it was.
+            # Its process ended because the worker told it to. Cancelled (cold shutdown, lost broker connection): it
+            # stays unacknowledged and the broker offers it again. Revoked: that was recorded when it was.
             celery_request.task_ready(self)
             return
         given_back = isinstance(exception, Reject) and exception.requeue
@@ -134,7 +134,7 @@ class Request(celery_request.Request):
         cause: Cause | None = None,
         told: bool = False,
     ) -> None:
-        """`told`: the child lived to report the end, and its journal, if it has one, wrote the line of the log."""
+        """`told`: the child has reported the end, and its journal, if it has one, wrote the line of the log."""
         if self._ended:
             return
         self._ended = True
@@ -160,7 +160,7 @@ class Request(celery_request.Request):
         ending.conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
 
     def _report(self, exc_info: Any, *, return_ok: bool) -> None:
-        """Tell others about a failure that the child did not live to tell: signal and event."""
+        """Send the signal and the event of a failure that the child could not report."""
         if return_ok:
             return
         exception = _unwrapped(exc_info.exception)

@@ -88,7 +88,7 @@ class QoS(redis.QoS):
     and say nothing. And when a run ends after its connection was lost and replaced, the closed channel raises
     AttributeError, which ends the worker.
 
-    What Redis was not told it gives out again, at once or after the visibility timeout; the copy finds its row settled.
+    What was not acknowledged Redis redelivers, at once or after the visibility timeout; the copy finds its row settled.
     """
 
     @cached_property

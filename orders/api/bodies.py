@@ -13,7 +13,7 @@ class WholeBodies:
     """Middleware that gives a request which was sent in chunks its body; what cannot be read is refused.
 
     Any program may send its body with `Transfer-Encoding: chunked`, and many do for one that they make as they go. To
-    the views it would be empty: a reason that is lost, a good signature that does not match.
+    the views the body would be empty: a reason would be lost, and a valid signature not match.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

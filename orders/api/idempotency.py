@@ -20,8 +20,8 @@ def asked_for(api_key: ApiKey, key: str, body: OrderIn) -> Asked:
     """The request to place this order, whose customer `api_key` may order for: the caller has checked it.
 
     The key belongs to the customer and not to the API key: a client that rotates its API key in the middle of a retry
-    repeats the request, and must get the order that there is. One API key may place orders for several customers; a key that
-    it used for another is another body.
+    repeats the request, and must get the order that there is. One API key may place orders for several customers; a key
+    that it used for another customer counts as used with another body.
     """
     # Defaults left out: a release that adds an optional field must not make another body of each that is repeated.
     values = body.model_dump(mode="json", exclude_defaults=True)

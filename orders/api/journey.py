@@ -1,4 +1,4 @@
-"""The story of one order for its customer, collected from every part of the system that had to do with it.
+"""The journey of one order for its customer, collected from every part of the system that had to do with it.
 
 Nothing in it is a text that a program wrote for us: an exception, an address or a worker's name tells an outsider about
 the inside. Staff find those at `/orders/{id}/` (`orders.journey.timeline`).

@@ -1,4 +1,4 @@
-"""Saying no while it is cheap: a rate per API key, and no new orders on top of a backlog that is already too
+"""Refusing early, while it is cheap: a rate per API key, and no new orders on top of a backlog that is already too
 long.
 """
 

@@ -113,7 +113,7 @@ class ProblemDocuments:
         return Problem(status, code, detail or HTTPStatus(status).phrase, headers=headers).response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """A database that is down, or cannot write now, is no failure of ours to be told as 500."""
+        """A database that is down, or cannot write now, is answered with 503 and not with 500."""
         # A thread keeps its session for minutes: one to a server that is the primary no more would refuse all its orders.
         leave_server(error)
         if not may_pass(error):

@@ -94,7 +94,7 @@ StepStatus = Literal["waiting", "done", "delayed", "cancelled"]
 class StepOut(BaseModel):
     """One thing that is done for the order, such as `send_receipt`.
 
-    `delayed`: it needs a person of ours. Why, where it runs and what it said there is for our staff alone.
+    `delayed`: a person has to look at it. Why, and where it runs, is shown to our staff alone.
     """
 
     step: str

@@ -80,7 +80,7 @@ def place(
     """
     key = _key(request)
     limits.check_rate(key)
-    # Before the look-up: an answer of another customer is none of this key's business.
+    # Before the look-up: an answer to another customer must not be shown to this key.
     if key.customer_id not in (None, body.customer_id):
         raise PlacementError("unknown_customer", "customer_id", f"There is no customer {body.customer_id}.")
     asked = asked_for(key, idempotency_key, body)

@@ -23,8 +23,8 @@ def cancel_order(*, order_id: int, reason: str = "") -> Order:
     """Cancel the order and return it; cancelling it again changes nothing.
 
     Pending: its stock is free at once. Processing: the message that charges it finds its claim lost, and either does
-    not confirm or has the charge refunded. Completed: the charge is refunded; units that have left the house
-    stay shipped. Raises CannotCancel for a failed order, and Order.DoesNotExist.
+    not confirm or has the charge refunded. Completed: the charge is refunded; units that were shipped stay shipped.
+    Raises CannotCancel for a failed order, and Order.DoesNotExist.
     """
     order = Order.objects.select_for_update().get(pk=order_id)
     before = order.status
@@ -41,7 +41,7 @@ def cancel_order(*, order_id: int, reason: str = "") -> Order:
     lifecycle.log_transition(order_id, before, Status.CANCELLED, note=reason)
     announce("order.cancelled", order_id, customer_id=order.customer_id)
     if (order.payment_id or order.payment_intent_id) and not being_charged:
-        # Somebody who is still charging asks for the refund itself, once it knows what there is to refund.
+        # A run that is still charging asks for the refund itself, once it knows what there is to refund.
         lifecycle.request_refund(order_id=order_id)
     order.refresh_from_db()
     return order

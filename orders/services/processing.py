@@ -16,9 +16,7 @@ Status = Order.Status
 
 
 class Outcome(TypedDict):
-    """`status`: completed or failed by this call; already_processed, cancelled or in_progress by somebody
-    else.
-    """
+    """`status`: completed or failed by this call; already_processed, cancelled or in_progress by another one."""
 
     status: str
     order_id: int

@@ -23,7 +23,7 @@ from dlq.operations.models import Kind
 from dlq.operations.progress import numbers, refusals
 from dlq.queue import DeadLetterQueue, NoSuchDeadLetter
 
-#: A hundred years: what lies further back is a slip of the finger, and soon no date at all.
+#: A hundred years: what lies further back is a typing error, and soon out of the range of dates.
 MAX_DAYS = 36_500
 
 
