@@ -32,13 +32,17 @@ def test_wrong_two_producers_that_count_first_exceed_the_limit(redis: Redis, moc
         return depth
 
     patched = mocker.patch.object(redis, "llen", side_effect=counted_by_both)
+
     backpressure.push(redis, f"queue:{NAME}", "ours", limit=1)
+
     assert redis.llen(f"queue:{NAME}") == 2
 
 
 def test_right_the_second_of_two_producers_is_refused(redis: Redis) -> None:
     BoundedQueue(NAME, 1).push("ours")
+
     with pytest.raises(QueueFull, match="Queue full") as refused:
         BoundedQueue(NAME, 1).push("the other producer's")
+
     assert refused.value.retry_after > 0
     assert BoundedQueue(NAME, 1).count() == 1

@@ -29,19 +29,23 @@ def test_wrong_a_run_that_begins_again_places_the_first_orders_twice(
 ) -> None:
     killed = mocker.patch("lab.lessons.batch_import.place_order", wraps=place_order)
     killed.side_effect = [*[mocker.DEFAULT] * 2, Killed]
+
     with pytest.raises(Killed):
         batch_import.import_file(file.pk)
     mocker.stop(killed)
     batch_import.import_file(file.pk)
+
     assert Order.objects.count() == 2 + ROWS
 
 
 def test_right_a_run_that_begins_again_goes_on_at_its_cursor(file: ImportFile, mocker: MockerFixture) -> None:
     mocker.patch("orders.importer.BATCH_ROWS", 2)
     killed = mocker.patch("outbox.enqueue_many", side_effect=dying_at(2, Killed()))
+
     with pytest.raises(Killed):
         process_large_file(file.pk)
     mocker.stop(killed)
     assert process_large_file(file.pk)["rows"] == ROWS
     drain("orders.tasks.import_row")
+
     assert Order.objects.count() == ROWS

@@ -36,18 +36,22 @@ def order(shop: None) -> Order:
 
 def test_wrong_every_job_spends_all_its_attempts(mocker: MockerFixture) -> None:
     call = mocker.Mock(side_effect=ConnectionError("down"))
+
     for _ in range(JOBS):
         with suppress(ConnectionError):
             circuit_breaker.notify(call)
+
     assert call.call_count == JOBS * 3
 
 
 def test_right_five_failures_open_the_circuit_and_the_rest_wait(order: Order, mocker: MockerFixture) -> None:
     call = mocker.patch("requests.post", side_effect=ConnectionError("down"))
+
     answers = []
     for _ in range(JOBS):
         with suppress(ConnectionError):
             answers.append(notify_warehouse(order.pk))
+
     assert call.call_count == 5
     assert [answer["status"] for answer in answers] == ["queued_for_retry"] * (JOBS - 5)
     assert all(answer["retry_after"] > 0 for answer in answers)

@@ -58,7 +58,9 @@ def killed() -> ExceptionInfo:
 
 def test_wrong_on_failure_is_not_called_for_a_killed_process() -> None:
     message = received(CelerysRequest)
+
     message.on_failure(killed())
+
     assert message.acknowledged
     assert DeadLetterQueue.all() == []
 
@@ -67,8 +69,10 @@ def test_wrong_a_failure_during_a_database_outage_is_lost(mocker: MockerFixture)
     """With its message."""
     mocker.patch("dlq.queue.DeadLetterQueue.add", side_effect=OperationalError("down"))
     message = received(CelerysRequest)
+
     with pytest.warns(RuntimeWarning, match="down"):
         message.execute()
+
     assert message.acknowledged
 
 
@@ -81,10 +85,13 @@ def test_right_an_ending_is_recorded_first_and_acknowledged_afterwards(
     mocker.patch("dlq.worker.failure.shelf", shelf)
     down = mocker.patch("dlq.record.record_raw", side_effect=OperationalError("down"))
     message = received(Request)
+
     message.on_failure(killed())
     assert not message.acknowledged
+
     mocker.stop(down)
     shelf.retry()
+
     (entry,) = DeadLetterQueue.peek()
     assert (entry.job_id, entry.task_name, entry.payload) == ("message-1", "lesson.fail", [7])
     assert message.acknowledged
@@ -97,11 +104,14 @@ def test_right_a_dead_letter_stays_until_a_replay_succeeds(
     quiet(mocker)
     place()
     charge.side_effect = InvalidRequest("no such parameter")
+
     drain()
     message, dead_letter = OutboxMessage.objects.get(status="dead"), DeadLetter.objects.get()
     assert (dead_letter.message_id, dead_letter.state) == (str(message.message_id), State.OPEN)
+
     charge.side_effect = None
     DeadLetterQueue.replay(dead_letter.message_id)
     drain()
+
     dead_letter.refresh_from_db()
     assert dead_letter.state == State.RESOLVED

@@ -24,9 +24,11 @@ def placed(shop: None, charge: MagicMock) -> Order:
 
 def test_wrong_a_retry_repeats_what_had_succeeded() -> None:
     send_receipt, sync = MagicMock(), MagicMock(side_effect=[ServiceUnavailable("503"), None])
+
     with pytest.raises(ServiceUnavailable):
         fan_out.after_completion(1, [send_receipt, sync])
     fan_out.after_completion(1, [send_receipt, sync])
+
     assert (send_receipt.call_count, sync.call_count) == (2, 2)
 
 
@@ -35,7 +37,9 @@ def test_right_each_step_is_a_message_that_is_retried_alone(placed: Order, mocke
     quiet(mocker)
     send_receipt = mocker.patch("notifications.services.EmailService.send_receipt")
     sync = mocker.patch("orders.crm.SyncService.sync", side_effect=[ServiceUnavailable("503"), None])
+
     OrderService.process(order_id=placed.pk)
     assert len(staged()) == 7
+
     drain()
     assert (send_receipt.call_count, sync.call_count) == (1, 2)

@@ -35,10 +35,12 @@ def test_wrong_an_answer_that_is_kept_afterwards_repeats_the_effect(
     request_: HttpRequest, mocker: MockerFixture
 ) -> None:
     killed = mocker.patch("lab.lessons.idempotency_key.cache.set", side_effect=Killed)
+
     with pytest.raises(Killed):
         idempotency_key.answer_once(request_, create)
     mocker.stop(killed)
     idempotency_key.answer_once(request_, create)
+
     assert Group.objects.count() == 2
 
 
@@ -47,9 +49,11 @@ def test_right_an_answer_that_is_committed_with_the_effect_repeats_nothing(
 ) -> None:
     view = idempotent(scope=lambda request: "ada")(create)
     killed = mocker.patch("idempotency.answers._keep", side_effect=Killed)
+
     with pytest.raises(Killed):
         view(request_)
     assert Group.objects.count() == 0
+
     mocker.stop(killed)
     assert [view(request_).status_code for _ in range(3)] == [201] * 3
     assert Group.objects.count() == 1

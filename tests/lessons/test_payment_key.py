@@ -29,10 +29,12 @@ def test_wrong_a_forgotten_key_does_not_prevent_a_second_charge(
     forgetful: RunningSandbox,
 ) -> None:
     forgetful.faults(gateway={"drop_reply_rate": 1})
+
     with pytest.raises(stripe.APIConnectionError):
         payment_key.charge(transport.client(), 7, 9999)
     forgetful.faults()
     payment_key.charge(transport.client(), 7, 9999)
+
     assert len(captures(forgetful, 7)) == 2
 
 
@@ -40,8 +42,10 @@ def test_right_the_id_that_is_committed_before_its_confirmation_is_charged_once(
     forgetful: RunningSandbox,
 ) -> None:
     payer = Payer(7)
+
     with pytest.raises(GatewayUnavailable):
         payer.pay(on_created=commit_then(payer, lambda: forgetful.faults(gateway={"drop_reply_rate": 1})))
     forgetful.faults()
     payer.pay()
+
     assert len(captures(forgetful, 7)) == 1

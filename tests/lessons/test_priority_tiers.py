@@ -28,7 +28,9 @@ def test_wrong_what_is_urgent_waits_for_what_runs() -> None:
         done.append("report")
 
     jobs.put((9, report))
+
     worker(jobs)
+
     assert done == ["report", "payment"]
 
 
@@ -46,7 +48,9 @@ def test_right_a_queue_that_is_full_holds_up_no_other_queue(settings: Any) -> No
     outbox.enqueue_many([generate_report.s(number) for number in range(100)])
     outbox.enqueue(process_order.s(1))
     relay = Relay(current_app._get_current_object())
+
     while relay.run_once():
         pass
+
     assert relay._publisher.depths(["low", "critical"]) == {"low": 5, "critical": 1}
     relay._publisher.close()

@@ -27,6 +27,8 @@ def test_right_four_processes_share_one_bucket() -> None:
     name = f"lesson-{uuid.uuid4().hex}"
     # A bucket that fills so slowly that nothing comes back while this test runs.
     buckets = [TokenBucket(max_per_second=0.01, burst=PER_SECOND) for _ in range(PROCESSES)]
+
     permits = [bucket.acquire(name) for bucket in buckets for _ in range(CALLS)]
+
     assert sum(map(bool, permits)) == PER_SECOND
     assert all(permit.wait_seconds > 0 for permit in permits if not permit)

@@ -15,6 +15,7 @@ def test_wrong_an_unreported_charge_is_kept_though_its_order_failed(
 ) -> None:
     order = make_order()
     capture(order, status="processing")
+
     assert give_up(older_than=timedelta(seconds=-1)) == 1
     assert len(gateway.ledger("charges", order_id=order.pk)) == 1
     assert gateway.ledger("refunds", order_id=order.pk) == []
@@ -25,8 +26,10 @@ def test_right_what_the_gateway_has_charged_is_completed_without_a_second_charge
 ) -> None:
     order = make_order(status="pending")
     capture(order, status="processing")
+
     assert kinds(compare()) == ["captured_not_completed"]
     drain()
+
     order.refresh_from_db()
     assert order.status == "completed"
     assert len(gateway.ledger("charges", order_id=order.pk)) == 1
@@ -39,6 +42,8 @@ def test_right_what_the_gateway_has_charged_for_a_failed_order_is_refunded(
     order = make_order()
     capture(order, status="processing")
     give_up(older_than=timedelta(seconds=-1))
+
     assert kinds(compare()) == ["captured_not_refunded"]
     drain()
+
     assert len(gateway.ledger("refunds", order_id=order.pk)) == 1

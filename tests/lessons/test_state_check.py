@@ -38,6 +38,7 @@ def test_wrong_a_state_that_is_read_first_charges_twice(order: Order, charge: Ma
 
 def test_right_a_state_that_is_compared_and_set_charges_once(order: Order, charge: MagicMock) -> None:
     second = run_twice_at_once(lambda order_id: OrderService.process(order_id=order_id), order, charge)
+
     assert second == {"status": "in_progress", "order_id": order.pk}
     assert charge.call_count == 1
     order.refresh_from_db()

@@ -30,7 +30,9 @@ def test_right_the_run_stops_with_what_it_has_and_another_goes_on(mocker: Mocker
     runs = mocker.spy(process_large_file, "run")
     mocker.patch("outbox.enqueue_many", side_effect=dying_at(3, SoftTimeLimitExceeded()))
     message_id = outbox.enqueue(process_large_file.s(file.pk))
+
     drain("orders.tasks.process_large_file")
+
     message = OutboxMessage.objects.get(message_id=message_id)
     assert (message.status, message.attempts, runs.call_count) == ("done", 1, 2)
     assert ImportRow.objects.count() == ImportFile.objects.get().rows_staged == 11

@@ -20,6 +20,7 @@ def test_wrong_the_error_of_the_constraint_ends_the_callers_transaction(complete
         name: getattr(first, name)
         for name in ("currency", "subtotal_cents", "tax_cents", "total_cents", "pdf")
     }
+
     with pytest.raises(TransactionManagementError), transaction.atomic():
         unique_constraint.create_invoice(completed.pk, PERIOD, **amounts)
 

@@ -37,6 +37,7 @@ def test_wrong_a_claim_in_redis_outlives_the_rollback() -> None:
 
 def test_right_a_claim_in_the_transaction_is_rolled_back_with_it() -> None:
     ask_and_roll_back(lambda: enqueue_unique(generate_report.s(REPORT_ID)))
+
     assert enqueue_unique(generate_report.s(REPORT_ID)) is not None
     assert enqueue_unique(generate_report.s(REPORT_ID)) is None
     assert len(staged()) == 1

@@ -34,8 +34,10 @@ def request() -> HttpRequest:
 
 def test_wrong_an_event_that_was_noted_and_not_applied_is_never_applied() -> None:
     apply = MagicMock(side_effect=[OSError("down"), None])
+
     with pytest.raises(OSError, match="down"):
         webhook_receiver.receive(request(), apply)
+
     assert webhook_receiver.receive(request(), apply).status_code == 200
     assert apply.call_count == 1
 
@@ -43,9 +45,11 @@ def test_wrong_an_event_that_was_noted_and_not_applied_is_never_applied() -> Non
 def test_right_an_event_and_what_follows_are_stored_together(follower: MagicMock) -> None:
     """Or neither of them is."""
     receive = receiver(provider="acme", verify=lambda request: None)
+
     with pytest.raises(OSError, match="down"):
         receive(request())
     assert not IncomingEvent.objects.exists()
+
     answers = [json.loads(receive(request()).content) for _ in range(3)]
     assert [answer["duplicate"] for answer in answers] == [False, True, True]
     assert follower.call_count == 2
