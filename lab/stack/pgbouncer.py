@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 from pathlib import Path
@@ -52,6 +53,10 @@ class PgBouncer(Server):
         super().__init__(directory.resolve(), log=log, env=env, port=port)
         self._server = urlsplit(database_url)
         self._settings = {"default_pool_size": str(pool_size)} | (settings or {})
+        # It refuses to run as root. If it changed its user itself, the kernel would forget the signal that ends it when its
+        # parent is gone.
+        nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._user = None if nobody is None else (nobody.pw_uid, nobody.pw_gid)
 
     def url(self, database: str = "") -> str:
         """The address through the pooler, of the server URL's own database if no other is named."""
@@ -68,6 +73,7 @@ class PgBouncer(Server):
     def _run(self, pooler: Path) -> None:
         self._process = processes.start(
             [pooler, self._configure()],
+            user=self._user,
             log=self.log,
             cwd=self.directory,
             env=self._env,
@@ -87,15 +93,19 @@ class PgBouncer(Server):
             console.autocommit = True
             console.cursor().execute(command)
 
-    def _configure(self) -> Path:
+    def _configure(self) -> str:
+        """Write its files; returns the name of the one with its settings.
+
+        By their names in its working directory: that user may not be able to pass through the directories above.
+        """
         user, password = unquote(self._server.username or ""), unquote(self._server.password or "")
-        users = self.directory / "users.txt"
+        files = {"users.txt": f"{_quoted(user)} {_quoted(password)}\n"}
         settings = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
             "unix_socket_dir": "",
             "auth_type": "scram-sha-256",
-            "auth_file": str(users),
+            "auth_file": "users.txt",
             "admin_users": user,
             "pool_mode": "transaction",
             "max_client_conn": "500",
@@ -108,19 +118,19 @@ class PgBouncer(Server):
             "log_disconnections": "0",
             "log_stats": "0",
         }
-        if os.geteuid() == 0:
-            # It refuses to run as root. It reads its files first, so that they need not be that user's.
-            settings["user"] = "nobody"
         lines = [
             "[databases]",
             f"* = host={self._server.hostname} port={self._server.port or 5432}",
             "[pgbouncer]",
         ]
         lines += [f"{name} = {value}" for name, value in (settings | self._settings).items()]
-        path = self.directory / "pgbouncer.ini"
-        _write(users, f"{_quoted(user)} {_quoted(password)}\n")
-        _write(path, "\n".join(lines) + "\n")
-        return path
+        files["pgbouncer.ini"] = "\n".join(lines) + "\n"
+        for name, text in files.items():
+            _write(self.directory / name, text)
+        if self._user is not None:
+            for path in (self.directory, *(self.directory / name for name in files)):
+                os.chown(path, *self._user)
+        return "pgbouncer.ini"
 
     def _answers(self) -> bool:
         try:

@@ -28,6 +28,19 @@ print("ready", flush=True)
 time.sleep(600)
 """
 
+# The same of a pooler; it prints the pooler's pid.
+HOLD_A_POOLER = """
+import os, sys, time
+from pathlib import Path
+from lab.stack.pgbouncer import PgBouncer
+directory = Path(sys.argv[1])
+log = directory.parent / "pgbouncer.log"
+pooler = PgBouncer(directory, database_url=os.environ["DATABASE_URL"], log=log, env=dict(os.environ))
+pooler.start()
+print(pooler._process.pid, flush=True)
+time.sleep(600)
+"""
+
 
 def open_stack(directory: Path) -> Stack:
     return Stack(directory, title="test", env_file=directory / "stack.env", durable=False)

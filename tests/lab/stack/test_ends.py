@@ -6,16 +6,18 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psycopg2
 import pytest
 import redis
 
-from lab.stack import Stack, StackError
+from lab import pytest_stack
+from lab.stack import Stack, StackError, processes
 from lab.stack.leftovers import end_leftovers, leftovers
 from lab.stack.state import read_pairs
-from tests.lab.stack.support import hold_a_stack, open_stack, query
+from tests.lab.stack.support import HOLD_A_POOLER, ROOT, hold_a_stack, open_stack, query
 from tests.support.processes import await_
 
 
@@ -42,6 +44,27 @@ def test_servers_end_when_their_owner_is_killed_and_the_next_start_works(directo
     holder.stdout.close()
     with open_stack(directory) as stack:
         assert query(stack.environment["DATABASE_URL"], "SELECT answer FROM kept") == 42
+
+
+def test_a_pooler_ends_when_its_owner_is_killed(directory: Path) -> None:
+    url = pytest_stack.current().environment["DATABASE_URL"]
+    owner = subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_POOLER, str(directory)],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    pooler = int(owner.stdout.readline())
+    owner.stdout.close()
+    try:
+        assert processes._has_running_member(pooler)
+        owner.kill()
+        owner.wait()
+        await_(lambda: not processes._has_running_member(pooler), "the pooler has ended")
+    finally:
+        processes.kill_group(pooler)
 
 
 def test_orphans_that_outlived_their_owner_are_ended_by_the_next_start(
