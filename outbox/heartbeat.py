@@ -1,7 +1,8 @@
 """What a worker tells the journal about itself: that it lives, and how far it has read each queue.
 
-One thread in the worker's parent writes one row a second. The rescuer reads from it which started messages
-have lost their worker, and which published ones were overtaken in their queue and so must be lost.
+One thread in the worker's parent writes one row a second, and less often while the worker has nothing to do. The rescuer
+reads from it which started messages have lost their worker, and which published ones were overtaken in their queue and so
+must be lost.
 
 A relay and a beat write such a row every ten seconds, from their own loop: one that is frozen writes none.
 """
@@ -23,13 +24,16 @@ from typing import Any
 from celery import current_app, signals
 from django.db import Error, connection
 
-from outbox import transitions
+from outbox import conf, transitions
 from outbox.database import first_line
 from outbox.status import Role
 
 log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 1.0
+#: A worker that runs nothing, and has received nothing since its last heartbeat, writes so many in `OUTBOX_WORKER_TIMEOUT`:
+#: it counts as dead when all of them are missing. What it receives the next second's heartbeat tells.
+IDLE_BEATS = 3
 #: How often a relay or a beat writes its row.
 SIGN_EVERY_S = 10.0
 #: A relay or beat that has been silent for longer counts as dead: it missed three signs of life.
@@ -106,14 +110,17 @@ def _beat(pool: Any) -> None:
     from celery.worker import state
 
     concurrency = getattr(pool, "num_processes", 0) or 0
+    written: tuple[int, dict[str, float]] | None = None
+    idle_until = 0.0
     try:
         while not _stop.wait(BEAT_EVERY_S):
+            active, received = len(state.active_requests), dict(_received)
+            if not active and written == (active, received) and time.monotonic() < idle_until:
+                continue
             try:
-                write_heartbeat(
-                    concurrency=concurrency,
-                    active=len(state.active_requests),
-                    memory_bytes=_memory_bytes(pool),
-                )
+                write_heartbeat(concurrency=concurrency, active=active, memory_bytes=_memory_bytes(pool))
+                written = active, received
+                idle_until = time.monotonic() + conf.worker_timeout_s() / IDLE_BEATS
             except Error as error:
                 log.warning("No heartbeat: %s", first_line(error))
                 connection.close()
