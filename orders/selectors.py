@@ -25,7 +25,7 @@ from django.utils import timezone
 from common.clock import ClockTimestamp
 from orders.events import correlation_id
 from orders.models import UNSOLD, Customer, ImportFile, ImportRow, Order, OrderItem
-from outbox.trouble import DEAD, LATE, TROUBLE, in_trouble
+from outbox.trouble import TROUBLE, first_in_trouble, in_trouble
 
 
 def get_order(order_id: int) -> Order:
@@ -128,12 +128,12 @@ def with_trouble(orders: QuerySet[Order]) -> QuerySet[Order]:
     """
     its = Concat(Value(correlation_id("")), Cast(OuterRef("pk"), TextField()))
     # By the alphabet the worst comes first.
-    troubles = in_trouble(DEAD, LATE).filter(correlation_id=its).annotate(trouble=TROUBLE).order_by("trouble")
+    troubles = in_trouble().filter(correlation_id=its).annotate(trouble=TROUBLE).order_by("trouble")
     return orders.annotate(trouble=Subquery(troubles.values("trouble")[:1]))
 
 
 def in_trouble_only(orders: QuerySet[Order], trouble: str) -> QuerySet[Order]:
-    """Of these orders those that have a message with this trouble. From the messages to the orders: there are few."""
+    """Of these orders those that have a message with this trouble, one of the first that `outbox.trouble.FOUND` lets find."""
     begin = correlation_id("")
     # A correlation id may be any text: the condition stands inside of the CASE, which is evaluated in this order.
     number = Case(
@@ -142,7 +142,10 @@ def in_trouble_only(orders: QuerySet[Order], trouble: str) -> QuerySet[Order]:
             then=Cast(Substr("correlation_id", len(begin) + 1), BigIntegerField()),
         )
     )
-    return orders.filter(pk__in=in_trouble(trouble).annotate(order=number).values("order"))
+    first, *others = (
+        messages.annotate(order=number).values("order") for messages in first_in_trouble(trouble)
+    )
+    return orders.filter(pk__in=first.union(*others, all=True))
 
 
 def with_progress(files: QuerySet[ImportFile]) -> QuerySet[ImportFile]:

@@ -8,11 +8,14 @@ from django.db.models import Case, CharField, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from outbox.models import OutboxMessage
+from outbox.sql import INDEX_ORDER
 from outbox.status import OPEN, Status
 
 DEAD, LATE = "dead", "late"
 #: Seconds after which an open message is late: since it was enqueued if it was run or deferred before, else since it was due.
 LATE_S = 600.0
+#: How many of the messages in one state `first_in_trouble` finds: a page of a list costs the same beside a million of them.
+FOUND = 10_000
 
 _SINCE = Now() - Value(timedelta(seconds=LATE_S))
 _LATE = Q(created_at__lt=_SINCE) & (Q(generation__gt=1) | Q(deliver_at__lt=_SINCE))
@@ -23,15 +26,30 @@ TROUBLE = Case(
     default=Value(""),
     output_field=CharField(),
 )
+#: Of each trouble the conditions of the indexes that find it, with the order that the index has: a set of states has none.
+_BY_INDEX = {
+    DEAD: [(Q(status=Status.DEAD), "ordering_key")],
+    LATE: [
+        (_LATE & Q(status=Status.SCHEDULED), INDEX_ORDER["scheduled"]),
+        (_LATE & Q(status=Status.BLOCKED), INDEX_ORDER["blocked"]),
+        (_LATE & Q(status=Status.PENDING), INDEX_ORDER["pending"]),
+        (_LATE & Q(status=Status.PUBLISHED, started_at=None), INDEX_ORDER["published"]),
+        (_LATE & Q(status=Status.PUBLISHED, started_at__isnull=False), INDEX_ORDER["running"]),
+    ],
+}
 
 
-def in_trouble(*troubles: str) -> QuerySet[OutboxMessage]:
-    """The messages with these troubles, of those that have a correlation id; each trouble is found by its own indexes."""
-    # The conditions of the partial indexes, each for itself: a set of states is none of them.
-    late = Q(status=Status.SCHEDULED) | Q(status=Status.BLOCKED) | Q(status=Status.PENDING)
-    late |= Q(status=Status.PUBLISHED, started_at=None) | Q(status=Status.PUBLISHED, started_at__isnull=False)
-    wanted = {DEAD: Q(status=Status.DEAD), LATE: late & _LATE}
-    conditions = Q()
-    for trouble in troubles:
-        conditions |= wanted[trouble]
+def in_trouble() -> QuerySet[OutboxMessage]:
+    """The messages that are dead or late, of those that have a correlation id, by which the caller chooses among them."""
+    conditions = Q(status=Status.DEAD) | _LATE & Q(status__in=OPEN)
     return OutboxMessage.objects.filter(conditions).exclude(correlation_id="").order_by()
+
+
+def first_in_trouble(trouble: str) -> list[QuerySet[OutboxMessage]]:
+    """The first `FOUND` messages of each state with this trouble, of those that have a correlation id."""
+    return [
+        OutboxMessage.objects.filter(condition)
+        .exclude(correlation_id="")
+        .order_by(*order.split(", "))[:FOUND]
+        for condition, order in _BY_INDEX[trouble]
+    ]

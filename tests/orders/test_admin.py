@@ -17,9 +17,11 @@ from django.utils import timezone
 from pytest_mock import MockerFixture
 
 from orders.models import ApiKey, Customer, ImportFile, Order, OrderTransition, Product, Report, SyncErrorLog
+from orders.selectors import in_trouble_only
 from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
 from tests.orders.conftest import Caller, place, units
+from tests.outbox.test_plans import rows_read
 
 HOUR_AGO = Now() - Value(timedelta(hours=1))
 HEADING = "customer_id,currency,payment_method,items,receipt_email\n"
@@ -107,6 +109,24 @@ def test_the_list_finds_orders_with_dead_or_late_messages(operator: Client) -> N
     page = operator.get(reverse("admin:orders_order_changelist")).content.decode()
     assert "<strong>dead</strong>" in page
     assert f'href="/orders/{well.pk}/"' in page
+
+
+def test_the_trouble_filter_reads_a_bounded_number_of_messages(
+    operator: Client, mocker: MockerFixture
+) -> None:
+    mocker.patch("outbox.trouble.FOUND", 20)
+    order = place()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO outbox_outboxmessage (message_id, task, queue, status, correlation_id, created_at, deliver_at)"
+            " SELECT gen_random_uuid(), 'note', 'low', 'pending', 'order-' || %s, t, t"
+            " FROM generate_series(1, 20000), (SELECT clock_timestamp() - interval '1 hour' AS t) hour_ago",
+            [order.pk],
+        )
+        cursor.execute("ANALYZE outbox_outboxmessage")
+    assert rows_read(lambda: list(in_trouble_only(Order.objects.order_by("-pk"), "late"))) <= 20 + 10
+    page = operator.get(reverse("admin:orders_order_changelist"), {"trouble": "late"})
+    assert [each.pk for each in page.context["cl"].result_list] == [order.pk]
 
 
 def test_new_key_is_shown_once_and_works(operator: Client) -> None:
