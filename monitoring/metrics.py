@@ -4,14 +4,17 @@ Every web process gives the same answer, a deployment resets nothing, and worker
 Each series that can be named beforehand is there with 0 from the first scrape on, because neither a rule nor
 `delta()` sees a rise to 1 of what was not there before. A counter is only what its source counts over all time, rows
 that were pruned included (`totals`, `skipped`, `dead_lettered`, `replays`); what is summed over the rows that are kept is a
-gauge, because Prometheus reads a counter that falls as a restart. No id and no fingerprint is ever a label: each would be a
-series for ever.
+gauge, because Prometheus reads a counter that falls as a restart. No id and no fingerprint is ever a label, and no name that
+somebody sent (a task, a queue, a path): each would be a series for ever.
+
+Each name begins with `holdfast_`, so that no series of another job is meant by it, and one word finds them all. It is written
+out, here and in the rules and the dashboard beside this file: in a copy, replace it there.
 
 HTTP answers alone are counted in memory, by each web process. Where several share a port (gunicorn's `--workers`), set
 prometheus_client's `PROMETHEUS_MULTIPROC_DIR` to an empty directory: then each of them answers for all.
 
 A source that `MONITORING_SOURCES` does not name has no series. When a source fails, the scrape still answers, with
-`monitoring_source_up 0` and without that source's figures: a gap in a graph is honest, a 0 would be a lie, and a failed
+`holdfast_source_up 0` and without that source's figures: a gap in a graph is honest, a 0 would be a lie, and a failed
 scrape would look like a dead web process.
 """
 
@@ -38,7 +41,7 @@ class DatabaseCollector(Collector):
     """Turns one reading of the sources into metric families."""
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("monitoring_source_up", "1 if this source could be read", labels=["source"])
+        up = GaugeMetricFamily("holdfast_source_up", "1 if this source could be read", labels=["source"])
         readings, unreadable = sources.read_all()
         for name in conf.sources():
             up.add_metric([name], float(name in readings))
@@ -57,85 +60,93 @@ class DatabaseCollector(Collector):
 
 def _queues(snapshot: Snapshot) -> Iterator[Metric]:
     gauges = {
-        "queue_depth": ("Messages that could run now and wait", lambda queue: queue.depth),
-        "celery_queue_length": (
+        "holdfast_queue_depth": ("Messages that could run now and wait", lambda queue: queue.depth),
+        "holdfast_queue_published": (
             "Messages in the broker that no worker has begun",
             lambda queue: queue.published,
         ),
-        "jobs_processing": ("Messages that a worker is executing", lambda queue: queue.processing),
-        "jobs_scheduled": (
+        "holdfast_jobs_processing": ("Messages that a worker is executing", lambda queue: queue.processing),
+        "holdfast_jobs_scheduled": (
             "Delayed messages and retries whose time has not come",
             lambda queue: queue.scheduled,
         ),
-        "jobs_processed_per_second": (
+        "holdfast_jobs_processed_per_second": (
             "Completed messages, last minute",
             lambda queue: queue.throughput_per_sec,
         ),
-        "jobs_failed_per_second": (
+        "holdfast_jobs_failed_per_second": (
             "Messages that died, last minute",
             lambda queue: queue.failed_last_minute / 60,
         ),
-        "jobs_error_ratio": (
+        "holdfast_jobs_error_ratio": (
             "Messages that died of all that ended, last minute",
             lambda queue: queue.error_rate,
         ),
-        "queue_oldest_pending_age_seconds": (
+        "holdfast_queue_oldest_pending_age_seconds": (
             "Age of the oldest message that could run",
             lambda queue: queue.oldest_pending_age_s,
         ),
-        "queue_oldest_repeated_age_seconds": (
+        "holdfast_queue_oldest_repeated_age_seconds": (
             "Age of the oldest message that was run or deferred before and is not done",
             lambda queue: queue.oldest_repeated_age_s,
         ),
-        "queue_unusable": (
+        "holdfast_queue_unusable": (
             "1 while the broker takes no messages for this queue",
             lambda queue: float(bool(queue.unusable)),
         ),
     }
     for name, (text, figure) in gauges.items():
-        family = GaugeMetricFamily(
-            name, text, labels=["queue_name" if name.startswith("celery_") else "queue"]
-        )
+        family = GaugeMetricFamily(name, text, labels=["queue"])
         for queue in snapshot.queues.values():
             family.add_metric([queue.name], figure(queue))
         yield family
-    yield GaugeMetricFamily("celery_worker_up", "Workers with a heartbeat", snapshot.workers)
+    yield GaugeMetricFamily("holdfast_workers_up", "Workers with a heartbeat", snapshot.workers)
     yield GaugeMetricFamily(
-        "celery_worker_lately", "The most workers at one moment of the last minutes", snapshot.workers_lately
+        "holdfast_workers_lately",
+        "The most workers at one moment of the last minutes",
+        snapshot.workers_lately,
     )
-    yield GaugeMetricFamily("workers_active", "Processes that execute a message", snapshot.workers_active)
-    yield GaugeMetricFamily("workers_idle", "Processes that wait for a message", snapshot.workers_idle)
     yield GaugeMetricFamily(
-        "memory_usage",
+        "holdfast_workers_active", "Processes that execute a message", snapshot.workers_active
+    )
+    yield GaugeMetricFamily(
+        "holdfast_workers_idle", "Processes that wait for a message", snapshot.workers_idle
+    )
+    yield GaugeMetricFamily(
+        "holdfast_memory_usage",
         "Resident memory of the workers in bytes, 0 where they cannot tell",
         snapshot.memory_bytes,
     )
     for role, daemons in (("relay", snapshot.relays), ("beat", snapshot.beats)):
-        yield GaugeMetricFamily(f"{role}_up", f"Processes of {role} with a sign of life", daemons.count)
+        yield GaugeMetricFamily(
+            f"holdfast_{role}_up", f"Processes of {role} with a sign of life", daemons.count
+        )
     retrying = GaugeMetricFamily(
-        "jobs_retrying", "Open messages whose last attempt failed, of tasks that have any", labels=["task"]
+        "holdfast_jobs_retrying",
+        "Open messages whose last attempt failed, of tasks that have any",
+        labels=["task"],
     )
     for task, ran in snapshot.tasks.items():
         retrying.add_metric([task], ran.retrying)
     yield retrying
     skipped = CounterMetricFamily(
-        "outbox_copies_skipped", "Delivered copies that were not to run", labels=["reason"]
+        "holdfast_outbox_copies_skipped", "Delivered copies that were not to run", labels=["reason"]
     )
     for reason, count in snapshot.copies_skipped.items():
         skipped.add_metric([reason], count)
     yield skipped
     # A sum over the rows that are kept: retention makes it fall, and that is no counter.
     yield GaugeMetricFamily(
-        "outbox_runs_repeated", "Retries, deferrals, replays of the kept", snapshot.retries
+        "holdfast_outbox_runs_repeated", "Retries, deferrals, replays of the kept", snapshot.retries
     )
 
 
 def _totals(snapshot: Snapshot, totals: Mapping[str, Any]) -> Iterator[Metric]:
     """Since the first message ever: the source keeps them when it prunes its rows."""
-    enqueued = CounterMetricFamily("jobs_enqueued", "Messages that were enqueued", labels=["queue"])
-    processed = CounterMetricFamily("jobs_processed", "Messages that completed", labels=["queue"])
+    enqueued = CounterMetricFamily("holdfast_jobs_enqueued", "Messages that were enqueued", labels=["queue"])
+    processed = CounterMetricFamily("holdfast_jobs_processed", "Messages that completed", labels=["queue"])
     latency = HistogramMetricFamily(
-        "processing_latency_seconds", "From enqueueing to completion", labels=["queue"]
+        "holdfast_processing_latency_seconds", "From enqueueing to completion", labels=["queue"]
     )
     for queue in sources.merged(snapshot.queues, totals):
         total = totals.get(queue, {})
@@ -149,24 +160,26 @@ def _totals(snapshot: Snapshot, totals: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Metric]:
     dead_letters = GaugeMetricFamily(
-        "dlq_messages", "Unresolved dead letters", labels=["queue", "task", "state"]
+        "holdfast_dlq_messages", "Unresolved dead letters", labels=["queue", "task", "state"]
     )
     counts = {(queue, "", state): 0 for queue in snapshot.queues for state in UNRESOLVED}
     counts |= {(row["queue"], row["task"], row["state"]): row["count"] for row in figures.get("by_queue", ())}
     for labels, count in counts.items():
         dead_letters.add_metric(list(labels), count)
     yield dead_letters
-    yield GaugeMetricFamily("dlq_open", "Open dead letters", snapshot.dead_letter_count)
+    yield GaugeMetricFamily("holdfast_dlq_open", "Open dead letters", snapshot.dead_letter_count)
     yield GaugeMetricFamily(
-        "dlq_grown_last_hour", "Open dead letters more than an hour ago", snapshot.dead_letters_grown
+        "holdfast_dlq_grown_last_hour", "Open dead letters more than an hour ago", snapshot.dead_letters_grown
     )
     yield GaugeMetricFamily(
-        "dlq_oldest_unresolved_age_seconds",
+        "holdfast_dlq_oldest_unresolved_age_seconds",
         "Age of the oldest dead letter that can be acted on",
         snapshot.oldest_dead_letter_age_s,
     )
-    died = CounterMetricFamily("dlq_dead_lettered", "Messages that died", labels=["task", "exception"])
-    failed = CounterMetricFamily("jobs_failed", "Messages that died", labels=["queue"])
+    died = CounterMetricFamily(
+        "holdfast_dlq_dead_lettered", "Messages that died", labels=["task", "exception"]
+    )
+    failed = CounterMetricFamily("holdfast_jobs_failed", "Messages that died", labels=["queue"])
     deaths, failures = Counts({("", ""): 0}), Counts(dict.fromkeys(snapshot.queues, 0))
     for row in figures.get("dead_lettered", ()):
         deaths[row["task"], row["exception"]] += row["count"]
@@ -176,7 +189,7 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
     for queue, count in failures.items():
         failed.add_metric([queue], count)
     yield from (died, failed)
-    replays = CounterMetricFamily("dlq_replays", "Replays by what came of them", labels=["outcome"])
+    replays = CounterMetricFamily("holdfast_dlq_replays", "Replays by what came of them", labels=["outcome"])
     for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():
         replays.add_metric([outcome], count)
     yield replays
@@ -184,8 +197,11 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
 
 def _findings(snapshot: Snapshot) -> Iterator[Metric]:
     gauges = {
-        "findings_open": ("What differs from the outside world", snapshot.findings),
-        "findings_for_a_person": ("Of it, what nothing mends by itself", snapshot.findings_for_a_person),
+        "holdfast_findings_open": ("What differs from the outside world", snapshot.findings),
+        "holdfast_findings_for_a_person": (
+            "Of it, what nothing mends by itself",
+            snapshot.findings_for_a_person,
+        ),
     }
     for name, (text, counts) in gauges.items():
         family = GaugeMetricFamily(name, text, labels=["kind"])
@@ -197,19 +213,21 @@ def _findings(snapshot: Snapshot) -> Iterator[Metric]:
 def _others(snapshot: Snapshot, readings: Collection[str]) -> Iterator[Metric]:
     if sources.CIRCUITS in readings:
         family = GaugeMetricFamily(
-            "circuit_open", "Processes in which this circuit is open", labels=["circuit"]
+            "holdfast_circuit_open", "Processes in which this circuit is open", labels=["circuit"]
         )
         for name, processes in snapshot.open_circuits.items():
             family.add_metric([name], processes)
         yield family
     if sources.ORDERS in readings:
         yield GaugeMetricFamily(
-            "orders_oldest_open_age_seconds",
+            "holdfast_orders_oldest_open_age_seconds",
             "Age of the oldest order that is not final",
             snapshot.oldest_order_age_s,
         )
     if sources.WEBHOOKS in readings:
-        family = GaugeMetricFamily("webhooks_deliveries", "Of the newest deliveries", labels=["status"])
+        family = GaugeMetricFamily(
+            "holdfast_webhooks_deliveries", "Of the newest deliveries", labels=["status"]
+        )
         for status, count in snapshot.webhook_deliveries.items():
             family.add_metric([status], count)
         yield family
@@ -218,7 +236,7 @@ def _others(snapshot: Snapshot, readings: Collection[str]) -> Iterator[Metric]:
 def _alerts(readings: Mapping[str, Mapping[str, Any]], unreadable: Mapping[str, str]) -> Metric:
     """Of the rules whose source could be read."""
     firing = {alert.name for alert in alerts.judge(readings, unreadable).alerts}
-    family = GaugeMetricFamily("alert_firing", "1 while this rule fires", labels=["alert"])
+    family = GaugeMetricFamily("holdfast_alert_firing", "1 while this rule fires", labels=["alert"])
     for name in rules.RULES:
         source = rules.OTHER_SOURCE.get(name, sources.OUTBOX)
         if source in readings or (not source and conf.sources()):
@@ -228,7 +246,7 @@ def _alerts(readings: Mapping[str, Mapping[str, Any]], unreadable: Mapping[str, 
 
 #: The one figure that no database has. Counted by each process for itself, as Prometheus expects it: it falls with a restart.
 RESPONSES = Counter(
-    "http_responses", "HTTP answers by the class of their status", ["status_class"], registry=None
+    "holdfast_http_responses", "HTTP answers by the class of their status", ["status_class"], registry=None
 )
 for _number in range(1, 6):
     RESPONSES.labels(f"{_number}xx")

@@ -139,10 +139,10 @@ def test_a_task_that_fails_while_others_do_not() -> None:
     )  # fmt: skip
     assert "tests.support.tasks.always_unavailable fails: 5 of 5 messages" in firing()["retry_share"]["text"]
     page = Client().get("/metrics").text
-    assert 'jobs_retrying{task="tests.support.tasks.always_unavailable"} 5.0' in page
+    assert 'holdfast_jobs_retrying{task="tests.support.tasks.always_unavailable"} 5.0' in page
     drain()
     assert "retry_share" not in firing()
-    assert "jobs_retrying{" not in Client().get("/metrics").text
+    assert "holdfast_jobs_retrying{" not in Client().get("/metrics").text
 
 
 def test_a_task_name_that_somebody_invents_is_no_label() -> None:
@@ -151,7 +151,7 @@ def test_a_task_name_that_somebody_invents_is_no_label() -> None:
         task="invented.by.somebody", attempts=1, errors=[{"at": timezone.now().isoformat()}]
     )
     page = Client().get("/metrics").text
-    assert 'jobs_retrying{task="unknown"} 1.0' in page
+    assert 'holdfast_jobs_retrying{task="unknown"} 1.0' in page
     assert "invented" not in page
 
 
@@ -175,7 +175,7 @@ def test_an_outage_of_the_gateway_fires_at_once(
     assert alert["text"] == (
         "Open circuit: calls to payment-gateway (in 1 processes) fail, and most are not made any more"
     )
-    assert 'circuit_open{circuit="payment-gateway"} 1.0' in Client().get("/metrics").text
+    assert 'holdfast_circuit_open{circuit="payment-gateway"} 1.0' in Client().get("/metrics").text
     Order.objects.update(created_at=timezone.now() - timedelta(minutes=11))
     assert firing()["order_age"]["text"].startswith(
         f"Orders are stuck: order {orders[0].id} was placed 11 min ago"
@@ -189,7 +189,7 @@ def test_an_outage_of_the_gateway_fires_at_once(
         OrderService.process(order_id=order.id)
     clear()
     assert firing() == {}
-    assert 'circuit_open{circuit="payment-gateway"} 0.0' in Client().get("/metrics").text
+    assert 'holdfast_circuit_open{circuit="payment-gateway"} 0.0' in Client().get("/metrics").text
 
 
 @pytest.mark.parametrize("role", [Role.RELAY, Role.BEAT])

@@ -29,7 +29,7 @@ def test_without_a_source_the_metrics_answer_and_claim_no_figure(client: Client)
     answer = client.get("/metrics")
     assert answer.status_code == 200
     lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
-    assert [line for line in lines if not line.startswith("http_responses")] == []
+    assert [line for line in lines if not line.startswith("holdfast_http_responses")] == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -48,7 +48,7 @@ def test_each_rule_fires_and_resolves() -> None:
 
 
 def test_what_pages_is_a_rule_and_the_rest_is_the_opposite() -> None:
-    page, ticket = re.findall(r'alert_firing{alert[=!]~"([^"]+)"}', RULES_FILE.read_text())
+    page, ticket = re.findall(r'holdfast_alert_firing{alert[=!]~"([^"]+)"}', RULES_FILE.read_text())
     assert page == ticket
     assert set(page.split("|")) <= set(RULES)
 

@@ -160,7 +160,7 @@ def test_a_worker_that_disappears_is_reported_missing() -> None:
 @pytest.mark.promise(
     "P8",
     "only a person can mend what reconciliation found",
-    "the alert `findings`, and `findings_open` by kind",
+    "the alert `findings`, and `holdfast_findings_open` by kind",
 )
 @pytest.mark.django_db
 def test_a_finding_that_needs_a_person_raises_an_alert(
@@ -181,11 +181,13 @@ def test_a_finding_that_needs_a_person_raises_an_alert(
     found("captured_twice", "needs_a_person")
     assert alert_names() == ["findings"]
     page = client.get("/metrics").content.decode()
-    assert 'findings_open{kind="captured_twice"} 1.0' in page
-    assert 'findings_open{kind="refund_overdue"} 1.0' in page
-    assert 'findings_open{kind="amount_differs"} 0.0' in page, "a series that is not there cannot rise"
-    assert 'findings_for_a_person{kind="refund_overdue"} 0.0' in page
-    assert 'alert_firing{alert="findings"} 1.0' in page
+    assert 'holdfast_findings_open{kind="captured_twice"} 1.0' in page
+    assert 'holdfast_findings_open{kind="refund_overdue"} 1.0' in page
+    assert 'holdfast_findings_open{kind="amount_differs"} 0.0' in page, (
+        "a series that is not there cannot rise"
+    )
+    assert 'holdfast_findings_for_a_person{kind="refund_overdue"} 0.0' in page
+    assert 'holdfast_alert_firing{alert="findings"} 1.0' in page
 
 
 @pytest.mark.django_db
@@ -193,7 +195,10 @@ def test_every_source_answers_the_scrape(client) -> None:
     outbox.enqueue(permanently_wrong.s("c"), queue="low")
     drain()
     page = client.get("/metrics").content.decode()
-    assert 'monitoring_source_up{source="outbox"} 1.0' in page
-    assert 'monitoring_source_up{source="dlq"} 1.0' in page
-    assert 'monitoring_source_up{source="findings"} 1.0' in page
-    assert 'dlq_messages{queue="low",state="open",task="tests.support.tasks.permanently_wrong"} 1.0' in page
+    assert 'holdfast_source_up{source="outbox"} 1.0' in page
+    assert 'holdfast_source_up{source="dlq"} 1.0' in page
+    assert 'holdfast_source_up{source="findings"} 1.0' in page
+    assert (
+        'holdfast_dlq_messages{queue="low",state="open",task="tests.support.tasks.permanently_wrong"} 1.0'
+        in page
+    )

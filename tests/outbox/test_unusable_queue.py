@@ -122,7 +122,7 @@ def test_an_alert_names_it_and_the_others_are_published(
         assert fired
         assert "low for " in fired.text
         assert reason() in fired.text
-        assert 'queue_unusable{queue="low"} 1.0' in client.get("/metrics").content.decode()
+        assert 'holdfast_queue_unusable{queue="low"} 1.0' in client.get("/metrics").content.decode()
         assert client.get("/readyz").status_code == 200, "this process can do its work"
         notes(3, "critical", "again-")
         await_(lambda: statuses("critical") == [("published", 1)] * 6, "the sound queue, at its pace", 3)
@@ -130,7 +130,7 @@ def test_an_alert_names_it_and_the_others_are_published(
         repair()
         await_(lambda: statuses("low") == [("published", 1)] * 3, "the messages of the repaired queue")
         await_(lambda: not alert(), "the end of the alert")
-    assert 'queue_unusable{queue="low"} 0.0' in client.get("/metrics").content.decode()
+    assert 'holdfast_queue_unusable{queue="low"} 0.0' in client.get("/metrics").content.decode()
 
 
 @on_both_brokers
