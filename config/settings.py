@@ -51,6 +51,22 @@ INSTALLED_APPS = [
     "webhooks.incoming",
     "notifications",
 ]
+#: The packages of this repository, for their logs.
+APPLICATION = (
+    *(
+        "common",
+        "config",
+        "dlq",
+        "idempotency",
+        "lab",
+        "monitoring",
+        "notifications",
+        "orders",
+        "outbox",
+        "payments",
+    ),
+    *("resilience", "webhooks"),
+)
 MONITORING_PANELS: list[str] = []
 if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded stack and its commands.
     INSTALLED_APPS.append("lab")
@@ -287,12 +303,29 @@ if is_rabbitmq(CELERY_BROKER_URL):
         "options": {"queue": "low"},
     }
 
+LOG_LEVEL = env.choice("LOG_LEVEL", *logging.getLevelNamesMapping())
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"()": "dlq.masking.Formatter", "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+        "human": {"()": "dlq.masking.Formatter", "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "config.logs.JsonLines"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "stream": sys.stderr}},
-    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", *logging.getLevelNamesMapping())},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": env.choice("LOG_FORMAT", "human", "json"),
+            "stream": sys.stderr,
+        }
+    },
+    "loggers": {
+        # In a worker and in beat Celery gives the root its --loglevel, WARNING by default, and all that has none of its own.
+        **{name: {"level": LOG_LEVEL} for name in APPLICATION},
+        # Else Celery gives it a handler whose lines are neither masked nor JSON.
+        "celery.task": {"handlers": ["console"], "propagate": False},
+        # What these say below is in our own line of the attempt (outbox.report) or request (common.request_id).
+        "celery.app.trace": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

@@ -110,5 +110,8 @@ VARIABLES: dict[str, Variable] = {
     "HIGH_CONCURRENCY": Variable("2", "of the queue `high`: mails that somebody waits for"),
     "DEFAULT_CONCURRENCY": Variable("2", "of the queue `default`"),
     "LOW_CONCURRENCY": Variable("1", "of the queue `low`: invoices, reports, imports, pruning"),
-    "LOG_LEVEL": Variable("INFO", "level of the application's own log"),
+    "LOG_LEVEL": Variable(
+        "INFO", "level of the application's own log; in workers and beat, `--loglevel` is that of Celery's"
+    ),
+    "LOG_FORMAT": Variable("human", "lines of the log: `human`, or `json` for one JSON object each"),
 }

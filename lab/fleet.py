@@ -39,14 +39,19 @@ FAILED_STARTS = 3
 
 Sink = Callable[[str, str], None]
 
+# What the application logs of each request, and of each attempt of a task that went well or was deferred.
+ROUTINE = (" INFO common.request_id: ", " INFO outbox.report: ")
+
 
 def console() -> Sink:
-    """Lines on the terminal behind time and name, in a colour per process."""
+    """Lines on the terminal behind time and name, in a colour per process; not the routine ones, which would hide the others."""
     printer = Printer(sys.stdout, width=8)
     colours = get_colours()
     chosen: dict[str, str] = {}
 
     def write(name: str, line: str) -> None:
+        if any(part in line for part in ROUTINE):
+            return
         colour = chosen.setdefault(name, next(colours))
         printer.write(Message("line", line, datetime.datetime.now(), name, colour))
 

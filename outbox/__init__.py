@@ -1,7 +1,7 @@
 """Transactional outbox, inbox and journal for Celery: enqueue in your transaction, run at most once in effect."""
 
 from outbox.app import Celery
-from outbox.context import current, in_request, settling
+from outbox.context import current, in_request, settling, traceparent
 from outbox.enqueue import emit, enqueue, enqueue_many, enqueue_unique
 from outbox.errors import Defer, EnqueueError
 
@@ -16,4 +16,5 @@ __all__ = [
     "enqueue_unique",
     "in_request",
     "settling",
+    "traceparent",
 ]

@@ -8,12 +8,13 @@ counted.
 from __future__ import annotations
 
 import re
+import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from outbox import payload
-from outbox.broker.envelope import REQUEST_ID_HEADER, RETRIES_HEADER
+from outbox.broker.envelope import REQUEST_ID_HEADER, RETRIES_HEADER, TRACEPARENT_HEADER
 from outbox.prepared import Prepared, one
 from outbox.sql import LIVE, PUBLISHED, TABLE_BYTES
 from outbox.status import Status
@@ -27,7 +28,8 @@ _NAMED = "task = coalesce(%(task)s, task)"
 #: What a run is told by its claim.
 _CLAIMED = (
     "attempts, correlation_id, ordering_key, replays,"
-    f" headers ->> '{RETRIES_HEADER}', headers ->> '{REQUEST_ID_HEADER}', args::text, kwargs::text"
+    f" headers ->> '{RETRIES_HEADER}', headers ->> '{REQUEST_ID_HEADER}', headers ->> '{TRACEPARENT_HEADER}',"
+    " args::text, kwargs::text"
 )
 
 # What every message costs, so these are prepared; those of `refusal` are for messages in trouble.
@@ -61,8 +63,9 @@ _LOCK = Prepared(
 class Claimed:
     """A claim that was won: `token` guards every later write of this run; None for a claim that is a row lock.
 
-    `retries`: how many its replay may have, None where the task says. `request_id`: of the HTTP request that it comes from.
-    `args` and `kwargs` are the row's: what the copy carries is whatever somebody wrote into the broker.
+    `retries`: how many its replay may have, None where the task says. `request_id`, `traceparent`: of the HTTP request that
+    it comes from. `args` and `kwargs` are the row's: what the copy carries is whatever somebody wrote into the broker.
+    `began`: by `time.monotonic()`.
     """
 
     message_id: uuid.UUID
@@ -73,9 +76,11 @@ class Claimed:
     replays: int
     retries: int | None
     request_id: str
+    traceparent: str
     args: list[Any]
     kwargs: dict[str, Any]
     token: uuid.UUID | None
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -140,16 +145,17 @@ def lock(
     )
     if row is None:
         return _refusal(message_id, generation, max_deliveries=max_deliveries, task=task)
-    return _claimed(message_id, generation, row[:8], None)
+    return _claimed(message_id, generation, row[:9], None)
 
 
 def _claimed(
     message_id: uuid.UUID, generation: int, row: tuple[Any, ...], token: uuid.UUID | None
 ) -> Claimed:
-    attempts, correlation_id, ordering_key, replays, retries, request_id, args, kwargs = row
+    attempts, correlation_id, ordering_key, replays, retries, request_id, traceparent, args, kwargs = row
     # A producer may have written a header of that name.
     allowed = int(retries) if retries and re.fullmatch("[0-9]{1,6}", retries) else None
-    content = allowed, request_id or "", payload.decoded(args), payload.decoded(kwargs)
+    origin = request_id or "", traceparent or ""
+    content = allowed, *origin, payload.decoded(args), payload.decoded(kwargs)
     return Claimed(
         message_id, generation, attempts, correlation_id, ordering_key, replays, *content, token=token
     )

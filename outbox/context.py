@@ -26,6 +26,8 @@ class Run:
     correlation_id: str
     #: Of the HTTP request that it comes from, '' where it comes from none.
     request_id: str = ""
+    #: Its W3C trace context, and that of what it enqueues; '' without one.
+    traceparent: str = ""
     #: Enqueued outside `atomic`, by id: written with the settlement, so that a crash and rerun adds no second child.
     children: dict[uuid.UUID, NewMessage] = field(default_factory=dict)
     #: What `retry(throw=False)` asked for: the body goes on, and the run ends with it.
@@ -37,7 +39,7 @@ class Run:
 
 
 _current: ContextVar[Run | None] = ContextVar("outbox_run", default=None)
-_request_id: ContextVar[str] = ContextVar("outbox_request_id", default="")
+_request: ContextVar[tuple[str, str]] = ContextVar("outbox_request", default=("", ""))
 
 
 def current() -> Run | None:
@@ -88,19 +90,26 @@ def in_own_transaction() -> bool:
 
 
 @contextmanager
-def in_request(request_id: str) -> Iterator[None]:
+def in_request(request_id: str, traceparent: str = "") -> Iterator[None]:
     """Messages that are enqueued in this block come from the HTTP request with this id, and so does what they cause.
 
-    The id is a header of the message; `current().request_id` has it, and the log line of a failed attempt.
+    `traceparent`: the request's W3C trace context. Both are headers of the message; `current()` has them, and the log line
+    of an attempt.
     """
-    reset = _request_id.set(request_id)
+    reset = _request.set((request_id, traceparent))
     try:
         yield
     finally:
-        _request_id.reset(reset)
+        _request.reset(reset)
 
 
 def request_id() -> str:
     """The id of the HTTP request that the running message, or this block, comes from; '' without one."""
     run = _current.get()
-    return run.request_id if run else _request_id.get()
+    return run.request_id if run else _request.get()[0]
+
+
+def traceparent() -> str:
+    """The W3C trace context of what is enqueued or sent here: what the running message or this block brought; '' without one."""
+    run = _current.get()
+    return run.traceparent if run else _request.get()[1]

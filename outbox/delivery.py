@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, transaction
 
-from outbox import claims, conf, dead_lettering, heartbeat, report, transitions
+from outbox import claims, conf, dead_lettering, heartbeat, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
 from outbox.database import (
@@ -33,6 +33,7 @@ from outbox.database import (
     soft_limit_in,
 )
 from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
+from outbox.report import DONE, Attempt
 from outbox.retry_policy import RetryPolicy
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Deliverable(Protocol):
     def run(self) -> Callable[..., Any]: ...
     def run_body(self, *args: Any, **kwargs: Any) -> Any: ...
     def lease_s(self) -> float: ...
+    def retry_limit(self) -> int | None: ...
     def retry_policy(self) -> RetryPolicy: ...
 
 
@@ -141,18 +143,16 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
 
     try:
         result = patiently(whole)
-    except ClaimLost:
-        return SKIPPED
-    except DatabaseUnavailable:
-        raise
     except Exception as error:
         if not isinstance(claimed, Claimed):
             raise
         return _failed(task, claimed, error)
     if isinstance(claimed, Refused):
         return _skip(task, message_id, generation, claimed)
-    if ended is not None and claimed is not None:
+    assert claimed is not None
+    if ended is not None:
         return _failed(task, claimed, ended)
+    Attempt.of(claimed, task.name, limit=task.retry_limit()).ended(DONE)
     return result
 
 
@@ -160,22 +160,20 @@ def _run_claimed(task: Deliverable, claimed: Claimed) -> Any:
     try:
         if task.transactional:
             with transaction.atomic():
-                return _body(task, claimed)
-        return _body(task, claimed)
-    except ClaimLost:
-        log.warning("%s %s: the claim was lost to another run; not settled", task.name, claimed.message_id)
-        return SKIPPED
-    except DatabaseUnavailable:
-        raise
+                result = _body(task, claimed)
+        else:
+            result = _body(task, claimed)
     except Exception as error:
         return _failed(task, claimed, error)
+    Attempt.of(claimed, task.name, limit=task.retry_limit()).ended(DONE)
+    return result
 
 
 def _body(task: Deliverable, claimed: Claimed) -> Any:
     task.request.retries = claimed.attempts
     task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
-    run.request_id = claimed.request_id
+    run.request_id, run.traceparent = claimed.request_id, claimed.traceparent
     if task.last_write_settles:
         run.settle = functools.partial(transitions.settle, claimed)
     with running(run):
@@ -213,17 +211,24 @@ def _takes(task: Deliverable, claimed: Claimed) -> bool:
 
 def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
     """Record the failure. Returns for what the journal will run again; raises for what is dead."""
+    attempt = Attempt.of(claimed, task.name, limit=task.retry_limit())
+
+    def say(outcome: str, why: str = "", again_s: float | None = None, level: int = logging.WARNING) -> None:
+        attempt.ended(outcome, error=why or text, again_s=again_s, level=level)
+
+    if isinstance(error, ClaimLost):
+        say("overtaken", "the claim was lost to another run; not settled")
+        return SKIPPED
+    if isinstance(error, DatabaseUnavailable):
+        # Whether it is settled is not known. The worker's parent, or the rescuer, sees to it.
+        say("interrupted", described(error))
+        raise error
     error = soft_limit_in(error) or error
     text = described(error)
     policy = task.retry_policy()
-
-    def say(outcome: str, why: str = "", level: int = logging.WARNING) -> None:
-        report.ended(task.name, claimed, limit=policy.limit, error=why or text, outcome=outcome, level=level)
-
     leave_server(error)
     if isinstance(error, Defer):
-        outcome = f"deferred for {error.seconds:g} s"
-        say(outcome, error.reason, logging.INFO)
+        say("deferred", error.reason, error.seconds, logging.INFO)
         return _record(
             lambda: transitions.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
         )
@@ -243,19 +248,19 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
         if not policy.spent(error, claimed.attempts):
             text = described(cause) if cause is not None else str(error)
             delay_s = policy.delay_of(error, claimed.attempts)
-            say(f"failed, again in {delay_s:.1f} s")
+            say("failed", again_s=delay_s)
             return _record(lambda: transitions.retry(claimed, delay_s=delay_s, error=text), error)
         error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
         text = described(error)
     if isinstance(error, Reject) and error.requeue:
-        say(f"deferred for {AGAIN_S:g} s")
+        say("deferred", again_s=AGAIN_S)
         return _record(lambda: transitions.defer(claimed, delay_s=AGAIN_S, reason=text), Retry(text))
     # An error that says nothing about the work spends no attempt, whatever the task retries. One that the run may have
     # caused is retried first.
     failed = not may_pass(error) or (may_be_its_own(error) and not broke(error))
     if failed and not isinstance(error, VersionSkew) and policy.may_retry(error, claimed.attempts):
         delay_s = policy.delay_s(claimed.attempts)
-        say(f"failed, again in {delay_s:.1f} s")
+        say("failed", again_s=delay_s)
         return _record(
             lambda: transitions.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error)
         )
@@ -268,12 +273,12 @@ def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
             )
         )
         if waits_s is not None:
-            say(f"interrupted, again in {waits_s:.1f} s")
+            say("interrupted", again_s=waits_s)
             raise Retry(text)
     failure = dead_lettering.Failure(text, error, "".join(traceback.format_exception(error)))
     if not patiently(lambda: dead_lettering.dead_letter_failed(claimed, failure)):
         # Another run has taken the message over, and its end is the one that counts; or its last write has settled it.
-        say("failed, and another run has the message, or it has settled")
+        say("overtaken")
         return SKIPPED
     say("failed for good", level=logging.ERROR)
     raise error

@@ -16,7 +16,7 @@ from celery.canvas import Signature
 from django.db import IntegrityError, transaction
 
 from outbox import conf, context, options, payload, rows
-from outbox.broker.envelope import REQUEST_ID_HEADER
+from outbox.broker.envelope import REQUEST_ID_HEADER, TRACEPARENT_HEADER
 from outbox.errors import EnqueueError, UnknownQueue
 from outbox.rows import NewMessage
 
@@ -160,8 +160,8 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
     headers = given.get("headers") or {}
     if not isinstance(headers, Mapping):
         raise EnqueueError(f"{task.name}: headers must be a mapping, not {type(headers).__name__}")
-    if request_id := context.request_id():
-        headers = {REQUEST_ID_HEADER: request_id, **headers}
+    origin = {REQUEST_ID_HEADER: context.request_id(), TRACEPARENT_HEADER: context.traceparent()}
+    headers = {**{name: value for name, value in origin.items() if value}, **headers}
     if run:
         headers = {**headers, "causation_id": str(run.message_id)}
     return NewMessage(

@@ -13,9 +13,9 @@ from celery.exceptions import Reject, Retry
 from celery.utils.time import maybe_iso8601
 from django.db import IntegrityError, transaction
 
-from outbox import conf, dead_letters, payload, rows
-from outbox.broker.envelope import RETRIES_HEADER
-from outbox.database import DatabaseUnavailable, leave_server, may_pass, patiently
+from outbox import conf, dead_letters, payload, report, rows
+from outbox.broker.envelope import REQUEST_ID_HEADER, RETRIES_HEADER, TRACEPARENT_HEADER
+from outbox.database import DatabaseUnavailable, described, leave_server, may_pass, patiently
 from outbox.delivery import AGAIN_S
 from outbox.enqueue import new_message, registered
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted
@@ -57,12 +57,15 @@ def run(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     cause: Exception
     # A deferral spends none.
     retries, policy = task.request.retries, task.retry_policy()
+    attempt, outcome = _attempt(task, args, kwargs), "failed"
     try:
         if early_s > 0:
             raise Defer(early_s, "its time has not come")
-        return task.run_body(*args, **kwargs)
+        result = task.run_body(*args, **kwargs)
+        attempt.ended(report.DONE)
+        return result
     except Defer as error:
-        cause, delay_s = error, error.seconds
+        cause, delay_s, outcome = error, error.seconds, "deferred"
     except Retry as error:
         if policy.spent(error, retries):
             raise error.exc or task.MaxRetriesExceededError(f"{task.name}: no retry is left") from None
@@ -75,6 +78,8 @@ def run(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             cause, delay_s, retries = error, policy.delay_s(retries), retries + 1
         else:
             raise
+    level = logging.INFO if outcome == "deferred" else logging.WARNING
+    attempt.ended(outcome, error=described(cause), again_s=delay_s, level=level)
     try:
         patiently(lambda: adopt(task, args, kwargs, delay_s=delay_s, attempts=retries))
     except NotAdopted as refused:
@@ -83,6 +88,18 @@ def run(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # There is no row of which the worker's parent could know it; the broker has the message still.
         raise Reject(unavailable, requeue=True) from cause
     raise Retry(f"again in {delay_s:g} s, as a message of the outbox")
+
+
+def _attempt(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> report.Attempt:
+    headers = task.request.headers or {}
+    correlation_id, request_id, traceparent = (
+        str(headers.get(name) or "")[:255]
+        for name in ("correlation_id", REQUEST_ID_HEADER, TRACEPARENT_HEADER)
+    )
+    return report.Attempt(
+        task.name, task.request.id, task.request.retries + 1, task.retry_limit(), args, kwargs,
+        correlation_id=correlation_id, request_id=request_id, traceparent=traceparent,
+    )  # fmt: skip
 
 
 def _drop_canvas(request: Any) -> list[str]:

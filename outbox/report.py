@@ -1,4 +1,4 @@
-"""What the log says of a run that failed: which call, which attempt, what went wrong and what comes next.
+"""What the log says of an attempt when it has ended: which task, which attempt, how it ended, how long it took, what comes next.
 
 Arguments and errors may hold secrets. The dead-letter app knows how to mask them; without one no arguments are shown.
 """
@@ -6,6 +6,8 @@ Arguments and errors may hold secrets. The dead-letter app knows how to mask the
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from outbox import dead_letters
@@ -16,24 +18,88 @@ log = logging.getLogger(__name__)
 #: Characters of an error in the log; it is masked with what follows them, so that no secret is cut to what looks like none.
 MAX_ERROR, MARGIN = 300, 4
 MAX_ARGUMENTS = 200
+#: An attempt whose effect is settled.
+DONE = "done"
 
 
-def ended(
-    task: str, claimed: Claimed, *, limit: int | None, error: str, outcome: str, level: int = logging.WARNING
-) -> None:
-    """One line: `task(order_id=999) <message id> attempt 2 of 6 failed, again in 4.2 s: Error: text (correlation c-1)`, with
-    `, request r-1` where it comes from an HTTP request.
+@dataclass(frozen=True)
+class Attempt:
+    """One run of a message, for its line in the log.
 
-    `limit`: retries that the message may have, None for any number.
+    `number`: from 1. `limit`: retries that the message may have, None for any number. `began`: by `time.monotonic()`.
     """
-    log.log(
-        level,
-        "%s(%s) %s attempt %d of %s %s: %s (correlation %s%s)",
-        *(task, arguments(task, claimed.args, claimed.kwargs), claimed.message_id),
-        *(claimed.attempts + 1, "any number" if limit is None else limit + 1, outcome),
-        *(masked(error[: MAX_ERROR * MARGIN])[:MAX_ERROR], claimed.correlation_id or "none"),
-        f", request {claimed.request_id}" if claimed.request_id else "",
-    )
+
+    task: str
+    message_id: Any
+    number: int
+    limit: int | None
+    args: Any
+    kwargs: Any
+    correlation_id: str = ""
+    request_id: str = ""
+    traceparent: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, claimed: Claimed, task: str, *, limit: int | None) -> Attempt:
+        return cls(
+            task=task,
+            message_id=claimed.message_id,
+            number=claimed.attempts + 1,
+            limit=limit,
+            args=claimed.args,
+            kwargs=claimed.kwargs,
+            correlation_id=claimed.correlation_id,
+            request_id=claimed.request_id,
+            traceparent=claimed.traceparent,
+            began=claimed.began,
+        )
+
+    def ended(
+        self, outcome: str, *, error: str = "", again_s: float | None = None, level: int = logging.INFO
+    ) -> None:
+        """Log `task <message id> attempt 1 of 6 (0.012 s) done (correlation c-1)`, and with an error
+        `task(order_id=999) <message id> attempt 2 of 6 (0.120 s) failed, again in 4.2 s: Error: text (correlation c-1)`;
+        `, request r-1` at the end where it comes from an HTTP request.
+
+        `again_s`: seconds until the next attempt. The same is in the record under names of its own, for a formatter that
+        writes JSON: task, outcome, duration_s, attempt, message_id, correlation_id, request_id, trace_id, and as they apply
+        again_in_s, arguments, error.
+        """
+        if not log.isEnabledFor(level):
+            return
+        took_s = time.monotonic() - self.began
+        fields: dict[str, Any] = {
+            "task": self.task,
+            "outcome": outcome,
+            "duration_s": round(took_s, 6),
+            "attempt": self.number,
+            "message_id": str(self.message_id),
+            "correlation_id": self.correlation_id,
+            "request_id": self.request_id,
+            "trace_id": trace_id(self.traceparent),
+        }
+        call, end = self.task, outcome
+        if again_s is not None:
+            fields["again_in_s"] = again_s
+            end = f"{end}, again in {again_s:.1f} s"
+        if error:
+            fields["arguments"] = arguments(self.task, self.args, self.kwargs)
+            fields["error"] = masked(error[: MAX_ERROR * MARGIN])[:MAX_ERROR]
+            call, end = f"{call}({fields['arguments']})", f"{end}: {fields['error']}"
+        log.log(
+            level,
+            "%s %s attempt %d of %s (%.3f s) %s (correlation %s%s)",
+            *(call, self.message_id, self.number, "any number" if self.limit is None else self.limit + 1),
+            *(took_s, end, self.correlation_id or "none"),
+            f", request {self.request_id}" if self.request_id else "",
+            extra=fields,
+        )
+
+
+def trace_id(traceparent: str) -> str:
+    """The id of the trace that a W3C `traceparent` names; '' without one."""
+    return traceparent[3:35]
 
 
 def arguments(task: str, args: Any, kwargs: Any, limit: int | None = MAX_ARGUMENTS) -> str:

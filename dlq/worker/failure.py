@@ -29,7 +29,7 @@ class Ending:
     """What the parent knows about a message that ended badly. `lost`: its worker process died under it; `stopped`: while
     the whole worker was stopped, which says nothing about the message.
 
-    `pid`: that process; None when the message never came to one.
+    `pid`: that process; None when the message never came to one. `ran_s`: seconds since it took the message.
     """
 
     raw: RawMessage
@@ -45,6 +45,7 @@ class Ending:
     lost: bool = False
     stopped: bool = False
     pid: int | None = None
+    ran_s: float | None = None
     requeue: bool = False
     refusals: int = 0
 
@@ -141,6 +142,22 @@ class Ending:
             f" {type(self.exception).__name__}: {masked_prefix(text(self.error), MAX_LOGGED)}"
             f" (correlation {masked_prefix(record.correlation_of(self.raw.headers), MAX_LOGGED) or 'none'})"
         )
+
+    def log_fields(self) -> dict[str, Any]:
+        """The same for a formatter that writes JSON, under the names that the outbox has for them."""
+        key, _ = message_key(self.fields, self.raw.digest)
+        return {
+            "task": self.task,
+            "outcome": "lost" if self.lost else "failed",
+            "duration_s": self.ran_s,
+            "attempt": self._attempts() if self.generation is None else None,
+            "message_id": key,
+            "correlation_id": record.correlation_of(self.raw.headers),
+            "request_id": text(self.raw.headers.get("request_id") or "")[:128],
+            "trace_id": text(self.raw.headers.get("traceparent") or "")[3:35],
+            "arguments": call.arguments(self.task, self.args, self.kwargs),
+            "error": masked_prefix(text(self.error), MAX_LOGGED),
+        }
 
     def _ask_journal(self, key: str) -> str | None:
         hooks, generation = journal.hooks(), self.generation

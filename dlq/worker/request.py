@@ -8,6 +8,7 @@ ending is recorded first and acknowledged after, and what cannot be recorded is 
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, cast
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -154,9 +155,10 @@ class Request(celery_request.Request):
             lost=lost and not self.acknowledged,
             stopped=_is_stopping(),
             pid=cast("int | None", self.worker_pid),  # celery-types takes it for text
+            ran_s=round(time.time() - self.time_start, 3) if self.time_start else None,
         )
         if not (told and ending.generation is not None):
-            logger.error("%s", ending)
+            logger.error("%s", ending, extra=ending.log_fields())
         ending.conclude(acknowledge=self.acknowledge, requeue=lambda: self.reject(requeue=True))
 
     def _report(self, exc_info: Any, *, return_ok: bool) -> None:

@@ -17,6 +17,8 @@ from celery.app.task import Context
 RETRIES_HEADER = "outbox-retries"
 #: Header of a row that comes from an HTTP request: the id of that request.
 REQUEST_ID_HEADER = "request_id"
+#: Header of a row that comes from a request with a W3C trace context: that context, as `traceparent` says it.
+TRACEPARENT_HEADER = "traceparent"
 CONTENT_TYPE, CONTENT_ENCODING = "application/json", "utf-8"
 #: Callbacks, errbacks, chain and chord: the outbox refuses them, so the body says that there are none.
 _EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'

@@ -1,7 +1,8 @@
-"""A request has one id, from its answer to the webhook that follows from it."""
+"""A request has one id, and stays in its trace, from its answer to the webhook that follows from it; and a line in the log."""
 
 from __future__ import annotations
 
+import logging
 from unittest.mock import MagicMock
 
 import pytest
@@ -19,6 +20,8 @@ from webhooks.models import Subscription
 __all__ = ["api", "charge", "shop"]
 
 pytestmark = pytest.mark.django_db
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/nothing", "/api/orders", "/admin/login/"])
@@ -45,14 +48,16 @@ def test_it_goes_with_every_message_into_log_and_webhook(
     mocker.patch("notifications.services.EmailService.send_receipt", side_effect=[MailNotSent("busy"), None])
     post = mocker.patch("webhooks.transport.post", return_value=MagicMock(status_code=200))
     Subscription.objects.create(customer_id=1, url="https://shop.example/hook")
-    api.client.post(
-        "/api/orders", body(), "application/json", headers={"Idempotency-Key": "k", "X-Request-ID": "req-7"}
-    )
+    headers = {"Idempotency-Key": "k", "X-Request-ID": "req-7", "traceparent": TRACE}
+    api.client.post("/api/orders", body(), "application/json", headers=headers)
     drain()
     messages = OutboxMessage.objects.all()
     assert len(messages) > 8
     assert {message.headers["request_id"] for message in messages} == {"req-7"}
+    assert {message.headers["traceparent"] for message in messages} == {TRACE}
     assert post.call_args.kwargs["headers"]["X-Request-ID"] == "req-7"
+    assert post.call_args.kwargs["headers"]["traceparent"] == TRACE
+    assert logged.call_args.kwargs["extra"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     (_, form, *values) = logged.call_args.args
     assert (form % tuple(values)).endswith(f"(correlation {messages[0].correlation_id}, request req-7)")
 
@@ -63,12 +68,62 @@ def test_a_malformed_header_of_a_producer_is_not_sent_on(
     quiet(mocker)
     post = mocker.patch("webhooks.transport.post", return_value=MagicMock(status_code=200))
     Subscription.objects.create(customer_id=1, url="https://shop.example/hook")
-    with outbox.in_request("a\r\nX-Other: b"):
+    with outbox.in_request("a\r\nX-Other: b", f"{TRACE}\r\nX-Other: b"):
         outbox.emit("order.placed", correlation_id="c", order_id=place().pk)
     drain()
-    assert "X-Request-ID" not in post.call_args.kwargs["headers"]
+    assert not {"X-Request-ID", "traceparent"} & post.call_args.kwargs["headers"].keys()
 
 
 def test_without_a_request_there_is_no_header(shop: None) -> None:
     place()
-    assert all("request_id" not in message.headers for message in OutboxMessage.objects.all())
+    assert [message.headers for message in OutboxMessage.objects.all()] == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        TRACE.upper(),
+        f"ff{TRACE[2:]}",
+        f"{TRACE}-more",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+    ],
+)
+def test_a_trace_context_that_is_none_is_not_taken_and_none_is_invented(api: Caller, given: str) -> None:
+    headers = {"Idempotency-Key": "k", "X-Request-ID": "req-7", "traceparent": given}
+    api.client.post("/api/orders", body(), "application/json", headers=headers)
+    assert {frozenset(message.headers) for message in OutboxMessage.objects.all()} == {
+        frozenset({"request_id"})
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "shown", "route"),
+    [
+        ("/api/orders/17?token=hunter2", "/api/orders/17", "api/orders/<int:order_id>"),
+        ("/a%0AERROR%20b", "/a%0AERROR%20b", ""),
+    ],
+)
+def test_each_request_has_one_line_in_the_log_without_its_query_and_no_client_can_begin_another(
+    api: Caller, caplog: pytest.LogCaptureFixture, path: str, shown: str, route: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert (
+            api.client.get(path, headers={"X-Request-ID": "req-7", "traceparent": TRACE}).status_code == 404
+        )
+    (line,) = caplog.records
+    fields = vars(line)
+    assert line.getMessage() == f"GET {shown} 404 ({fields['duration_s']:.3f} s, request req-7)"
+    assert (
+        fields
+        | {
+            "method": "GET",
+            "path": shown,
+            "route": route,
+            "status": 404,
+            "request_id": "req-7",
+            "trace_id": TRACE[3:35],
+        }
+        == fields
+    )

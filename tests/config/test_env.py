@@ -102,6 +102,7 @@ def read_settings_with(name: str, value: str) -> dict[str, Any]:
         ("ORDERS_PER_SECOND", "many"),
         ("DEBUG", "maybe"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_without_passwords(

@@ -174,10 +174,11 @@ def test_a_secret_in_a_positional_argument_is_never_shown(
     assert dead_letter.args == row.args == [999, secret]
 
 
-def test_a_line_of_the_log_shows_no_secret_of_any_logger() -> None:
+@pytest.mark.parametrize("name", settings.LOGGING["formatters"])
+def test_a_line_of_the_log_shows_no_secret_of_any_logger(name: str) -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    options = dict(settings.LOGGING["formatters"]["line"])
+    options = dict(settings.LOGGING["formatters"][name])
     handler.setFormatter(logging.config.DictConfigurator({}).configure_formatter(options))
     try:
         raise ValueError("password=hunter2 in hf_hunter2hunter2hunter2")

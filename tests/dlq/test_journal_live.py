@@ -144,10 +144,10 @@ def test_each_failed_attempt_logs_its_call_without_secrets(
     call = f"tests.support.tasks.is_refused(order_id=999, pass_phrase_of={MASK}, note='x') {message_id}"
     error = f"ConnectionError: refused: password={MASK} (correlation c-999)"
     assert len(said) == 2
-    assert re.fullmatch(
-        re.escape(f"{call} attempt 1 of 2 failed, again in ") + r"[\d.]+ s: " + re.escape(error), said[0]
-    )
-    assert said[1] == f"{call} attempt 2 of 2 failed for good: {error}"
+    took = r" \([\d.]+ s\) "
+    first, last = re.escape(f"{call} attempt 1 of 2") + took, re.escape(f"{call} attempt 2 of 2") + took
+    assert re.fullmatch(first + r"failed, again in [\d.]+ s: " + re.escape(error), said[0])
+    assert re.fullmatch(last + re.escape(f"failed for good: {error}"), said[1])
     assert secret not in log
     assert secret in json.dumps(OutboxMessage.objects.get().args), "the mask is no part of the message"
 

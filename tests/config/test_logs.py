@@ -1,0 +1,102 @@
+"""The log of the application: one line for each attempt of a task, and JSON where the environment says so."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+import outbox
+from config.logs import JsonLines
+from dlq.masking import MASK
+from outbox.testing import wait_until_settled
+from tests.support import tasks
+from tests.support.processes import await_, relay, started
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_json_line_has_the_known_fields_of_its_record_and_no_secret() -> None:
+    try:
+        raise ValueError("password=hunter2")
+    except ValueError:
+        record = logging.LogRecord(
+            "some.logger", logging.ERROR, "", 0, "failed\nfor %s", ("token=hunter2",), sys.exc_info()
+        )
+    record.__dict__ |= {
+        "task": "t",
+        "correlation_id": "order-17",
+        "attempt": 2,
+        "request_id": "",
+        "again_in_s": None,
+    }
+    record.__dict__["data"] = {"args": "a secret of Celery's record"}
+    (line,) = JsonLines().format(record).splitlines()
+    said = json.loads(line)
+    assert "hunter2" not in said["traceback"]
+    assert said.pop("traceback").startswith("Traceback (most recent call last)")
+    assert said.pop("time").endswith("+00:00")
+    assert said == {
+        "level": "ERROR",
+        "logger": "some.logger",
+        "message": f"failed\nfor token={MASK}",
+        "task": "t",
+        "attempt": 2,
+        "correlation_id": "order-17",
+        "order_id": "17",
+    }
+
+
+@pytest.mark.slow
+def test_a_worker_as_it_is_deployed_writes_one_line_for_each_attempt(clean: None) -> None:
+    secret = "Qx7hunter2hunter2"
+    with outbox.in_request("req-1", TRACE):
+        done = outbox.enqueue(tasks.note.s("done").set(correlation_id="order-17"))
+        refused = outbox.enqueue(tasks.is_refused.s(999, secret, note="x").set(correlation_id="c-2"))
+        killed = outbox.enqueue(tasks.over_the_hard_limit.s("over").set(correlation_id="c-3"))
+    # As in the Procfile, without a --loglevel.
+    command = [
+        *("-m", "celery", "-A", "config", "worker", "--queues", "default", "--concurrency", "1"),
+        *("--hostname", "logs@test", "--without-gossip", "--without-mingle"),
+    ]
+
+    def attempts() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in process.output().splitlines() if line.startswith('{"time"')]
+        return [line for line in lines if "outcome" in line]
+
+    with relay(), started(command, env={"LOG_FORMAT": "json"}, ready="concurrency: 1") as process:
+        wait_until_settled(60)
+        await_(lambda: len(attempts()) >= 4, "a line for each of four attempts")
+        lines, log = attempts(), process.output()
+
+    def of(message_id: Any) -> list[dict[str, Any]]:
+        return [line for line in lines if line["message_id"] == str(message_id)]
+
+    assert len(lines) == 4
+    (line,) = of(done)
+    assert line["duration_s"] >= 0
+    known = {
+        name: line[name] for name in ("task", "outcome", "attempt", "order_id", "request_id", "trace_id")
+    }
+    assert known == {
+        "task": "tests.support.tasks.note",
+        "outcome": "done",
+        "attempt": 1,
+        "order_id": "17",
+        "request_id": "req-1",
+        "trace_id": TRACE[3:35],
+    }
+    assert log.count(str(done)) == json.dumps(line).count(str(done)), "Celery has no line of its own"
+    assert [(line["outcome"], line["attempt"], line["level"]) for line in of(refused)] == [
+        ("failed", 1, "WARNING"),
+        ("failed for good", 2, "ERROR"),
+    ]
+    assert {line["arguments"] for line in of(refused)} == {f"order_id=999, pass_phrase_of={MASK}, note='x'"}
+    (line,) = of(killed)
+    assert (line["outcome"], line["correlation_id"], line["request_id"]) == ("failed", "c-3", "req-1")
+    assert line["error"].startswith("TimeLimitExceeded")
+    assert line["duration_s"] >= 1
+    assert secret not in log
