@@ -144,7 +144,7 @@ def test_celerys_options_for_delay_and_limit_mean_what_they_say(task: Any) -> No
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ({"retry_kwargs": {"max_retries": 1, "queue": "low"}}, "retry_kwargs knows no queue"),
+        ({"retry_kwargs": {"max_retries": 1, "queue": "low"}}, "retry_kwargs takes no queue"),
         ({"retry_kwargs": {"max_retries": 1}, "retry_schedule": (1, 2)}, "retry_schedule says how many"),
         ({"default_retry_delay": float("inf")}, "number of seconds from 0 to ten years"),
         ({"expires": 60}, "does not expire"),
