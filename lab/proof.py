@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lab.stack.processes import die_with_parent
+
 #: In the order of collection: xdist would begin with the files that have the most tests, which are not the longest.
 SIDE_BY_SIDE = (
     *("-m", "proof and not alone"),
@@ -32,7 +34,8 @@ def main(arguments: list[str]) -> int:
 
 def _run(command: list[str]) -> int:
     """A Ctrl-C reaches it from the terminal and a SIGTERM from here; it ends what it has started, and we wait for that."""
-    with subprocess.Popen(command) as process:
+    # Before the handlers are there, a SIGTERM ends this process alone; then the kernel passes it on.
+    with subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM)) as process:
 
         def pass_on(signum: int, _: Any) -> None:
             if signum != signal.SIGINT:

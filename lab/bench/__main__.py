@@ -32,18 +32,27 @@ def main(names: list[str]) -> int:
     # A SIGTERM as such would end this process alone, and leave it to workers with a task in hand when they end.
     raise_on_stop()
     try:
-        # Durable, unlike the servers of the tests: a benchmark without fsync would flatter everybody.
-        with Stack(DIRECTORY / "stack", title="make bench", env_file=None, fresh=True) as stack:
-            environment = {**stack.process_environment(), "DJANGO_SETTINGS_MODULE": "lab.bench.settings"}
-            # Relays inside this process are measured without a worker: the valve would stop them.
-            os.environ.update({**environment, "OUTBOX_DEPTH_LIMIT": "1000000"})
-            return _run(names or list(BENCHMARKS), environment)
+        return _with_servers(names or list(BENCHMARKS))
     except Stopped as stopped:
         print("\nstopped", file=sys.stderr)
         return stopped.exit_code
     except StackError as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 1
+
+
+def _with_servers(names: list[str]) -> int:
+    # Durable, unlike the servers of the tests: a benchmark without fsync would flatter everybody.
+    stack = Stack(DIRECTORY / "stack", title="make bench", env_file=None, fresh=True)
+    try:
+        # Not `with stack:`, since a signal between the end of its start and the block would leave the servers running.
+        stack.start()
+        environment = {**stack.process_environment(), "DJANGO_SETTINGS_MODULE": "lab.bench.settings"}
+        # Relays inside this process are measured without a worker: the valve would stop them.
+        os.environ.update({**environment, "OUTBOX_DEPTH_LIMIT": "1000000"})
+        return _run(names, environment)
+    finally:
+        stack.stop()
 
 
 def _run(names: list[str], environment: dict[str, str]) -> int:

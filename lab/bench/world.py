@@ -10,14 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
 from django.db import connection
 
 from lab.bench import cpu, effects
-from lab.stack.processes import die_with_parent
+from lab.stack.processes import die_with_parent, kill_group, stop
 from lab.stack.stack import ROOT
 
 START_TIMEOUT_S = 90.0
@@ -134,7 +134,9 @@ class World:
         python: str = sys.executable,
     ) -> Iterator[Process]:
         """Run `python arguments…` until the block ends; begins when its output holds `ready`."""
-        with tempfile.NamedTemporaryFile(dir=self.directory, suffix=".log", delete=False) as log:
+        with ExitStack() as ending:
+            log = ending.enter_context(tempfile.NamedTemporaryFile(dir=self.directory, suffix=".log"))
+            # One that a signal interrupts before it is noted here is ended by the stack, whose mark it carries.
             popen = subprocess.Popen(
                 [python, *arguments],
                 cwd=ROOT,
@@ -145,27 +147,20 @@ class World:
                 start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGTERM),
             )
-        process = Process(popen, Path(log.name))
+            # Children that it leaves behind, too.
+            ending.callback(kill_group, popen.pid)
+            ending.callback(stop, popen, [(signal.SIGTERM, 20.0)])
+            process = Process(popen, Path(log.name))
 
-        def started() -> bool:
-            output = process.log.read_text(errors="replace")
-            if ready not in output and popen.poll() is not None:
-                last = (output.strip() or "no output").splitlines()[-1]
-                raise RuntimeError(f"{' '.join(arguments)} ended with {popen.returncode}: {last}")
-            return ready in output
+            def started() -> bool:
+                output = process.log.read_text(errors="replace")
+                if ready not in output and popen.poll() is not None:
+                    last = (output.strip() or "no output").splitlines()[-1]
+                    raise RuntimeError(f"{' '.join(arguments)} ended with {popen.returncode}: {last}")
+                return ready in output
 
-        try:
             wait_until(started, f"{ready!r} from {' '.join(arguments)}", seconds=START_TIMEOUT_S)
             yield process
-        finally:
-            if popen.poll() is None:
-                popen.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    popen.wait(20)
-            with suppress(ProcessLookupError):
-                os.killpg(popen.pid, signal.SIGKILL)
-            popen.wait()
-            process.log.unlink(missing_ok=True)
 
     @contextmanager
     def worker(

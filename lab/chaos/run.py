@@ -125,9 +125,9 @@ def run(options: Options, say: Callable[[str], None]) -> Run:
         let_go_of_the_database()
         if pooler is not None:
             pooler.stop()
-        stack.stop()
         if keeper is not None:
             keeper.end()
+        stack.stop()
 
 
 def forget(options: Options) -> None:

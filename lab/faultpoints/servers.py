@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import psycopg2
 import requests
 
 from lab.stack import Stack
+from lab.stack.processes import die_with_parent
 from lab.stack.stack import ROOT
 
 #: Redis has 16 databases; the first are the test run's own.
@@ -86,7 +88,14 @@ def _named(url: str, name: str) -> str:
 def _sandbox(directory: Path, secret: str) -> Iterator[tuple[str, str]]:
     command = [sys.executable, "-m", "lab.sandbox", "--data", str(directory)]
     environment = os.environ | {"STRIPE_WEBHOOK_SECRET": secret}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        preexec_fn=die_with_parent(signal.SIGTERM),
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()  # ends without a line if the process could not start

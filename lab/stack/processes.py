@@ -1,11 +1,12 @@
 """Starting, stopping and finding the stack's processes.
 
-Three layers keep the promise *no process is left behind*:
+Four layers keep the promise *no process is left behind*:
 
 1. the owner stops what it started (``stop``);
 2. if the owner is killed, the kernel signals its children (``die_with_parent``);
-3. what survived even that (grandchildren such as Celery's pool) is found by
-   ``lab.stack.leftovers`` and ended at the next start.
+3. what carries the stack's mark and was not stopped by then is found by ``lab.stack.leftovers`` and ended when the
+   stack stops, as a process whose start a signal interrupted;
+4. what survived the death of its owner (grandchildren such as Celery's pool) is ended in the same way at the next start.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Stack:
     """The embedded servers of one directory.
 
     ``start`` promises: the servers answer, ``environment`` holds every setting, and nothing of a previous run that was
-    killed is left. ``stop`` promises: no server of this stack is left, and the data is on disk. A server whose URL is
+    killed is left. ``stop`` promises: no process of this stack is left, and the data is on disk. A server whose URL is
     in the environment is used as it is and not started. Both raise StackError with one line that says what to do.
 
     ``directory`` holds the data; ``owner`` is the directory that only one stack may use at a time (they differ for the
@@ -135,13 +135,20 @@ class Stack:
         return {**os.environ, **self.environment, processes.OWNER: str(self.owner)}
 
     def stop(self) -> None:
-        """Stop the servers, and withdraw the settings: nothing should connect to servers that are gone."""
+        """Stop the servers, and withdraw the settings: nothing should connect to servers that are gone.
+
+        Then end every other process that carries this stack's mark. A signal may have interrupted this process after
+        it had started one and before it had noted which: only the mark tells of that one.
+        """
         if self._env_file is not None and self.environment:
             self._env_file.unlink(missing_ok=True)
         self.environment = {}
         with contextlib.ExitStack() as closing:
-            # Runs in reverse, each even if another fails: Redis, PostgreSQL, then the lock.
+            # Runs in reverse, each even if another fails: Redis, PostgreSQL, what else there is, then the lock.
             closing.callback(self._lock.release)
+            # While another stack has the lock, what carries the mark of this directory is that one's.
+            if self._lock.is_taken:
+                closing.callback(end_leftovers, self.owner)
             if self._postgres is not None:
                 closing.callback(self._postgres.stop)
             if self._redis is not None:

@@ -55,6 +55,11 @@ class Lock:
         self._file = file
         _HELD.add(self._path.resolve())
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether this object holds it; another holder does not count."""
+        return self._file is not None
+
     def release(self) -> None:
         if self._file is not None:
             self._file.truncate(0)
