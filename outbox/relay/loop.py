@@ -8,42 +8,29 @@ from __future__ import annotations
 
 import logging
 import random
-import select
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from celery import Celery
-from django.db import (
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    connection,
-    transaction,
-)
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
-from outbox import conf, groups, heartbeat, rows
+from outbox import conf, groups, heartbeat
 from outbox.broker import publisher_for
 from outbox.broker.envelope import Outgoing
 from outbox.broker.publisher import BrokerUnavailable, Publisher, QueueUnusable
 from outbox.database import first_line, may_pass
 from outbox.relay import queries
+from outbox.relay.declaration import Declaration
 from outbox.relay.queue_faults import Faults
 from outbox.relay.rescuer import Rescuer
-from outbox.session import is_shared
 from outbox.status import Role
 
 log = logging.getLogger(__name__)
 
 #: Longest sleep of an idle relay: a message whose NOTIFY was missed waits this long at the most.
 POLL_S = 1.0
-#: Behind a pooler no NOTIFY can wake it: a message waits this long at the most.
-POOLED_POLL_S = 0.2
 RESCUE_EVERY_S = 1.0
 #: How often a relay whose valve is closed looks for room in the broker.
 ROOM_POLL_S = 0.1
@@ -59,8 +46,6 @@ PAUSE_S = 0.005
 #: messages come one by one, to be woken costs the database less than to look and to say which.
 MANY_WAKES = 4
 LINGER_S = 0.05
-#: How often an idle relay says that it still is; the rescuer forgets one that was silent for a minute.
-DECLARE_EVERY_S = 20.0
 MAX_BACKOFF_S = 5.0
 #: Tries of one message that cannot be sent, while others can, before it is dead-lettered. An outage counts none, nor does an
 #: unusable queue.
@@ -76,8 +61,8 @@ class Relay:
     def __init__(self, app: Celery, *, publisher: Publisher | None = None, batch: int | None = None) -> None:
         self._publisher = publisher or publisher_for(app)
         self._batch = batch or conf.batch()
-        self._incarnation = uuid.uuid4()
         self._sign = heartbeat.SignOfLife(Role.RELAY)
+        self._declaration = Declaration()
         self._faults = Faults()
         #: Queue -> failures of the broker in taking its batches since it last took one.
         self._strikes: Counter[str] = Counter()
@@ -85,13 +70,7 @@ class Relay:
         self._rooms: dict[str, int] = {}
         self._ask_at = 0.0
         self._rescuer = Rescuer(self._publisher, self._faults)
-        self._idle_until = 0.0
         self._busy_until = 0.0
-        #: What our row says; None: unknown, as after an error.
-        self._declared_idle: bool | None = None
-        self._listens_on: Any = None
-        #: Commits that woke us since the pass before the last.
-        self._wakes = 0
         #: The last pass has filled up the room of a queue, which may have more.
         self._filled = False
         self._waits_for_room = False
@@ -120,7 +99,7 @@ class Relay:
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 or 0.25)
                 log.warning("Pausing %.1f s: %s", backoff_s, describe(error))
                 connection.close()
-                self._idle_until, self._declared_idle = 0.0, None
+                self._declaration.forget()
                 self._rescuer.blinded()
                 stop.wait(backoff_s * random.uniform(0.5, 1.0))
         self._leave()
@@ -129,23 +108,24 @@ class Relay:
         """Wait after a pass, as long as nothing is to be expected, and at the most until the rescuer's turn."""
         if published:
             self._busy_until = time.monotonic() + LINGER_S
-            if not self._declared_idle or self._wakes > MANY_WAKES or self._waits_for_room:
-                self._busy()
+            if not self._declaration.idle or self._declaration.wakes > MANY_WAKES or self._waits_for_room:
+                self._declaration.busy()
             if self._filled or published >= self._batch // ROOM_SHARE:
                 return
             stop.wait(PAUSE_S)
-            if not self._declared_idle:
+            if not self._declaration.idle:
                 return
             # What was committed since the pass has sent its NOTIFY: another pass would find nothing.
         elif self._waits_for_room:
             # A NOTIFY makes no room, and would cost every committer while the backlog grows.
-            self._busy()
+            self._declaration.busy()
             stop.wait(ROOM_POLL_S)
             return
-        elif not self._declared_idle and time.monotonic() < self._busy_until:
+        elif not self._declaration.idle and time.monotonic() < self._busy_until:
             stop.wait(PAUSE_S)
             return
-        self._sleep(max(0.0, min(POLL_S, until - time.monotonic())))
+        if self._declaration.sleep(max(0.0, min(POLL_S, until - time.monotonic()))):
+            self._heads_at = 0.0
 
     def run_once(self) -> int:
         """One pass over every queue; returns how many messages were published. Raises BrokerUnavailable."""
@@ -228,7 +208,7 @@ class Relay:
             return 0
         promoted = groups.promote_heads()
         now = time.monotonic()
-        wait_s = POLL_S if self._declared_idle else 0.0
+        wait_s = POLL_S if self._declaration.idle else 0.0
         if wait_s or not promoted:
             self._heads_at = now + max(wait_s, 9 * (now - began))
         return promoted
@@ -269,78 +249,14 @@ class Relay:
                 queries.refuse(message, refused[message.id], max_refusals=MAX_REFUSALS)
         return len(batch) - len(refused)
 
-    def _sleep(self, timeout_s: float) -> None:
-        """Wait for a NOTIFY or the next poll; behind a pooler for the next poll.
-
-        A relay declares itself idle first and then makes one more pass: what was committed between its last
-        pass and the declaration, and so sent no NOTIFY, is found by that pass.
-        """
-        self._wakes = 0
-        if is_shared():
-            # With the next transaction LISTEN would be another client's: the relay only writes its heartbeat, and
-            # polls.
-            if time.monotonic() > self._idle_until:
-                self._declare(idle=False)
-                self._idle_until = time.monotonic() + DECLARE_EVERY_S
-            time.sleep(min(timeout_s, POOLED_POLL_S))
-        elif time.monotonic() > self._idle_until:
-            self._declare(idle=True)
-            self._idle_until = time.monotonic() + DECLARE_EVERY_S
-            # That pass looks for heads of groups, too, however lately one has looked.
-            self._heads_at = 0.0
-        else:
-            heard = _notified(timeout_s)
-            self._wakes = len(heard)
-            if rows.HEADS in heard:
-                self._heads_at = 0.0
-
-    def _busy(self) -> None:
-        """Declare that commits need not wake this relay; after the first batch and not before, since that one waits."""
-        if self._declared_idle is not False:
-            self._declare(idle=False)
-            self._idle_until = 0.0
-
-    def _declare(self, *, idle: bool) -> None:
-        with connection.cursor() as cursor:
-            if idle and self._listens_on is not connection.connection:
-                cursor.execute(f"LISTEN {rows.CHANNEL}")
-                self._listens_on = connection.connection
-            cursor.execute(
-                "INSERT INTO outbox_relayprocess (incarnation, idle) VALUES (%s, %s)"
-                " ON CONFLICT (incarnation) DO UPDATE SET idle = excluded.idle, seen_at = clock_timestamp()",
-                [self._incarnation, idle],
-            )
-        self._declared_idle = idle
-
     def _leave(self) -> None:
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("DELETE FROM outbox_relayprocess WHERE incarnation = %s", [self._incarnation])
+            self._declaration.withdraw()
             self._sign.end()
         except (DatabaseError, InterfaceError) as error:
             log.warning("The relay's rows stay until a rescuer removes them: %s", describe(error))
         self._publisher.close()
         connection.close()
-
-
-def _notified(timeout_s: float) -> list[str]:
-    """Wait for a NOTIFY on this thread's connection, which has executed LISTEN; returns the payload of each that came.
-
-    Raises Django's OperationalError.
-    """
-    raw = connection.connection
-    if raw is None:
-        raise OperationalError("the connection that listened is closed")
-    # The driver's own errors are not Django's: a server that crashed while we listen would end the relay.
-    with connection.wrap_database_errors:
-        if is_psycopg3:
-            return [notify.payload for notify in raw.notifies(timeout=timeout_s, stop_after=1)]
-        if not raw.notifies:
-            select.select([raw], [], [], timeout_s)
-            raw.poll()
-    heard = [notify.payload for notify in raw.notifies]
-    raw.notifies.clear()
-    return heard
 
 
 def describe(error: Exception) -> str:

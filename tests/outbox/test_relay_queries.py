@@ -28,8 +28,8 @@ from outbox.retention import prune_once
 from outbox.stats import stats
 from outbox.testing import run_here
 from tests.outbox.test_interleavings import claim, elsewhere, published, row
-from tests.outbox.test_relay import Broker
 from tests.support import tasks
+from tests.support.chosen_broker import Broker
 from tests.support.processes import await_
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]

@@ -14,7 +14,7 @@ import outbox
 from outbox import groups
 from outbox.models import OutboxMessage, RelayProcess
 from outbox.relay import queries
-from outbox.relay.loop import _notified
+from outbox.relay.declaration import notified
 from outbox.run_now import make_due, run_now
 from outbox.testing import run_here
 from tests.support import effects, tasks
@@ -94,7 +94,7 @@ def test_an_idle_relay_is_woken() -> None:
     with connection.cursor() as cursor:
         cursor.execute("LISTEN outbox")
         assert run_now(task=tasks.always_unavailable.name) == 1
-        assert _notified(1.0)
+        assert notified(1.0)
         cursor.execute("UNLISTEN outbox")
 
 
