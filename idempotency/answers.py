@@ -60,12 +60,15 @@ def earlier_answer(asked: Asked) -> HttpResponse | None:
     return HttpResponse(record.body, status=record.status, headers={**record.headers, REPLAYED: "true"})
 
 
-def answer_once(asked: Asked, answer: Callable[[], HttpResponse]) -> HttpResponse:
+def answer_once(
+    asked: Asked, answer: Callable[[], HttpResponse], *, last: Callable[[], None] = lambda: None
+) -> HttpResponse:
     """The earlier answer, or the one that `answer` makes now, committed together with what it does in the database.
 
     An answer of 400 or above is not kept: it is returned, what was done for it is rolled back, and the key may be
-    used again. So it is when `answer` raises, which this passes on. Raises InFlight while another request with this key is
-    being processed, KeyReused, and TypeError for an answer that is streamed.
+    used again. So it is when `answer` raises, which this passes on. `last` is called when the answer is recorded, right before
+    the commit: for a statement whose locks other requests wait for. What it raises has the same end. Raises InFlight while
+    another request with this key is being processed, KeyReused, and TypeError for an answer that is streamed.
     """
     with transaction.atomic():
         is_only_one = _only_one_in_flight(asked)
@@ -80,6 +83,7 @@ def answer_once(asked: Asked, answer: Callable[[], HttpResponse]) -> HttpRespons
             transaction.set_rollback(True)
             return response
         _keep(asked, response)
+        last()
         return response
 
 

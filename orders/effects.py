@@ -2,7 +2,7 @@
 refused is written down.
 """
 
-from django.db import connection, transaction
+from django.db import connection
 
 import outbox
 from common.clock import ClockTimestamp
@@ -10,7 +10,6 @@ from orders import stock
 from orders.models import Order, SyncErrorLog
 
 
-@transaction.atomic(savepoint=False)
 def ship_stock(*, order_id: int) -> bool:
     """Move the order's reserved units to shipped, once; False when it was done before, or the order was
     cancelled.
@@ -18,11 +17,14 @@ def ship_stock(*, order_id: int) -> bool:
     The mark on the order and the units change in one transaction, the caller's if there is one, so that neither can be seen
     without the other. The mark comes first: a second call waits for the first one's, and then finds nothing to do.
     """
-    marked = Order.objects.filter(
-        pk=order_id, status=Order.Status.COMPLETED, stock_shipped_at__isnull=True
-    ).update(stock_shipped_at=ClockTimestamp())
-    if marked:
-        stock.ship(order_id)
+    with outbox.settling() as settle:
+        marked = Order.objects.filter(
+            pk=order_id, status=Order.Status.COMPLETED, stock_shipped_at__isnull=True
+        ).update(stock_shipped_at=ClockTimestamp())
+        if marked:
+            # Before the units: the lock on a product is what other orders of it wait for, until the commit.
+            settle()
+            stock.ship(order_id)
     return bool(marked)
 
 

@@ -98,9 +98,10 @@ def fail(order: Order, *, reason: str) -> bool:
             fence=order.fence,
         )
         if won:
-            stock.release(order)
             announce("order.failed", order.pk, customer_id=order.customer_id)
             settle()
+            # Last, because the locks on the products are what orders of one SKU wait for.
+            stock.release(order)
         return won is not None
 
 

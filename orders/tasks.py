@@ -111,6 +111,7 @@ def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
 @shared_task(
     queue=Priority.NORMAL.queue,
     transactional=True,
+    last_write_settles=True,
     autoretry_for=(SoftTimeLimitExceeded,),
     max_retries=5,
     soft_time_limit=20,

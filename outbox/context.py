@@ -36,6 +36,10 @@ class Run:
     settle: Callable[[list[NewMessage]], bool] | None = None
     #: Whether `settling` has settled it; False when the claim was lost, None when it has not tried.
     settled: bool | None = None
+    #: Whether its body runs in the transaction of its settlement.
+    transactional: bool = False
+    #: Blocks of `atomic` around its body; with one more it has opened its own.
+    depth: int = 0
 
 
 _current: ContextVar[Run | None] = ContextVar("outbox_run", default=None)
@@ -49,6 +53,7 @@ def current() -> Run | None:
 
 @contextmanager
 def running(run: Run) -> Iterator[Run]:
+    run.depth = len(connection.atomic_blocks)
     reset = _current.set(run)
     try:
         yield run
@@ -68,8 +73,13 @@ def settling() -> Iterator[Callable[[], None]]:
     claim was lost meanwhile the write stays, guarded by whatever guards it, and the run counts as overtaken. Nothing that
     has an effect may follow: the message does not run again for it. Elsewhere, inside of another transaction, and after
     `retry(throw=False)`, this is `transaction.atomic`, and the message settles as always.
+
+    In a transactional task the block is a part of the transaction that there is. There it is for a last write that locks a
+    row which others wait for: settled before it, the message leaves nothing between that lock and the commit.
     """
-    run = None if in_own_transaction() else current()
+    run = current()
+    if run is not None and len(connection.atomic_blocks) != run.depth:
+        run = None
     settled: bool | None = None
 
     def settle() -> None:
@@ -77,7 +87,7 @@ def settling() -> Iterator[Callable[[], None]]:
         if run is not None and run.settle is not None and run.retry is None:
             settled = run.settle(list(run.children.values()))
 
-    with transaction.atomic():
+    with transaction.atomic(savepoint=run is None or not run.transactional):
         yield settle
     if run is not None:
         run.settled = settled

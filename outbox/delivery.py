@@ -174,6 +174,7 @@ def _body(task: Deliverable, claimed: Claimed) -> Any:
     task.request.replay_retries = claimed.retries
     run = Run(claimed.message_id, claimed.generation, claimed.attempts + 1, claimed.correlation_id)
     run.request_id, run.traceparent = claimed.request_id, claimed.traceparent
+    run.transactional = task.transactional
     if task.last_write_settles:
         run.settle = functools.partial(transitions.settle, claimed)
     with running(run):

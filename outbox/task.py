@@ -45,7 +45,8 @@ class OutboxTask(DjangoTask):
         this database: they then exist together with the settlement, or not at all. Default: False, and the settlement
         follows the body, which therefore must bear to be run again.
     `last_write_settles`: whether the body ends with one block `outbox.settling()`, wherever that is: what it writes is then
-        committed together with the settlement. Default: False. Not for a body that goes on after the block.
+        committed together with the settlement. Default: False. Not for a body that goes on after the block. A transactional
+        task says it to settle before a last write whose lock others wait for.
     `permanent_errors`: exceptions that no retry can mend: the message becomes a dead letter at once, whatever
         `autoretry_for` says. Default: ().
     `max_deliveries`: runs that may begin without one of them ending, before the message counts as poison and becomes a

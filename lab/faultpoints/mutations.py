@@ -110,7 +110,7 @@ _ORDERS = (
          ("orders.importer", "@transaction.atomic\ndef _stage(", "def _stage(")),
     _mutation("stock is shipped without a mark", "update_inventory", "kill", "no dead letter",
          ("orders.effects", "status=Order.Status.COMPLETED, stock_shipped_at__isnull=True\n", "status=Order.Status.COMPLETED\n"),
-         ("orders.tasks", '    queue=Priority.NORMAL.queue,\n    transactional=True,\n', '    queue=Priority.NORMAL.queue,\n')),
+         ("orders.tasks", '    queue=Priority.NORMAL.queue,\n    transactional=True,\n    last_write_settles=True,\n', '    queue=Priority.NORMAL.queue,\n')),
     _mutation("analytics counts without a mark", "track_analytics", "kill", "totals never count twice",
          ("orders.effects", "completed.filter(counted_at__isnull=True).update(", "completed.update(")),
     _mutation("a shipment has no idempotency key", "notify_warehouse", "kill", "one shipment per completed order",

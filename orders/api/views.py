@@ -23,7 +23,7 @@ from orders.api.schemas import CancelIn, JourneyOut, OrderOut, OrderPage, OrderS
 from orders.models import ApiKey, Order
 from orders.schema import MAX_ID, OrderIn, field_name
 from orders.selectors import order_page
-from orders.services import CannotCancel, PlacementError, cancel_order, place_order
+from orders.services import CannotCancel, PlacementError, cancel_order, place_order, reserve_units
 
 api = NinjaAPI(
     title="Holdfast orders",
@@ -83,8 +83,8 @@ def place(
     # Before the look-up: an answer to another customer must not be shown to this key.
     if key.customer_id not in (None, body.customer_id):
         raise PlacementError("unknown_customer", "customer_id", f"There is no customer {body.customer_id}.")
-    asked = asked_for(key, idempotency_key, body)
-    return answer_once(asked, lambda: _place(request, body))
+    asked, placing = asked_for(key, idempotency_key, body), _Placing(request, body)
+    return answer_once(asked, placing.answer, last=placing.reserve)
 
 
 @api.get(
@@ -163,14 +163,26 @@ def cancel(request: HttpRequest, order_id: int, body: CancelIn | None = None) ->
         raise Problem(409, f"order_{error.status}", str(error)) from error
 
 
-def _place(request: HttpRequest, body: OrderIn) -> HttpResponse:
-    # Only now: what was accepted before is answered whatever the load.
-    limits.check_backlog()
-    order = place_order(**body.arguments())
-    # Rendered as every other answer is, so that a later GET says the same in the same words.
-    response = api.create_response(request, OrderOut.of(order).model_dump(), status=202)
-    response["Location"] = f"{request.path}/{order.pk}"
-    return response
+class _Placing:
+    """One order that is placed: written and answered first; its units are reserved after that, right before the commit."""
+
+    def __init__(self, request: HttpRequest, body: OrderIn) -> None:
+        self._request = request
+        self._arguments = body.arguments()
+        self._order: Order | None = None
+
+    def answer(self) -> HttpResponse:
+        # Only now: what was accepted before is answered whatever the load.
+        limits.check_backlog()
+        order = self._order = place_order(**self._arguments, reserve=False)
+        # Rendered as every other answer is, so that a later GET says the same in the same words.
+        response = api.create_response(self._request, OrderOut.of(order).model_dump(), status=202)
+        response["Location"] = f"{self._request.path}/{order.pk}"
+        return response
+
+    def reserve(self) -> None:
+        assert self._order is not None
+        reserve_units(self._order, self._arguments["lines"])
 
 
 def _key(request: HttpRequest) -> ApiKey:

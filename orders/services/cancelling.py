@@ -36,12 +36,13 @@ def cancel_order(*, order_id: int, reason: str = "") -> Order:
     Order.objects.filter(pk=order_id).update(
         status=Status.CANCELLED, cancelled_at=ClockTimestamp(), lease_until=None, fence=order.fence + 1
     )
-    if order.stock_shipped_at is None:
-        stock.release(order)
     lifecycle.log_transition(order_id, before, Status.CANCELLED, note=reason)
     announce("order.cancelled", order_id, customer_id=order.customer_id)
     if (order.payment_id or order.payment_intent_id) and not being_charged:
         # A run that is still charging asks for the refund itself, once it knows what there is to refund.
         lifecycle.request_refund(order_id=order_id)
     order.refresh_from_db()
+    if order.stock_shipped_at is None:
+        # Last, because the locks on the products are what orders of one SKU wait for.
+        stock.release(order)
     return order

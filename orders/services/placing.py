@@ -36,11 +36,13 @@ def place_order(
     payment_method: str,
     lines: Sequence[tuple[str, int]],
     receipt_email: str = "",
+    reserve: bool = True,
 ) -> Order:
     """Place an order of `lines`, pairs of SKU and units, and return it.
 
     When this commits, so do the messages that process and confirm it: an order without them would be a
-    promise that no message keeps (transactional outbox). Raises PlacementError: unknown_customer, unknown_sku,
+    promise that no message keeps (transactional outbox). `reserve=False` is for a caller whose transaction writes more: it
+    calls `reserve_units` itself, as its last statement. Raises PlacementError: unknown_customer, unknown_sku,
     unknown_currency, invalid_quantity, duplicate_sku, no_items, invalid_payment_method, invalid_email,
     total_too_small, total_too_large, total_not_chargeable, out_of_stock. The caller's transaction, if there is one, must
     then be rolled back: this one is a part of it and has no savepoint of its own.
@@ -79,15 +81,23 @@ def place_order(
     )
     log_transition(order.pk, "", Order.Status.PENDING)
     announce("order.placed", order.pk)
+    if reserve:
+        reserve_units(order, lines)
+    return order
+
+
+def reserve_units(order: Order, lines: Sequence[tuple[str, int]]) -> None:
+    """Reserve what was ordered, in the transaction that places the order; raises PlacementError: out_of_stock.
+
+    Its last statement, because the locks on the products are what orders of one SKU wait for, until the commit.
+    """
     try:
-        # Last, because the locks on the products are what orders of one SKU wait for.
         stock.reserve(order.pk)
     except stock.NotEnoughUnits as error:
         position = [sku for sku, _ in lines].index(error.sku)
         raise PlacementError(
             "out_of_stock", f"items[{position}].sku", f"{error.sku} is out of stock."
         ) from error
-    return order
 
 
 def _check_texts(payment_method: str, receipt_email: str) -> None:

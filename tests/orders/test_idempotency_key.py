@@ -99,6 +99,21 @@ def test_crash_after_placing_leaves_the_key_free(raw_key: str) -> None:
     assert Caller(raw_key).post(body()).status_code == 202
 
 
+def test_a_last_step_that_fails_takes_the_recorded_answer_back(raw_key: str) -> None:
+    api_key = ApiKey.objects.get()
+    recorded: list[bool] = []
+
+    def fail() -> None:
+        recorded.append(Record.objects.filter(key="key-1").exists())
+        raise ValueError("sold out")
+
+    with pytest.raises(ValueError, match="sold out"):
+        answer_once(asked(api_key), lambda: accepted(place(), "{}"), last=fail)
+    assert recorded == [True]
+    assert not Record.objects.exists()
+    assert not Order.objects.exists()
+
+
 @pytest.mark.promise(
     "P1",
     "the connection to the database breaks in COMMIT",

@@ -2,13 +2,18 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from django.db import connection, transaction
 
-from orders import stock
-from orders.models import Order, Price, Product
-from orders.services import place_order
+from orders import effects, lifecycle, stock
+from orders.models import ApiKey, Order, Price, Product
+from orders.services import OrderService, cancel_order, place_order
+from orders.tasks import update_inventory
+from outbox.testing import clear
+from tests.orders.conftest import Caller, body, settle
 from tests.support.database import another_session
 from tests.support.locks import wait_until_blocked
 
@@ -57,6 +62,43 @@ def test_two_orders_do_not_wait_for_each_others_foreign_keys(
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '1s'")
             _place(("WIDGET",))
+
+
+@pytest.mark.parametrize("path", ["request", "update_inventory", "notify_warehouse", "declined", "cancelled"])
+def test_units_move_in_the_last_statement_of_a_transaction(
+    busy_shop: None, charge: MagicMock, path: str
+) -> None:
+    caller, order = Caller(ApiKey.issue("shop")[1]), _place(("WIDGET",))
+    if path in ("update_inventory", "notify_warehouse"):
+        OrderService.process(order_id=order.pk)
+    if path == "declined":
+        order = lifecycle.claim(order_id=order.pk, owner="test")
+    clear()
+    step: Callable[[], object] = {
+        "request": lambda: caller.post(body()),
+        "update_inventory": lambda: settle(update_inventory, order.pk),
+        "notify_warehouse": lambda: effects.ship_stock(order_id=order.pk),
+        "declined": lambda: lifecycle.fail(order, reason="declined"),
+        "cancelled": lambda: cancel_order(order_id=order.pk),
+    }[path]
+    transactions: list[tuple[object, list[str]]] = []
+
+    def note(execute: Any, sql: str, *rest: Any) -> Any:
+        outermost = connection.atomic_blocks[0] if connection.atomic_blocks else None
+        if not transactions or transactions[-1][0] is not outermost:
+            transactions.append((outermost, []))
+        transactions[-1][1].append(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(note):
+        step()
+    moving = [sqls for outermost, sqls in transactions if outermost and any(map(_moves, sqls))]
+    assert len(moving) == 1
+    assert _moves(moving[0][-1]), moving[0]
+
+
+def _moves(sql: str) -> bool:
+    return "FOR NO KEY UPDATE OF product" in sql
 
 
 def _place(skus: tuple[str, ...]) -> Order:

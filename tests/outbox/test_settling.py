@@ -85,6 +85,37 @@ def test_children_are_written_with_the_settlement_and_refused_after_it() -> None
     assert effects.names() == ["effect", "done"]
 
 
+def test_a_transactional_task_settles_before_its_last_statement_at_no_cost() -> None:
+    outbox.enqueue(tasks.note_once.s("before"))
+    assert drain() == 1  # what a process looks up once is known from here on
+    effects.clear()
+    message_id = outbox.enqueue(tasks.settles_before_its_effect.s("effect"))
+    with counting() as cost:
+        assert drain() == 1
+    assert effects.names() == ["effect", "done"]
+    assert (row(message_id).status, row(message_id).attempts) == ("done", 1)
+    outbox.enqueue(tasks.note_once.s("a"))
+    with counting() as cost_of_another:
+        assert drain() == 1
+    # Its status, and the effect that says it.
+    assert (cost.statements, cost.commits) == (cost_of_another.statements + 2, cost_of_another.commits)
+
+
+@pytest.mark.parametrize("where", ["in", "after"])
+def test_a_transactional_task_that_fails_after_it_has_settled_runs_again(where: str) -> None:
+    message_id = outbox.enqueue(tasks.settles_before_its_effect.s("effect", f"fails {where} the block"))
+    (copy,) = queries.mark("default", 1)
+    run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
+    assert (row(message_id).status, row(message_id).attempts) == ("scheduled", 1)
+    assert effects.names() == []
+
+
+def test_a_transactional_task_may_enqueue_after_it_has_settled() -> None:
+    outbox.enqueue(tasks.settles_before_its_effect.s("effect", "has a child"))
+    assert drain() == 2
+    assert effects.names() == ["effect", "done", "child"]
+
+
 def test_outside_of_a_message_the_block_is_a_transaction() -> None:
     def fail() -> None:
         with outbox.settling() as settle:

@@ -468,6 +468,21 @@ def settles_with_its_effect(name: str, how: str = "") -> None:
         raise ConnectionError
 
 
+@shared_task(transactional=True, last_write_settles=True, autoretry_for=(ConnectionError,), max_retries=2)
+def settles_before_its_effect(name: str, how: str = "") -> None:
+    """Notes the status that its message has then; `how`: what goes wrong."""
+    with outbox.settling() as settle:
+        settle()
+        effects.add(name)
+        if how == "has a child":
+            note.delay("child")
+        if how == "fails in the block":
+            raise ConnectionError
+    effects.add(_own_status())
+    if how == "fails after the block":
+        raise ConnectionError
+
+
 @shared_task
 def settles_later(name: str) -> None:
     with outbox.settling() as settle:
