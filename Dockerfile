@@ -8,8 +8,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /srv/holdfast
 # Requirements first: a change of code does not install them again.
-COPY requirements.txt ./
-RUN pip install -r requirements.txt \
+COPY requirements.txt requirements-tracing.txt ./
+RUN pip install -r requirements.txt -r requirements-tracing.txt \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin holdfast
 COPY manage.py ./
 COPY config config

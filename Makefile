@@ -70,7 +70,7 @@ lint: $(DEV) ## ruff, codespell, prose, mypy, import rules, migrations, deployme
 	$(BIN)/python -m lab.lint
 
 $(LAB): requirements.txt requirements-lab.txt
-$(DEV): requirements.txt requirements-lab.txt requirements-dev.txt
+$(DEV): requirements.txt requirements-lab.txt requirements-tracing.txt requirements-dev.txt
 
 # The Python is checked before anything is made, so that a failure leaves nothing behind that looks finished.
 $(LAB) $(DEV):

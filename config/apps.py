@@ -1,5 +1,6 @@
 """What is replaced of Django's own apps."""
 
+from django.conf import settings
 from django.contrib.admin import apps
 
 
@@ -9,3 +10,8 @@ class AdminConfig(apps.AdminConfig):
     def ready(self) -> None:
         super().ready()
         from config import checks  # noqa: F401  (registers the system checks)
+
+        if settings.OUTBOX_TRACING:
+            from config import tracing  # its packages are optional
+
+            tracing.start()

@@ -113,5 +113,10 @@ VARIABLES: dict[str, Variable] = {
     "LOG_LEVEL": Variable(
         "INFO", "level of the application's own log; in workers and beat, `--loglevel` is that of Celery's"
     ),
+    "TRACING": Variable(
+        "0",
+        "1 sends the traces of requests and their tasks by OpenTelemetry, whose own variables (OTEL_EXPORTER_OTLP_ENDPOINT,"
+        " OTEL_SERVICE_NAME, …) say where to; needs requirements-tracing.txt",
+    ),
     "LOG_FORMAT": Variable("human", "lines of the log: `human`, or `json` for one JSON object each"),
 }

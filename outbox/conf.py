@@ -8,6 +8,7 @@ environment. A value of the wrong kind raises `ImproperlyConfigured`, and is an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from celery import current_app
@@ -153,6 +154,20 @@ def retry_scale() -> float:
 def retry_minimum() -> int:
     """`RETRY_MINIMUM`: least number of retries of every task that has any, for demos. Default: 0."""
     return _whole("RETRY_MINIMUM", 0)
+
+
+@_setting
+def tracing() -> bool:
+    """`OUTBOX_TRACING`: whether each attempt is a span of OpenTelemetry, below the one in which its message was enqueued.
+
+    Default: False. It needs the package `opentelemetry-api`.
+    """
+    given = getattr(settings, "OUTBOX_TRACING", False)
+    if not isinstance(given, bool):
+        raise _wrong("OUTBOX_TRACING", "True or False", given)
+    if given and find_spec("opentelemetry") is None:
+        raise ImproperlyConfigured("OUTBOX_TRACING needs the package opentelemetry-api")
+    return given
 
 
 def default_queue() -> str:

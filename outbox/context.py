@@ -12,6 +12,7 @@ from typing import Any
 from celery.exceptions import Retry
 from django.db import connection, transaction
 
+from outbox import tracing
 from outbox.rows import NewMessage
 
 
@@ -120,6 +121,9 @@ def request_id() -> str:
 
 
 def traceparent() -> str:
-    """The W3C trace context of what is enqueued or sent here: what the running message or this block brought; '' without one."""
+    """The W3C trace context of what is enqueued or sent here; '' without one.
+
+    With `OUTBOX_TRACING` it is the current span, else what the running message or this block brought.
+    """
     run = _current.get()
-    return run.traceparent if run else _request.get()[1]
+    return tracing.traceparent() or (run.traceparent if run else _request.get()[1])

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, transaction
 
-from outbox import claims, conf, dead_lettering, heartbeat, transitions
+from outbox import claims, conf, dead_lettering, heartbeat, tracing, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
 from outbox.database import (
@@ -177,7 +177,7 @@ def _body(task: Deliverable, claimed: Claimed) -> Any:
     run.transactional = task.transactional
     if task.last_write_settles:
         run.settle = functools.partial(transitions.settle, claimed)
-    with running(run):
+    with running(run), tracing.attempt(task.name, claimed):
         try:
             result = task.run_body(*claimed.args, **claimed.kwargs)
         except Ignore:

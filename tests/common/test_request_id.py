@@ -90,7 +90,7 @@ def test_without_a_request_there_is_no_header(shop: None) -> None:
         f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
     ],
 )
-def test_a_trace_context_that_is_none_is_not_taken_and_none_is_invented(api: Caller, given: str) -> None:
+def test_a_malformed_trace_context_is_not_taken_and_none_is_invented(api: Caller, given: str) -> None:
     headers = {"Idempotency-Key": "k", "X-Request-ID": "req-7", "traceparent": given}
     api.client.post("/api/orders", body(), "application/json", headers=headers)
     assert {frozenset(message.headers) for message in OutboxMessage.objects.all()} == {
@@ -105,9 +105,10 @@ def test_a_trace_context_that_is_none_is_not_taken_and_none_is_invented(api: Cal
         ("/a%0AERROR%20b", "/a%0AERROR%20b", ""),
     ],
 )
-def test_each_request_has_one_line_in_the_log_without_its_query_and_no_client_can_begin_another(
+def test_each_request_has_one_line_in_the_log(
     api: Caller, caplog: pytest.LogCaptureFixture, path: str, shown: str, route: str
 ) -> None:
+    """Without its query, and no client can begin another line."""
     with caplog.at_level(logging.INFO):
         assert (
             api.client.get(path, headers={"X-Request-ID": "req-7", "traceparent": TRACE}).status_code == 404

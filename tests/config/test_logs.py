@@ -19,7 +19,7 @@ from tests.support.processes import await_, relay, started
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_a_json_line_has_the_known_fields_of_its_record_and_no_secret() -> None:
+def test_a_json_line_has_the_known_fields_and_no_secret() -> None:
     try:
         raise ValueError("password=hunter2")
     except ValueError:

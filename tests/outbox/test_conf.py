@@ -22,7 +22,7 @@ OWN = (
     *("OUTBOX_QUEUES", "OUTBOX_EVENTS", "OUTBOX_FOREIGN_TASKS", "OUTBOX_DEPTH_LIMIT", "OUTBOX_BATCH"),
     "OUTBOX_LINKS",
     *("OUTBOX_RETENTION", "OUTBOX_MARGIN", "OUTBOX_WORKER_TIMEOUT", "OUTBOX_SKEW_GRACE"),
-    *("OUTBOX_CONSUMER_TIMEOUT", "DATABASE_CONNECTIONS", "RETRY_SCALE", "RETRY_MINIMUM"),
+    *("OUTBOX_CONSUMER_TIMEOUT", "DATABASE_CONNECTIONS", "RETRY_SCALE", "RETRY_MINIMUM", "OUTBOX_TRACING"),
 )
 
 
@@ -37,7 +37,7 @@ def unset(settings: Settings) -> Settings:
 def test_every_setting_of_the_outbox_has_a_default(unset: Settings) -> None:
     assert conf.queues() == ("critical", "high", "default", "low")  # of CELERY_TASK_QUEUES
     assert [read() for read in conf.ALL[1:]] == [
-        *({}, (), "dlq", {}, 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0)
+        *({}, (), "dlq", {}, 2_000, 500, 604_800.0, 5.0, 6.0, 3_600.0, 1_800.0, None, 1.0, 0, False)
     ]
     assert check_settings() == []
 
@@ -78,6 +78,7 @@ def test_a_message_goes_to_celerys_default_queue_where_none_is_named(plain: Cele
         ("OUTBOX_MARGIN", float("nan"), "a number of at least 0, not nan"),
         ("OUTBOX_SKEW_GRACE", -1, "a number of at least 0, not -1"),
         ("DATABASE_CONNECTIONS", "80", "a whole number of at least 1, not '80'"),
+        ("OUTBOX_TRACING", "0", "True or False, not '0'"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_a_check_error(
