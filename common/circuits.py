@@ -21,5 +21,5 @@ def open_for(task: str) -> str:
     try:
         return circuit if circuit and circuits.open_in_processes().get(circuit) else ""
     except UNAVAILABLE as error:
-        logger.warning("it is not known whether the circuit %s is open: %s", circuit, error)
+        logger.warning("the state of the circuit %s cannot be read: %s", circuit, error)
         return ""

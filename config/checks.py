@@ -21,7 +21,7 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 def _hosts() -> Iterator[CheckMessage]:
     if "*" in settings.ALLOWED_HOSTS:
         yield Error(
-            "ALLOWED_HOSTS has *: links in mails would lead to whatever host a request names. List the site's own names",
+            "ALLOWED_HOSTS contains *: links in emails would point to any host that a request names. List the site's host names",
             id="config.E001",
         )
 
@@ -33,12 +33,12 @@ def _gateway() -> Iterator[CheckMessage]:
         )
     if not settings.STRIPE_API_KEY.startswith(("sk_live_", "rk_live_")):
         yield Error(
-            "STRIPE_API_KEY is no live key (sk_live_... or rk_live_...): orders would be delivered unpaid",
+            "STRIPE_API_KEY is not a live key (sk_live_... or rk_live_...): orders would be delivered unpaid",
             id="config.E003",
         )
     if not settings.STRIPE_WEBHOOK_SECRET.startswith("whsec_"):
         yield Error(
-            "STRIPE_WEBHOOK_SECRET is no signing secret (whsec_...): anybody could send events of the gateway",
+            "STRIPE_WEBHOOK_SECRET is not a signing secret (whsec_...): anyone could forge the gateway's events",
             id="config.E004",
         )
 
@@ -57,11 +57,11 @@ def _email() -> Iterator[CheckMessage]:
             "EMAIL_URL has a password and no TLS: use submission://… or smtp://…?ssl=1", id="config.E006"
         )
     if settings.DEFAULT_FROM_EMAIL.endswith(".example"):
-        yield Warning("DEFAULT_FROM_EMAIL is an example: mail servers refuse it", id="config.W001")
+        yield Warning("DEFAULT_FROM_EMAIL is an example address: mail servers refuse it", id="config.W001")
     link = urlsplit(settings.PASSWORD_RESET_URL)
     if link.scheme != "https" or link.hostname in LOCAL:
         yield Warning(
-            "PASSWORD_RESET_URL is not an https address of the site: its link would not work, or show the token",
+            "PASSWORD_RESET_URL is not an https address of the site: its link would not work, or would reveal the token",
             id="config.W002",
         )
 

@@ -17,7 +17,7 @@ VARIABLES: dict[str, Variable] = {
     "DATABASE_URL": Variable(
         None,
         "PostgreSQL, for example postgres://user:password@host:5432/holdfast; of several servers,"
-        " host:5432,other:5432, it uses the one that can be written to",
+        " host:5432,other:5432, the one that accepts writes is used",
     ),
     "BROKER_URL": Variable(
         None, "broker: redis://…, amqp://… (RabbitMQ), or sentinel://host:26379/0;sentinel://…"
@@ -52,19 +52,21 @@ VARIABLES: dict[str, Variable] = {
         "smtp://localhost:25",
         "mail server: smtp://user:password@host:port; submission://… for STARTTLS, smtp://…?ssl=1 for TLS",
     ),
-    "DEFAULT_FROM_EMAIL": Variable("orders@holdfast.example", "sender of every mail"),
+    "DEFAULT_FROM_EMAIL": Variable("orders@holdfast.example", "sender of every email"),
     "PASSWORD_RESET_URL": Variable(
-        "http://127.0.0.1:8000/reset/{uid}/{token}/", "link in password reset mails"
+        "http://127.0.0.1:8000/reset/{uid}/{token}/", "link in password reset emails"
     ),
     "WAREHOUSE_URL": Variable(None, "base address of the warehouse API"),
     "CRM_URL": Variable(None, "base address of the CRM API"),
     "WEBHOOKS_ALLOW_PRIVATE": Variable("0", "1 lets webhooks go to private addresses (the lab does)"),
     "METRICS_TOKEN": Variable(
-        "", "Bearer token that /metrics and /alerts.json ask for; empty: they answer everybody"
+        "", "Bearer token that /metrics and /alerts.json require; empty: they answer without one"
     ),
-    "ALERT_EMAILS": Variable("", "addresses that beat tells which alerts fire and end, comma separated"),
-    "ALERT_WEBHOOK_URL": Variable("", "address that the same is posted to as JSON, for example of a chat"),
-    "ALERT_REPEAT": Variable("14400", "seconds after which an alert that still fires is told again"),
+    "ALERT_EMAILS": Variable(
+        "", "email addresses to which beat sends which alerts fire and end, comma separated"
+    ),
+    "ALERT_WEBHOOK_URL": Variable("", "URL to which beat posts the same as JSON, for example of a chat"),
+    "ALERT_REPEAT": Variable("14400", "seconds after which an alert that still fires is sent again"),
     "PROXY_COUNT": Variable(
         "0",
         "reverse proxies before the web process that append to X-Forwarded-For; with 0 failed logins are counted by"
@@ -77,8 +79,8 @@ VARIABLES: dict[str, Variable] = {
     "WAREHOUSE_PER_SECOND": Variable(
         "50", "calls a second to the warehouse, of all workers together; above it they wait"
     ),
-    "OUTBOX_DEPTH_LIMIT": Variable("2000", "messages the relay keeps in one broker queue at the most"),
-    "OUTBOX_BATCH": Variable("500", "messages the relay marks and publishes at once"),
+    "OUTBOX_DEPTH_LIMIT": Variable("2000", "most messages that the relay keeps in one broker queue"),
+    "OUTBOX_BATCH": Variable("500", "most messages that the relay marks and publishes at once"),
     "OUTBOX_RETENTION": Variable("604800", "seconds that settled messages are kept before pruning"),
     "OUTBOX_MARGIN": Variable("5", "seconds after which a published, unstarted message may count as lost"),
     "OUTBOX_WORKER_TIMEOUT": Variable("6", "seconds without a heartbeat after which a worker counts as dead"),
@@ -96,8 +98,8 @@ VARIABLES: dict[str, Variable] = {
     ),
     "WORKER_REMOTE_CONTROL": Variable(
         "0",
-        "1 lets `celery inspect`, `celery control` and Flower speak to the workers; then what may write to the broker can"
-        " stop them and revoke what they run",
+        "1 lets `celery inspect`, `celery control` and Flower speak to the workers; then every client that can write to the"
+        " broker can stop them and revoke their tasks",
     ),
     "DATABASE_CONNECTIONS": Variable(
         "0",
@@ -107,7 +109,7 @@ VARIABLES: dict[str, Variable] = {
     "WEB_WORKERS": Variable("1", "web processes"),
     "WEB_THREADS": Variable("8", "threads of one web process"),
     "CRITICAL_CONCURRENCY": Variable("4", "worker processes of the queue `critical`: payments"),
-    "HIGH_CONCURRENCY": Variable("2", "of the queue `high`: mails that somebody waits for"),
+    "HIGH_CONCURRENCY": Variable("2", "of the queue `high`: emails that a user waits for"),
     "DEFAULT_CONCURRENCY": Variable("2", "of the queue `default`"),
     "LOW_CONCURRENCY": Variable("1", "of the queue `low`: invoices, reports, imports, pruning"),
     "LOG_LEVEL": Variable(

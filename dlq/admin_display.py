@@ -68,7 +68,7 @@ class Shown:
     @admin.display(description="traceback")
     def shown_traceback(self, dead_letter: DeadLetter) -> SafeString:
         return _preformatted(
-            masked_text(dead_letter.traceback) or "(none: it never ran, or did not live to tell)"
+            masked_text(dead_letter.traceback) or "(none: it never ran, or its process was lost)"
         )
 
     @admin.display(description="headers")

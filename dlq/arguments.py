@@ -130,12 +130,12 @@ def parsed(name: str, given: str) -> Any:
     """The value that an operator has typed, as JSON. Raises `InvalidArgument`."""
 
     def refuse(constant: str) -> None:
-        raise InvalidArgument(name, f"{constant} is no JSON")
+        raise InvalidArgument(name, f"{constant} is not JSON")
 
     try:
         return json.loads(given, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise InvalidArgument(name, 'this is no JSON; a text stands in quotes: "WIDGET"') from None
+        raise InvalidArgument(name, 'this is not JSON; put text in quotes: "WIDGET"') from None
 
 
 def _function(dead_letter: DeadLetter) -> Callable[..., Any]:
@@ -187,7 +187,7 @@ def _kept(given: Any, shown: Any, value: Any, name: str) -> Any:
 def _unmasked(given: Any, name: str) -> Any:
     if MASK in json.dumps(given, ensure_ascii=False, default=str):
         raise InvalidArgument(
-            name, f"{MASK} is a mask and no value: leave it where it was, or write the whole value"
+            name, f"{MASK} is a mask, not a value: leave it where it was, or write the whole value"
         )
     return given
 
@@ -203,7 +203,9 @@ def _stays_masked(given: Any, shown: Any, name: str) -> None:
     elif _same(given, shown):
         return
     else:
-        raise InvalidArgument(name, f"{MASK} would show what is behind it here: write the whole value")
+        raise InvalidArgument(
+            name, f"{MASK} cannot be moved, since its value would be shown here: write the whole value"
+        )
     for pair in pairs:
         _stays_masked(*pair, name)
 

@@ -62,8 +62,8 @@ def check_journal(**_: Any) -> list[CheckMessage]:
         return [
             Error(
                 f"{setting}, but it keeps its dead letters in {dead_letters!r} and not in 'dlq' (OUTBOX_DEAD_LETTERS): a"
-                " message that is dead would be no dead letter, and one whose replay succeeded stay open. Set both, or"
-                " neither",
+                " message that is dead there would have no dead letter, and one whose replay succeeded would stay open. Set"
+                " both, or neither",
                 id="dlq.E001",
             )
         ]
@@ -81,7 +81,7 @@ def check_connected(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "No worker records what ends badly: call dlq.connect(app) where your Celery application is made, after"
+            "No worker records failed messages: call dlq.connect(app) where your Celery application is made, after"
             " config_from_object",
             id="dlq.W001",
         )
@@ -105,7 +105,7 @@ def check_worker(**_: Any) -> list[CheckMessage]:
     )
     return [
         Error(
-            f"Celery's {missing} is not {what}, but {given} is dlq's: some messages that end badly would be no dead letter",
+            f"Celery's {missing} is not {what}, but {given} is dlq's: some failed messages would have no dead letter",
             id="dlq.E004",
         )
     ]

@@ -66,7 +66,7 @@ class _Journalled:
             raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
         if not replaced:
             raise NotReplayable(
-                f"{dead_letter.message_id}: its journal has no dead message of this id any more"
+                f"{dead_letter.message_id}: its journal no longer has a dead message with this id"
             )
         return copy_id
 

@@ -84,7 +84,7 @@ class DeadLetter(models.Model):
         default=list,
         db_default=Value([], models.JSONField()),
         blank=True,
-        help_text="what it is found by: 'order_id=999' and '999'",
+        help_text="search terms: 'order_id=999' and '999'",
     )
     headers = models.JSONField(default=dict, blank=True)
     correlation_id = models.CharField(max_length=255, blank=True, default="")
@@ -99,11 +99,13 @@ class DeadLetter(models.Model):
     error = models.TextField(blank=True, default="")
     traceback = models.TextField(blank=True, default="")
     place = models.CharField(
-        max_length=255, blank=True, default="", help_text="first own function that raised"
+        max_length=255, blank=True, default="", help_text="function of the application that raised"
     )
     fingerprint = models.CharField(max_length=64)
     attempts = models.PositiveIntegerField(default=1, help_text="runs until the last failure")
-    failures = models.PositiveIntegerField(default=1, help_text="times it died: 1 + failed replays")
+    failures = models.PositiveIntegerField(
+        default=1, help_text="times it failed for good: 1 + failed replays"
+    )
     worker = models.CharField(max_length=255, blank=True, default="")
     raw = models.BinaryField(
         null=True, blank=True, help_text="the message as it was received, see RawMessage"

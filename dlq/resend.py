@@ -64,7 +64,7 @@ def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
         if dead_letter.queue not in current_app.amqp.queues:
             # The producer chose the name: on Redis it would be a list without a consumer.
             raise NotReplayable(
-                f"{dead_letter.message_id}: the queue {dead_letter.queue!r} is none of this application's"
+                f"{dead_letter.message_id}: the queue {dead_letter.queue!r} is not a queue of this application"
             )
         return Raw(raw)
     if dead_letter.cause != Cause.ADDED:
@@ -87,7 +87,7 @@ class Journalled:
             raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
         if new_id is None:
             raise NotReplayable(
-                f"{dead_letter.message_id}: its journal has no dead message of this id any more"
+                f"{dead_letter.message_id}: its journal no longer has a dead message with this id"
             )
         return str(new_id)
 
@@ -119,7 +119,7 @@ class Raw:
                 f"{dead_letter.message_id}: its body cannot be read ({shortened(error)})"
             ) from None
         if not isinstance(args, list) or not isinstance(kwargs, dict):
-            raise NotReplayable(f"{dead_letter.message_id}: its arguments are no list and mapping")
+            raise NotReplayable(f"{dead_letter.message_id}: its arguments are not a list and a mapping")
         _refuse(dead_letter, embed)
         try:
             new_id = hooks.adopt(
@@ -179,7 +179,7 @@ def _refuse(dead_letter: DeadLetter, embed: Any) -> None:
     named = embed if isinstance(embed, dict) else {}
     if any(named.get(name) for name in ("callbacks", "errbacks", "chain", "chord")):
         raise NotReplayable(
-            f"{dead_letter.message_id}: it carries what is to follow it, which would never happen here"
+            f"{dead_letter.message_id}: it carries follow-up tasks (callbacks or a canvas), which would never run here"
         )
 
 
@@ -237,7 +237,7 @@ def publish(
             connection.collect()
             raise NotReplayable(
                 f"{dead_letter.message_id} may have been published, the broker did not confirm it ({exc}): it can be sent"
-                f" again when it was not heard of for {SILENT_AFTER}"
+                f" again if it has no outcome within {SILENT_AFTER}"
             ) from exc
 
 

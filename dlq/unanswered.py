@@ -15,7 +15,7 @@ from dlq.operations import driver, retention
 
 #: Dead letters opened in one transaction: a broker that is lost may take thousands of replays with it.
 BATCH = 1_000
-_WHY = f"its replay was not heard of for {replay.SILENT_AFTER}: it is lost, or waits and may run yet"
+_WHY = f"its replay has had no outcome for {replay.SILENT_AFTER}: it is lost, or still waits and may run"
 
 
 @shared_task

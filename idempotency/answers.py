@@ -89,7 +89,7 @@ def answer_once(
 
 def _keep(asked: Asked, response: HttpResponse) -> None:
     if response.streaming:
-        raise TypeError("an answer that is streamed cannot be kept")
+        raise TypeError("a streamed answer cannot be stored")
     if not getattr(response, "is_rendered", True):
         response.render()  # type: ignore[attr-defined]  # a TemplateResponse, else rendered after its view
     Record.objects.create(

@@ -16,7 +16,7 @@ class Record(models.Model):
         max_length=255,
         blank=True,
         default="",
-        help_text="What sent it, if that may act in several scopes: a key that it used in one is used up in all.",
+        help_text="The sender, if it may act in several scopes: a key that it used in one scope counts as used in all.",
     )
     key = models.CharField(max_length=255)
     body_hash = models.CharField(max_length=64)

@@ -31,7 +31,7 @@ def check_paths(**_: Any) -> list[CheckMessage]:
                 text = f"{setting}: {path!r} cannot be imported: {error}"
                 problems.append(Error(text, id="monitoring.E001"))
     if unknown := sorted(set(conf.sources()) - set(sources.ALL)):
-        text = f"MONITORING_SOURCES: nothing reads {', '.join(unknown)}, only {', '.join(sources.ALL)}"
+        text = f"MONITORING_SOURCES: there is no source {', '.join(unknown)}; the sources are {', '.join(sources.ALL)}"
         problems.append(Error(text, id="monitoring.E002"))
     return problems
 
@@ -44,8 +44,8 @@ def check_probes(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            f"{probes!r} is not the first of MIDDLEWARE: /healthz, /readyz and /metrics answer as the rest of the site does,"
-            " or not at all",
+            f"{probes!r} is not first in MIDDLEWARE: /healthz, /readyz and /metrics may be redirected or"
+            " refused, as the rest of the site is",
             id="monitoring.W001",
         )
     ]

@@ -72,7 +72,7 @@ def alert_webhook_url() -> str:
 
 
 def alert_repeat_s() -> float:
-    """`MONITORING_ALERT_REPEAT`: seconds after which an alert that still fires is told again. Default: 14400, four hours."""
+    """`MONITORING_ALERT_REPEAT`: seconds after which an alert that still fires is sent again. Default: 14400, four hours."""
     return float(getattr(settings, "MONITORING_ALERT_REPEAT", 14_400.0))
 
 

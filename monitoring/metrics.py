@@ -79,7 +79,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             lambda queue: queue.failed_last_minute / 60,
         ),
         "holdfast_jobs_error_ratio": (
-            "Messages that died of all that ended, last minute",
+            "Share of the messages ended in the last minute that died",
             lambda queue: queue.error_rate,
         ),
         "holdfast_queue_oldest_pending_age_seconds": (
@@ -91,7 +91,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             lambda queue: queue.oldest_repeated_age_s,
         ),
         "holdfast_queue_unusable": (
-            "1 while the broker takes no messages for this queue",
+            "1 while the broker accepts no messages for this queue",
             lambda queue: float(bool(queue.unusable)),
         ),
     }
@@ -103,7 +103,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily("holdfast_workers_up", "Workers with a heartbeat", snapshot.workers)
     yield GaugeMetricFamily(
         "holdfast_workers_lately",
-        "The most workers at one moment of the last minutes",
+        "Most workers at one time in the last minutes",
         snapshot.workers_lately,
     )
     yield GaugeMetricFamily(
@@ -130,14 +130,16 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         retrying.add_metric([task], ran.retrying)
     yield retrying
     skipped = CounterMetricFamily(
-        "holdfast_outbox_copies_skipped", "Delivered copies that were not to run", labels=["reason"]
+        "holdfast_outbox_copies_skipped", "Delivered copies that were skipped", labels=["reason"]
     )
     for reason, count in snapshot.copies_skipped.items():
         skipped.add_metric([reason], count)
     yield skipped
     # A sum over the rows that are kept: retention makes it fall, and that is no counter.
     yield GaugeMetricFamily(
-        "holdfast_outbox_runs_repeated", "Retries, deferrals, replays of the kept", snapshot.retries
+        "holdfast_outbox_runs_repeated",
+        "Retries, deferrals and replays of the messages that are kept",
+        snapshot.retries,
     )
 
 
@@ -189,7 +191,7 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
     for queue, count in failures.items():
         failed.add_metric([queue], count)
     yield from (died, failed)
-    replays = CounterMetricFamily("holdfast_dlq_replays", "Replays by what came of them", labels=["outcome"])
+    replays = CounterMetricFamily("holdfast_dlq_replays", "Replays by outcome", labels=["outcome"])
     for outcome, count in (dict.fromkeys(REPLAY_OUTCOMES, 0) | dict(figures.get("replays", {}))).items():
         replays.add_metric([outcome], count)
     yield replays
@@ -197,9 +199,12 @@ def _dead_letters(snapshot: Snapshot, figures: Mapping[str, Any]) -> Iterator[Me
 
 def _findings(snapshot: Snapshot) -> Iterator[Metric]:
     gauges = {
-        "holdfast_findings_open": ("What differs from the outside world", snapshot.findings),
+        "holdfast_findings_open": (
+            "Differences between the database and the outside world",
+            snapshot.findings,
+        ),
         "holdfast_findings_for_a_person": (
-            "Of it, what nothing mends by itself",
+            "Differences that need a person",
             snapshot.findings_for_a_person,
         ),
     }
@@ -226,7 +231,7 @@ def _others(snapshot: Snapshot, readings: Collection[str]) -> Iterator[Metric]:
         )
     if sources.WEBHOOKS in readings:
         family = GaugeMetricFamily(
-            "holdfast_webhooks_deliveries", "Of the newest deliveries", labels=["status"]
+            "holdfast_webhooks_deliveries", "The newest webhook deliveries by status", labels=["status"]
         )
         for status, count in snapshot.webhook_deliveries.items():
             family.add_metric([status], count)

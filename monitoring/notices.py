@@ -84,7 +84,11 @@ class Notifier:
             self._backoff_s[channel] = backoff_s
             self._not_before[channel] = time.monotonic() + backoff_s
             log.warning(
-                "No alert by %s, again in %.0f s: %s: %s", channel, backoff_s, type(error).__name__, error
+                "The alerts could not be sent by %s, next try in %.0f s: %s: %s",
+                channel,
+                backoff_s,
+                type(error).__name__,
+                error,
             )
             return False
         self._backoff_s.pop(channel, None)
@@ -170,6 +174,6 @@ def run(stop: threading.Event) -> None:
         try:
             notifier.run_once()
         except Error as error:
-            log.warning("No evaluation of the alerts: %s", str(error).strip().partition("\n")[0])
+            log.warning("The alerts could not be evaluated: %s", str(error).strip().partition("\n")[0])
         finally:
             connection.close()

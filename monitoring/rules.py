@@ -100,7 +100,7 @@ def processing_rate(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         return None
     text = (
         f"Processing rate dropped: {per_minute} a minute of {expected:.0f} expected, "
-        f"while {snapshot.depth} messages wait"
+        f"waiting messages: {snapshot.depth}"
     )
     return Alert("processing_rate", text, per_minute, wanted)
 
@@ -165,7 +165,7 @@ def repeated_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         return None
     worst = max(over, key=lambda queue: queue.oldest_repeated_age_s / limit(queue.name))
     age = worst.oldest_repeated_age_s
-    text = f"Put off again and again: a message in {worst.name} was enqueued {age / 3600:.0f} h ago"
+    text = f"Deferred again and again: a message in {worst.name} was enqueued {age / 3600:.0f} h ago"
     return Alert("repeated_age", text, age, limit(worst.name))
 
 
@@ -184,14 +184,14 @@ def workers_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     lost = snapshot.workers_lately - snapshot.workers
     if lost <= thresholds.max_workers_lost:
         return None
-    text = f"Workers dying: {lost} of {snapshot.workers_lately} have no heartbeat any more and were not ended"
+    text = f"Workers dying: {lost} of {snapshot.workers_lately} no longer have a heartbeat, and did not stop properly"
     return Alert("workers_lost", text, lost, thresholds.max_workers_lost)
 
 
 def workers_gone(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     if snapshot.workers or not snapshot.depth:
         return None
-    return Alert("workers_gone", f"No worker has a heartbeat, and {snapshot.depth} messages wait", 0, 1)
+    return Alert("workers_gone", f"No worker has a heartbeat, waiting messages: {snapshot.depth}", 0, 1)
 
 
 def circuit_open(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -227,12 +227,12 @@ def order_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
 
 
 def relay_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
-    return _lost("relay", snapshot.relays, thresholds.max_relays_lost, "nothing that is accepted begins")
+    return _lost("relay", snapshot.relays, thresholds.max_relays_lost, "no accepted work starts")
 
 
 def beat_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return _lost(
-        "beat", snapshot.beats, thresholds.max_beats_lost, "no periodic task begins, and no alert is sent"
+        "beat", snapshot.beats, thresholds.max_beats_lost, "no periodic task starts, and no alert is sent"
     )
 
 
@@ -242,7 +242,7 @@ def _lost(role: str, daemons: Daemons, most: int, consequence: str) -> Alert | N
         return None
     text = f"No {role} gives a sign of life: {consequence}"
     if daemons.count:
-        text = f"A {role} is gone: {lost} of {daemons.lately} give no sign of life and were not ended"
+        text = f"A {role} is gone: {lost} of {daemons.lately} give no sign of life, and did not stop properly"
     return Alert(f"{role}_lost", text, lost, most)
 
 

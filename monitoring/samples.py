@@ -75,7 +75,7 @@ def run(stop: threading.Event) -> None:
         try:
             wait_s = take()
         except Error as error:
-            log.warning("No sample: %s", str(error).strip().partition("\n")[0])
+            log.warning("No sample was taken: %s", str(error).strip().partition("\n")[0])
             wait_s = EVERY_S
         finally:
             # Four times a minute a new connection costs less than one that is held.

@@ -26,7 +26,9 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 def message_id_for(key: str) -> str:
     """The Message-ID of the mail with this business key, always the same: <receipt-order-42@…>."""
     if not _KEY.fullmatch(key) or len(key) > 150:
-        raise ValueError(f"a mail's key must be 1 to 150 of A-Z a-z 0-9 _ - and single dots, not {key!r}")
+        raise ValueError(
+            f"an email's key must be 1 to 150 characters of A-Z a-z 0-9 _ - and single dots, not {key!r}"
+        )
     domain = settings.DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip(">") or "localhost"
     return f"<{key}@{domain}>"
 
@@ -43,7 +45,7 @@ def send_once(
     try:
         validate_email(to)
     except ValidationError:
-        raise InvalidRecipient(f"{key}: {to!r} is not a mail address") from None
+        raise InvalidRecipient(f"{key}: {to!r} is not an email address") from None
     message_id = message_id_for(key)
     log = EmailLog.claim(
         key=key,

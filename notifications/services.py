@@ -142,7 +142,7 @@ def _template(name: str) -> EmailTemplate:
         # NUL or half a surrogate pair: PostgreSQL's text holds neither, so no template has such a name.
         template = None
     if template is None:
-        raise UnknownTemplate(f"there is no mail template named {name!r}")
+        raise UnknownTemplate(f"there is no email template named {name!r}")
     return template
 
 

@@ -189,7 +189,7 @@ class ImportForm(forms.ModelForm):
         except UnicodeDecodeError as error:
             raise forms.ValidationError(f"The file is not UTF-8: {error}.") from error
         if "\x00" in text:
-            raise forms.ValidationError("The file holds NUL characters: it is no text.")
+            raise forms.ValidationError("The file contains NUL characters: it is not text.")
         digest = sha256(text.encode()).hexdigest()
         # Of two at once (a double click) the second waits here for the first one's commit: the admin validates in the
         # transaction that saves. Without it the constraint would answer with an error page.
@@ -269,7 +269,7 @@ class ReportAdmin(admin.ModelAdmin):
         """
         super().save_model(request, obj, form, change)
         if enqueue_unique(generate_report.s(obj.pk)) is None:
-            self.message_user(request, "This report is being made already.", messages.WARNING)
+            self.message_user(request, "This report is already being made.", messages.WARNING)
 
 
 @admin.register(SyncErrorLog)

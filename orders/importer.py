@@ -135,7 +135,7 @@ def _check_heading(heading: list[str]) -> None:
         if column not in COLUMNS:
             raise BadFile(f"The heading has an unknown column {column!r}; {must}.")
         if heading.count(column) > 1:
-            raise BadFile(f"The heading is ambiguous: {column!r} stands twice; {must}.")
+            raise BadFile(f"The heading is ambiguous: {column!r} appears twice; {must}.")
     missing = [column for column in COLUMNS if column not in heading]
     if missing:
         raise BadFile(f"The heading lacks {', '.join(missing)}; {must}.")

@@ -49,7 +49,7 @@ class OrderIn(Strict):
             default=None,
             max_length=254,
             examples=["ada@example.com"],
-            description="Where mails about this order go; the customer's own address when left out.",
+            description="Where emails about this order go; the customer's own address when left out.",
             json_schema_extra={"format": "email"},
         ),
     ]
@@ -61,7 +61,7 @@ class OrderIn(Strict):
             if value:
                 validate_email(value)
         except ValidationError:
-            raise ValueError("must be a mail address") from None
+            raise ValueError("must be an email address") from None
         return value
 
     def arguments(self) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def notify_warehouse(order_id: int, event: str | None = None) -> dict[str, Any]:
         return {"status": "queued_for_retry", "retry_after": wait_s, "order_id": order_id}
     except (RateLimited, RateLimitExceeded) as error:
         wait_s = scaled(LATER_S) if error.retry_after is None else error.retry_after
-        raise outbox.Defer(wait_s, f"the warehouse takes no more now: {error}") from error
+        raise outbox.Defer(wait_s, f"the warehouse accepts no more calls now: {error}") from error
     return {"status": "notified", "order_id": order_id, "answer": answer}
 
 

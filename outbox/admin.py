@@ -11,6 +11,7 @@ from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
 
 from outbox import conf, dlq_hooks, report, run_now, transitions
@@ -131,7 +132,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
                 )
         return text
 
-    @admin.action(description="Cancel the selected messages that no run has begun", permissions=["cancel"])
+    @admin.action(description="Cancel the selected messages that have not started", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:
         chosen = list(queryset.exclude(status=Status.DEAD).values_list("message_id", flat=True))
         done = sum(transitions.cancel(message_id, reason=f"by {request.user}") for message_id in chosen)
@@ -146,7 +147,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         chosen = list(scheduled.order_by("deliver_at").values_list("id", "generation")[: run_now.MOST])
         batches = range(0, len(chosen), run_now.BATCH)
         done = sum(run_now.make_due(chosen[start : start + run_now.BATCH]) for start in batches)
-        self.message_user(request, f"{done} scheduled messages run now", messages.SUCCESS)
+        self.message_user(request, f"{done} scheduled message{pluralize(done)} run now", messages.SUCCESS)
 
     @admin.action(description="Run the selected dead messages again", permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:

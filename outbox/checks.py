@@ -27,7 +27,7 @@ _PROMISED = {
     "task_acks_on_failure_or_timeout": (True, "a message that failed would be dropped by the broker"),
     "worker_cancel_long_running_tasks_on_connection_loss": (
         False,
-        "what runs while the connection to Redis is lost would be acknowledged, and not have ended",
+        "a task that runs when the connection to Redis is lost would be acknowledged before it ends",
     ),
 }
 _JSON = {"json", "application/json"}
@@ -66,7 +66,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if given.task_routes:
         problems.append(
             Error(
-                f"{conf.name_of('task_routes')} is ignored: a task says its queue, as `queue=`",
+                f"{conf.name_of('task_routes')} is ignored: a task names its queue, as `queue=`",
                 id="outbox.E005",
             )
         )
@@ -81,7 +81,7 @@ def _no_application_of_ours() -> str:
             " settings (from .celery import app as celery_app)"
         )
     return (
-        f"The Celery application {name!r} is not an outbox.Celery: its tasks would be published past the outbox. Make it"
+        f"The Celery application {name!r} is not an outbox.Celery: its tasks would bypass the outbox. Make it"
         f" one: app = outbox.Celery({name!r})"
     )
 
@@ -158,7 +158,7 @@ def check_worker(**_: Any) -> list[CheckMessage]:
     ]
     return [
         Error(
-            f"{what} must be {needed.__module__}:{needed.__qualname__} or a class of it, not {given}: a killed process and a"
+            f"{what} must be {needed.__module__}:{needed.__qualname__} or a subclass of it, not {given}: a killed process and a"
             " hard time limit would be noticed only when the lease of the run ends",
             id="outbox.E011",
         )

@@ -296,7 +296,7 @@ def _skip(task: Deliverable, message_id: uuid.UUID, generation: int, refused: Re
     """Acknowledge and count a copy that is not to run; the copy that shows a poison message makes it a dead letter."""
     if refused.reason == "poison":
         error = PoisonMessage(
-            f"begun {task.max_deliveries} times, and the last run did not live to report its end"
+            f"begun {task.max_deliveries} times, and the last run ended without a report"
             f" (reported last: {refused.reported or 'nothing'})"
         )
         failure = dead_lettering.Failure(f"PoisonMessage: {error}", error)

@@ -49,7 +49,7 @@ def run(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if follow_ups:
         # What is to follow a run here must be enqueued by it: refused before the effect, not lost after it.
         raise EnqueueError(
-            f"{task.name}: the message carries {', '.join(follow_ups)}, which would never happen here: send it "
+            f"{task.name}: the message carries {', '.join(follow_ups)}, which would never run here: send it "
             "without, and enqueue the next step from the task before it"
         )
     due: Any = maybe_iso8601(task.request.eta)

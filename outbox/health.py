@@ -21,6 +21,6 @@ def check_relay() -> None:
         )
         (silent_for_s,) = cursor.fetchone()
     if silent_for_s is None:
-        raise NoRelay("no relay runs")
+        raise NoRelay("no relay is running")
     if silent_for_s > heartbeat.SILENT_AFTER_S:
         raise NoRelay(f"no relay has given a sign of life for {silent_for_s:.0f} s")

@@ -122,11 +122,13 @@ def _beat(pool: Any) -> None:
                 written = active, received
                 idle_until = time.monotonic() + conf.worker_timeout_s() / IDLE_BEATS
             except Error as error:
-                log.warning("No heartbeat: %s", first_line(error))
+                log.warning("The heartbeat could not be written: %s", first_line(error))
                 connection.close()
         # A worker that ends in order leaves no row, and no lease to wait for: its pool has ended before this.
         if _incarnation is not None and (given_back := transitions.give_back(_incarnation)):
-            log.warning("%d messages were running at the end of this worker: they run elsewhere", given_back)
+            log.warning(
+                "%d messages were running when this worker ended: another worker runs them", given_back
+            )
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM outbox_worker WHERE incarnation = %s", [_incarnation])
     except Error:

@@ -39,7 +39,7 @@ class OutboxMessage(models.Model):
     deliver_at = models.DateTimeField(db_default=ClockTimestamp())
     publish_count = models.IntegerField(db_default=0, help_text="publishes of this generation")
     attempts = models.IntegerField(db_default=0, help_text="runs that ended")
-    deliveries = models.IntegerField(db_default=0, help_text="runs begun since one ended in order")
+    deliveries = models.IntegerField(db_default=0, help_text="runs begun since one ended properly")
     duplicates = models.IntegerField(
         db_default=0, help_text="copies that were skipped; not those that came while it ran"
     )
@@ -143,7 +143,7 @@ class Worker(models.Model):
     concurrency = models.IntegerField(db_default=0)
     active = models.IntegerField(db_default=0)
     memory_bytes = models.BigIntegerField(
-        db_default=0, help_text="resident, of all its processes; 0: not known"
+        db_default=0, help_text="resident memory of all its processes; 0: not known"
     )
 
     def __str__(self) -> str:
@@ -184,7 +184,7 @@ class Total(models.Model):
     queue = models.TextField()
     status = models.TextField()
     bounds_kept = models.IntegerField(
-        help_text="of totals.BUCKETS, how many upper bounds these messages kept"
+        help_text="how many of the upper bounds in totals.BUCKETS these messages kept"
     )
     count = models.BigIntegerField()
     latency_s = models.FloatField()

@@ -74,7 +74,7 @@ REFUSED: Mapping[str, str] = {
     "time_limit": "set it on the task",
     "soft_time_limit": "set it on the task",
     "ignore_result": "set it on the task",
-    "serializer": "arguments are JSON; pass what JSON can say",
+    "serializer": "arguments are JSON; pass what JSON can express",
     "shadow": _HEADERS,
     "stamped_headers": _HEADERS,
     "retries": "a new message has had none",

@@ -19,9 +19,9 @@ def pause(queue: str, *, actor: str, reason: str = "") -> bool:
     Raises ValueError for a queue that `OUTBOX_QUEUES` does not name, and without an actor.
     """
     if queue not in conf.queues():
-        raise ValueError(f"there is no queue {queue!r}, but {', '.join(conf.queues())}")
+        raise ValueError(f"there is no queue {queue!r}; the queues are {', '.join(conf.queues())}")
     if not actor:
-        raise ValueError("name who pauses it")
+        raise ValueError("name the operator who pauses it")
     said = f"paused by {actor}" + (f": {reason}" if reason else "")
     row = one(
         """

@@ -104,9 +104,7 @@ def encoded(
         raise EnqueueError(f"{task}: {field} has {size} bytes; the limit is {limit}. Pass ids")
     if min(text.count('"__type__"'), text.count('"__value__"')) > marked:
         # A worker would take the mapping for the dump of an object, and receive something else or nothing.
-        raise EnqueueError(
-            f"{task}: {field} holds the keys __type__ and __value__, which kombu keeps for itself"
-        )
+        raise EnqueueError(f"{task}: {field} holds the keys __type__ and __value__, which kombu reserves")
     # Most texts have fewer brackets than that, and need not be read.
     if text.count("[") + text.count("{") > depth and _depth(text) > depth:
         raise EnqueueError(f"{task}: {field} is nested deeper than {depth} levels. Pass ids")

@@ -144,7 +144,7 @@ class Scheduler(CelerySchedulerBase):
                     "UPDATE outbox_schedule SET next_at = %s, spec = %s WHERE name = %s", [tick, spec, name]
                 )
         if passed_over:
-            log.warning("%s: ticks older than the last %d were passed over", name, MAX_CATCH_UP)
+            log.warning("%s: ticks older than the last %d were skipped", name, MAX_CATCH_UP)
         return len(due), (tick - now).total_seconds()
 
 
@@ -211,7 +211,7 @@ def _next_of_crontab(when: crontab, after: datetime) -> datetime:
             if _names(when, missing) and not _is_among_consecutive(when, missing.hour):
                 return at
             missing += _MINUTE
-    raise ValueError(f"{when!r} names no time of the next {_HORIZON.days // 366} years")
+    raise ValueError(f"{when!r} matches no time in the next {_HORIZON.days // 366} years")
 
 
 def _steps(when: crontab, local: datetime) -> list[timedelta]:

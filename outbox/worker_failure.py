@@ -48,7 +48,7 @@ def worker_failure(
     if isinstance(exception, NotRegistered):
         if exception.args[:1] != (row["task"],):
             # Not what the journal sent, whose own copy will come.
-            log.warning("A copy of %s names the task %s, its row %s", known, exception, row["task"])
+            log.warning("A copy of %s names the task %s, its row names %s", known, exception, row["task"])
             return "settled"
         grace_s = conf.skew_grace_s()
         if transitions.defer_skewed(known, generation, token=None, error=error, grace_s=grace_s):

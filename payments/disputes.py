@@ -84,7 +84,7 @@ def differences(*, since: datetime, learning: bool) -> Iterator[Difference]:
             _learn(since)
         except InvalidRequest as error:
             # A restricted key may lack the right to read disputes: their events are what is left.
-            logger.warning("the gateway does not tell of disputes: %s", error)
+            logger.warning("disputes cannot be read from the gateway: %s", error)
     for dispute in Dispute.objects.filter(_TO_DO).select_related("order").order_by("pk"):
         if (found := difference(dispute)) is not None:
             yield found

@@ -39,7 +39,7 @@ def apply_event(event_id: str) -> None:
         return
     apply = _APPLIERS.get(payload["type"])
     if apply is None:
-        logger.debug("gateway event %s of type %s is of no interest here", event_id, payload["type"])
+        logger.debug("gateway event %s of type %s is ignored", event_id, payload["type"])
         return
     apply(payload["data"]["object"])
 

@@ -140,13 +140,11 @@ class Dispute(models.Model):
     gateway_status = models.CharField(max_length=50)
     due_by = models.DateTimeField(null=True, help_text="Until when evidence can be submitted.")
     opened_at = models.DateTimeField()
-    told_at = models.DateTimeField(help_text="Of the event that this state is from.")
+    told_at = models.DateTimeField(help_text="Time of the event that set this state.")
     withdrawn_at = models.DateTimeField(null=True, help_text="When the bank took the money.")
     reinstated_at = models.DateTimeField(null=True, help_text="When it gave the money back to us.")
     closed_at = models.DateTimeField(null=True)
-    handled_at = models.DateTimeField(
-        null=True, help_text="When a person had done what follows from its loss."
-    )
+    handled_at = models.DateTimeField(null=True, help_text="When a person marked a lost dispute as handled.")
     handled_by = models.CharField(max_length=150, blank=True, default="")
 
     class Meta:

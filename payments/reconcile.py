@@ -208,7 +208,7 @@ def _compare(intent: Intent, order: Any | None, *, before: datetime | None) -> I
         owed_cents = order.total_cents if intent.currency == order.currency else 0
         yield is_too_much(
             Kind.AMOUNT_DIFFERS,
-            f"the order is over {order.total_cents} {order.currency}",
+            f"the order's total is {order.total_cents} {order.currency}",
             intent.captured_cents - owed_cents,
         )
     elif order.is_unsold:

@@ -106,7 +106,7 @@ def release(key: str, *, client: Redis | None = None) -> bool:
         with refusals_named():
             return bool((client or get_redis()).delete(key))
     except UNAVAILABLE as error:
-        logger.warning("dedup %s was not released, its ttl will do it: %s", key, error)
+        logger.warning("dedup %s could not be released, it ends with its ttl: %s", key, error)
         return False
 
 

@@ -61,7 +61,7 @@ def send_webhook(
     payload or secret, before anything is stored, and RuntimeError inside a transaction.
     """
     if not _EVENT_ID.fullmatch(event_id):
-        raise ValueError(f"event_id must be 1 to 255 of A-Z a-z 0-9 _ : -, not {event_id!r}")
+        raise ValueError(f"event_id must be 1 to 255 characters of A-Z a-z 0-9 _ : -, not {event_id!r}")
     if len(event_type) > MAX_EVENT_TYPE_LENGTH or not event_type.isprintable():
         raise ValueError(
             f"event_type must be up to {MAX_EVENT_TYPE_LENGTH} printable characters, not {event_type!r:.200}"

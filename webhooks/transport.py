@@ -108,7 +108,7 @@ def check_url(url: str) -> SplitResult:
         # As the resolver does it, which refuses an empty label and one of more than 63 characters.
         parts.hostname.encode("idna")
     except UnicodeError:
-        raise EndpointRefused(f"{parts.hostname[:100]!r} is no host name") from None
+        raise EndpointRefused(f"{parts.hostname[:100]!r} is not a host name") from None
     if parts.username is not None or parts.password is not None:
         raise EndpointRefused("the URL must not carry a user name or password")
     return parts

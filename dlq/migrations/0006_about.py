@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='deadletter',
             name='about',
-            field=models.JSONField(blank=True, db_default=models.Value([], models.JSONField()), default=list, help_text="what it is found by: 'order_id=999' and '999'"),
+            field=models.JSONField(blank=True, db_default=models.Value([], models.JSONField()), default=list, help_text="search terms: 'order_id=999' and '999'"),
         ),
         migrations.AddIndex(
             model_name='deadletter',

@@ -12,6 +12,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
@@ -31,14 +32,16 @@ MAX_REASONS = 10
 
 class ReplayForm(forms.Form):
     canary = forms.IntegerField(
-        min_value=0, label="Canary", help_text="so many first, the others after their outcome; 0: none"
+        min_value=0,
+        label="Canary",
+        help_text="send this many first, and the others only after their outcome; 0: none",
     )
     rate = forms.IntegerField(min_value=0, label="Rate", help_text="a second at most; 0: no limit")
     stop_above = forms.IntegerField(
         min_value=0,
         max_value=100,
         label="Stop above",
-        help_text="percent of those sent that failed again; 100: never",
+        help_text="percent of those sent that failed again; 100: never stop stop",
     )
     retries = forms.IntegerField(
         min_value=0, max_value=100, required=False, help_text="of each run; empty: as its task says"
@@ -123,10 +126,10 @@ class OperationAdmin(admin.ModelAdmin):
 
     def _context(self, request: HttpRequest, operation: Operation, form: forms.Form | None) -> dict[str, Any]:
         drafted = operation.state == Progress.DRAFTED
-        counted = numbers(operation.pk)
+        count, counted = operation.selected, numbers(operation.pk)
         return {
             **self.admin_site.each_context(request),
-            "title": f"{operation.get_kind_display().capitalize()} {operation.selected} dead letters",
+            "title": f"{operation.get_kind_display().capitalize()} {count} dead letter{pluralize(count)}",
             "opts": self.opts,
             "operation": operation,
             "numbers": counted,

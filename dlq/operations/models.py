@@ -34,7 +34,7 @@ class Outcome(models.TextChoices):
     SENT = "sent", "sent, outcome not known yet"
     SUCCEEDED = "succeeded", "succeeded"
     FAILED = "failed", "failed again"
-    UNKNOWN = "unknown", "sent, and never heard of"
+    UNKNOWN = "unknown", "sent, and given up without an outcome"
     DISCARDED = "discarded", "discarded"
     REFUSED = "refused", "refused"
 
@@ -55,13 +55,13 @@ class Operation(models.Model):
     chosen_by = models.TextField(blank=True, default="", help_text="how the dead letters were chosen")
     selected = models.PositiveIntegerField(default=0, help_text="dead letters that were chosen")
     canary = models.PositiveIntegerField(
-        default=0, help_text="so many are sent first, and the others after their outcome; 0: no canary"
+        default=0, help_text="this many are sent first, and the others after their outcome; 0: no canary"
     )
-    rate = models.PositiveIntegerField(default=0, help_text="sent a second at most; 0: no limit")
+    rate = models.PositiveIntegerField(default=0, help_text="most dead letters sent a second; 0: no limit")
     stop_above = models.PositiveSmallIntegerField(
         default=50,
         validators=[MinValueValidator(0), MaxValueValidator(100)],
-        help_text="percent: it stops by itself when more of those sent failed again; 100: never",
+        help_text="it stops when more than this percentage of those sent failed again; 100: never",
     )
     retries = models.PositiveIntegerField(
         null=True, blank=True, help_text="retries of each new run; empty: as many as its task says"
@@ -69,7 +69,9 @@ class Operation(models.Model):
     force = models.BooleanField(default=False, help_text="also messages that could not be read")
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(
-        null=True, blank=True, help_text="last start: canary and stop count from it"
+        null=True,
+        blank=True,
+        help_text="last start or resume: only what was sent since counts for the canary and for stopping",
     )
     stepped_at = models.DateTimeField(null=True, blank=True, help_text="last step")
     lease_until = models.DateTimeField(null=True, blank=True, help_text="lease of the step that sends now")
@@ -77,7 +79,7 @@ class Operation(models.Model):
     stopped_why = models.TextField(blank=True, default="")
     history = models.JSONField(default=list, blank=True, help_text="who did what to it, and when")
     turn = models.PositiveBigIntegerField(
-        default=0, help_text="steps done: the message of an earlier one does nothing"
+        default=0, help_text="steps done: the message of an earlier step does nothing"
     )
 
     class Meta:

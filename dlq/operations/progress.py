@@ -64,7 +64,7 @@ class Numbers:
             Outcome.SUCCEEDED: "succeeded",
             Outcome.FAILED: "failed again",
             Outcome.SENT: "without an outcome yet",
-            Outcome.UNKNOWN: "never heard of",
+            Outcome.UNKNOWN: "given up without an outcome",
         }
         parts = [f"{self.by_outcome[each]} {name}" for each, name in shown.items() if self.by_outcome[each]]
         of_them = f" ({', '.join(parts)})" if parts else ""

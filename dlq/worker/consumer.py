@@ -62,7 +62,7 @@ class Consumer(celery_consumer.Consumer):
         offer the message to one worker after the other for ever. A journal counts its own messages' runs.
         """
         ending = self._ending(
-            message, WorkerLostError("given out again too often: no run lived to end it"), Cause.LOST
+            message, WorkerLostError("redelivered too often: no run reached its end"), Cause.LOST
         )
         key, _ = message_key(ending.fields, ending.raw.digest)
         connection, dead = self.connection, False
@@ -125,7 +125,7 @@ class Consumer(celery_consumer.Consumer):
     def park(self, message: Any, exc: Exception, cause: Cause) -> None:
         """Record the message as it is, then acknowledge it; hold it while it cannot be recorded."""
         ending = self._ending(message, exc, cause)
-        logger.error("A message is put to the dead letters (%s): %s", cause, ending)
+        logger.error("A message becomes a dead letter (%s): %s", cause, ending)
         ending.conclude(
             acknowledge=lambda: self._acknowledge(message),
             requeue=lambda: message.reject_log_error(logger, self.connection_errors, requeue=True),

@@ -86,9 +86,13 @@ class Shelf:
     def _wait(self) -> None:
         delay = self._delay_s * random.uniform(0.8, 1.2)
         self._delay_s = min(self._delay_s * 2, MAX_DELAY_S)
-        logger.warning("%d endings wait to be recorded, unacknowledged; next try in %.1f s", len(self), delay)
+        logger.warning(
+            "%d ended messages wait unacknowledged to be recorded; next try in %.1f s", len(self), delay
+        )
         if self._call_after is None:
-            raise RuntimeError("the shelf has no timer: worker_consumer is not dlq.worker.consumer:Consumer")
+            raise RuntimeError(
+                "pending acknowledgements have no timer: worker_consumer is not dlq.worker.consumer:Consumer"
+            )
         self._call_after(delay, self.retry)
 
     def _try(self, record: Action, done: Action) -> bool:

@@ -108,7 +108,7 @@ class QoS(redis.QoS):
 
     def _let_go(self, say: Callable[..., None], delivery_tag: str, **options: bool) -> None:
         if self.channel.closed:
-            logger.info("A message of a lost connection ended: Redis gives it out again")
+            logger.info("A message of a lost connection ended: Redis delivers it again")
             return
         try:
             say(delivery_tag, **options)

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('scope', models.CharField(help_text='Whose key it is: two scopes may use the same key.', max_length=255)),
-                ('client', models.CharField(blank=True, default='', help_text='What sent it, if that may act in several scopes: a key that it used in one is used up in all.', max_length=255)),
+                ('client', models.CharField(blank=True, default='', help_text='The sender, if it may act in several scopes: a key that it used in one scope counts as used in all.', max_length=255)),
                 ('key', models.CharField(max_length=255)),
                 ('body_hash', models.CharField(max_length=64)),
                 ('status', models.PositiveSmallIntegerField()),

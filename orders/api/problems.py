@@ -66,7 +66,7 @@ def body_too_large(limit: int) -> Problem:
     return Problem(
         413,
         "body_too_large",
-        f"The body may have {limit} bytes.",
+        f"The body may have at most {limit} bytes.",
         errors=[{"field": "body", "message": f"is larger than {limit} bytes"}],
     )
 
@@ -80,7 +80,7 @@ def busy(status: int, code: str, detail: str, *, retry_after_s: float) -> Proble
 DATABASE_UNAVAILABLE = busy(
     503,
     "database_unavailable",
-    "The database is unavailable. Whether this took effect is not known: repeat it with its Idempotency-Key, if it has one.",
+    "The database is unavailable, and the request may have taken effect: repeat it, with its Idempotency-Key if it has one.",
     retry_after_s=2,
 )
 
@@ -132,10 +132,13 @@ class ProblemDocuments:
 _WORDS = {
     400: ("bad_request", "The request cannot be understood."),
     404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take this method; Allow lists those that it takes."),
+    405: (
+        "method_not_allowed",
+        "This address does not accept this method; the Allow header lists those that it accepts.",
+    ),
     500: (
         "internal_error",
-        "We failed, and nothing was promised: repeat the request, with its Idempotency-Key if it has one.",
+        "The server failed, and may not have accepted the request: repeat it, with its Idempotency-Key if it has one.",
     ),
 }
 
@@ -165,11 +168,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "WWW-Authenticate": {"schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "Location": {
-        "description": "Where to follow it.",
+        "description": "Address of the order.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Idempotent-Replayed": {
-        "description": "There when the answer was given before.",
+        "description": "Present when this answer was given before.",
         "schema": {"type": "string", "enum": ["true"]},
     },
 }

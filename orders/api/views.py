@@ -45,7 +45,7 @@ _Key = Annotated[
 _ALWAYS = {
     400: "The request cannot be understood; `errors` names the field.",
     401: "The key is missing, unknown or switched off.",
-    503: "Overloaded, or the database is unavailable; Retry-After says when to come back.",
+    503: "Overloaded, or the database is unavailable; Retry-After says when to try again.",
 }
 
 
@@ -58,8 +58,8 @@ _ALWAYS = {
         | {
             409: "Out of stock, or a request with this Idempotency-Key is in flight (Retry-After).",
             413: "The body is too large.",
-            415: "The body is said not to be `application/json` in UTF-8.",
-            422: "A field is wrong (`errors` names it), the gateway does not take such a total (too small, too large, not"
+            415: "The Content-Type is not `application/json` in UTF-8.",
+            422: "A field is wrong (`errors` names it), the gateway does not accept such a total (too small, too large, not"
             " a multiple of what it charges in this currency), or the Idempotency-Key was used with another body.",
             429: "Too many orders a second for this key.",
         },
@@ -131,7 +131,7 @@ def get_order(request: HttpRequest, order_id: int) -> OrderOut:
 @api.get(
     "/orders/{int:order_id}/journey",
     response=JourneyOut,
-    summary="Get an order's whole story",
+    summary="Get everything that happened to an order",
     openapi_extra=documented(_ALWAYS | {404: "There is no such order, or not for this key."}),
 )
 def get_journey(request: HttpRequest, order_id: int) -> JourneyOut:
@@ -149,7 +149,7 @@ def get_journey(request: HttpRequest, order_id: int) -> JourneyOut:
             404: "There is no such order, or not for this key.",
             409: "The order has failed: there is nothing to cancel.",
             413: "The body is too large.",
-            415: "The body is said not to be `application/json` in UTF-8.",
+            415: "The Content-Type is not `application/json` in UTF-8.",
             422: "A field is wrong; `errors` names it.",
         }
     ),

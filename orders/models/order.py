@@ -44,7 +44,10 @@ class Order(models.Model):
     receipt_email = models.EmailField(blank=True, default="")
 
     payment_intent_id = models.CharField(
-        max_length=255, blank=True, default="", help_text="Committed before it is confirmed."
+        max_length=255,
+        blank=True,
+        default="",
+        help_text="The gateway PaymentIntent, committed before it is confirmed.",
     )
     payment_id = models.CharField(
         max_length=255, blank=True, default="", help_text="Set when the charge is known."
@@ -64,7 +67,7 @@ class Order(models.Model):
     refund_requested_at = models.DateTimeField(null=True, blank=True)
     stock_shipped_at = models.DateTimeField(null=True, blank=True)
     counted_at = models.DateTimeField(
-        null=True, blank=True, help_text="When analytics took it in, at most once."
+        null=True, blank=True, help_text="When analytics counted it, at most once."
     )
 
     class Meta:

@@ -102,12 +102,12 @@ def reserve_units(order: Order, lines: Sequence[tuple[str, int]]) -> None:
 
 def _check_texts(payment_method: str, receipt_email: str) -> None:
     if not PAYMENT_METHOD.fullmatch(payment_method):
-        raise PlacementError("invalid_payment_method", "payment_method", "This is no id of a payment method.")
+        raise PlacementError("invalid_payment_method", "payment_method", "Invalid payment method id.")
     try:
         if receipt_email:
             EmailField().clean(receipt_email, None)
     except ValidationError:
-        raise PlacementError("invalid_email", "receipt_email", "This is no mail address.") from None
+        raise PlacementError("invalid_email", "receipt_email", "Invalid email address.") from None
 
 
 class _Priced(NamedTuple):

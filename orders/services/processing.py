@@ -58,7 +58,9 @@ class OrderService:
             if lifecycle.release(order):
                 raise
             # Cancelled or taken over meanwhile: what the charge said is no longer ours to report.
-            logger.warning("order %s was taken away during its charge", order_id, exc_info=True)
+            logger.warning(
+                "order %s was taken over by another run during its charge", order_id, exc_info=True
+            )
             return _standing(order_id)
         if lifecycle.complete(order, payment_id=payment.id):
             return Outcome(status=Status.COMPLETED.value, order_id=order_id)
@@ -73,7 +75,7 @@ def _reason(order_id: int, error: CardDeclined) -> str:
         return str(error)
     # Placement should have refused it, or we ask in a wrong way: what the gateway says then is for developers.
     logger.warning("order %s: the gateway refuses the charge: %s", order_id, error)
-    return f"The payment provider does not take this charge: {error.decline_code or 'invalid request'}."
+    return f"The payment provider does not accept this charge: {error.decline_code or 'invalid request'}."
 
 
 def _standing(order_id: int) -> Outcome:

@@ -171,7 +171,7 @@ class AmqpPublisher(Publisher):
 
     def _refuse_while_blocked(self) -> None:
         if self._blocked:
-            raise BrokerUnavailable(f"the broker takes no messages: {self._blocked}", self._confirmed)
+            raise BrokerUnavailable(f"the broker accepts no messages: {self._blocked}", self._confirmed)
 
     def _on_blocked(self, reason: str) -> None:
         self._blocked = reason or "connection.blocked"

@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                 ('deliver_at', models.DateTimeField(db_default=outbox.models.ClockTimestamp())),
                 ('publish_count', models.IntegerField(db_default=0, help_text='publishes of this generation')),
                 ('attempts', models.IntegerField(db_default=0, help_text='runs that ended')),
-                ('deliveries', models.IntegerField(db_default=0, help_text='runs begun since one ended in order')),
+                ('deliveries', models.IntegerField(db_default=0, help_text='runs begun since one ended properly')),
                 ('duplicates', models.IntegerField(db_default=0, help_text='copies that were skipped')),
                 ('replays', models.IntegerField(db_default=0)),
                 ('created_at', models.DateTimeField(db_default=outbox.models.ClockTimestamp())),

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='worker',
             name='memory_bytes',
-            field=models.BigIntegerField(db_default=0, help_text='resident, of all its processes; 0: not known'),
+            field=models.BigIntegerField(db_default=0, help_text='resident memory of all its processes; 0: not known'),
         ),
         migrations.CreateModel(
             name='Tally',
@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('queue', models.TextField()),
                 ('status', models.TextField()),
-                ('bounds_kept', models.IntegerField(help_text='of tally.BUCKETS, how many upper bounds these messages kept')),
+                ('bounds_kept', models.IntegerField(help_text='how many of the upper bounds in tally.BUCKETS these messages kept')),
                 ('count', models.BigIntegerField()),
                 ('latency_s', models.FloatField()),
                 ('counted_until', models.DateTimeField()),

@@ -14,6 +14,6 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="total",
             name="bounds_kept",
-            field=models.IntegerField(help_text="of totals.BUCKETS, how many upper bounds these messages kept"),
+            field=models.IntegerField(help_text="how many of the upper bounds in totals.BUCKETS these messages kept"),
         ),
     ]

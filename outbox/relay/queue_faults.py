@@ -77,7 +77,7 @@ class Faults:
                     "DELETE FROM outbox_unusablequeue WHERE queue = %s AND paused_by = ''", [queue]
                 )
             del self._waits[queue]
-            log.warning("Queue %s takes messages again", queue)
+            log.warning("Queue %s accepts messages again", queue)
 
     def begin(self, queues: Sequence[str]) -> None:
         """A relay starts with what was left behind; what is not one of its `queues` (any more) is forgotten."""

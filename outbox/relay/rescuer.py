@@ -54,9 +54,7 @@ class Rescuer:
                 if not self._faults.waits(queue):
                     queues.append(queue)
             else:
-                log.error(
-                    "Published messages wait in %r, which OUTBOX_QUEUES does not name (any more)", queue
-                )
+                log.error("Published messages wait in %r, which is not in OUTBOX_QUEUES, or no longer", queue)
         if queues:
             try:
                 depths = self._publisher.depths(queues)

@@ -64,6 +64,9 @@ def _write_all() -> None:
         try:
             patiently(partial(worker_failure, **ending))
         except Exception:
-            log.exception("Message %s: its end is not recorded, its lease will run out", ending["message_id"])
+            log.exception(
+                "The end of message %s could not be recorded; another worker runs it when its lease has ended",
+                ending["message_id"],
+            )
         finally:
             connection.close()

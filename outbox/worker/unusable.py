@@ -68,7 +68,7 @@ class UsableQueues:
         try:
             still = unusable(self.app, list(self._left_out))
         except Exception as error:  # The broker is down: reading from it finds that out, and connects anew.
-            logger.info("Unusable queues are not looked at: %s", error)
+            logger.info("Unusable queues could not be read: %s", error)
             return
         for name in [name for name in self._left_out if name not in still]:
             self.add_task_queue(name)  # type: ignore[attr-defined]

@@ -275,7 +275,7 @@ class PaymentGateway:
         params: Any = {"payment_intent": intent_id, "limit": 100}
         found, more = call(lambda client: answers.page(client.v1.refunds.list(params), answers.refund))
         if more:
-            raise InvalidRequest(f"{intent_id} has more than 100 refunds: a person must look")
+            raise InvalidRequest(f"{intent_id} has more than 100 refunds: a person must decide")
         return found
 
 

@@ -39,7 +39,7 @@ def test_list_shows_open_dead_letters_and_obeys_its_filters() -> None:
     assert "m-1" not in dlq("list")
     assert "m-1" in dlq("list", "--state", "discarded")
     assert "m-3" not in dlq("list", "--task", "other.task")
-    assert "1 dead letters" in dlq("list", "--queue", "low")
+    assert "1 dead letter\n" in dlq("list", "--queue", "low")
     assert "hunter2" not in dlq("list", "--state", "discarded")
 
 

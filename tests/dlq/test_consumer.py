@@ -111,6 +111,6 @@ def test_the_log_of_a_refused_message_quotes_no_body_or_secret() -> None:
         rawpublish.publish(body, rawpublish.task_headers(TASK))
         await_(DeadLetter.objects.exists, "the dead letter")
         output = process.output()
-    assert "put to the dead letters (undecodable)" in output
+    assert "becomes a dead letter (undecodable)" in output
     assert "hunter2" not in output
     assert len(output) < len(body)

@@ -123,8 +123,8 @@ def test_a_copy_that_fails_is_a_dead_letter_of_its_own_and_the_only_open_one() -
         ({"amount": 5}, (), "amount", "unexpected keyword argument 'amount'"),
         ({}, ("order_id",), "order_id", "missing a required argument: 'order_id'"),
         ({}, ("amount",), "amount", "there is no such argument"),
-        ({"key_of_it": f"x{MASK}"}, (), "key_of_it", "is a mask and no value"),
-        ({"options": {"key": MASK}}, (), "options", "is a mask and no value"),
+        ({"key_of_it": f"x{MASK}"}, (), "key_of_it", "is a mask, not a value"),
+        ({"options": {"key": MASK}}, (), "options", "is a mask, not a value"),
         ({"options": float("nan")}, (), "options", "cannot be sent as JSON"),
         ({}, (), "", "nothing is changed"),
         ({"order_id": 0, "key_of_it": MASK}, (), "", "nothing is changed"),
@@ -243,7 +243,7 @@ def test_an_outside_message_that_could_not_be_read_is_mended() -> None:
 def test_a_message_that_names_what_follows_it_is_not_copied_without_it() -> None:
     body = json.dumps([[0, KEY], {}, {"chain": [{"task": "t"}]}]).encode()
     dead_letter = receive(str(uuid.uuid4()), body, task=tasks.pays.name)
-    with pytest.raises(NotReplayable, match="carries what is to follow it"):
+    with pytest.raises(NotReplayable, match="carries follow-up tasks"):
         edit(dead_letter.pk, {"order_id": 7}, actor="alice")
     assert not copies()
 
@@ -304,7 +304,7 @@ def test_the_page_shows_no_secret_and_sends_what_is_typed_once_however_often_it_
 @pytest.mark.parametrize(
     ("field", "value", "why"),
     [
-        ("order_id", "seven", "this is no JSON"),
+        ("order_id", "seven", "this is not JSON"),
         ("order_id", '"7"', "it must be int"),
         ("order_id", "", "missing a"),
     ],
@@ -347,7 +347,7 @@ def test_what_failed_again_since_the_page_was_opened_is_not_sent() -> None:
 def test_the_terminal_has_the_same_verb(capsys: pytest.CaptureFixture[str]) -> None:
     dead_letter = dead()
     for wrong, why in (
-        ("order_id=x", "order_id: this is no JSON"),
+        ("order_id=x", "order_id: this is not JSON"),
         ("amount=5", "amount: got an unexpected"),
     ):
         with pytest.raises(CommandError, match=why):

@@ -130,7 +130,7 @@ def test_garbage_that_cannot_be_recorded_survives_the_worker_that_holds_it(proxy
     with worker(env={"DATABASE_URL": database_url(proxy)}) as process:
         proxy.refuse()
         push(b"not json", b"\xff\xfe\x00")
-        await_(lambda: "2 endings wait" in process.output(), "both are held")
+        await_(lambda: "2 ended messages wait" in process.output(), "both are held")
         process.kill_group()
     assert not DeadLetter.objects.exists()
     with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:

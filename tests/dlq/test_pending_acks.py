@@ -61,7 +61,7 @@ def test_while_the_database_is_down_nothing_is_acknowledged(proxy: Proxy, outage
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
         getattr(proxy, outage)()
         ids = send_what_ends_badly()
-        await_(lambda: "wait to be recorded" in process.output(), "endings wait")
+        await_(lambda: "wait unacknowledged to be recorded" in process.output(), "endings wait")
         cpu_before, asked_before, since = process.cpu_s(), proxy.attempts, time.monotonic()
         # The event loop answers while the endings wait, again and again.
         for _ in range(3):
@@ -88,7 +88,7 @@ def test_a_worker_stopped_during_an_outage_gives_back_unrecorded_messages(
     with worker(concurrency=2, env={"DATABASE_URL": database_url(proxy)}) as process:
         proxy.refuse()
         ids = send_what_ends_badly()
-        await_(lambda: "2 endings wait" in process.output(), "the slots are held")
+        await_(lambda: "2 ended messages wait" in process.output(), "the slots are held")
         process.signal(signal.SIGTERM)
         process.popen.wait(30)
     assert rawpublish.depth() == len(ids)

@@ -79,7 +79,7 @@ def test_an_outside_message_with_a_canvas_is_refused_before_its_effect(live: Pro
     assert_every_process_works(live)
     dead_letter = DeadLetter.objects.get()
     assert (dead_letter.message_id, dead_letter.args) == (headers["id"], ["first"])
-    assert f"the message carries {canvas}, which would never happen here" in dead_letter.error
+    assert f"the message carries {canvas}, which would never run here" in dead_letter.error
     assert dead_letter.message is not None
     assert json.loads(dead_letter.message.body)[2] == embed
     assert effects.names("first") == effects.names("next") == []

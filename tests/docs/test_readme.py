@@ -29,7 +29,7 @@ def test_the_commands_of_the_dead_letter_walk_do_what_they_say(capsys: pytest.Ca
         said.append(capsys.readouterr().out)
         drain()
     assert "open " in said[1]
-    assert "UnknownTemplate: there is no mail template named 'goodbye'" in said[1]
+    assert "UnknownTemplate: there is no email template named 'goodbye'" in said[1]
     assert said[3] == "1 sent again, 0 refused\n"
     assert "resolved " in said[4]
     assert [(email.to, email.subject) for email in mail.outbox] == [(["admin@example.com"], "Goodbye")]

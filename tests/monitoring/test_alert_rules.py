@@ -123,7 +123,7 @@ def test_less_is_done_than_in_the_last_hours() -> None:
     assert firing() == {}, "one sample says nothing"
     Sample.objects.create(tick=now - 60, figures={"messages_done_total": 5_000 + 120 * 30})
     alert = firing()["processing_rate"]
-    assert alert["text"] == "Processing rate dropped: 0 a minute of 30 expected, while 1 messages wait"
+    assert alert["text"] == "Processing rate dropped: 0 a minute of 30 expected, waiting messages: 1"
     assert (alert["value"], round(alert["threshold"])) == (0, 15)
     drain()
     assert firing() == {}, "a quiet night"
@@ -207,7 +207,7 @@ def test_work_without_a_relay_and_a_schedule_without_a_beat() -> None:
     worker_row()
     outbox.enqueue(note.s("a"))
     Schedule.objects.create(name="a", next_at=timezone.now())
-    assert firing()["relay_lost"]["text"] == "No relay gives a sign of life: nothing that is accepted begins"
+    assert firing()["relay_lost"]["text"] == "No relay gives a sign of life: no accepted work starts"
     assert set(firing()) == {"relay_lost", "beat_lost"}
     alive(Role.RELAY)
     alive(Role.BEAT)
@@ -233,7 +233,7 @@ def test_the_command_prints_what_fires_and_exits_with_1(capsys: pytest.CaptureFi
         call_command("alerts")
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines() == [
-        "workers_gone: No worker has a heartbeat, and 1 messages wait",
+        "workers_gone: No worker has a heartbeat, waiting messages: 1",
         "    0, threshold 1; see docs/operations.md#workers_gone",
     ]
     with pytest.raises(SystemExit):

@@ -136,7 +136,7 @@ def test_a_queue_with_shorter_schedules_has_its_own_threshold() -> None:
     assert names(system(scheduled=1, oldest_repeated_age_s=3600), thresholds) == []
     (alert,) = evaluate(system(scheduled=1, oldest_repeated_age_s=7200), thresholds)
     assert (alert.name, alert.threshold) == ("repeated_age", 3600)
-    assert alert.text == "Put off again and again: a message in default was enqueued 2 h ago"
+    assert alert.text == "Deferred again and again: a message in default was enqueued 2 h ago"
 
 
 def test_a_misspelt_threshold_is_an_error_and_not_ignored(settings) -> None:

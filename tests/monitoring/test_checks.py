@@ -18,7 +18,7 @@ def test_the_settings_as_they_are_pass() -> None:
     ("name", "value", "says"),
     [
         ("SOURCES", {"outbox": "outbox.stats.statistics"}, "'outbox.stats.statistics' cannot be imported"),
-        ("SOURCES", {"outbx": "outbox.stats.stats"}, "nothing reads outbx, only outbox, dlq"),
+        ("SOURCES", {"outbx": "outbox.stats.stats"}, "there is no source outbx; the sources are outbox, dlq"),
         ("SERIES", {"outbox": "gone.series"}, "'gone.series' cannot be imported"),
         ("TABLES", {"Workers": "gone.workers"}, "'gone.workers' cannot be imported"),
         ("INVARIANTS", ["gone.invariants"], "'gone.invariants' cannot be imported"),

@@ -43,7 +43,7 @@ class TestPerformNotification:
 
     @pytest.mark.parametrize("name", ["wel\x00come", "\udcff"])
     def test_a_name_that_the_database_cannot_hold_is_an_unknown_template(self, user, name):
-        with pytest.raises(UnknownTemplate, match="no mail template named"):
+        with pytest.raises(UnknownTemplate, match="no email template named"):
             perform_notification(user.id, name, {})
 
     @pytest.mark.described("it raises for an unknown template and for an unknown user")

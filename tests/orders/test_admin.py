@@ -249,7 +249,7 @@ def test_report_that_is_asked_for_again_while_it_waits_is_made_once(operator: Cl
     operator.post(reverse("admin:orders_report_add"), {"first_day": today, "last_day": today})
     page = reverse("admin:orders_report_change", args=[Report.objects.get().pk])
     answer = operator.post(page, follow=True)
-    assert "is being made already" in answer.content.decode()
+    assert "is already being made" in answer.content.decode()
     assert len(staged("orders.tasks.generate_report")) == 1
     drain()
     assert Report.objects.get().status == Report.Status.READY

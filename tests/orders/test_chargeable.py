@@ -110,7 +110,7 @@ def test_refusal_of_the_gateway_fails_the_order_and_frees_stock(
     drain()
     order.refresh_from_db()
     assert (order.status, order.payment_id) == ("failed", "")
-    assert order.failure_reason.startswith("The payment provider does not take this charge: ")
+    assert order.failure_reason.startswith("The payment provider does not accept this charge: ")
     assert order.failure_reason.rstrip(".").rpartition(" ")[2] in REFUSALS
     assert units() == before
     assert not OutboxMessage.objects.filter(status="dead").exists()
@@ -143,7 +143,7 @@ def test_order_without_a_payment_method_is_charged_to_none(
 ) -> None:
     assert process_order(pending_order.pk)["status"] == "failed"
     pending_order.refresh_from_db()
-    assert pending_order.failure_reason == "The payment provider does not take this charge: payment_method."
+    assert pending_order.failure_reason == "The payment provider does not accept this charge: payment_method."
     assert sandbox_settings.ledger("charges") == []
 
 

@@ -80,7 +80,7 @@ def test_database_unavailable_is_a_503_that_asks_for_the_same_key_again(
 ) -> None:
     mocker.patch("orders.api.views.place_order", side_effect=OperationalError("server closed the connection"))
     answer = api.post(body())
-    assert "repeat it with its Idempotency-Key" in problem(answer, 503)["detail"]
+    assert "repeat it, with its Idempotency-Key" in problem(answer, 503)["detail"]
     assert int(answer["Retry-After"]) >= 1
 
 

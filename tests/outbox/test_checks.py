@@ -113,7 +113,7 @@ def test_a_consumer_that_is_not_the_outboxs_is_refused() -> None:
     with celery_settings(app, worker_consumer="dlq.worker.consumer:Consumer"):
         (text,) = texts(check_worker())
     assert text.startswith(
-        "CELERY_WORKER_CONSUMER must be outbox.worker.consumer:Consumer or a class of it, not dlq.worker.consumer:Consumer"
+        "CELERY_WORKER_CONSUMER must be outbox.worker.consumer:Consumer or a subclass of it, not dlq.worker.consumer:Consumer"
     )
 
 
@@ -123,7 +123,7 @@ def test_a_task_with_a_foreign_request_class_is_refused_by_name(
     monkeypatch.setattr(tasks.note, "Request", "celery.worker.request:Request", raising=False)
     (text,) = texts(check_worker())
     assert text.startswith(
-        "Request of tests.support.tasks.note must be dlq.worker.request:Request or a class of it"
+        "Request of tests.support.tasks.note must be dlq.worker.request:Request or a subclass of it"
     )
 
 
@@ -136,7 +136,7 @@ def test_a_task_that_acknowledges_before_its_run_is_refused_by_name() -> None:
 def test_routes_are_refused_because_the_outbox_would_not_look_at_them() -> None:
     with celery_settings(app, task_routes={"a.task": {"queue": "low"}}):
         assert texts(check_settings()) == [
-            "CELERY_TASK_ROUTES is ignored: a task says its queue, as `queue=`"
+            "CELERY_TASK_ROUTES is ignored: a task names its queue, as `queue=`"
         ]
 
 

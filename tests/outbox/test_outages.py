@@ -117,7 +117,7 @@ def test_a_message_in_hand_outlives_an_outage_longer_than_its_time_limit(task: A
         kill_postgres()
         os.killpg(process.pid, signal.SIGCONT)
         process.wait_for_output(limit)
-        process.wait_for_output("wait to be recorded, unacknowledged")
+        process.wait_for_output("wait unacknowledged to be recorded")
         start_postgres()
         wait_until_settled(60)
         assert process.alive()

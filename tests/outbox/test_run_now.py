@@ -103,7 +103,7 @@ def test_the_terminal_and_the_admin_have_it(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(CommandError, match="name a task, a queue or a group"):
         call_command("outbox_run_now")
     call_command("outbox_run_now", "--queue", "default")
-    assert capsys.readouterr().out == "1 messages run now\n"
+    assert capsys.readouterr().out == "1 message run now\n"
     OutboxMessage.objects.update(deliver_at="2099-01-01T00:00:00Z")
     outbox.enqueue(tasks.note.s("reminder"), delay=86_400)
     operator = User.objects.create_user("operator", is_staff=True)
@@ -117,7 +117,7 @@ def test_the_terminal_and_the_admin_have_it(capsys: pytest.CaptureFixture[str]) 
         "action": "run_now_selected",
     }
     answer = client.post(URL, {**every, "select_across": "1"}, follow=True).content.decode()
-    assert "1 scheduled messages run now" in answer
-    assert "1 scheduled messages run now" in client.post(URL, every, follow=True).content.decode(), (
+    assert "1 scheduled message run now" in answer
+    assert "1 scheduled message run now" in client.post(URL, every, follow=True).content.decode(), (
         "the reminder"
     )

@@ -56,7 +56,7 @@ def ready() -> tuple[int, str]:
 @pytest.mark.promise("P8", "a relay is frozen", "`/readyz` 503 and the alert `relay_lost` after 30 s")
 def test_a_frozen_relay_is_missed_until_it_goes_on() -> None:
     """It is not ready as long."""
-    assert ready() == (503, "NoRelay: no relay runs")
+    assert ready() == (503, "NoRelay: no relay is running")
     outbox.enqueue(tasks.note.s("a"))
     assert stats.figures().relays == stats.DaemonFigures(expected=True, count=0, lately=0)
     with relay() as process:

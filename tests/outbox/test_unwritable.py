@@ -180,7 +180,7 @@ def test_a_read_only_database_is_waited_for_by_relay_and_worker_alike() -> None:
         with server_set("default_transaction_read_only", "on"):
             outbox.enqueue_many([tasks.note.s("a"), tasks.note_once.s("b"), tasks.slow.s("c", 1)])
             relaying.wait_for_output("read-only transaction")
-            process.wait_for_output("No heartbeat")
+            process.wait_for_output("The heartbeat could not be written")
         wait_until_settled(60)
         assert relaying.alive()
         assert process.alive()
@@ -208,7 +208,7 @@ def test_a_run_that_waits_for_a_standby_is_not_dead(
         with server_set("synchronous_standby_names", "'gone'"):
             message_id = outbox.enqueue(task.s("a"))
             process.wait_for_output("its connection is cut")
-            process.wait_for_output("wait to be recorded, unacknowledged")
+            process.wait_for_output("wait unacknowledged to be recorded")
         wait_until_settled(60)
         assert process.alive()
     message = OutboxMessage.objects.get(message_id=message_id)

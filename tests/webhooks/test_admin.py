@@ -41,7 +41,8 @@ def test_saving_a_subscription_keeps_its_secret_and_its_address(admin_client: Cl
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"), [("ftp://example.com", "scheme must be https"), ("https://a..b/", "is no host name")]
+    ("url", "reason"),
+    [("ftp://example.com", "scheme must be https"), ("https://a..b/", "is not a host name")],
 )
 def test_an_address_that_we_do_not_call_is_refused_in_the_form(admin_client: Client, url: str, reason: str):
     form = {"customer_id": 1, "url": url, "event_types": "[]"}

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
+from django.template.defaultfilters import pluralize
 
 from dlq import arguments, call, replay, retention, stats
 from dlq.masking import masked_text
@@ -28,33 +29,35 @@ MAX_DAYS = 36_500
 
 
 class Command(BaseCommand):
-    help = "Look at dead letters, send them again, discard them."
+    help = "Show, replay, edit, discard and export dead letters."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         listing = verbs.add_parser("list", help="one line a dead letter, the last failure first")
         _add_filters(listing, state=State.OPEN)
-        listing.add_argument("--limit", type=_whole(1, 1_000_000), default=50, help="lines at most; 50")
+        listing.add_argument(
+            "--limit", type=_whole(1, 1_000_000), default=50, help="most lines (default: 50)"
+        )
         show = verbs.add_parser("show", help="everything about one dead letter, secrets masked")
         show.add_argument("message_id", type=text)
         again = verbs.add_parser("replay", help="send dead letters again")
         _add_selection(again)
         again.add_argument(
-            "--retries", type=_whole(0, 100), help="retries of the new run at most; as many as the task says"
+            "--retries", type=_whole(0, 100), help="most retries of the new run (default: as its task says)"
         )
-        again.add_argument("--force", action="store_true", help="also what could not be read before")
+        again.add_argument("--force", action="store_true", help="also messages that could not be read")
         again.add_argument(
             "--canary",
             type=_whole(0, 1_000_000),
             default=0,
-            help="so many first, the others after their outcome",
+            help="send this many first, and the others only after their outcome (default: 0, no canary)",
         )
         again.add_argument(
             "--stop-above",
             type=_whole(0, 100),
             default=100,
             metavar="PERCENT",
-            help="stop when more of those sent failed again; never",
+            help="stop when more than this share of those sent failed again (default: 100, never)",
         )
         edit = verbs.add_parser("edit", help="send a copy of a dead letter with other arguments")
         edit.add_argument("message_id", type=text)
@@ -69,18 +72,25 @@ class Command(BaseCommand):
             "--unset", action="append", default=[], metavar="NAME", help="an argument to leave out"
         )
         edit.add_argument("--reason", default="", help="what was wrong")
-        edit.add_argument("--retries", type=_whole(0, 100), help="retries of the copy; as its task says")
+        edit.add_argument(
+            "--retries", type=_whole(0, 100), help="most retries of the copy (default: as its task says)"
+        )
         close = verbs.add_parser("discard", help="close dead letters for good; their messages will never run")
         _add_selection(close)
         close.add_argument("--reason", required=True)
         for sending in (again, close):
             sending.add_argument(
-                "--rate", type=_whole(0, 1_000_000), default=0, help="a second at most; no limit"
+                "--rate",
+                type=_whole(0, 1_000_000),
+                default=0,
+                help="most dead letters a second (default: 0, no limit)",
             )
             sending.add_argument(
                 "--background", action="store_true", help="let the workers do it, and do not wait"
             )
-        running = verbs.add_parser("operations", help="replays and discards of many: how far they are")
+        running = verbs.add_parser(
+            "operations", help="show and control replays and discards of many dead letters"
+        )
         running.add_argument("action", choices=command.ACTIONS)
         running.add_argument("operation", nargs="?", type=_whole(1, 2**63 - 1))
         purge = verbs.add_parser(
@@ -111,7 +121,8 @@ class Command(BaseCommand):
                 f"{dead_letter.failed_at:%Y-%m-%d %H:%M:%S}  {dead_letter.state:<9}  {dead_letter.queue or '-':<9}"
                 f"  {dead_letter.message_id}  {dead_letter.call or '-'}  {masked_text(dead_letter.summary)[:120]}"
             )
-        self.stderr.write(f"{dead_letters.count()} dead letters")
+        count = dead_letters.count()
+        self.stderr.write(f"{count} dead letter{pluralize(count)}")
 
     def _show(self, options: dict[str, Any]) -> None:
         dead_letter = DeadLetter.objects.filter(message_id=options["message_id"]).first()
@@ -153,10 +164,10 @@ class Command(BaseCommand):
                 discarded = DeadLetterQueue.purge(reason=options["reason"], actor=_user())
             except replay.NotDiscardable as exc:
                 raise CommandError(str(exc)) from exc
-            self.stdout.write(f"{discarded} dead letters discarded")
+            self.stdout.write(f"{discarded} dead letter{pluralize(discarded)} discarded")
             return
         deleted = retention.delete_closed(older_than=timedelta(days=options["closed_before_days"]))
-        self.stdout.write(f"{deleted} dead letters deleted")
+        self.stdout.write(f"{deleted} dead letter{pluralize(deleted)} deleted")
 
     def _export(self, options: dict[str, Any]) -> None:
         dead_letters = _filtered(options)
@@ -182,7 +193,8 @@ class Command(BaseCommand):
         background = options["background"]
         operation = command.started(chosen, actor=actor, drive=background, **wanted)
         if background:
-            self.stdout.write(f"operation {operation.pk} of {operation.selected} dead letters is started")
+            count = operation.selected
+            self.stdout.write(f"operation {operation.pk} of {count} dead letter{pluralize(count)} is started")
             return
         command.run(operation, actor=actor, wait=bool(operation.canary), say=self.stderr.write)
         refused = refusals(operation)

@@ -16,7 +16,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=("pause", "resume", "list"))
         parser.add_argument("queue", nargs="?", default="")
-        parser.add_argument("--reason", default="", help="for the next operator; the alert has it")
+        parser.add_argument("--reason", default="", help="for the next operator; the alert shows it")
 
     def handle(self, *args: Any, **options: Any) -> None:
         action, queue = options["action"], options["queue"]
@@ -34,7 +34,7 @@ class Command(BaseCommand):
                 raise CommandError(f"{queue} is paused already")
         except ValueError as why:
             raise CommandError(str(why)) from why
-        self.stdout.write(f"{queue} is paused: what the broker holds of it still runs")
+        self.stdout.write(f"{queue} is paused: what is in the broker already still runs")
 
 
 def _user() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from celery.app import app_or_default
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
+from django.template.defaultfilters import pluralize
 
 from outbox.broker.publisher import BrokerUnavailable
 from outbox.checks import serious
@@ -49,4 +50,4 @@ class Command(BaseCommand):
             if not isinstance(error, BrokerUnavailable) and not may_pass(error):
                 raise
             raise CommandError(f"{describe(error)}; {published} messages were published before") from None
-        self.stdout.write(f"published {published} messages")
+        self.stdout.write(f"published {published} message{pluralize(published)}")

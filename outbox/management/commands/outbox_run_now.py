@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.template.defaultfilters import pluralize
 
 from outbox.run_now import run_now
 
@@ -16,7 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("--queue", default="", help="the name of a queue")
         parser.add_argument("--group", default="", help="an ordering key")
         parser.add_argument(
-            "--delayed", action="store_true", help="also what has not run yet and was enqueued with a delay"
+            "--delayed",
+            action="store_true",
+            help="also messages that were enqueued with a delay and have not run yet",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,4 +32,4 @@ class Command(BaseCommand):
             )
         except ValueError as why:
             raise CommandError(f"{why}: --task, --queue or --group") from why
-        self.stdout.write(f"{done} messages run now")
+        self.stdout.write(f"{done} message{pluralize(done)} run now")

@@ -9,7 +9,7 @@ from outbox.stats import figures
 
 
 class Command(BaseCommand):
-    help = "Show per queue what is open, what the last minute did, and which workers live."
+    help = "Show per queue what is open and what ended in the last minute, and the workers."
 
     def handle(self, **options: Any) -> None:
         found = figures()
@@ -23,7 +23,9 @@ class Command(BaseCommand):
                 f"{name:<10}{cells}{found.done_last_minute[name]:>11}{found.failed_last_minute[name]:>12}"
             )
             if queue.unusable:
-                self.stdout.write(f"  {name} is unusable for {queue.unusable_for_s:.0f} s: {queue.unusable}")
+                self.stdout.write(
+                    f"  {name} has been unusable for {queue.unusable_for_s:.0f} s: {queue.unusable}"
+                )
         workers = found.workers
         self.stdout.write(
             f"workers: {workers.count} with {workers.concurrency} processes, {workers.active} tasks running;"

@@ -28,7 +28,7 @@ class Command(BaseCommand):
             default=GRACE.total_seconds(),
             help="seconds for which a payment counts as still being worked on (default: %(default).0f)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="record findings, but do not mend them")
+        parser.add_argument("--dry-run", action="store_true", help="record findings, but do not repair them")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 < options["days"] <= 3650 or not 0 <= options["grace"] <= 86_400 * 365:
