@@ -1,4 +1,4 @@
-"""Notifications: mail templates, mail sent once per business reason, and the log of what was sent."""
+"""Notifications: email templates, emails sent once per business reason, and the log of what was sent."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The templates of the mails that the code sends by name.
+"""The templates of the emails that the code sends by name.
 
 Made after every `migrate` and not by a migration, so that they exist whenever the tables do: a migration
 would not run again for a database that was flushed, or whose `receipt` somebody deleted. What exists is left
@@ -13,7 +13,7 @@ TEMPLATES = {
     "confirmation": (
         "We have your order {{ order_id }}",
         "Hello {{ customer_name }},\n\n"
-        "thank you for your order {{ order_id }} over {{ total }}.\n"
+        "thank you for your order {{ order_id }} for {{ total }}.\n"
         "We will send you a receipt as soon as it is paid.\n",
     ),
     "receipt": (
@@ -24,14 +24,14 @@ TEMPLATES = {
     ),
     "welcome": (
         "Welcome",
-        "Hello {{ username }},\n\nyour account is ready. Sign in with this mail address.\n",
+        "Hello {{ username }},\n\nyour account is ready. Sign in with this email address.\n",
     ),
     "password_reset": (
         "Set a new password",
         "Hello {{ username }},\n\n"
         "somebody, probably you, asked for a new password. Choose it here:\n\n"
         "{{ link }}\n\n"
-        "If it was not you, do nothing: the link works only once and not for long.\n",
+        "If it was not you, ignore this email: the link works only once, and expires soon.\n",
     ),
 }
 

@@ -1,10 +1,10 @@
-"""What can go wrong with a mail: not now (`MailNotSent`, `MailInFlight`) or never (`PermanentMailError`)."""
+"""What can go wrong with an email: not now (`MailNotSent`, `MailInFlight`) or never (`PermanentMailError`)."""
 
 import outbox
 
 
 class MailError(Exception):
-    """A mail was not sent."""
+    """An email was not sent."""
 
 
 class MailNotSent(MailError):
@@ -24,11 +24,11 @@ class UnknownTemplate(PermanentMailError):
 
 
 class MissingVariable(PermanentMailError):
-    """A template prints a variable that its context lacks: better no mail than one that greets 'Dear '."""
+    """A template prints a variable that its context lacks: better no email than one that greets 'Dear '."""
 
 
 class InvalidRecipient(PermanentMailError):
-    """The address is missing or is not one mail address."""
+    """The address is missing or is not one email address."""
 
 
 class MailRefused(PermanentMailError):

@@ -1,8 +1,8 @@
-"""Hand one mail to the mail server, once per business key.
+"""Hand one email to the mail server, once per business key.
 
 What is left: SMTP has no idempotency key. A sender that dies, or loses the connection, after the server took
-the mail and before `mark_sent`, is followed by one more send. It carries the same Message-ID, which is
-derived from the key, so that the server, the mailbox and a ledger can tell a repeat from a second mail; many
+the email and before `mark_sent`, is followed by one more send. It carries the same Message-ID, which is
+derived from the key, so that the server, the mailbox and a ledger can tell a repeat from a second email; many
 mailboxes show it once.
 """
 
@@ -24,7 +24,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def message_id_for(key: str) -> str:
-    """The Message-ID of the mail with this business key, always the same: <receipt-order-42@…>."""
+    """The Message-ID of the email with this business key, always the same: <receipt-order-42@…>."""
     if not _KEY.fullmatch(key) or len(key) > 150:
         raise ValueError(
             f"an email's key must be 1 to 150 characters of A-Z a-z 0-9 _ - and single dots, not {key!r}"
@@ -36,7 +36,7 @@ def message_id_for(key: str) -> str:
 def send_once(
     *, key: str, to: str, mail: RenderedEmail, template_name: str, user_id: int | None = None
 ) -> dict[str, str]:
-    """Send the mail unless one with this key was sent.
+    """Send the email unless one with this key was sent.
 
     Returns `{'status': 'sent' | 'already_sent', 'message_id'}`. Raises MailNotSent (try again), MailInFlight
     (another sender has it), MailRefused or InvalidRecipient (never), and RuntimeError when called inside a

@@ -1,4 +1,4 @@
-"""Templates of mails, and the log that makes each mail happen once."""
+"""Templates of emails, and the log that makes each email happen once."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,7 +50,7 @@ class RenderedEmail:
 
 
 class EmailTemplate(models.Model):
-    """A mail's text in Django's template language. The permission to edit one is the permission to write in the shop's name."""
+    """An email's text in Django's template language. The permission to edit one is the permission to write in the shop's name."""
 
     name = models.CharField(max_length=100, unique=True)
     subject = models.CharField(max_length=200)
@@ -80,7 +80,7 @@ class EmailTemplate(models.Model):
 
 
 class EmailLog(SentOnce):
-    """One mail for one business reason (`key`, for example receipt-order-42), and the lease of its sender.
+    """One email for one business reason (`key`, for example receipt-order-42), and the lease of its sender.
 
     Keeps neither body nor context: a password reset link must not be readable here.
     """
@@ -116,7 +116,7 @@ class EmailLog(SentOnce):
     def claim(
         cls, *, key: str, message_id: str, template_name: str, to: str, subject: str, user_id: int | None
     ) -> Self:
-        """Take the right to send this mail, for `MAIL_LEASE`: see `SentOnce.claim_row`. Raises MailInFlight with the seconds
+        """Take the right to send this email, for `MAIL_LEASE`: see `SentOnce.claim_row`. Raises MailInFlight with the seconds
         left while another sender's lease runs.
         """
         new = cls(

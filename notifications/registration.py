@@ -13,9 +13,9 @@ class UserRegistrationService:
     @staticmethod
     @transaction.atomic
     def register(*, email: str, name: str, password: str | None = None) -> User:
-        """Create an account that signs in with its mail address, and enqueue the `welcome` mail to it.
+        """Create an account that signs in with its email address, and enqueue the `welcome` email to it.
 
-        The mail is a message in the transaction that creates the account: no crash leaves an account without
+        The email is a message in the transaction that creates the account: no crash leaves an account without
         its welcome, or greets somebody who was rolled back. Without a password the account cannot sign in
         until it is given one. Raises ValidationError, by field, for an address or name that cannot be taken; of
         two registrations of one address at once, the second may get the database's IntegrityError.

@@ -1,4 +1,4 @@
-"""Which mails there are: what each one says, to whom it goes, and what makes it the same mail again."""
+"""Which emails there are: what each one says, to whom it goes, and what makes it the same email again."""
 
 import uuid
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class OrderLike(Protocol):
-    """What a mail about an order reads of it: `orders.models.Order` without knowing that module."""
+    """What an email about an order reads of it: `orders.models.Order` without knowing that module."""
 
     id: Any
     currency: str
@@ -50,7 +50,7 @@ class OrderLike(Protocol):
 
 
 class EmailService:
-    """Sends mails, each once per business reason.
+    """Sends emails, each once per business reason.
 
     Every method returns `{'status': 'sent' | 'already_sent', 'message_id'}` and raises MailNotSent (retry
     it), PermanentMailError (do not) or MailInFlight (an `outbox.Defer`: a message that meets it comes back by
@@ -74,7 +74,7 @@ class EmailService:
         """A template of your choice to a user; the context also has `username` and `email`.
 
         `key` is the business reason ("welcome-user-7"). Without one it is the running message, so that a
-        rerun of a message sends nothing twice, and outside of a message every call is a new mail. The context
+        rerun of a message sends nothing twice, and outside of a message every call is a new email. The context
         of a message is stored with it in clear: no secrets. Raises UnknownUser or UnknownTemplate, naming it.
         """
         user = User.objects.filter(pk=user_id).first()
@@ -91,7 +91,7 @@ class EmailService:
 
     @staticmethod
     def send_password_reset(email: str) -> list[dict[str, str]]:
-        """A reset link to every active account with this address, one mail each per request; usually one
+        """A reset link to every active account with this address, one email each per request; usually one
         account.
 
         An unknown address is an empty list and not an error: the caller must not learn who has an account,
@@ -147,7 +147,7 @@ def _template(name: str) -> EmailTemplate:
 
 
 def _occasion() -> str:
-    """What tells one request for a mail from the next: the message it came with, else this very call."""
+    """What tells one request for an email from the next: the message it came with, else this very call."""
     message = outbox.current()
     return str(message.message_id if message else uuid.uuid4())
 

@@ -1,4 +1,4 @@
-"""Mails as messages. Receipts and confirmations of orders are tasks of orders/, which call EmailService."""
+"""Emails as messages. Receipts and confirmations of orders are tasks of orders/, which call EmailService."""
 
 from typing import Any
 
@@ -26,11 +26,11 @@ _MAIL: dict[str, Any] = {
 def send_notification(
     user_id: int, template_name: str, context: dict[str, Any] | None = None, key: str = ""
 ) -> dict[str, str]:
-    """Mail a template to a user (see EmailService.send_notification). An unknown user is a dead letter."""
+    """Email a template to a user (see EmailService.send_notification). An unknown user is a dead letter."""
     return EmailService.send_notification(user_id, template_name, context, key=key)
 
 
 @shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_password_reset(email: str) -> list[dict[str, str]]:
-    """Mail a reset link to the accounts with this address; a user waits for it, hence the queue."""
+    """Email a reset link to the accounts with this address; a user waits for it, hence the queue."""
     return EmailService.send_password_reset(email)

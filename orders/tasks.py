@@ -44,7 +44,7 @@ _CALL: dict[str, Any] = {
     "soft_time_limit": 20,
     "time_limit": 30,
 }
-#: A mail takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). No person waits
+#: An email takes several answers of the server, each with a timeout of its own (settings.EMAIL_TIMEOUT). No person waits
 #: for it at a screen, and it may arrive hours later: seventeen attempts, in the end up to an hour apart, outlast a mail
 #: server that is down for a few hours.
 _MAIL: dict[str, Any] = {
@@ -97,13 +97,13 @@ def process_order(self: Task, order_id: int) -> Outcome:
 
 @shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_confirmation(order_id: int) -> dict[str, str]:
-    """Mail that the order has arrived."""
+    """Send the email that the order has arrived."""
     return EmailService.send_confirmation(get_order(order_id))
 
 
 @shared_task(queue=Priority.HIGH.queue, **_MAIL)
 def send_receipt(order_id: int, event: str | None = None) -> dict[str, str]:
-    """Mail that the order is paid; also when it was cancelled since, because the money did change hands."""
+    """Send the email that the order is paid; also when it was cancelled since, because the money did change hands."""
     return EmailService.send_receipt(get_order(order_id))
 
 

@@ -84,7 +84,7 @@ class Request(celery_request.Request):
         interrupted = isinstance(exception, (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt))
         if interrupted and (self._already_cancelled or self._already_revoked):
             # Its process ended because the worker told it to. Cancelled (cold shutdown, lost broker connection): it
-            # stays unacknowledged and the broker offers it again. Revoked: that was recorded when it was.
+            # stays unacknowledged and the broker redelivers it. Revoked: that was recorded when it was.
             celery_request.task_ready(self)
             return
         given_back = isinstance(exception, Reject) and exception.requeue

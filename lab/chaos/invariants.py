@@ -105,7 +105,7 @@ def _events() -> dict[str, tuple[int, int]]:
 
 
 def outcomes(ledgers: Ledgers) -> list[Outcome]:
-    """The orders as the count of damage wants them. A copy of a mail with an equal Message-ID is the same receipt."""
+    """The orders as the count of damage wants them. A copy of an email with an equal Message-ID is the same receipt."""
     receipts = Counter(ledgers.receipts)
     return [
         Outcome(

@@ -13,7 +13,7 @@ def one_receipt_per_completed_order(ledgers: Ledgers) -> Finding:
     finding = same("one receipt (Message-ID) per completed order", ledgers.completed_once(), ledgers.receipts)
     if ledgers.receipt_copies > len(ledgers.receipts):
         copies = ledgers.receipt_copies - len(ledgers.receipts)
-        # Not a violation: SMTP cannot tell a lost answer from a lost mail, and mail programs fold equal Message-IDs.
+        # Not a violation: SMTP cannot tell a lost answer from a lost email, and mail programs fold equal Message-IDs.
         return replace(finding, outside=f"{finding.outside} (+{copies} copies)")
     return finding
 

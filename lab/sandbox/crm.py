@@ -29,8 +29,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, str | int) and not isinstance(value, bool) and bool(value),
         "an order's id",
     ),
-    "email": (_mail_address, "a mail address"),
-    "customer_email": (_mail_address, "a mail address"),
+    "email": (_mail_address, "an email address"),
+    "customer_email": (_mail_address, "an email address"),
     "total_cents": (_whole, "a whole number of minor units, not negative"),
     "currency": (
         lambda value: isinstance(value, str) and value.lower() in CURRENCIES,

@@ -48,7 +48,7 @@ def test_a_replay_that_its_broker_lost_is_an_open_dead_letter_again(
     be_silent(over=timedelta(days=5))
     assert unanswered.reopen() == 1
     assert happened() == [Happened.FAILED, Happened.REPLAYED, Happened.RETURNED]
-    assert "was not heard of for 1:00:00" in DeadLetterEvent.objects.latest("id").note
+    assert "has had no outcome for 1:00:00" in DeadLetterEvent.objects.latest("id").note
     found = stats.stats()
     assert (found["open"], found["replaying"], found["replays"]["returned"]) == (1, 0, 1)
     assert found["dead_lettered"][0]["count"] == 1, "it did not die once more"

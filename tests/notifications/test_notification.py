@@ -152,7 +152,7 @@ class TestOrders:
         ]
 
     @pytest.mark.parametrize(
-        ("currency", "total"), [("jpy", "over 123,405 JPY."), ("kwd", "over 123.405 KWD.")]
+        ("currency", "total"), [("jpy", "for 123,405 JPY."), ("kwd", "for 123.405 KWD.")]
     )
     def test_a_total_has_the_decimals_of_its_currency(self, mailoutbox, currency, total):
         EmailService.send_confirmation(SimpleNamespace(**vars(self.ORDER) | {"currency": currency}))
