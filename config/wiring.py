@@ -20,6 +20,7 @@ OUTBOX_EVENTS = {
 # Each message of an order leads to the order's journey.
 OUTBOX_LINKS = {"order-": "/orders/{}/"}
 INCOMING_ON_EVENT = "outbox.emit"
+INCOMING_MASKED = "dlq.masking.masked"
 DLQ_CIRCUITS = "common.circuits.open_for"
 DLQ_LINKS = {
     "order_id": "/orders/{}/",

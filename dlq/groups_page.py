@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
 from dlq import groups
+from dlq.masking import masked_text
 from dlq.message import text
 from dlq.models import DeadLetter, GroupNote, State
 from dlq.operations import audit
@@ -70,7 +71,9 @@ def _act(request: HttpRequest) -> HttpResponse:
         chosen = DeadLetter.objects.filter(fingerprint=fingerprint, state=State.OPEN)
         return ask(request, Kind(needed), chosen, "all open ones of one problem", canary=verb == "canary")
     if verb == "note":
-        _note(request, fingerprint, text(request.POST.get(f"note:{fingerprint}", "")).strip()[:500])
+        said = text(request.POST.get(f"note:{fingerprint}", "")).strip()
+        # Masked before it is kept: its form shows it again, and would write a mask back.
+        _note(request, fingerprint, masked_text(said)[:500])
     return HttpResponseRedirect(request.get_full_path())
 
 

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from common.admin import ReadOnly
+from common.admin import ReadOnlyAdmin
 from notifications.models import EmailLog, EmailTemplate
 
 
@@ -11,7 +11,7 @@ class EmailTemplateAdmin(admin.ModelAdmin):
 
 
 @admin.register(EmailLog)
-class EmailLogAdmin(ReadOnly, admin.ModelAdmin):
+class EmailLogAdmin(ReadOnlyAdmin):
     """What was sent, to whom and when: looked at, never edited."""
 
     list_display = ("key", "to", "subject", "status", "attempts", "last_error", "sent_at")

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from common.admin import ReadOnly, link_to_journey
+from common.admin import ReadOnly, ReadOnlyAdmin, link_to_journey
 from orders.models import (
     ApiKey,
     Customer,
@@ -68,7 +68,7 @@ class TroubleFilter(admin.SimpleListFilter):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnly, admin.ModelAdmin):
+class OrderAdmin(ReadOnlyAdmin):
     list_display = [
         "id",
         "customer",
@@ -273,13 +273,13 @@ class ReportAdmin(admin.ModelAdmin):
 
 
 @admin.register(SyncErrorLog)
-class SyncErrorLogAdmin(ReadOnly, admin.ModelAdmin):
+class SyncErrorLogAdmin(ReadOnlyAdmin):
     list_display = ["created_at", "entity_type", "entity_id", "error"]
     list_filter = ["entity_type", "created_at"]
     search_fields = ["=entity_id", "error"]
 
 
 @admin.register(DailyTotals)
-class DailyTotalsAdmin(ReadOnly, admin.ModelAdmin):
+class DailyTotalsAdmin(ReadOnlyAdmin):
     list_display = ["date", "currency", "orders", "revenue_cents"]
     list_filter = ["currency"]

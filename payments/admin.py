@@ -9,14 +9,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from common.admin import ReadOnly
+from common.admin import ReadOnly, ReadOnlyAdmin
 from payments.disputes import mark_handled
 from payments.gateway import money
 from payments.models import CustomerBill, CustomerBillTotal, Dispute, Finding, Invoice, Refund
 
 
 @admin.register(Invoice)
-class InvoiceAdmin(ReadOnly, admin.ModelAdmin):
+class InvoiceAdmin(ReadOnlyAdmin):
     list_display = ("number", "order_id", "billing_period", "total", "issued_at", "download")
     list_filter = ("billing_period", "currency")
     search_fields = ("=order__id", "=billing_period")
@@ -54,7 +54,7 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(Refund)
-class RefundAdmin(ReadOnly, admin.ModelAdmin):
+class RefundAdmin(ReadOnlyAdmin):
     list_display = (
         "order_id",
         "status",
@@ -73,7 +73,7 @@ class RefundAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(Dispute)
-class DisputeAdmin(ReadOnly, admin.ModelAdmin):
+class DisputeAdmin(ReadOnlyAdmin):
     list_display = (
         "dispute_id",
         "order_id",
@@ -111,7 +111,7 @@ class TotalInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(CustomerBill)
-class CustomerBillAdmin(ReadOnly, admin.ModelAdmin):
+class CustomerBillAdmin(ReadOnlyAdmin):
     list_display = ("customer_id", "billing_period", "created_at")
     list_filter = ("billing_period",)
     search_fields = ("=customer__id",)
@@ -119,7 +119,7 @@ class CustomerBillAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(Finding)
-class FindingAdmin(ReadOnly, admin.ModelAdmin):
+class FindingAdmin(ReadOnlyAdmin):
     list_display = (
         "kind",
         "subject",

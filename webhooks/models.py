@@ -16,6 +16,7 @@ from django.db.models import Q
 
 from common.clock import ClockTimestamp
 from common.leases import LeaseHeld, SentOnce
+from dlq.masking import masked_text
 from webhooks.errors import DeliveryInFlight, EndpointRefused
 from webhooks.transport import MAX_URL_LENGTH, check_url
 
@@ -75,7 +76,7 @@ class Subscription(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"customer {self.customer_id} at {self.url}"
+        return f"customer {self.customer_id} at {masked_text(self.url)}"
 
     def wants(self, event_type: str) -> bool:
         """Whether this subscription asked for events of this type."""
@@ -164,7 +165,7 @@ class Delivery(SentOnce):
         ]
 
     def __str__(self) -> str:
-        return f"{self.event_id} to {self.endpoint}"
+        return f"{self.event_id} to {masked_text(self.endpoint)}"
 
     @classmethod
     def claim(cls, *, event_id: str, endpoint: str, event_type: str) -> Self:

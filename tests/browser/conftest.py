@@ -73,9 +73,9 @@ def page(context: BrowserContext) -> Iterator[Page]:
     assert [text for text in said if "Failed to load resource" not in text] == []
 
 
-def serious(page: Page) -> list[str]:
-    """What axe-core finds on the page that keeps somebody from using it."""
-    found = Axe().run(page).response["violations"]
+def serious(page: Page, within: str | None = None) -> list[str]:
+    """What axe-core finds on the page, or within the elements of this selector, that keeps somebody from using it."""
+    found = Axe().run(page, context=within).response["violations"]
     return [
         f"{each['id']}: {node['html']}"
         for each in found

@@ -4,103 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from config.queues import TIERS
-from lab.stack import Stack
-from lab.stack.leftovers import leftovers
 from lab.stack.processes import free_port
-from lab.stack.stack import ROOT
 from lab.stack.state import read_pairs
+from tests.support.checkout import Checkout, copied
 from tests.support.processes import await_
 
 pytestmark = pytest.mark.slow
-
-NOT_OURS = shutil.ignore_patterns(".git", ".venv", "var", "tests", "docs", "__pycache__", ".*_cache")
-# The servers of this test run, which would win over the ones that are to be started.
-INHERITED = (
-    *("DATABASE_URL", "BROKER_URL", "REDIS_URL", "SECRET_KEY", "STRIPE_API_BASE", "STRIPE_API_KEY"),
-    *("STRIPE_WEBHOOK_SECRET", "WAREHOUSE_URL", "CRM_URL", "EMAIL_URL", "SANDBOX_PORT", "SANDBOX_SMTP_PORT"),
-    "DJANGO_SETTINGS_MODULE",
-)
-
 
 #: Of prctl(2) and capabilities(7).
 PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10
 
 
-class Checkout:
-    """A copy of this checkout, with its own var/."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.var = path / "var"
-        self.log = path.parent / "output.txt"
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def environment(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if name not in INHERITED}
-
-    def start(
-        self, *arguments: str, before_exec: Callable[[], None] | None = None, **environment: str
-    ) -> subprocess.Popen[bytes]:
-        with self.log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=self.path,
-                env={**self.environment(), **environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=before_exec,
-            )
-        self.started.append(process)
-        return process
-
-    def wait_for(self, words: str, process: subprocess.Popen[bytes], seconds: float = 90.0) -> str:
-        """The first line that begins with these words."""
-        give_up_at = time.monotonic() + seconds
-        while True:
-            text = self.log.read_text(errors="replace")
-            for line in text.splitlines():
-                if line.startswith(words):
-                    return line
-            assert process.poll() is None, text
-            assert time.monotonic() < give_up_at, text
-            time.sleep(0.05)
-
-    def left(self) -> list[int]:
-        postgres = Stack(self.var, title="test", env_file=None)._postgres_home()
-        return [each.pid for each in leftovers(self.var.resolve(), homes=[postgres])]
-
-
 @pytest.fixture
 def checkout() -> Iterator[Checkout]:
-    parent = Path(tempfile.mkdtemp(prefix="hf-up-"))
-    shutil.copytree(ROOT, parent / "holdfast", ignore=NOT_OURS)
-    checkout = Checkout(parent / "holdfast")
-    yield checkout
-    for process in checkout.started:
-        process.kill()
-        process.wait()
-    left = checkout.left()
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    Stack(checkout.var, title="test", env_file=None).erase()
-    Stack(checkout.var / "demo", title="test", env_file=None).erase()
-    shutil.rmtree(parent)
-    assert left == [], "processes were left behind"
+    with copied() as checkout:
+        yield checkout
 
 
 def test_up_serves_heals_after_kill_and_leaves_nothing(checkout: Checkout) -> None:

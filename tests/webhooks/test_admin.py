@@ -1,5 +1,7 @@
 """The admin shows what happened, lets no one rewrite it, and never shows a signing secret a second time."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -70,3 +72,33 @@ def test_what_happened_can_be_looked_at_but_not_edited(admin_client: Client):
         assert admin_client.get(f"{page}{row.pk}/change/").status_code == 200
         assert admin_client.post(f"{page}{row.pk}/change/", {"event_id": "x"}).status_code == 403
         assert admin_client.get(f"{page}add/").status_code == 403
+
+
+def test_no_page_shows_a_secret_of_an_address_an_error_or_a_payload(admin_client: Client) -> None:
+    address = f"{URL}?token=hunter2"
+    Subscription.objects.create(customer_id=1, url=address)
+    delivery = Delivery.objects.create(
+        event_id="e1", event_type="t", endpoint=address, last_error="token=hunter2"
+    )
+    secret = {"id": "pi_1", "client_secret": "hunter2"}
+    received = IncomingEvent.objects.create(
+        event_id="e1", event_type="t", payload={"data": {"object": secret}}
+    )
+
+    for model in ("webhooks/subscription", "webhooks/delivery", "webhooks_incoming/incomingevent"):
+        page = f"/admin/{model}/"
+        row = admin_client.get(page).context["cl"].result_list[0]
+        shown = admin_client.get(page).text + admin_client.get(f"{page}{row.pk}/change/").text
+        assert "hunter2" not in shown, model
+    assert "pi_1" in shown
+    received.refresh_from_db()
+    delivery.refresh_from_db()
+    assert (delivery.endpoint, received.payload["data"]["object"]) == (address, secret)
+
+
+def test_without_a_function_that_masks_it_no_payload_is_shown(admin_client: Client, settings: Any) -> None:
+    settings.INCOMING_MASKED = ""
+    event = IncomingEvent.objects.create(event_id="e1", event_type="t", payload={"id": "pi_1"})
+    shown = admin_client.get(f"/admin/webhooks_incoming/incomingevent/{event.pk}/change/").text
+    assert "(not shown)" in shown
+    assert "pi_1" not in shown

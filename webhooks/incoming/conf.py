@@ -15,6 +15,14 @@ def secrets() -> tuple[str, ...]:
     return tuple(secret for secret in ([value] if isinstance(value, str) else value) if secret)
 
 
+def masked() -> Callable[[Any], Any] | None:
+    """`INCOMING_MASKED` (default "": none, and the admin shows no payload): dotted path of what makes a copy of a payload without
+    secrets, such as "dlq.masking.masked". A payment provider's events may hold some.
+    """
+    path = getattr(settings, "INCOMING_MASKED", "")
+    return import_string(path) if path else None
+
+
 def on_event() -> Callable[..., Any] | None:
     """`INCOMING_ON_EVENT` (default "": none): dotted path of what each new event is given to, such as "outbox.emit"."""
     path = getattr(settings, "INCOMING_ON_EVENT", "")

@@ -1,0 +1,423 @@
+"""A secret that is put into every input of a running `make up` is shown by nothing: page, answer, log, metric, command, export.
+
+Masked are the values of keys whose names say so (`password`, `api_key`, `token`, `card`, ...: `dlq/secret_patterns.py`), at any
+depth, in JSON, forms, URLs, headers and free text; what has the looks of a known key or of a card number; and a task's
+`secret_arguments`. So each canary stands under such a name, where a name is needed at all. What is typed into a search, or into a
+form that is refused, is shown to who typed it. Ids are no secrets: Idempotency-Key, X-Request-ID, correlation id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import redis
+import requests
+import stripe
+from kombu import Connection
+
+from lab.stack import Stack
+from lab.stack.state import read_pairs, write_pairs
+from tests.support.checkout import Checkout, Up, copied, up
+from tests.support.processes import await_
+
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
+
+#: Pages of one kind that are looked at: of one row in a table of many.
+EACH_KIND = 60
+#: Dead letters that are looked at by `manage.py dlq show`.
+SHOWN = 6
+DESK = "/admin/dlq/deadletter/"
+ORDER = {
+    "customer_id": 1,
+    "currency": "usd",
+    "payment_method": "pm_card_visa",
+    "items": [{"sku": "WIDGET", "quantity": 1}],
+    "receipt_email": "ada@shop.example",
+}
+
+
+class Canaries:
+    """Secrets by the input that each was put into."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, str] = {}
+
+    def put_into(self, name: str) -> str:
+        """A new one. It has the looks of nothing that masking knows."""
+        made = f"canary{secrets.token_hex(20)}"
+        self.inputs[made] = name
+        return made
+
+    def in_text(self, text: str) -> list[str]:
+        """The inputs of those that are shown, or the beginning of which is."""
+        begun = set(re.findall(r"canary[0-9a-f]{8,40}", text))
+        return sorted(
+            {name for each, name in self.inputs.items() if any(each.startswith(it) for it in begun)}
+        )
+
+
+class Seen:
+    """Everything that the system has shown, by where."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def answer(self, answer: requests.Response, where: str = "") -> requests.Response:
+        asked = answer.request
+        headers = "\n".join(
+            f"{name}: {value}" for name, value in answer.headers.items() if name != "Set-Cookie"
+        )
+        place = where or f"{asked.method} {asked.path_url.partition('?')[0]} {len(self.texts)}"
+        self.texts[place] = f"{headers}\n{answer.text}"
+        return answer
+
+
+@pytest.fixture(scope="module")
+def canaries() -> Canaries:
+    return Canaries()
+
+
+@pytest.fixture(scope="module")
+def shop(canaries: Canaries) -> Iterator[Up]:
+    with copied() as checkout:
+        settings = {
+            name: canaries.put_into(name)
+            for name in (
+                "SECRET_KEY",
+                "STRIPE_API_KEY",
+                "STRIPE_WEBHOOK_SECRET",
+                "METRICS_TOKEN",
+                "SENTINEL_PASSWORD",
+            )
+        }
+        settings["SECRET_KEY"] *= 2
+        settings["EMAIL_URL"] = f"smtp://shop:{canaries.put_into('EMAIL_URL')}@127.0.0.1:1"
+        settings["ALERT_WEBHOOK_URL"] = (
+            f"http://127.0.0.1:1/services/{canaries.put_into('ALERT_WEBHOOK_URL')}"
+        )
+        settings["ALERT_EMAILS"] = "operator@shop.example"
+        servers = {name: canaries.put_into(name) for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD")}
+        checkout.var.mkdir()
+        write_pairs(checkout.var / "secrets.env", servers, title="Chosen by a test.")
+        with up(checkout, RETRY_SCALE="0.01", **settings) as running:
+            yield running
+
+
+@pytest.mark.promise(
+    "P8",
+    "a secret comes in by a request, a header, a webhook, a form, a task's arguments, a setting or a broken message",
+    "it is on no page and in no answer, log, metric, command or export; only a user who may see raw messages finds it",
+)
+def test_no_secret_is_shown_whatever_it_came_in_by(shop: Up, canaries: Canaries) -> None:
+    seen = Seen()
+    orders = by_the_api(shop, canaries, seen)
+    by_webhooks(shop, canaries, seen)
+    operator = by_the_admin(shop, canaries, seen)
+    by_messages(shop, canaries)
+    await_(lambda: len(dead_letters(shop.checkout)) >= 4, "the messages are dead letters", 120)
+    by_the_desk(operator, shop, canaries, seen)
+    break_everything(shop)
+
+    look_at_the_answers(shop, canaries, orders, seen)
+    look_at_every_page(shop, operator, seen)
+    look_at_exports_and_commands(shop, operator, seen)
+    logs = sorted((shop.checkout.var / "log").glob("*.log"))
+    assert {"web", "beat", "relay", "default", "sandbox", "postgres", "redis"} <= {log.stem for log in logs}
+    for log in (*logs, shop.checkout.log):
+        seen.texts[log.name] = log.read_text(errors="replace")
+    assert "No alert by webhook" in seen.texts["beat.log"]
+    shown = {where: found for where, text in seen.texts.items() if (found := canaries.in_text(text))}
+    assert not shown, json.dumps(shown, indent=1)
+    it_was_there_to_be_shown(shop, canaries)
+
+
+def by_the_api(shop: Up, canaries: Canaries, seen: Seen) -> list[int]:
+    """Orders that were accepted."""
+    url, own = f"{shop.url}/api/orders", {"Authorization": f"Bearer {shop.api_key}"}
+
+    def post(body: Any, *, query: str = "", **headers: str) -> requests.Response:
+        sent = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json", **own, **headers}
+        data = body if isinstance(body, str) else json.dumps(body)
+        return seen.answer(requests.post(url + query, data=data, headers=sent, timeout=30))
+
+    wrong = canaries.put_into("Authorization of another API key")
+    assert post(ORDER, Authorization=f"Bearer {wrong}").status_code == 401
+    assert post(ORDER, Authorization=f"Basic {wrong}").status_code == 401
+    more = {
+        "password": canaries.put_into("a field that there is not"),
+        "card": {"number": canaries.put_into("a field in a field")},
+    }
+    assert post({**ORDER, **more}).status_code in (400, 422)
+    assert (
+        post(
+            {**ORDER, "items": [{"sku": "WIDGET", "quantity": {"token": canaries.put_into("a field")}}]}
+        ).status_code
+        == 422
+    )
+    assert post(f'{{"password": "{canaries.put_into("a body that is no JSON")}", ').status_code == 400
+    assert post(f'{{"secret": 1, "secret": "{canaries.put_into("a key given twice")}"}}').status_code == 400
+    accepted = post(
+        ORDER,
+        query=f"?api_key={canaries.put_into('a query')}",
+        Cookie=f"sessionid={canaries.put_into('a cookie')}",
+        **{"X-Api-Key": canaries.put_into("a header")},
+    )
+    assert accepted.status_code == 202
+    seen.answer(
+        requests.get(f"{shop.url}/no/page?token={canaries.put_into('a query of no page')}", timeout=30)
+    )
+    return [accepted.json()["id"]]
+
+
+def by_webhooks(shop: Up, canaries: Canaries, seen: Seen) -> None:
+    url = f"{shop.url}/webhooks/gateway"
+    secret = next(each for each, name in canaries.inputs.items() if name == "STRIPE_WEBHOOK_SECRET")
+
+    def post(body: str, header: str = "") -> requests.Response:
+        header = header or stripe.WebhookSignature.generate_signature_header(body, secret, int(time.time()))
+        headers = {"Stripe-Signature": header, "Content-Type": "application/json"}
+        return seen.answer(requests.post(url, data=body, headers=headers, timeout=30))
+
+    intent = {
+        "object": "payment_intent",
+        "id": "pi_of_nothing",
+        "client_secret": canaries.put_into("client_secret of an event"),
+        "metadata": {"order_id": "999999", "password": canaries.put_into("metadata of an event")},
+    }
+    event = {"id": "evt_canary", "type": "payment_intent.succeeded", "data": {"object": intent}}
+    assert post(json.dumps(event)).status_code == 200
+    assert post(json.dumps(event), f"t=1,v1={canaries.put_into('a wrong signature')}").status_code == 400
+    assert post(f'{{"token": "{canaries.put_into("an event that is no JSON")}", ').status_code == 400
+
+
+STAFF = """
+from django.contrib.auth.models import Permission, User
+user = User.objects.get(username="operator")
+user.is_staff = True
+user.save()
+user.user_permissions.set(Permission.objects.exclude(codename="view_raw_deadletter"))
+"""
+
+
+class Admin(requests.Session):
+    """A session of the admin; its forms are sent with their token."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        super().__init__()
+        self.url = url
+        self.get(f"{url}/admin/login/")
+        entered = self.send_form("/admin/login/", username=user, password=password, next="/admin/")
+        self.entered = entered.history != []
+
+    def send_form(self, path: str, **fields: Any) -> requests.Response:
+        form = {"csrfmiddlewaretoken": self.cookies["csrftoken"], **fields}
+        return self.post(self.url + path, data=form, headers={"Referer": self.url + path}, timeout=60)
+
+
+def by_the_admin(shop: Up, canaries: Canaries, seen: Seen) -> Admin:
+    """A member of the staff, who may do everything but see raw messages."""
+    assert not Admin(shop.url, "admin", canaries.put_into("a wrong password")).entered
+    admin = Admin(shop.url, "admin", shop.admin_password)
+    assert admin.entered
+    password = canaries.put_into("the password of a new user")
+    made = {"username": "operator", "usable_password": "true", "password1": password, "password2": password}
+    seen.answer(admin.send_form("/admin/auth/user/add/", **made))
+    hook = f"https://shop.example/hook?token={canaries.put_into('the URL of a subscription')}"
+    added = admin.send_form("/admin/webhooks/subscription/add/", customer_id="1", url=hook, is_active="on")
+    assert added.status_code == 200
+    shop.checkout.manage("shell", "-v", "0", "-c", STAFF)
+    operator = Admin(shop.url, "operator", password)
+    assert operator.entered
+    return operator
+
+
+def by_messages(shop: Up, canaries: Canaries) -> None:
+    context = {
+        "password": canaries.put_into("an argument"),
+        "more": [{"api_key": canaries.put_into("an argument in an argument")}],
+        "text": f"log in with password={canaries.put_into('a text in an argument')}",
+    }
+    shop.checkout.manage(
+        *("shell", "-v", "0", "-c"),
+        f"from notifications.tasks import send_notification; send_notification.delay(1, 'goodbye', context={context!r})",
+    )
+    mine = {
+        "password": canaries.put_into("an outside message"),
+        "card": {"number": canaries.put_into("its card")},
+    }
+    body = json.dumps([[], mine, {}])
+    headers = {"task": "invented.by.somebody", "id": str(uuid.uuid4()), "lang": "py"}
+    headers["authorization"] = canaries.put_into("a header of an outside message")
+    headers["argsrepr"] = f"('{canaries.put_into('argsrepr of an outside message')}',)"
+    broken = f'{{"token": "{canaries.put_into("a broken message")}", '
+    with Connection(read_pairs(shop.checkout.var / "stack.env")["BROKER_URL"]) as broker:
+        for sent, content_type in (
+            (body, "application/json"),
+            (broken, "application/json"),
+            (body.replace("password", "secret"), "application/x-python-serialize"),
+        ):
+            broker.Producer().publish(
+                sent.encode(),
+                exchange="",
+                routing_key="default",
+                headers={**headers, "id": str(uuid.uuid4())},
+                content_type=content_type,
+                content_encoding="utf-8",
+            )
+
+
+def dead_letters(checkout: Checkout) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in checkout.manage("dlq", "export", "--state", "open").splitlines()]
+
+
+def by_the_desk(operator: Admin, shop: Up, canaries: Canaries, seen: Seen) -> None:
+    """What an operator types: a note, a reason, and another value for a secret argument."""
+    page = operator.get(f"{shop.url}{DESK}groups/").text
+    fingerprint = re.findall(r'name="note" value="([^"]+)"', page)[0]
+    note = f"the password: {canaries.put_into('a note')}"
+    seen.answer(operator.send_form(f"{DESK}groups/", note=fingerprint, **{f"note:{fingerprint}": note}))
+    pages = {
+        re.sub(r"/change/.*", "/", each)
+        for each in re.findall(rf"{DESK}\d+/change/", all_dead_letters(operator))
+    }
+    edited = next(each for each in pages if "goodbye" in operator.get(f"{shop.url}{each}edit/").text)
+    form = operator.get(f"{shop.url}{edited}edit/").text
+    failures = re.findall(r'name="failures" value="(\d+)"', form)[0]
+    fields = {
+        "argument:user_id": "1",
+        "argument:template_name": '"goodbye"',
+        "argument:context": json.dumps({"password": canaries.put_into("an edit")}),
+        "failures": failures,
+        "reason": f"the token={canaries.put_into('a reason')}",
+    }
+    sent = seen.answer(operator.send_form(f"{edited}edit/", **fields))
+    assert "The edited copy was sent." in sent.text, sent.text
+
+
+def all_dead_letters(operator: Admin) -> str:
+    return operator.get(f"{operator.url}{DESK}?all=").text
+
+
+def break_everything(shop: Up) -> None:
+    """Errors of every connection, with its URL, and an alert that cannot be sent."""
+    shop.sandbox.set_faults({"*": {"error_rate": 1.0}})
+    headers = {"Authorization": f"Bearer {shop.api_key}"}
+    for _ in range(6):
+        again = {**headers, "Idempotency-Key": str(uuid.uuid4())}
+        assert (
+            requests.post(f"{shop.url}/api/orders", json=ORDER, headers=again, timeout=30).status_code == 202
+        )
+    beat = shop.checkout.var / "log" / "beat.log"
+    await_(lambda: "No alert by webhook" in beat.read_text(), "an alert could not be sent", 120)
+    for pid_of in (redis_pid, postgres_pid):
+        kill(pid_of, shop)
+
+
+def kill(pid_of: Callable[[Up], int], shop: Up) -> None:
+    """A server of this stack, which starts it again."""
+    killed = pid_of(shop)
+    os.kill(killed, signal.SIGKILL)
+
+    def is_another() -> bool:
+        with suppress(redis.RedisError, OSError, ValueError, StopIteration):
+            return pid_of(shop) != killed
+        return False
+
+    await_(is_another, "the server is started again", 60)
+    await_(lambda: ready(shop), "all is ready", 120)
+
+
+def redis_pid(shop: Up) -> int:
+    url = read_pairs(shop.checkout.var / "stack.env")["BROKER_URL"]
+    with redis.Redis.from_url(url, socket_timeout=5) as client:
+        return int(client.info("server")["process_id"])
+
+
+def postgres_pid(shop: Up) -> int:
+    home = Stack(shop.checkout.var, title="test", env_file=None)._postgres_home()
+    return int(next(home.rglob("postmaster.pid")).read_text().split()[0])
+
+
+def ready(shop: Up) -> bool:
+    with suppress(requests.RequestException):
+        return requests.get(f"{shop.url}/readyz", timeout=10).status_code == 200
+    return False
+
+
+def look_at_the_answers(shop: Up, canaries: Canaries, orders: list[int], seen: Seen) -> None:
+    own = {"Authorization": f"Bearer {shop.api_key}"}
+    order = f"/api/orders/{orders[0]}"
+    for path in ("/api/orders", order, f"{order}/journey", "/api/openapi.json", "/healthz", "/readyz"):
+        assert seen.answer(requests.get(shop.url + path, headers=own, timeout=60)).status_code == 200
+    token = next(each for each, name in canaries.inputs.items() if name == "METRICS_TOKEN")
+    for path in ("/metrics", "/alerts.json"):
+        assert seen.answer(requests.get(shop.url + path, timeout=60)).status_code == 401
+        known = {"Authorization": f"Bearer {token}"}
+        assert seen.answer(requests.get(shop.url + path, headers=known, timeout=60)).status_code == 200
+
+
+def look_at_every_page(shop: Up, operator: Admin, seen: Seen) -> None:
+    """What is reached by links from the admin and the control room."""
+    kinds: Counter[str] = Counter()
+    known = {
+        "/",
+        "/admin/",
+        f"{DESK}?all=",
+        f"{DESK}groups/",
+        "/control-room/state.json",
+        "/control-room/charts.json",
+    }
+    waiting = sorted(known)
+    while waiting:
+        path = waiting.pop(0)
+        kind = re.sub(r"[0-9a-f-]{36}|\d+", "N", path)
+        kinds[kind] += 1
+        if kinds[kind] > EACH_KIND:
+            continue
+        answer = seen.answer(operator.get(shop.url + path, timeout=60), path)
+        assert answer.status_code == 200, path
+        found = {each.replace("&amp;", "&") for each in re.findall(r'href="(/[^"#]*)', answer.text)}
+        new = {each for each in found if wanted(each)} - known
+        known |= new
+        waiting += sorted(new)
+    assert len(seen.texts) > 150, sorted(seen.texts)
+
+
+def wanted(path: str) -> bool:
+    """Pages alone, each once: no sorting, no filters, and nobody logs out."""
+    page, _, query = path.partition("?")
+    is_ours = page.startswith(("/admin/", "/orders/"))
+    never = ("/logout/", "/password_change/", "/jsi18n/", "/bytes/")
+    return is_ours and not page.endswith(never) and query.partition("=")[0] in ("", "q", "fingerprint")
+
+
+def look_at_exports_and_commands(shop: Up, operator: Admin, seen: Seen) -> None:
+    chosen = re.findall(r'name="_selected_action" value="(\d+)"', all_dead_letters(operator))
+    for action in ("export_csv", "export_json_lines"):
+        form = {"action": action, "select_across": "1", "index": "0", "_selected_action": chosen}
+        exported = seen.answer(operator.send_form(f"{DESK}?all=", **form), action)
+        assert exported.headers["Content-Disposition"].startswith("attachment"), exported.text[:500]
+        assert "goodbye" in exported.text
+    for command in (("dlq", "list"), ("dlq", "export"), ("dlq", "operations", "list"), ("outbox_status",)):
+        seen.texts[" ".join(command)] = shop.checkout.manage(*command)
+    for each in dead_letters(shop.checkout)[:SHOWN]:
+        seen.texts[f"dlq show {each['message_id']}"] = shop.checkout.manage("dlq", "show", each["message_id"])
+
+
+def it_was_there_to_be_shown(shop: Up, canaries: Canaries) -> None:
+    """Who may see raw messages finds the secrets of the outside ones, as they were received."""
+    admin = Admin(shop.url, "admin", shop.admin_password)
+    rows = sorted(set(re.findall(rf"{DESK}\d+/", all_dead_letters(admin))))
+    found = canaries.in_text("".join(admin.get(f"{shop.url}{row}change/").text for row in rows))
+    assert {"an outside message", "its card", "a broken message"} <= set(found)
