@@ -41,7 +41,7 @@ class ReplayForm(forms.Form):
         min_value=0,
         max_value=100,
         label="Stop above",
-        help_text="percent of those sent that failed again; 100: never stop stop",
+        help_text="percent of those sent that failed again; 100: never stop",
     )
     retries = forms.IntegerField(
         min_value=0, max_value=100, required=False, help_text="of each run; empty: as its task says"
