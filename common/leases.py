@@ -69,7 +69,7 @@ class SentOnce(models.Model):
             clock: datetime = row.clock  # type: ignore[attr-defined]  # annotated
             if row.lease_until is not None and row.lease_until > clock:
                 raise LeaseHeld(str(row), (row.lease_until - clock).total_seconds())
-        raise LeaseHeld(str(row), 0.0)  # twice held when asked for and free when looked at
+        raise LeaseHeld(str(row), 0.0)  # held at both tries, and free each time when looked at
 
     def _identity(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.IDENTITY}

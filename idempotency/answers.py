@@ -50,7 +50,7 @@ def earlier_answer(asked: Asked) -> HttpResponse | None:
     if asked.client:
         same |= Q(client=asked.client)
     records = Record.objects.filter(same, key=asked.key)
-    # Two only where one client used the key in another scope: what it was answered itself comes first.
+    # There are two only where one client used the key in another scope, too: its own record comes first.
     record = min(records, key=lambda each: each.client != asked.client, default=None)
     if record is None:
         return None

@@ -147,7 +147,7 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
     try:
         # What Celery's own `delay` checks: here a call that cannot succeed would become a dead letter later.
         if task.typing:
-            # Only what was a function has a header.
+            # Only a task that was made of a function has this.
             check = getattr(task, "__header__", None) or inspect.signature(task.run).bind
             check(*signature.args, **signature.kwargs)
     except TypeError as error:

@@ -109,7 +109,7 @@ class Figures:
     queues: dict[str, QueueFigures]
     done_last_minute: dict[str, int]
     failed_last_minute: dict[str, int]
-    #: From enqueueing to the end, of what the last minute did.
+    #: From enqueueing to the end, of what ended in the last minute.
     avg_latency_ms: dict[str, float]
     #: Ever.
     totals: dict[str, totals.Total]
@@ -130,7 +130,7 @@ def stats() -> Mapping[str, Any]:
 
 
 def figures() -> Figures:
-    """Per queue what is open, and what the last minute did; what happened ever; the workers."""
+    """Per queue what is open and what ended in the last minute; the totals since the start; the workers."""
     queues = {queue: QueueFigures() for queue in conf.queues()}
     tasks: dict[str, failing.TaskFigures] = {}
     waits_for_relay = False

@@ -261,7 +261,7 @@ class OutboxTask(DjangoTask):
         return self.max_retries if asked is None else asked
 
     def retry_policy(self) -> RetryPolicy:
-        """How the message that runs is retried: this task's words, with the limit of its replay."""
+        """How the message that runs is retried: this task's options, with the limit of its replay."""
         return RetryPolicy(
             limit=self.retry_limit(),
             retried=tuple(getattr(self, "autoretry_for", ())),

@@ -47,7 +47,7 @@ def worker_failure(
         return "settled"
     if isinstance(exception, NotRegistered):
         if exception.args[:1] != (row["task"],):
-            # Not what the journal sent, whose own copy will come.
+            # This copy is not from the journal, which sends its own.
             log.warning("A copy of %s names the task %s, its row names %s", known, exception, row["task"])
             return "settled"
         grace_s = conf.skew_grace_s()

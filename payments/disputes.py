@@ -52,11 +52,11 @@ def record(told: DisputeAnswer, *, told_at: datetime | None = None, kind: str = 
                 "currency": told.currency,
                 "gateway_status": told.status[:50],
                 "opened_at": told.created_at or moment,
-                # Older than any word about it: what follows takes this one over.
+                # Older than any report about it, so that the update below applies.
                 "told_at": datetime.fromtimestamp(0, moment.tzinfo),
             },
         )
-        # Of two at once the second waits here, and compares with what the first wrote.
+        # Of two reports at once the second waits here, and compares with what the first wrote.
         dispute = Dispute.objects.select_for_update().get(dispute_id=told.id)
         # Times are whole seconds: of two reports in one second the one that ends the dispute is the later.
         same_time = dispute.told_at == told_at and dispute.state == State.OPEN

@@ -129,12 +129,12 @@ class Relay:
 
     def run_once(self) -> int:
         """One pass over every queue; returns how many messages were published. Raises BrokerUnavailable."""
-        # What the rescuer has met.
+        # Queues that the rescuer found unusable.
         self._note_unusable()
         self._filled = False
         taken = self._take()
         published = self._publish(taken)
-        # Once for what waited for room, and once more for what was promoted into a queue whose room was not known.
+        # Once for queues that had no known room, and once more for what was promoted into such a queue.
         for _ in range(2):
             more = self._more(taken)
             if more is None:
@@ -152,7 +152,7 @@ class Relay:
         return queries.take({queue: self._rooms.get(queue, 0) for queue in usable})
 
     def _more(self, last: queries.Taken) -> queries.Taken | None:
-        """What has become pending since, or has found room; None if nothing has."""
+        """Mark what has become pending since, or has room now; None if there is nothing."""
         found_room = self._find_room(last.waiting)
         if not (last.due or last.blocked):
             return self._take() if found_room else None

@@ -226,10 +226,10 @@ class PaymentGateway:
                     ),
                 )
         except UnexpectedState as error:
-            # Somebody (an earlier run whose answer was lost, a cancellation) was here: only the intent knows.
+            # An earlier run whose answer was lost, or a cancellation, has changed it: only the intent says how.
             intent = cls.retrieve(intent_id)
             if intent.is_confirmable:
-                # Not called: it lacks something that asking again will not give it.
+                # Still not confirmed: it lacks something that another try will not add, such as a payment method.
                 raise ChargeRefused(str(error), "payment_method") from None
             return intent
 
