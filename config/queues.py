@@ -59,7 +59,7 @@ def transport_options(
     master_name: str = "",
     sentinel_kwargs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What kombu's transport for this broker must be told; above all, an end to every wait."""
+    """The options of kombu's transport for this broker; above all, an end to every wait."""
     if is_rabbitmq(broker_url):
         return {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
     options: dict[str, Any] = {

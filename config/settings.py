@@ -125,14 +125,13 @@ DATABASES["default"]["OPTIONS"].update(
 # Behind a pooler that shares sessions between transactions a cursor of the server is gone with its transaction, and
 # Django's own forms use them. Nothing of ours reads more rows than it may hold.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
-# The same the other way round: a process that is frozen inside a transaction, or whose machine is gone, must not
-# hold its row locks for the two hours in which the server's kernel notices. Nothing of ours waits for anything but
-# the database while a transaction is open; transactional tasks set their own.
-# And a statement that waits for a lock gives up while its task has time left to be run again: no signal reaches a
-# process inside of libpq, so that a soft time limit would pass unheard and the hard one end the message. Below the
-# shortest soft limit, far above what a transaction of ours takes. A migration that cannot have its lock fails whole
-# and is started again, instead of holding up every statement that queues behind it.
-# What the URL itself says comes after these: of two values the last one counts.
+# The same the other way round: a process that is frozen inside a transaction, or whose machine is gone, must not hold
+# its row locks for the two hours in which the server's kernel notices. Nothing of ours waits for anything but the
+# database while a transaction is open; transactional tasks set their own. And a statement that waits for a lock gives
+# up while its task has time left to be run again: no signal reaches a process inside of libpq, so that a soft time
+# limit would go unnoticed and the hard one end the message. Below the shortest soft limit, far above what a transaction
+# of ours takes. A migration that cannot have its lock fails whole and is started again, instead of holding up every
+# statement that queues behind it. What the URL itself says comes after these: of two values the last one counts.
 DATABASES["default"]["OPTIONS"]["options"] = (
     "-c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
     f" {DATABASES['default']['OPTIONS'].get('options', '')}"

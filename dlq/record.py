@@ -124,9 +124,10 @@ def added(
     traceback: str = "",
     attempts: int = 1,
 ) -> dict[str, Any]:
-    """The columns of a dead letter that no message has, but the application's own job.
+    """The columns of a dead letter for a job of the application, which has no message.
 
-    All that one of a message has, too: a closed one that is added again is about this job.
+    They include every column of one with a message: a closed dead letter that is added again is then about this job
+    alone.
     """
     return {
         **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),

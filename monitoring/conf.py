@@ -61,7 +61,7 @@ def metrics_token() -> str:
 
 
 def alert_emails() -> tuple[str, ...]:
-    """`MONITORING_ALERT_EMAILS`: addresses that are told what fires. Default: those of Django's `ADMINS`."""
+    """`MONITORING_ALERT_EMAILS`: addresses to which what fires is sent. Default: those of Django's `ADMINS`."""
     admins = (admin if isinstance(admin, str) else admin[1] for admin in settings.ADMINS)
     return tuple(getattr(settings, "MONITORING_ALERT_EMAILS", None) or admins)
 

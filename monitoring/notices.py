@@ -29,7 +29,7 @@ from monitoring.models import FiringAlert
 
 log = logging.getLogger(__name__)
 
-#: Seconds from one evaluation to the next: an outage that fires is told within a minute.
+#: Seconds from one evaluation to the next: an alert that fires is sent within a minute.
 EVERY_S = 30.0
 #: Seconds that an alert must not have fired for before it counts as ended.
 QUIET_S = 90.0
@@ -115,7 +115,7 @@ def remember(found: Judgement, now: datetime) -> list[FiringAlert]:
 
 def _is_due(told: dict[str, Any], row: FiringAlert, now: datetime) -> bool:
     if row.resolved_at:
-        # One that ended while the channel was down is told all the same: that it was.
+        # One that ended while the channel was down is still sent, as ended.
         return told.get("state") != RESOLVED
     return told.get("state") != FIRING or told["at"] <= now.timestamp() - conf.alert_repeat_s()
 

@@ -1,6 +1,6 @@
 """The alert rules: each looks at a snapshot, and says what is wrong and by how much.
 
-Pure functions. What fires now, since when, and who is told of it: `monitoring/alerts.py`.
+Pure functions. What fires now and since when: `monitoring/alerts.py`; to whom it is sent: `monitoring/notices.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class Thresholds:
     max_unreadable_sources: int = 0
     #: A day: operators look at the dead letters more often than that.
     max_dead_letter_age_s: float = 86_400.0
-    #: Differences from the outside world that nothing mends by itself: each is somebody's money.
+    #: Differences from the outside world that nothing repairs by itself: each is somebody's money.
     max_findings: int = 0
 
 

@@ -18,7 +18,7 @@ and `dlq`
      "by_queue": [{"queue": str, "task": str, "state": str, "count": int}],      (the unresolved)
      "dead_lettered": [{"queue": str, "task": str, "exception": str, "count": int}]}
 
-and `findings`, what a comparison with the outside world found and has not seen mended
+and `findings`, what a comparison with the outside world found and has not seen repaired
 
     {"open": {kind: int}, "for_a_person": {kind: int}}                  (the latter: those that need a person)
 

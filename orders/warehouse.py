@@ -19,8 +19,8 @@ RECOVERY_TIMEOUT_S = 30
 
 
 def _is_outage(kind: type[Exception], _error: Exception) -> bool:
-    # A refusal or a 429 is the answer of a warehouse that is up: it must not cut off everybody else. A soft time
-    # limit that rings inside of the call is no answer at all, and must not close a circuit that is open.
+    # A refusal or a 429 is the answer of a warehouse that is up: it must not cut off everybody else. A soft time limit
+    # that interrupts the call is no answer at all, and must not close a circuit that is open.
     return issubclass(kind, (requests.RequestException, OSError, SoftTimeLimitExceeded))
 
 

@@ -1,4 +1,4 @@
-"""System checks: a setting that would break a promise is found at start, not at night."""
+"""System checks: a setting that would break a promise is found at start."""
 
 from __future__ import annotations
 

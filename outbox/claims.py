@@ -25,7 +25,7 @@ REASONS = ("duplicate", "leased", "missing", "poison", "mismatch")
 
 #: A copy that names another task than the row was not sent by the outbox, whatever id and generation it carries.
 _NAMED = "task = coalesce(%(task)s, task)"
-#: What a run is told by its claim.
+#: What a claim returns to its run.
 _CLAIMED = (
     "attempts, correlation_id, ordering_key, replays,"
     f" headers ->> '{RETRIES_HEADER}', headers ->> '{REQUEST_ID_HEADER}', headers ->> '{TRACEPARENT_HEADER}',"

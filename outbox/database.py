@@ -176,7 +176,7 @@ def patiently(step: Callable[[], T]) -> T:
     The first failure is tried again at once on a new connection: most often the old one was merely stale.
     The message stays unacknowledged meanwhile, so that a worker without a database stops consuming.
 
-    The task's clocks run on while it waits. A soft time limit that rings here says nothing about the work, and ends
+    The task's clocks run on while it waits. A soft time limit that passes here says nothing about the work, and ends
     the wait with DatabaseUnavailable, as does a hard one that comes near.
     """
     wait_s = 0.0

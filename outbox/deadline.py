@@ -2,7 +2,7 @@
 
 A hard time limit gives no warning: the worker's parent kills the process, and the message is dead. That is right for work
 that takes too long, and wrong for work that waits. No signal reaches a process inside of libpq, so that with
-psycopg 2 a soft limit passes unheard there; and PostgreSQL's own timeouts do not count in a COMMIT, which waits for a
+psycopg 2 a soft limit goes unnoticed there; and PostgreSQL's own timeouts do not count in a COMMIT, which waits for a
 synchronous standby for as long as it is gone.
 """
 
@@ -128,7 +128,7 @@ class _Watchdog:
     def _watch(self) -> None:
         while True:
             self._woken.clear()
-            # Until it is known: adding a run meanwhile wakes us.
+            # Until it is known: adding a run meanwhile wakes this thread.
             self._wakes_at = float("inf")
             now, runs = time.monotonic(), self._runs.copy().values()
             for run in runs:

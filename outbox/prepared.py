@@ -66,7 +66,7 @@ class Prepared:
         with connection.cursor() as cursor:
             session, now = connection.connection, time.monotonic()
             # Until this has ended well the plan counts as gone, and a name is never used twice: whatever fails or
-            # rings in here, the next execution neither meets a name that exists nor misses one that does not.
+            # interrupts this, the next execution neither meets a name that exists nor misses one that does not.
             name, until, most_bytes = self._plans.pop(session, ("", now, 0.0))
             if now < until:
                 cursor.execute(f"EXECUTE {name} {self._values}", parameters)

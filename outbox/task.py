@@ -101,8 +101,8 @@ class OutboxTask(DjangoTask):
     def on_bound(cls, app: Any) -> None:
         """Refuse options that would be ignored, and drop a soft limit that the hard one precedes.
 
-        The pool starts the clock of the hard limit only when the soft one has rung. For the same reason the pool has no
-        soft limit for tasks without one, see `outbox.app`: a hard limit of seconds would never be enforced.
+        The pool starts the clock of the hard limit only when the soft one has passed. For the same reason the pool has
+        no soft limit for tasks without one, see `outbox.app`: a hard limit of seconds would never be enforced.
         """
         if not getattr(app, "sends_by_outbox", False):
             raise ImproperlyConfigured(f"{cls.name}: the Celery application must be an outbox.Celery")

@@ -1,4 +1,6 @@
-"""The rows of reconciliation's findings: one from its first sight until it is gone, and mended now and then."""
+"""The rows of reconciliation's findings: one from its first sight until it is gone; the repair is started again now and
+then.
+"""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class DisputeState(models.TextChoices):
 
 
 class Dispute(models.Model):
-    """A payment that its customer disputes at the bank (a chargeback), as the gateway last told of it.
+    """A payment that its customer disputes at the bank (a chargeback), as the gateway last reported it.
 
     `order` is None for a payment that is no order's. `state` is what matters here, `gateway_status` the gateway's own
     word; `closed` is an inquiry that ended without a chargeback. A lost one stays to be done until a person has

@@ -29,7 +29,9 @@ from django.conf import settings
 from webhooks.errors import EndpointRefused, EndpointUnreachable
 
 CONNECT_TIMEOUT_SECONDS = 5.0  # A handshake over any healthy path takes well under one.
-READ_TIMEOUT_SECONDS = 10.0  # Receivers are told to store and answer; who works before answering is retried.
+READ_TIMEOUT_SECONDS = (
+    10.0  # Receivers are told to store and answer; one that works before it answers is called again.
+)
 # Must stay below the claim's lease (webhooks.models), or two senders could overlap.
 TOTAL_TIMEOUT_SECONDS = 15.0
 # Keeps the unique index on (event_id, endpoint) far below PostgreSQL's 2704 bytes an entry.

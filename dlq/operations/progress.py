@@ -11,8 +11,8 @@ from django.db.models import Count, F, Q
 from dlq.operations.models import Operation, OperationItem, Outcome
 from dlq.refusals import Refusals
 
-#: What is not known yet of what was sent, found where the dead letter tells it by now. One that the journal took over under
-#: another id is known by the dead letter of that id.
+#: Outcomes that were not known yet and that the dead letters show now. For a message that the journal took over under
+#: another id, the dead letter with that id shows it.
 _SETTLE = """
     UPDATE dlq_operationitem item SET outcome = CASE
         WHEN dead_letter.failures > item.failures OR again.id IS NOT NULL THEN 'failed'

@@ -14,7 +14,7 @@ from outbox.database import first_line, leave_server, may_pass
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-#: Where the API lives.
+#: The path of the API.
 API_PREFIX = "/api/"
 #: Where programs call us: below these every error is a problem document, Django's own included.
 PROBLEM_PREFIXES = (API_PREFIX, "/webhooks/")

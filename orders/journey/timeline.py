@@ -25,7 +25,7 @@ from outbox.status import Status
 from payments.gateway import money
 from webhooks.selectors import deliveries_of, events_of
 
-#: How the text of an error begins that is none, and what it is.
+#: Beginnings of error texts that are no errors, and what each means.
 _NO_FAILURES = {"deferred for ": "deferred", "cancelled: ": "cancelled"}
 #: Messages, dead letters and deliveries of one order that are shown, the first of each.
 MOST = 500

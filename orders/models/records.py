@@ -21,7 +21,7 @@ class DailyTotals(models.Model):
 
 
 class SyncErrorLog(models.Model):
-    """Data that another system refused for good. Retrying cannot mend it, so a person is told here."""
+    """Data that another system refused for good. Retrying cannot help, so it is recorded here for a person."""
 
     entity_type = models.CharField(max_length=50)
     entity_id = models.BigIntegerField()

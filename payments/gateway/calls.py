@@ -34,7 +34,7 @@ KEY_SERIES = 8
 
 def _is_outage(_kind: type[Exception], error: Exception) -> bool:
     # A declined card, a refused request, a 429, a stored 500 played back are answers of a gateway that is up. A soft
-    # time limit that rings inside of the call is no answer at all, and must not close a circuit that is open.
+    # time limit that interrupts the call is no answer at all, and must not close a circuit that is open.
     if isinstance(error, SoftTimeLimitExceeded):
         return True
     return isinstance(error, GatewayUnavailable) and not isinstance(error, GatewayBusy) and not error.replayed
