@@ -140,7 +140,7 @@ def new_message(signature: Signature, overrides: dict[str, Any]) -> NewMessage:
     if signature.subtask_type:
         raise EnqueueError(
             f"a {signature.subtask_type} cannot be enqueued: enqueue the next step from the task before it, "
-            "in the transaction that has its effect"
+            "in the transaction of that task's effect"
         )
     task = registered(str(signature.task))
     given = options.read(task, {**signature.options, **overrides})

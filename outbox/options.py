@@ -58,7 +58,7 @@ IGNORED = frozenset(
         "periodic_task_name",  # django-celery-beat's
     }
 )
-_NEXT_STEP = "enqueue the next step from the task before it, in the transaction that has its effect"
+_NEXT_STEP = "enqueue the next step from the task before it, in the transaction of that task's effect"
 _HEADERS = "put it into `headers`"
 #: What the outbox cannot keep, and what to write instead.
 REFUSED: Mapping[str, str] = {
@@ -68,8 +68,8 @@ REFUSED: Mapping[str, str] = {
     "chord": f"count what has ended in a table; {_NEXT_STEP}",
     "group_id": "a group has no result here; enqueue its tasks by outbox.enqueue_many",
     "group_index": "a group has no result here; enqueue its tasks by outbox.enqueue_many",
-    "expires": "look in the task whether it still matters",
-    "expiration": "look in the task whether it still matters",
+    "expires": "check in the task whether it still matters",
+    "expiration": "check in the task whether it still matters",
     "priority": "give urgent tasks a queue and workers of their own",
     "time_limit": "set it on the task",
     "soft_time_limit": "set it on the task",

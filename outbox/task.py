@@ -116,7 +116,7 @@ class OutboxTask(DjangoTask):
             )
         if cls.expires is not None:
             raise ImproperlyConfigured(
-                f"{cls.name}: a message of the outbox does not expire; look in the task whether it still matters"
+                f"{cls.name}: a message of the outbox does not expire; check in the task whether it still matters"
             )
         if isinstance(cls.secret_arguments, str) or (
             unknown := set(cls.secret_arguments) - set(inspect.signature(cls.run).parameters)

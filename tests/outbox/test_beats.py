@@ -85,5 +85,5 @@ def test_each_entry_of_django_celery_beat_is_a_row() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "tests.support.tasks.note ['a'] low a" in ended.stdout.splitlines()
-    assert "cannot keep `expires`: look in the task" in ended.stderr
+    assert "cannot keep `expires`: check in the task" in ended.stderr
     assert ended.stderr.count("Message Error") == 1

@@ -133,7 +133,7 @@ def test_two_beats_of_different_versions_side_by_side_keep_every_tick(
         ({"task": "no.such.task", "schedule": 60.0}, "not registered"),
         (
             {"task": NOTE, "args": ["x"], "schedule": 60.0, "options": {"expires": 5, "priority": 3}},
-            "cannot keep `expires`: look in the task whether it still matters; `priority`: give urgent tasks a queue",
+            "cannot keep `expires`: check in the task whether it still matters; `priority`: give urgent tasks a queue",
         ),
         ({"task": NOTE, "args": ["x"], "schedule": BaseSchedule()}, "no attribute 'remaining_delta'"),
     ],

@@ -152,7 +152,7 @@ def test_a_dead_head_is_passed_over_where_the_task_says_so() -> None:
         (lambda: tasks.note.s("a", wrong=1), "unexpected keyword"),
         (lambda: tasks.note.s("a").set(task_id=7), "task_id must be text"),
         (lambda: tasks.note.s("a").set(link=tasks.note.s("b")), "cannot keep `link`: enqueue the next step"),
-        (lambda: tasks.note.s("a").set(expires=5), "cannot keep `expires`: look in the task"),
+        (lambda: tasks.note.s("a").set(expires=5), "cannot keep `expires`: check in the task"),
         (lambda: tasks.note.s("a").set(countdown=-1), "delay must be"),
     ],
 )
