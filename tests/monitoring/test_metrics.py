@@ -165,7 +165,7 @@ def test_every_series_begins_with_the_one_prefix(scrape) -> None:
     assert [name for name, _ in scrape() if not name.startswith("holdfast_")] == []
 
 
-def test_a_path_a_method_and_a_header_that_somebody_invents_are_no_label(client, scrape) -> None:
+def test_invented_paths_methods_and_headers_are_no_labels(client, scrape) -> None:
     before = scrape().keys()
     client.generic(
         "INVENTED", "/invented?invented=1", headers={"X-Request-ID": "invented", "Host": "invented"}
