@@ -70,6 +70,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             "Delayed messages and retries whose time has not come",
             lambda queue: queue.scheduled,
         ),
+        "holdfast_jobs_paused": ("Messages of tasks that an operator has paused", lambda queue: queue.paused),
         "holdfast_jobs_processed_per_second": (
             "Completed messages, last minute",
             lambda queue: queue.throughput_per_sec,

@@ -40,6 +40,8 @@ class Thresholds:
     max_repeated_age_by_queue: Mapping[str, float] = field(default_factory=dict)
     #: Queues that the broker takes nothing for, while it works for others.
     max_unusable_queues: int = 0
+    #: Tasks of which an operator has everything wait.
+    max_paused_tasks: int = 0
     #: Workers that were there lately, did not end in order, and have not come back.
     max_workers_lost: int = 0
     #: Circuits that are open in some process: what is behind them is not called.
@@ -180,6 +182,18 @@ def queue_unusable(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     return Alert("queue_unusable", text, len(unusable), thresholds.max_unusable_queues)
 
 
+def task_paused(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
+    paused = snapshot.paused_tasks
+    if len(paused) <= thresholds.max_paused_tasks:
+        return None
+    details = "; ".join(
+        f"{task} for {pause.for_s:.0f} s ({pause.reason}), {pause.set_aside} messages wait"
+        for task, pause in sorted(paused.items())
+    )
+    text = f"Nothing is published of: {details}"
+    return Alert("task_paused", text, len(paused), thresholds.max_paused_tasks)
+
+
 def workers_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     lost = snapshot.workers_lately - snapshot.workers
     if lost <= thresholds.max_workers_lost:
@@ -278,6 +292,7 @@ RULES: dict[str, Rule] = {
         pending_age,
         repeated_age,
         queue_unusable,
+        task_paused,
         workers_lost,
         workers_gone,
         circuit_open,

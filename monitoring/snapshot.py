@@ -24,6 +24,8 @@ class QueueSnapshot:
     blocked: int = 0
     published: int = 0
     scheduled: int = 0
+    #: Of tasks that an operator has paused.
+    paused: int = 0
     processing: int = 0
     done_last_minute: int = 0
     failed_last_minute: int = 0
@@ -75,6 +77,15 @@ class TaskSnapshot:
 
 
 @dataclass(frozen=True)
+class PausedTask:
+    """A task of which nothing is published: who paused it and why, for how long, and how many messages wait for the resume."""
+
+    reason: str = ""
+    for_s: float = 0.0
+    set_aside: int = 0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The whole system at `taken_at`; the totals are those of its queues.
 
@@ -106,6 +117,7 @@ class Snapshot:
     relays: Daemons = Daemons()
     beats: Daemons = Daemons()
     tasks: Mapping[str, TaskSnapshot] = field(default_factory=dict)
+    paused_tasks: Mapping[str, PausedTask] = field(default_factory=dict)
     open_circuits: Mapping[str, int] = field(default_factory=dict)
     oldest_order_age_s: float = 0.0
     oldest_order: str = ""
@@ -189,6 +201,7 @@ def build(
             blocked=row.get("blocked", 0),
             published=row.get("published", 0),
             scheduled=row.get("scheduled", 0),
+            paused=row.get("paused", 0),
             processing=row.get("running", 0),
             done_last_minute=done.get(name, 0),
             failed_last_minute=failed.get(name, 0),
@@ -216,6 +229,7 @@ def build(
         relays=Daemons(**outbox.get("relays", {})),
         beats=Daemons(**outbox.get("beats", {})),
         tasks={task: TaskSnapshot(**counted) for task, counted in outbox.get("tasks", {}).items()},
+        paused_tasks={task: PausedTask(**pause) for task, pause in outbox.get("paused_tasks", {}).items()},
         open_circuits=circuits.get("open", {}),
         oldest_order_age_s=orders.get("oldest_age_s") or 0.0,
         oldest_order=orders.get("oldest", ""),

@@ -2,7 +2,7 @@
 
 `outbox` is called without arguments and returns
 
-    {"queues": {queue: {"pending", "scheduled", "blocked", "published", "running": int,
+    {"queues": {queue: {"pending", "scheduled", "paused", "blocked", "published", "running": int,
                         "oldest_pending_age_s": float, "oldest_repeated_age_s": float,
                         "unusable": str (why the broker takes nothing for it, '' if it does), "unusable_for_s": float}},
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
@@ -10,7 +10,8 @@
      "skipped": {reason: int}, "retries": int,                                            (ever; of the kept)
      "workers": {"count": int, "lately": int, "concurrency": int, "active": int, "memory_bytes": int},
      "relays": {"expected": bool, "count": int, "lately": int}, "beats": the same,
-     "tasks": {task: {"retrying": int, "failed": int, "done": int}}}   (open after a failed attempt; of the last 5 minutes)
+     "tasks": {task: {"retrying": int, "failed": int, "done": int}},   (open after a failed attempt; of the last 5 minutes)
+     "paused_tasks": {task: {"reason": str, "for_s": float, "set_aside": int}}}   (by an operator, and the messages that wait)
 
 and `dlq`
 

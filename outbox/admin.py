@@ -10,12 +10,12 @@ from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import connection
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
 
-from outbox import conf, dlq_hooks, report, run_now, transitions
-from outbox.models import OutboxMessage, RelayProcess, Schedule, Worker
+from outbox import conf, dlq_hooks, operator_page, report, run_now, transitions
+from outbox.models import OperatorAction, OutboxMessage, RelayProcess, Schedule, Worker
 from outbox.status import Status
 
 #: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
@@ -95,7 +95,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     list_display = (
         "created_at",
         "call",
-        "status",
+        "state",
         "queue",
         "attempts",
         "deliveries",
@@ -115,6 +115,10 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
     @admin.display(description="task", ordering="task")
     def call(self, message: OutboxMessage) -> str:
         return f"{message.task}({report.arguments(message.task, message.args, message.kwargs)})"
+
+    @admin.display(description="status", ordering="status")
+    def state(self, message: OutboxMessage) -> str:
+        return "paused" if message.is_paused else message.status
 
     @admin.display(description="call")
     def whole_call(self, message: OutboxMessage) -> str:
@@ -145,8 +149,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         if request.POST.get("select_across") == "1":
             scheduled = scheduled.exclude(errors=[])
         chosen = list(scheduled.order_by("deliver_at").values_list("id", "generation")[: run_now.MOST])
-        batches = range(0, len(chosen), run_now.BATCH)
-        done = sum(run_now.make_due(chosen[start : start + run_now.BATCH]) for start in batches)
+        done = run_now.run_chosen(chosen, target="selected messages", actor=request.user.get_username())
         self.message_user(request, f"{done} scheduled message{pluralize(done)} run now", messages.SUCCESS)
 
     @admin.action(description="Run the selected dead messages again", permissions=["replay"])
@@ -172,6 +175,27 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("outbox.change_outboxmessage")
+
+
+@admin.register(OperatorAction)
+class OperatorActionAdmin(ReadOnlyAdmin):
+    """The record of pauses, resumes and messages that were run now; to add an action is to do it."""
+
+    list_display = ("at", "actor", "verb", "target", "messages", "why")
+    list_filter = ("verb",)
+    show_full_result_count = False
+    exclude = ("reason",)
+    readonly_fields = ("why",)
+
+    @admin.display(description="reason")
+    def why(self, action: OperatorAction) -> str:
+        return str(report.masked(action.reason))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(operator_page.PERMISSION)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        return operator_page.show(request, self.admin_site, self.opts)
 
 
 @admin.register(Worker)

@@ -11,7 +11,7 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
-from outbox.status import ACTIVE, ENDED, OPEN, Role, Status
+from outbox.status import ACTIVE, ENDED, OPEN, PAUSED_UNTIL, Role, Status, Verb
 
 
 class ClockTimestamp(models.Func):
@@ -125,6 +125,11 @@ class OutboxMessage(models.Model):
     def __str__(self) -> str:
         return f"{self.task} {self.message_id} ({self.status})"
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits until an operator resumes its task."""
+        return self.status == Status.SCHEDULED and self.deliver_at >= PAUSED_UNTIL
+
 
 class Worker(models.Model):
     """One row per incarnation of a worker: its heartbeat and how far it has read each queue.
@@ -176,6 +181,40 @@ class UnusableQueue(models.Model):
 
     def __str__(self) -> str:
         return f"{self.queue}: {self.reason}"
+
+
+class PausedTask(models.Model):
+    """A task of which nothing is published, see `outbox.pausing`; or one that was, and was resumed.
+
+    The row stays, so that a relay which set a message aside at the moment of the resume is corrected by the next pass.
+    """
+
+    task = models.TextField(primary_key=True)
+    paused_by = models.TextField(blank=True, help_text="the operator; empty: it was resumed")
+    reason = models.TextField(blank=True)
+    until = models.DateTimeField(unique=True, help_text="from then on its messages are scheduled")
+    since = models.DateTimeField(db_default=ClockTimestamp())
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.reason}"
+
+
+class OperatorAction(models.Model):
+    """What an operator did, from a command or the admin: who, when, what and why. The rows are kept: they are few."""
+
+    at = models.DateTimeField(db_default=ClockTimestamp())
+    actor = models.TextField(blank=True)
+    verb = models.TextField(choices=Verb.choices)
+    target = models.TextField(help_text="a queue, a task, or how messages were chosen")
+    messages = models.IntegerField(null=True, help_text="chosen to run now")
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = "operator's action"
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.target} by {self.actor or 'someone'}"
 
 
 class Total(models.Model):

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connection
 
 from outbox import conf, stats
-from outbox.sql import OPEN_BY_INDEX, SCHEDULED
+from outbox.sql import OPEN_BY_INDEX
 from outbox.status import Role
 
 #: Running messages that are listed, and scheduled ones that are looked at, the next first.
@@ -70,7 +70,7 @@ def retries() -> list[dict[str, Any]]:
     for task, count, next_s in _all(
         f"""
         SELECT task, count(*), extract(epoch FROM min(deliver_at) - clock_timestamp())::float8
-        FROM (SELECT task, deliver_at, generation FROM outbox_outboxmessage WHERE status = {SCHEDULED}
+        FROM (SELECT task, deliver_at, generation FROM outbox_outboxmessage WHERE {OPEN_BY_INDEX["scheduled"]}
               ORDER BY deliver_at LIMIT %(limit)s) m
         WHERE generation > 1 GROUP BY task
         """,

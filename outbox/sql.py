@@ -34,6 +34,10 @@ HELD = "lease_token IS NOT DISTINCT FROM %(token)s"
 OF_WORKER = "(lease_token IS NULL OR worker = %(worker)s)"
 #: Runs that began, with the one that ends now: without a claim it was not counted when it began, and counts here.
 BEGUN = "(deliveries + (lease_token IS NULL)::int)"
+#: The messages of paused tasks are scheduled for then or later: those of each task in a span of its own, at as many microseconds
+#: after its begin as their number says (up to 2.6 trillion), so that the index of scheduled messages has them together, in order.
+PAUSED_UNTIL = f"'{status.PAUSED_UNTIL.isoformat(' ')}'::timestamptz"
+PAUSED_SPAN = "interval '30 days'"
 #: The state of a message that waits for nothing but its time.
 DUE = f"CASE WHEN deliver_at > clock_timestamp() THEN {SCHEDULED} ELSE {PENDING} END"
 #: The size of the table, looked up once a statement: the last column of what `outbox.prepared.Prepared` executes.
@@ -42,7 +46,8 @@ TABLE_BYTES = "(SELECT pg_relation_size('outbox_outboxmessage'))"
 #: them, and read every row that is done.
 OPEN_BY_INDEX = {
     "pending": f"status = {PENDING}",
-    "scheduled": f"status = {SCHEDULED}",
+    "scheduled": f"status = {SCHEDULED} AND deliver_at < {PAUSED_UNTIL}",
+    "paused": f"status = {SCHEDULED} AND deliver_at >= {PAUSED_UNTIL}",
     "blocked": f"status = {BLOCKED}",
     "published": f"status = {PUBLISHED} AND started_at IS NULL",
     "running": f"status = {PUBLISHED} AND started_at IS NOT NULL",
@@ -50,6 +55,7 @@ OPEN_BY_INDEX = {
 #: The order that each of these indexes has, and no other: who asks for some of its rows in that order reads no others.
 INDEX_ORDER = {
     "scheduled": "deliver_at",
+    "paused": "deliver_at",
     "blocked": "ordering_key, id",
     "pending": "queue, id",
     "published": "queue, published_at",

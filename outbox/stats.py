@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from outbox import conf, failing, heartbeat, totals
+from outbox import conf, failing, heartbeat, pausing, totals
 from outbox.claims import REASONS
 from outbox.models import OutboxMessage, Schedule, Skipped
 from outbox.relay.queries import REMEMBERED_S
@@ -55,13 +55,15 @@ class QueueFigures:
 
     pending: int = 0
     scheduled: int = 0
+    #: Set aside, since their task is paused.
+    paused: int = 0
     blocked: int = 0
     #: Handed to the broker, and not begun.
     published: int = 0
     running: int = 0
-    #: Since it was enqueued, or since it was due: of the messages that wait for a worker.
+    #: Since it was enqueued, or since it was due: of the messages that wait for a worker, and not for an operator's resume.
     oldest_pending_age_s: float = 0.0
-    #: Since it was enqueued: of the messages that have been retried, deferred or replayed.
+    #: Since it was enqueued: of the messages that have been retried, deferred or replayed; likewise.
     oldest_repeated_age_s: float = 0.0
     #: Why the broker takes nothing for this queue; '' if it does.
     unusable: str = ""
@@ -122,6 +124,7 @@ class Figures:
     beats: DaemonFigures
     #: Only those of which an open message has failed.
     tasks: dict[str, failing.TaskFigures]
+    paused_tasks: dict[str, pausing.PausedTask]
 
 
 def stats() -> Mapping[str, Any]:
@@ -134,22 +137,27 @@ def figures() -> Figures:
     queues = {queue: QueueFigures() for queue in conf.queues()}
     tasks: dict[str, failing.TaskFigures] = {}
     waits_for_relay = False
-    for queue, state, task, count, age_s, repeated_age_s, retrying, failed in _open():
+    unusable, paused_tasks = pausing.held_back()
+    paused_queues = {queue for queue, why in unusable.items() if why.is_paused}
+    for queue, why in unusable.items():
+        found = queues.setdefault(queue, QueueFigures())
+        found.unusable, found.unusable_for_s = why.reason, why.for_s
+    for queue, state, task, count, age_s, repeated_age_s, retrying, failed, set_aside in _open():
         if task is not None:
             if retrying:
                 tasks[task] = failing.TaskFigures(retrying, failed)
+            if task in paused_tasks:
+                paused_tasks[task].set_aside = set_aside
             continue
         found = queues.setdefault(queue, QueueFigures())
         setattr(found, state, count)
+        if state == "paused" or (state == Status.PENDING and queue in paused_queues):
+            # It waits for an operator: no relay and no worker is to blame.
+            continue
         waits_for_relay |= state == Status.PENDING or (state == Status.SCHEDULED and age_s > 0)
         found.oldest_repeated_age_s = max(found.oldest_repeated_age_s, repeated_age_s)
         if state in (Status.PENDING, Status.PUBLISHED):
             found.oldest_pending_age_s = max(found.oldest_pending_age_s, age_s)
-    for queue, reason, for_s in _all(
-        "SELECT queue, reason, extract(epoch FROM clock_timestamp() - since)::float8 FROM outbox_unusablequeue"
-    ):
-        found = queues.setdefault(queue, QueueFigures())
-        found.unusable, found.unusable_for_s = reason, for_s
     done, failed = dict.fromkeys(queues, 0), dict.fromkeys(queues, 0)
     latency_ms = dict.fromkeys(queues, 0.0)
     for queue, *last_minute in _last_minute():
@@ -170,6 +178,7 @@ def figures() -> Figures:
         relays=_daemons(Role.RELAY, expected=waits_for_relay),
         beats=_daemons(Role.BEAT, expected=Schedule.objects.exists()),
         tasks=failing.complete(tasks),
+        paused_tasks=paused_tasks,
     )
 
 
@@ -201,7 +210,8 @@ def _open() -> list[Any]:
                coalesce(extract(epoch FROM clock_timestamp()
                         - min(created_at) FILTER (WHERE generation > 1)), 0)::float8,
                count(*) FILTER (WHERE attempts > 0),
-               count(*) FILTER (WHERE failed_at > clock_timestamp() - %(lately)s * interval '1 second')
+               count(*) FILTER (WHERE failed_at > clock_timestamp() - %(lately)s * interval '1 second'),
+               count(*) FILTER (WHERE state = 'paused')
         FROM ({rows}) open GROUP BY GROUPING SETS ((queue, state), (task))
         """,
         lately=failing.LATELY_S,

@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Retry
 from outbox import delivery, groups
 from outbox.models import ClockTimestamp, OutboxMessage
 from outbox.relay import queries
-from outbox.status import OPEN, Status
+from outbox.status import OPEN, PAUSED_UNTIL, Status
 
 #: Runs after which `drain` gives up: a task that enqueues another message at every run is a bug of the test or the task.
 MAX_RUNS = 20_000
@@ -36,7 +36,7 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
     """Run every open message in this process, time included; returns how many runs it took.
 
     Delays are skipped, retries run, what fails for good becomes a dead letter: as with workers, without waiting.
-    Afterwards nothing is open but what waits behind a dead head of its group.
+    Afterwards nothing is open but what waits behind a dead head of its group, and what is paused with its task.
 
     `tasks`: run the messages of these tasks only, by name. What a test does not look at stays staged, and needs no
     external service. `seconds_per_message`: the real time that the runs of one message may take together. What has
@@ -58,8 +58,8 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
             .order_by("id")
             .values_list("queue", flat=True)[:1]
         )
-        if not queues and promoted:
-            continue  # The new head has a delay of its own, or is of another task.
+        if not queues and (promoted or queries.release(MAX_RUNS)):
+            continue  # The new head has a delay of its own, or is of another task; or a task was resumed.
         if not queues:
             _assert_none_is_published()
             left = list(OutboxMessage.objects.filter(message_id__in=over, status__in=OPEN).order_by("id"))
@@ -80,7 +80,8 @@ def drain(*tasks: str, seconds_per_message: float = 10.0) -> int:
 def _let_time_pass(tasks: tuple[str, ...], over: list[str]) -> None:
     """Without anything pending, the earliest scheduled message is due now; never one that has had its time."""
     messages = OutboxMessage.objects.filter(task__in=tasks) if tasks else OutboxMessage.objects.all()
-    scheduled = messages.filter(status=Status.SCHEDULED).exclude(message_id__in=over)
+    scheduled = messages.filter(status=Status.SCHEDULED, deliver_at__lt=PAUSED_UNTIL)
+    scheduled = scheduled.exclude(message_id__in=over)
     if not messages.filter(status=Status.PENDING).exists():
         earliest = scheduled.order_by("deliver_at", "id").values_list("pk", flat=True)[:1]
         OutboxMessage.objects.filter(pk__in=list(earliest), status=Status.SCHEDULED).update(

@@ -9,16 +9,19 @@ from django.db.models.functions import Now
 
 from outbox.models import OutboxMessage
 from outbox.sql import INDEX_ORDER
-from outbox.status import OPEN, Status
+from outbox.status import OPEN, PAUSED_UNTIL, Status
 
 DEAD, LATE = "dead", "late"
 #: Seconds after which an open message is late: since it was enqueued if it was run or deferred before, else since it was due.
+#: Not one that an operator has paused.
 LATE_S = 600.0
 #: How many of the messages in one state `first_in_trouble` finds: a page of a list costs the same beside a million of them.
 FOUND = 10_000
 
 _SINCE = Now() - Value(timedelta(seconds=LATE_S))
-_LATE = Q(created_at__lt=_SINCE) & (Q(generation__gt=1) | Q(deliver_at__lt=_SINCE))
+_LATE = Q(created_at__lt=_SINCE, deliver_at__lt=PAUSED_UNTIL) & (
+    Q(generation__gt=1) | Q(deliver_at__lt=_SINCE)
+)
 #: Of a message: `DEAD`, `LATE`, or "".
 TROUBLE = Case(
     When(status=Status.DEAD, then=Value(DEAD)),

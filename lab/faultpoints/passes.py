@@ -9,7 +9,9 @@ from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 
+import outbox
 from lab.faultpoints.environment import Environment, model
+from lab.faultpoints.runs import rows
 from lab.faultpoints.scenario import (
     Scenario,
     State,
@@ -21,6 +23,7 @@ from lab.faultpoints.scenario import (
     staged,
     waived_without,
 )
+from lab.faultpoints.witness import once
 
 
 def _backlog(environment: Environment) -> State:
@@ -195,6 +198,47 @@ def _whatever_is_due(environment: Environment, state: State) -> None:
         pass
 
 
+def _two_of_a_task(environment: Environment) -> State:
+    for _ in range(2):
+        outbox.enqueue(once.s())
+    return {}
+
+
+def _pause(environment: Environment, state: State) -> None:
+    from outbox import pausing
+
+    pausing.pause_task(once.name, actor="operator")
+    environment.processes.relay.run_once()
+
+
+def _two_set_aside(environment: Environment) -> State:
+    _two_of_a_task(environment)
+    _pause(environment, {})
+    return {}
+
+
+def _resume(environment: Environment, state: State) -> None:
+    from outbox import pausing
+
+    pausing.resume_task(once.name)
+    environment.processes.relay.run_once()
+
+
+def _look_and_resume(environment: Environment, state: State) -> None:
+    is_paused = model("outbox.PausedTask").objects.exclude(paused_by="").exists()
+    # Of two at once the other may have published before the pause, or after its end.
+    if is_paused and state.get("strike") not in ("duplicate", "frozen"):
+        state["published"] = model("outbox.OutboxMessage").objects.filter(publish_count__gt=0).count()
+    _resume(environment, state)
+
+
+def _each_runs_once_and_none_while_paused(environment: Environment, state: State) -> str:
+    runs, published = len(rows("once")), state.get("published", 0)
+    return "" if (runs, published) == (2, 0) else f"{runs} runs, {published} published while paused"
+
+
+_ALIKE = {"nothing is enqueued twice": "two messages of one task are the question"}
+
 PASSES: tuple[Scenario, ...] = (
     Scenario("relay", "relay pass", _backlog, _relay_pass, again=_look_at_the_depths, duplicate=_relay_pass,
              proves=_no_queue_is_too_deep),
@@ -209,5 +253,10 @@ PASSES: tuple[Scenario, ...] = (
              waived=waived_without()),
     Scenario("publish_in_order", "ordered group", _two_events, _process, duplicate=_whatever_is_due,
              waived=waived_without()),
+    # Another relay makes a pass at any moment of it.
+    Scenario("pause_task", "pause of a task", _two_of_a_task, _pause, again=_look_and_resume, duplicate=_relay_pass,
+             proves=_each_runs_once_and_none_while_paused, waived=_ALIKE),
+    Scenario("resume_task", "resume of a task", _two_set_aside, _resume, again=_look_and_resume, duplicate=_relay_pass,
+             proves=_each_runs_once_and_none_while_paused, waived=_ALIKE),
     Scenario("lost_child", "worker's parent", _lost_child, _tell_of_the_lost_child, duplicate=_tell_of_the_lost_child),
 )  # fmt: skip

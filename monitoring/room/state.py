@@ -119,7 +119,8 @@ def _queue(queue: Any) -> dict[str, Any]:
         "done a minute": queue.done_last_minute,
         "died a minute": queue.failed_last_minute,
         "is_well": not queue.unusable,
-        "state": queue.unusable or "takes messages",
+        "state": queue.unusable
+        or "takes messages" + f"; {queue.paused:,} of paused tasks wait" * bool(queue.paused),
     }
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
+from django.utils import timezone
 
 from dlq.masking import masked, masked_text
 from dlq.models import DeadLetter
@@ -128,6 +129,8 @@ def _message(message: Any) -> Iterator[Entry]:
     elif message.status == Status.PUBLISHED and message.started_at:
         facts = {"worker": message.worker, "attempt": message.attempts + 1}
         yield Entry(message.started_at, "attempt", f"{name} runs", facts=facts, links=to_it)
+    elif message.is_paused:
+        yield Entry(timezone.now(), "attempt", f"{name} waits until its task is resumed", links=to_it)
     elif message.status == Status.SCHEDULED:
         yield Entry(message.deliver_at, "attempt", f"{name} runs next", links=to_it)
 

@@ -73,6 +73,8 @@ class Relay:
         self._busy_until = 0.0
         #: The last pass has filled up the room of a queue, which may have more.
         self._filled = False
+        #: The last pass has set messages aside or released them, of a task that was paused or resumed: there may be more.
+        self._moved = False
         self._waits_for_room = False
         self._heads_at = 0.0
 
@@ -106,6 +108,9 @@ class Relay:
 
     def _rest(self, published: int, stop: threading.Event, *, until: float) -> None:
         """Wait after a pass, as long as nothing is to be expected, and at the most until the rescuer's turn."""
+        if self._moved:
+            stop.wait(PAUSE_S)
+            return
         if published:
             self._busy_until = time.monotonic() + LINGER_S
             if not self._declaration.idle or self._declaration.wakes > MANY_WAKES or self._waits_for_room:
@@ -131,7 +136,7 @@ class Relay:
         """One pass over every queue; returns how many messages were published. Raises BrokerUnavailable."""
         # Queues that the rescuer found unusable.
         self._note_unusable()
-        self._filled = False
+        self._filled = self._moved = False
         taken = self._take()
         published = self._publish(taken)
         # Once for queues that had no known room, and once more for what was promoted into such a queue.
@@ -149,19 +154,23 @@ class Relay:
             self._rooms.clear()
             self._ask_at = time.monotonic() + ASK_EVERY_S
         usable = [queue for queue in conf.queues() if not self._faults.waits(queue)]
-        return queries.take({queue: self._rooms.get(queue, 0) for queue in usable})
+        taken = queries.take({queue: self._rooms.get(queue, 0) for queue in usable})
+        self._moved |= taken.set_aside > 0
+        return taken
 
     def _more(self, last: queries.Taken) -> queries.Taken | None:
         """Mark what has become pending since, or has room now; None if there is nothing."""
         found_room = self._find_room(last.waiting)
-        if not (last.due or last.blocked):
-            return self._take() if found_room else None
+        if not (last.due or last.blocked or last.resumed):
+            return self._take() if found_room or last.set_aside else None
         try:
             # One commit for all of it.
             with transaction.atomic():
                 moved = queries.promote_due(self._batch) if last.due else 0
                 moved += self._promote_heads() if last.blocked else 0
-                return self._take() if moved or found_room else None
+                released = queries.release(self._batch) if last.resumed else 0
+                self._moved |= released > 0
+                return self._take() if moved or released or found_room or last.set_aside else None
         except IntegrityError:
             return None
 

@@ -23,7 +23,7 @@ from django.db import connection
 from outbox import dead_lettering
 from outbox.broker.envelope import Outgoing
 from outbox.prepared import Prepared
-from outbox.sql import BLOCKED, PENDING, PUBLISHED, SCHEDULED, TABLE_BYTES
+from outbox.sql import BLOCKED, PAUSED_SPAN, PENDING, PUBLISHED, SCHEDULED, TABLE_BYTES
 
 #: For this long the row of a worker, relay or beat that is gone without a word is kept: how monitoring knows that one is
 #: missing.
@@ -47,13 +47,25 @@ class Taken:
     """What one statement found: the messages that it marked as published, by queue, and what else there is to do.
 
     `waiting`: queues for which there was no room and that have pending messages. `due`: scheduled messages whose time has
-    come. `blocked`: messages of groups.
+    come. `blocked`: messages of groups. `resumed`: messages that were set aside, of tasks that are paused no more.
+    `set_aside`: how many this statement set aside, since their task is paused.
     """
 
     batches: dict[str, list[Outgoing]]
     waiting: list[str]
     due: bool
     blocked: bool
+    resumed: bool
+    set_aside: int
+
+
+#: SQL for the ids of the messages of a task that were set aside, the oldest first: `until` is its row's. Found by the time, and
+#: not by the task, since no statistics can make the planner take another index.
+_SET_ASIDE = f"""
+    SELECT m.id FROM outbox_outboxmessage m
+    WHERE m.status = {SCHEDULED} AND m.deliver_at >= until AND m.deliver_at < until + {PAUSED_SPAN} AND m.task = paused.task
+    ORDER BY m.deliver_at
+"""
 
 
 @functools.cache
@@ -66,25 +78,36 @@ def _take(queues: int) -> Prepared:
     rooms = f"""(SELECT name, room FROM ({given}) AS given (name, room) WHERE NOT EXISTS (
         SELECT FROM outbox_unusablequeue WHERE queue = name AND paused_by <> '')) AS rooms"""
     pending = f"""
-        SELECT id FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= name AND queue <= name ORDER BY queue, id
+        FROM outbox_outboxmessage WHERE status = {PENDING} AND queue >= name AND queue <= name ORDER BY queue, id
     """
+    paused = "(SELECT task FROM outbox_pausedtask WHERE paused_by <> '')"
     return Prepared(
         f"""
-        WITH marked AS (
+        WITH chosen AS (
+            SELECT batch.id, batch.task
+            FROM {rooms} CROSS JOIN LATERAL (SELECT id, task {pending} LIMIT room FOR UPDATE SKIP LOCKED) batch
+        ), set_aside AS (
+            UPDATE outbox_outboxmessage m
+            SET status = {SCHEDULED}, deliver_at = (
+                SELECT until + m.id * interval '1 microsecond' FROM outbox_pausedtask p WHERE p.task = m.task)
+            WHERE status = {PENDING} AND id = ANY(ARRAY(SELECT id FROM chosen WHERE task IN {paused}))
+            RETURNING id
+        ), marked AS (
             UPDATE outbox_outboxmessage
             SET status = {PUBLISHED}, published_at = clock_timestamp(), publish_count = publish_count + 1,
                 started_at = NULL
             WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND status = {PENDING} AND id = ANY(ARRAY(
-                SELECT batch.id FROM {rooms} CROSS JOIN LATERAL ({pending} LIMIT room FOR UPDATE SKIP LOCKED) batch))
+                SELECT id FROM chosen WHERE task NOT IN {paused}))
             RETURNING id, message_id::text, generation, publish_count,
                       extract(epoch FROM published_at)::float8, task, args::text, kwargs::text, headers::text,
                       correlation_id, queue
         )
-        SELECT ARRAY(SELECT name FROM {rooms} WHERE room = 0 AND ({pending} LIMIT 1) IS NOT NULL),
+        SELECT ARRAY(SELECT name FROM {rooms} WHERE room = 0 AND (SELECT id {pending} LIMIT 1) IS NOT NULL),
                coalesce((SELECT min(deliver_at) FROM outbox_outboxmessage WHERE status = {SCHEDULED})
                         <= clock_timestamp(), false),
                (SELECT min(ordering_key) FROM outbox_outboxmessage WHERE status = {BLOCKED}) IS NOT NULL,
-               marked.*, {TABLE_BYTES}
+               EXISTS (SELECT FROM outbox_pausedtask paused WHERE paused_by = '' AND ({_SET_ASIDE} LIMIT 1) IS NOT NULL),
+               (SELECT count(*) FROM set_aside), marked.*, {TABLE_BYTES}
         FROM (SELECT) one_row LEFT JOIN marked ON true
         """,
         **dict(itertools.chain.from_iterable(((queue, "text"), (room, "int")) for queue, room in names)),
@@ -93,6 +116,8 @@ def _take(queues: int) -> Prepared:
 
 def take(rooms: Mapping[str, int]) -> Taken:
     """Claim pending messages for one publisher, as many of each queue as it has room for, oldest first, past what others hold.
+
+    Those of a paused task are set aside instead: scheduled until it is resumed, they do not stand in the way of the others.
 
     One statement for all queues, since it is most of what a relay costs the database: whatever the table's size, it reads
     what it marks, and one row of each index. The mark does not wait for the disk. A server that crashes may forget it, and
@@ -105,15 +130,32 @@ def take(rooms: Mapping[str, int]) -> Taken:
     rows = _take(len(rooms)).all(**parameters)
     batches: dict[str, list[Outgoing]] = {}
     for message in sorted(
-        (Outgoing(*row[3:]) for row in rows if row[3] is not None), key=lambda each: each.id
+        (Outgoing(*row[5:]) for row in rows if row[5] is not None), key=lambda each: each.id
     ):
         batches.setdefault(message.queue, []).append(message)
-    return Taken(batches, *rows[0][:3])
+    return Taken(batches, *rows[0][:5])
 
 
 def mark(queue: str, limit: int) -> list[Outgoing]:
     """`take` for one queue."""
     return take({queue: limit}).batches.get(queue, [])
+
+
+def release(limit: int) -> int:
+    """Messages that were set aside are pending again where their task is resumed, up to `limit` of each task, the oldest first.
+
+    They count as due since now: the time of the pause is no backlog. The sub-select has locked what it chose, and with another
+    condition on the state the planner might read all that is scheduled.
+    """
+    return _execute(
+        f"""
+        UPDATE outbox_outboxmessage SET status = {PENDING}, deliver_at = clock_timestamp()
+        WHERE id = ANY(ARRAY(
+            SELECT batch.id FROM outbox_pausedtask paused
+            CROSS JOIN LATERAL ({_SET_ASIDE} LIMIT %(limit)s FOR UPDATE SKIP LOCKED) batch WHERE paused_by = ''))
+        """,
+        limit=limit,
+    )
 
 
 def revert(batch: Sequence[Outgoing]) -> int:

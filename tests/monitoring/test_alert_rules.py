@@ -249,6 +249,7 @@ ELSEWHERE = {
     "repeated_age": "tests/monitoring/test_wiring.py",
     "workers_lost": "tests/monitoring/test_wiring.py",
     "queue_unusable": "tests/outbox/test_unusable_queue.py",
+    "task_paused": "tests/outbox/test_paused_task.py",
 }
 
 

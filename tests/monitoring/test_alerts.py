@@ -2,7 +2,7 @@ import pytest
 from django.utils import timezone
 
 from monitoring.alerts import RULES, Thresholds, evaluate
-from monitoring.snapshot import Daemons, QueueSnapshot, Snapshot, TaskSnapshot
+from monitoring.snapshot import Daemons, PausedTask, QueueSnapshot, Snapshot, TaskSnapshot
 
 EXPECTED = Thresholds(expected_per_minute=600)
 
@@ -19,6 +19,7 @@ def system(
     beats: Daemons = Daemons(),  # noqa: B008
     ran: TaskSnapshot | None = None,
     open_circuits: dict[str, int] | None = None,
+    paused_tasks: dict[str, PausedTask] | None = None,
     oldest_order_age_s: float = 0.0,
     unreadable: dict[str, str] | None = None,
     **queue,
@@ -28,6 +29,7 @@ def system(
         beats=beats,
         tasks={"pay": ran} if ran else {},
         open_circuits=open_circuits or {},
+        paused_tasks=paused_tasks or {},
         oldest_order_age_s=oldest_order_age_s,
         oldest_order="order 7",
         unreadable=unreadable or {},
@@ -72,6 +74,7 @@ def names(snapshot: Snapshot, thresholds: Thresholds | None = None) -> list[str]
         (system(oldest_pending_age_s=900), system(oldest_pending_age_s=901), "pending_age"),
         (system(oldest_repeated_age_s=345_600), system(oldest_repeated_age_s=345_601), "repeated_age"),
         (system(), system(unusable="WRONGTYPE"), "queue_unusable"),
+        (system(), system(paused_tasks={"pay": PausedTask("paused by alice")}), "task_paused"),
         (system(dead_letters_grown=12), system(dead_letters_grown=13), "dead_letters_growing"),
         (system(open_circuits={"gateway": 0}), system(open_circuits={"gateway": 1}), "circuit_open"),
         (
@@ -151,6 +154,6 @@ def test_a_rule_is_known_by_the_name_of_its_alert() -> None:
         pending=20_000, failed_last_minute=9, oldest_pending_age_s=9999, dead_letter_count=500,
         oldest_dead_letter_age_s=99_999, findings=1, unusable="WRONGTYPE", open_circuits={"gateway": 2},
         ran=TaskSnapshot(9, 9, 0), oldest_order_age_s=9999, relays=Daemons(True, 0, 1), beats=Daemons(True, 0, 1),
-        unreadable={"dlq": "ConnectionError: down"},
+        unreadable={"dlq": "ConnectionError: down"}, paused_tasks={"pay": PausedTask()},
     )  # fmt: skip
     assert sorted(names(everything, EXPECTED)) == sorted(RULES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from pytest_mock import MockerFixture
 
 import outbox
 from outbox import claims, groups, retention, stats, totals, transitions
+from outbox.models import PausedTask
 from outbox.relay import queries
+from outbox.status import PAUSED_UNTIL
 from tests.support import tasks
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +39,12 @@ FROM (VALUES ('done', 30000, false), ('pending', 8000, false), ('blocked', 2000,
              ('published', 200, false), ('published', 8, true)) AS kinds(status, count, running),
      generate_series(1, count) n
 """
+SET_ASIDE = """
+INSERT INTO outbox_outboxmessage (message_id, task, queue, status, deliver_at)
+SELECT gen_random_uuid(), 'set aside ' || task, 'low', 'scheduled',
+       %(until)s + task * interval '30 days' + n * interval '1 microsecond'
+FROM generate_series(0, 1) task, generate_series(1, 2000) n
+"""
 
 
 _NAME = re.compile(r"PREPARE (\w+)")
@@ -47,6 +56,8 @@ def table() -> None:
         cursor.execute(FILL, {"queues": QUEUES, "groups": GROUPS})
         totals.count_once()
         cursor.execute("ANALYZE outbox_outboxmessage")
+        # After the statistics, which know no such time.
+        cursor.execute(SET_ASIDE, {"until": PAUSED_UNTIL})
 
 
 def rows_read(step: Callable[[], Any]) -> int:
@@ -103,6 +114,20 @@ def _read(node: dict[str, Any]) -> int:
     return int((node["Actual Rows"] + thrown_away) * node["Actual Loops"])
 
 
+def paused(step: Callable[[], Any]) -> None:
+    """Beside a task whose messages are set aside already."""
+    PausedTask.objects.create(task="set aside 0", paused_by="alice", until=PAUSED_UNTIL)
+    PausedTask.objects.create(task="note", paused_by="alice", until=PAUSED_UNTIL + timedelta(days=60))
+    step()
+
+
+def resumed(step: Callable[[], Any]) -> None:
+    """Of two tasks whose messages are set aside one is resumed."""
+    PausedTask.objects.create(task="set aside 0", paused_by="alice", until=PAUSED_UNTIL)
+    PausedTask.objects.create(task="set aside 1", until=PAUSED_UNTIL + timedelta(days=30))
+    step()
+
+
 @pytest.mark.parametrize(
     ("step", "most"),
     [
@@ -111,6 +136,14 @@ def _read(node: dict[str, Any]) -> int:
         pytest.param(lambda: queries.take({"low": 100}), 200 + 4, id="mark a batch"),
         pytest.param(lambda: queries.take({"low": 50, "high": 50}), 200 + 4, id="mark a batch of two queues"),
         pytest.param(lambda: queries.promote_due(100), 200, id="promote what is due"),
+        # The first of those that are set aside is seen, too.
+        pytest.param(
+            lambda: paused(lambda: queries.take({"low": 100})), 200 + 5, id="set a paused task aside"
+        ),
+        pytest.param(
+            lambda: resumed(lambda: queries.take({"low": 0})), 10, id="is there work of a resumed task"
+        ),
+        pytest.param(lambda: resumed(lambda: queries.release(100)), 200, id="release a resumed task"),
         # For each group: the key of the next one, its head, and the head's update.
         pytest.param(groups.promote_heads, 4 * GROUPS, id="promote heads"),
         pytest.param(lambda: groups.promote_next("group-1"), 4, id="promote the next"),

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import pluralize
 
+from outbox.audit import terminal_user
 from outbox.run_now import run_now
 
 
@@ -21,6 +22,7 @@ class Command(BaseCommand):
             action="store_true",
             help="also messages that were enqueued with a delay and have not run yet",
         )
+        parser.add_argument("--reason", default="", help="for the record")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -29,6 +31,8 @@ class Command(BaseCommand):
                 queue=options["queue"],
                 ordering_key=options["group"],
                 delayed=options["delayed"],
+                actor=terminal_user(),
+                reason=options["reason"],
             )
         except ValueError as why:
             raise CommandError(f"{why}: --task, --queue or --group") from why

@@ -26,6 +26,8 @@ class Command(BaseCommand):
                 self.stdout.write(
                     f"  {name} has been unusable for {queue.unusable_for_s:.0f} s: {queue.unusable}"
                 )
+        for task, pause in found.paused_tasks.items():
+            self.stdout.write(f"{task} is {pause.reason} ({pause.set_aside} messages set aside)")
         workers = found.workers
         self.stdout.write(
             f"workers: {workers.count} with {workers.concurrency} processes, {workers.active} tasks running;"
