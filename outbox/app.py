@@ -18,7 +18,7 @@ from celery.canvas import Signature
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, register
 
-from outbox.enqueue import enqueue
+from outbox.enqueue import enqueue, new_message, run_eagerly
 from outbox.task import OutboxTask
 
 #: Celery's settings without which a promise does not hold. The project's own come before them; the system checks say which
@@ -84,6 +84,8 @@ class Celery(celery.Celery):
     ) -> celery.result.AsyncResult[Any]:
         """Enqueue the task of this name in the caller's transaction; `outbox.options` says what becomes of the options.
 
+        In eager mode run it here, and return its value as Celery's `delay` does.
+
         Raises EnqueueError for what the outbox cannot keep.
         """
         # As Celery says it; a text would become a list of characters.
@@ -94,6 +96,8 @@ class Celery(celery.Celery):
         signature = Signature(
             name, args=tuple(args or ()), kwargs=dict(kwargs or {}), options=options, app=self
         )
+        if self.conf.task_always_eager:
+            return run_eagerly(new_message(signature, {}))
         result_cls: Any = options.get("result_cls") or self.AsyncResult
         result: celery.result.AsyncResult[Any] = result_cls(str(enqueue(signature)))
         return result

@@ -133,17 +133,6 @@ def check_time_limits(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.compatibility, deploy=True)
-def check_acknowledgement(**_: Any) -> list[CheckMessage]:
-    """No task may acknowledge before it runs, whatever the setting says."""
-    current_app.loader.import_default_modules()
-    return [
-        Error(f"acks_late of {name} must be on: a killed worker would lose work", id="outbox.E003")
-        for name, task in sorted(current_app.tasks.items())
-        if not task.acks_late
-    ]
-
-
-@register(Tags.compatibility, deploy=True)
 def check_worker(**_: Any) -> list[CheckMessage]:
     """The worker's classes are those that write to a row how its run ended."""
     if check_dead_letters():

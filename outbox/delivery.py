@@ -10,50 +10,35 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, transaction
 
-from outbox import claims, conf, dead_lettering, heartbeat, tracing, transitions
+from outbox import claims, dead_lettering, heartbeat, tracing, transitions
 from outbox.claims import Claimed, Refused
 from outbox.context import Run, running
-from outbox.database import (
-    DatabaseUnavailable,
-    broke,
-    described,
-    leave_server,
-    may_be_its_own,
-    may_pass,
-    patiently,
-    soft_limit_in,
-)
-from outbox.errors import ClaimLost, Defer, PoisonMessage, VersionSkew
+from outbox.database import DatabaseUnavailable, broke, patiently, soft_limit_in
+from outbox.errors import ClaimLost, PoisonMessage, VersionSkew
 from outbox.report import DONE, Attempt
-from outbox.retry_policy import RetryPolicy
+from outbox.run_failure import Fallible, run_failed
 
 log = logging.getLogger(__name__)
 
 #: A lease outlives the hard time limit by this much: the parent needs a moment to kill the child and say so.
 LEASE_MARGIN_S = 15.0
-#: Wait, in seconds, before what was not run, or gave itself back, is run again.
-AGAIN_S = 1.0
 #: The claim was lost: nothing is to be done but to acknowledge this copy.
 SKIPPED = object()
 
 
-class Deliverable(Protocol):
+class Deliverable(Fallible, Protocol):
     """What a delivery needs of a task; `outbox.task.OutboxTask` has it."""
 
-    name: str
     transactional: ClassVar[bool]
     last_write_settles: ClassVar[bool]
-    max_deliveries: ClassVar[int]
-    MaxRetriesExceededError: Any
 
     @property
     def request(self) -> Any: ...
@@ -61,8 +46,6 @@ class Deliverable(Protocol):
     def run(self) -> Callable[..., Any]: ...
     def run_body(self, *args: Any, **kwargs: Any) -> Any: ...
     def lease_s(self) -> float: ...
-    def retry_limit(self) -> int | None: ...
-    def retry_policy(self) -> RetryPolicy: ...
 
 
 @dataclass(frozen=True)
@@ -146,12 +129,14 @@ def _run_locked(task: Deliverable, message_id: uuid.UUID, generation: int) -> An
     except Exception as error:
         if not isinstance(claimed, Claimed):
             raise
-        return _failed(task, claimed, error)
+        run_failed(task, claimed, error)
+        return SKIPPED
     if isinstance(claimed, Refused):
         return _skip(task, message_id, generation, claimed)
     assert claimed is not None
     if ended is not None:
-        return _failed(task, claimed, ended)
+        run_failed(task, claimed, ended)
+        return SKIPPED
     Attempt.of(claimed, task.name, limit=task.retry_limit()).ended(DONE)
     return result
 
@@ -164,7 +149,8 @@ def _run_claimed(task: Deliverable, claimed: Claimed) -> Any:
         else:
             result = _body(task, claimed)
     except Exception as error:
-        return _failed(task, claimed, error)
+        run_failed(task, claimed, error)
+        return SKIPPED
     Attempt.of(claimed, task.name, limit=task.retry_limit()).ended(DONE)
     return result
 
@@ -208,88 +194,6 @@ def _takes(task: Deliverable, claimed: Claimed) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _failed(task: Deliverable, claimed: Claimed, error: Exception) -> Any:
-    """Record the failure. Returns for what the journal will run again; raises for what is dead."""
-    attempt = Attempt.of(claimed, task.name, limit=task.retry_limit())
-
-    def say(outcome: str, why: str = "", again_s: float | None = None, level: int = logging.WARNING) -> None:
-        attempt.ended(outcome, error=why or text, again_s=again_s, level=level)
-
-    if isinstance(error, ClaimLost):
-        say("overtaken", "the claim was lost to another run; not settled")
-        return SKIPPED
-    if isinstance(error, DatabaseUnavailable):
-        # Whether it is settled is not known. The worker's parent, or the rescuer, sees to it.
-        say("interrupted", described(error))
-        raise error
-    error = soft_limit_in(error) or error
-    text = described(error)
-    policy = task.retry_policy()
-    leave_server(error)
-    if isinstance(error, Defer):
-        say("deferred", error.reason, error.seconds, logging.INFO)
-        return _record(
-            lambda: transitions.defer(claimed, delay_s=error.seconds, reason=str(error)), Retry(str(error))
-        )
-    if isinstance(error, VersionSkew) and patiently(
-        lambda: transitions.defer_skewed(
-            claimed.message_id,
-            claimed.generation,
-            token=claimed.token,
-            error=text,
-            grace_s=conf.skew_grace_s(),
-        )
-    ):
-        say("deferred")
-        raise Retry(text)
-    if isinstance(error, Retry):
-        cause = error.exc
-        if not policy.spent(error, claimed.attempts):
-            text = described(cause) if cause is not None else str(error)
-            delay_s = policy.delay_of(error, claimed.attempts)
-            say("failed", again_s=delay_s)
-            return _record(lambda: transitions.retry(claimed, delay_s=delay_s, error=text), error)
-        error = cause or task.MaxRetriesExceededError(f"{task.name}: {claimed.attempts} retries are spent")
-        text = described(error)
-    if isinstance(error, Reject) and error.requeue:
-        say("deferred", again_s=AGAIN_S)
-        return _record(lambda: transitions.defer(claimed, delay_s=AGAIN_S, reason=text), Retry(text))
-    # An error that says nothing about the work spends no attempt, whatever the task retries. One that the run may have
-    # caused is retried first.
-    failed = not may_pass(error) or (may_be_its_own(error) and not broke(error))
-    if failed and not isinstance(error, VersionSkew) and policy.may_retry(error, claimed.attempts):
-        delay_s = policy.delay_s(claimed.attempts)
-        say("failed", again_s=delay_s)
-        return _record(
-            lambda: transitions.retry(claimed, delay_s=delay_s, error=text), Retry(text, exc=error)
-        )
-    if may_pass(error):
-        waits_s = patiently(
-            lambda: (
-                transitions.interrupt(claimed, error=text, max_deliveries=task.max_deliveries)
-                if may_be_its_own(error)
-                else transitions.defer_unable(claimed, error=text)
-            )
-        )
-        if waits_s is not None:
-            say("interrupted", again_s=waits_s)
-            raise Retry(text)
-    failure = dead_lettering.Failure(text, error, "".join(traceback.format_exception(error)))
-    if not patiently(lambda: dead_lettering.dead_letter_failed(claimed, failure)):
-        # Another run has taken the message over, and its end is the one that counts; or its last write has settled it.
-        say("overtaken")
-        return SKIPPED
-    say("failed for good", level=logging.ERROR)
-    raise error
-
-
-def _record(transition: Callable[[], bool], outcome: Retry) -> Any:
-    # Retry tells Celery to acknowledge and to report a retry; it publishes nothing, the row is the retry.
-    if patiently(transition):
-        raise outcome
-    return SKIPPED
 
 
 def _skip(task: Deliverable, message_id: uuid.UUID, generation: int, refused: Refused) -> Any:

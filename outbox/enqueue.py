@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import Task, current_app
 from celery.canvas import Signature
+from celery.result import EagerResult
 from django.db import IntegrityError, transaction
 
 from outbox import conf, context, options, payload, rows
@@ -74,8 +75,7 @@ def enqueue_many(
     ids = [row.message_id for row in new]
     if current_app.conf.task_always_eager:
         for row in new:
-            arguments = payload.decoded(row.args), payload.decoded(row.kwargs)
-            registered(row.task).apply(*arguments, task_id=str(row.message_id))
+            run_eagerly(row)
         return ids
     run = context.current()
     if run is not None:
@@ -89,6 +89,12 @@ def enqueue_many(
     else:
         _insert(new)
     return ids
+
+
+def run_eagerly(row: NewMessage) -> EagerResult[Any]:
+    """Run it at once, as Celery's `task_always_eager` does; what is returned has its value."""
+    arguments = payload.decoded(row.args), payload.decoded(row.kwargs)
+    return registered(row.task).apply(*arguments, task_id=str(row.message_id))
 
 
 def _insert(new: list[NewMessage]) -> None:

@@ -16,10 +16,10 @@ from django.db import IntegrityError, transaction
 from outbox import conf, dead_letters, payload, report, rows
 from outbox.broker.envelope import REQUEST_ID_HEADER, RETRIES_HEADER, TRACEPARENT_HEADER
 from outbox.database import DatabaseUnavailable, described, leave_server, may_pass, patiently
-from outbox.delivery import AGAIN_S
 from outbox.enqueue import new_message, registered
 from outbox.errors import Defer, EnqueueError, ForeignMessage, NotAdopted
 from outbox.retry_policy import seconds_until
+from outbox.run_failure import AGAIN_S
 
 log = logging.getLogger(__name__)
 

@@ -127,7 +127,8 @@ def _says_nothing(task: Any, name: str, value: Any) -> bool:
     if name in ("expires", "expiration"):
         # Beat gives it to Celery's own clean-up of results, which may well run late.
         return task.name == "celery.backend_cleanup"
-    return (name == "serializer" and value == "json") or (name == "retries" and value == 0)
+    # Redis gives every message the priority 0, which `signature_from_request` finds in the one that runs.
+    return (name == "serializer" and value == "json") or (name in ("retries", "priority") and value == 0)
 
 
 def _seconds_until(task: Any, eta: Any) -> float:

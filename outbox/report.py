@@ -56,13 +56,20 @@ class Attempt:
         )
 
     def ended(
-        self, outcome: str, *, error: str = "", again_s: float | None = None, level: int = logging.INFO
+        self,
+        outcome: str,
+        *,
+        error: str = "",
+        again_s: float | None = None,
+        is_last: bool = False,
+        level: int = logging.INFO,
     ) -> None:
         """Log `task <message id> attempt 1 of 6 (0.012 s) done (correlation c-1)`, and with an error
         `task(order_id=999) <message id> attempt 2 of 6 (0.120 s) failed, again in 4.2 s: Error: text (correlation c-1)`;
         `, request r-1` at the end where it comes from an HTTP request.
 
-        `again_s`: seconds until the next attempt. The same is in the record under names of its own, for a formatter that
+        `again_s`: seconds until the next attempt. `is_last`: no attempt follows, whatever the limit; then the limit is left out
+        unless it is reached. The same is in the record under names of its own, for a formatter that
         writes JSON: task, outcome, duration_s, attempt, message_id, correlation_id, request_id, trace_id, and as they apply
         again_in_s, arguments, error.
         """
@@ -87,10 +94,13 @@ class Attempt:
             fields["arguments"] = arguments(self.task, self.args, self.kwargs)
             fields["error"] = masked(error[: MAX_ERROR * MARGIN])[:MAX_ERROR]
             call, end = f"{call}({fields['arguments']})", f"{end}: {fields['error']}"
+        of = f" of {'any number' if self.limit is None else self.limit + 1}"
+        if is_last and (self.limit is None or self.number <= self.limit):
+            of = ""
         log.log(
             level,
-            "%s %s attempt %d of %s (%.3f s) %s (correlation %s%s)",
-            *(call, self.message_id, self.number, "any number" if self.limit is None else self.limit + 1),
+            "%s %s attempt %d%s (%.3f s) %s (correlation %s%s)",
+            *(call, self.message_id, self.number, of),
             *(took_s, end, self.correlation_id or "none"),
             f", request {self.request_id}" if self.request_id else "",
             extra=fields,

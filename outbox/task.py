@@ -30,6 +30,8 @@ from outbox.retry_policy import RetryPolicy, seconds_until
 _BEGUN = object()
 #: The same, once the body runs: from here on a call of the task is a plain one.
 _ENTERED = object()
+#: Options of Celery's that no task may turn off; `outbox.checks` looks at what the application says for all tasks.
+_PROMISED = ("acks_late", "reject_on_worker_lost", "acks_on_failure_or_timeout")
 #: Where neither the task nor Celery's `task_soft_time_limit` says any: a minute before the default hard limit.
 SOFT_TIME_LIMIT_S = 300
 
@@ -117,6 +119,10 @@ class OutboxTask(DjangoTask):
         if cls.expires is not None:
             raise ImproperlyConfigured(
                 f"{cls.name}: a message of the outbox does not expire; check in the task whether it still matters"
+            )
+        if early := [word for word in _PROMISED if app.conf[f"task_{word}"] and not getattr(cls, word)]:
+            raise ImproperlyConfigured(
+                f"{cls.name}: {', '.join(early)} must be on, else its work is lost with its worker"
             )
         if isinstance(cls.secret_arguments, str) or (
             unknown := set(cls.secret_arguments) - set(inspect.signature(cls.run).parameters)

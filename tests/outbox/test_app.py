@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -112,6 +113,7 @@ ADDED_BY_CELERY: dict[str, Any] = {
     "link_error": None,
     "group_id": None,
     "retries": 0,
+    "priority": 0,
     "ignore_result": True,
     "serializer": "json",
 }
@@ -123,6 +125,20 @@ def test_what_celery_adds_by_itself_is_no_reason_to_refuse(name: str) -> None:
     tasks.note.apply_async(["a"], **{name: ADDED_BY_CELERY[name]})
     current_app.send_task("tests.support.tasks.note", ["a"], **{name: ADDED_BY_CELERY[name]})
     assert len(staged()) == 2
+
+
+@pytest.mark.django_db
+def test_a_running_task_can_send_its_own_call_again_as_a_message_of_its_own() -> None:
+    """Redis delivers each message with a priority, which nobody has asked for."""
+    task = tasks.note
+    delivered = {"exchange": "", "routing_key": "low", "priority": 0, "redelivered": False}
+    task.push_request(id="1", called_directly=False, args=["a"], kwargs={}, delivery_info=delivered)
+    try:
+        task.signature_from_request(task_id=str(uuid.uuid4())).apply_async()
+    finally:
+        task.pop_request()
+    (message,) = staged()
+    assert (message.task, message.args, message.queue) == (task.name, ["a"], "low")
 
 
 REFUSED: dict[str, Callable[[], Any]] = {

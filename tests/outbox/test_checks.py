@@ -18,7 +18,6 @@ import outbox.app
 from config.celery import app
 from outbox import checks
 from outbox.checks import (
-    check_acknowledgement,
     check_connections,
     check_queues,
     check_settings,
@@ -125,12 +124,6 @@ def test_a_task_with_a_foreign_request_class_is_refused_by_name(
     assert text.startswith(
         "Request of tests.support.tasks.note must be dlq.worker.request:Request or a subclass of it"
     )
-
-
-def test_a_task_that_acknowledges_before_its_run_is_refused_by_name() -> None:
-    assert texts(check_acknowledgement()) == [
-        "acks_late of tests.support.tasks.kills_its_process_acknowledged must be on: a killed worker would lose work"
-    ]
 
 
 def test_routes_are_refused_because_the_outbox_would_not_look_at_them() -> None:

@@ -28,7 +28,7 @@ def test_a_task_runs_at_once(propagates: bool) -> None:
     tasks.note_once.delay("b")
     idioms.surrounded.delay("c")
     idioms.replaced.delay("d")
-    current_app.send_task("tests.support.tasks.note", ["e"])
+    assert current_app.send_task("tests.support.tasks.note", ["e"]).get() == "e"
     outbox.enqueue(tasks.note.s("f"))
     assert effects.names() == ["a", "b", "around", "c", "instead", "d", "e", "f"]
 

@@ -13,6 +13,7 @@ import pytest
 from celery import current_app
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
+from pytest_mock import MockerFixture
 
 import outbox
 from outbox.models import OutboxMessage
@@ -39,6 +40,25 @@ def test_a_permanent_error_is_dead_at_once_whatever_autoretry_for_says() -> None
     message_id = outbox.enqueue(tasks.permanently_wrong.s("a"))
     assert drain() == 1
     assert row(message_id).status == "dead"
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (tasks.always_unavailable, ["attempt 1 of 3", "attempt 2 of 3", "attempt 3 of 3"]),
+        (tasks.transactional_wrong, ["attempt 1 ("]),
+        (tasks.permanently_wrong, ["attempt 1 ("]),
+    ],
+)
+def test_the_log_tells_of_further_attempts_only_where_the_error_is_retried(
+    task: Any, said: list[str], mocker: MockerFixture
+) -> None:
+    log = mocker.patch("outbox.report.log.log")
+    outbox.enqueue(task.s("a"))
+    drain()
+    lines = [call.args[1] % call.args[2:] for call in log.call_args_list]
+    assert [part in line for part, line in zip(said, lines, strict=True)] == [True] * len(said), lines
+    assert " failed for good: " in lines[-1]
 
 
 def test_a_task_that_replaces_itself_is_refused_by_name() -> None:
@@ -148,6 +168,9 @@ def test_celerys_options_for_delay_and_limit_mean_what_they_say(task: Any) -> No
         ({"retry_kwargs": {"max_retries": 1}, "retry_schedule": (1, 2)}, "retry_schedule says how many"),
         ({"default_retry_delay": float("inf")}, "number of seconds from 0 to ten years"),
         ({"expires": 60}, "does not expire"),
+        ({"acks_late": False}, "acks_late must be on, else its work is lost"),
+        ({"reject_on_worker_lost": False}, "reject_on_worker_lost must be on"),
+        ({"acks_on_failure_or_timeout": False}, "acks_on_failure_or_timeout must be on"),
     ],
 )
 def test_a_celery_option_that_would_be_ignored_is_refused(words: dict[str, Any], says: str) -> None:

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 from celery.exceptions import Retry
 from django.db import connection, transaction
 
@@ -403,7 +403,14 @@ def hangs_without_database() -> None:
     time.sleep(60)
 
 
-@shared_task(acks_late=False)
+class AcknowledgesFirst(Task):
+    """As a task may do without the outbox. In its declaration it is refused, so that only its instances say so."""
+
+    abstract = True
+    acks_late = property(lambda self: False)  # type: ignore[assignment]
+
+
+@shared_task(base=AcknowledgesFirst)
 def kills_its_process_acknowledged(name: str) -> None:
     effects.add(name)
     os.kill(os.getpid(), signal.SIGKILL)
