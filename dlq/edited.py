@@ -46,32 +46,19 @@ def way_of(dead_letter: DeadLetter, copy: Copy) -> Way:
     return _Handler(copy) if isinstance(way, resend.Handler) else _Raw(copy)
 
 
-class _Journalled:
+class _Journalled(resend.Journalled):
     """The copy takes the place of the journal's dead message, which will never run."""
 
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
 
-    def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
-        hooks = journal.hooks()
-        if hooks is None:
-            raise NotReplayable(f"{dead_letter.message_id} has a journal, and DLQ_JOURNAL does not name it")
+    def arm(self, hooks: Any, dead_letter: DeadLetter, retries: int | None) -> str | None:
         args, kwargs = self.copy.call
         copy_id = self.copy.copy_id
-        try:
-            replaced = hooks.replace(
-                dead_letter.message_id, copy_id=copy_id, args=args, kwargs=kwargs, retries=retries
-            )
-        except hooks.Refused as why:
-            raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
-        if not replaced:
-            raise NotReplayable(
-                f"{dead_letter.message_id}: its journal no longer has a dead message with this id"
-            )
-        return copy_id
-
-    def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
-        raise AssertionError("the journal sends what it has armed")
+        replaced = hooks.replace(
+            dead_letter.message_id, copy_id=copy_id, args=args, kwargs=kwargs, retries=retries
+        )
+        return copy_id if replaced else None
 
 
 class _Raw:
@@ -86,19 +73,7 @@ class _Raw:
         if hooks is None:
             return None
         args, kwargs = self.copy.call
-        try:
-            adopted = hooks.adopt(
-                dead_letter.message_id,
-                task=dead_letter.task,
-                queue=dead_letter.queue,
-                args=args,
-                kwargs=kwargs,
-                retries=retries,
-                copy_id=self.copy.copy_id,
-            )
-        except hooks.Refused as why:
-            raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
-        return None if adopted is None else str(adopted)
+        return resend.adopt(hooks, dead_letter, args, kwargs, retries, copy_id=self.copy.copy_id)
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """Publish a new message, with nothing of the received one but its task and queue: its headers may be what was wrong."""
@@ -115,14 +90,11 @@ class _Raw:
         return copy_id
 
 
-class _Handler:
-    """The callable that `DLQ_HANDLERS` names for the queue is run at once, in this process."""
+class _Handler(resend.Handler):
+    """The handler of the queue is called with the copy's arguments."""
 
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
-
-    def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
-        return None
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         copy_id = self.copy.copy_id

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from dlq import call
 from dlq.message import EDIT_HEADER, REPLAY_HEADER, RawMessage
 from dlq.operations.models import Operation, OperationItem
+from dlq.states import Cause, Happened, State
 
 __all__ = [
     "LARGE",
@@ -37,34 +38,6 @@ __all__ = [
 
 #: What a list of dead letters does not show, and must not load for every row: a message may have megabytes.
 LARGE = ("raw", "traceback", "headers")
-
-
-class State(models.TextChoices):
-    OPEN = "open", "open: waits for an operator"
-    REPLAYING = "replaying", "replaying: was sent again, outcome not known yet"
-    RESOLVED = "resolved", "resolved: a replay succeeded"
-    DISCARDED = "discarded", "discarded: will never run, for the reason given"
-
-
-class Cause(models.TextChoices):
-    FAILED = "failed", "raised, or ran out of retries"
-    TIMEOUT = "timeout", "hard time limit"
-    LOST = "lost", "its worker process died"
-    UNKNOWN_TASK = "unknown task", "no such task in this worker"
-    UNDECODABLE = "undecodable", "body cannot be decoded"
-    MALFORMED = "malformed", "not a task message"
-    EXPIRED = "expired", "came after its expiry"
-    REVOKED = "revoked", "revoked or terminated by an operator"
-    ADDED = "added", "added by the application"
-
-
-class Happened(models.TextChoices):
-    FAILED = "failed", "failed"
-    REPLAYED = "replayed", "replayed"
-    REOPENED = "reopened", "failed again"
-    RESOLVED = "resolved", "resolved"
-    DISCARDED = "discarded", "discarded"
-    RETURNED = "returned", "open again, without an outcome of its replay"
 
 
 class DeadLetter(models.Model):
@@ -147,14 +120,14 @@ class DeadLetter(models.Model):
             models.CheckConstraint(name="dlq_known_cause", condition=Q(cause__in=Cause.values)),
             models.CheckConstraint(
                 name="dlq_closed_has_time",
-                condition=Q(state__in=("resolved", "discarded"), closed_at__isnull=False)
-                | Q(state__in=("open", "replaying"), closed_at=None),
+                condition=Q(state__in=(State.RESOLVED, State.DISCARDED), closed_at__isnull=False)
+                | Q(state__in=(State.OPEN, State.REPLAYING), closed_at=None),
             ),
             models.CheckConstraint(
-                name="dlq_discard_has_reason", condition=~Q(state="discarded") | ~Q(discard_reason="")
+                name="dlq_discard_has_reason", condition=~Q(state=State.DISCARDED) | ~Q(discard_reason="")
             ),
             models.CheckConstraint(
-                name="dlq_replay_has_time", condition=~Q(state="replaying") | Q(replayed_at__isnull=False)
+                name="dlq_replay_has_time", condition=~Q(state=State.REPLAYING) | Q(replayed_at__isnull=False)
             ),
             models.CheckConstraint(name="dlq_failed_at_least_once", condition=Q(failures__gte=1)),
         )

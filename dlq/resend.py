@@ -77,12 +77,17 @@ def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
 class Journalled:
     """The journal runs its own dead message again, as a new generation of it."""
 
+    def arm(self, hooks: Any, dead_letter: DeadLetter, retries: int | None) -> str | None:
+        """Have the journal run it. Returns its id, None where it has no such dead message. Raises its `Refused`."""
+        found: str | None = hooks.republish(dead_letter.message_id, retries=retries)
+        return found
+
     def claim(self, dead_letter: DeadLetter, retries: int | None) -> str | None:
         hooks = journal.hooks()
         if hooks is None:
             raise NotReplayable(f"{dead_letter.message_id} has a journal, and DLQ_JOURNAL does not name it")
         try:
-            new_id = hooks.republish(dead_letter.message_id, retries=retries)
+            new_id = self.arm(hooks, dead_letter, retries)
         except hooks.Refused as why:
             raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
         if new_id is None:
@@ -121,18 +126,7 @@ class Raw:
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise NotReplayable(f"{dead_letter.message_id}: its arguments are not a list and a mapping")
         _refuse(dead_letter, embed)
-        try:
-            new_id = hooks.adopt(
-                dead_letter.message_id,
-                task=dead_letter.task,
-                queue=dead_letter.queue,
-                args=args,
-                kwargs=kwargs,
-                retries=retries,
-            )
-        except hooks.Refused as why:
-            raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
-        return None if new_id is None else str(new_id)
+        return adopt(hooks, dead_letter, args, kwargs, retries)
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """Publish the same message under the same id."""
@@ -162,6 +156,31 @@ class Handler:
             ) from error
         record.on_resolved(dead_letter.message_id)
         return dead_letter.message_id
+
+
+def adopt(
+    hooks: Any,
+    dead_letter: DeadLetter,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    retries: int | None,
+    *,
+    copy_id: str | None = None,
+) -> str | None:
+    """Make the message one of the journal's; None where it does not take it. Returns its id. Raises `NotReplayable`."""
+    try:
+        new_id = hooks.adopt(
+            dead_letter.message_id,
+            task=dead_letter.task,
+            queue=dead_letter.queue,
+            args=args,
+            kwargs=kwargs,
+            retries=retries,
+            copy_id=copy_id,
+        )
+    except hooks.Refused as why:
+        raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
+    return None if new_id is None else str(new_id)
 
 
 def refuse_follow_ups(dead_letter: DeadLetter) -> None:

@@ -25,7 +25,7 @@ LEASE_S = 60.0
 Status = Order.Status
 
 #: The claim that an order was returned by still holds; `_held` says the same to Django.
-_HELD = "status = 'processing' AND fence = %(fence)s"
+_HELD = f"status = '{Status.PROCESSING}' AND fence = %(fence)s"
 
 
 class ClaimLost(Exception):
@@ -42,7 +42,7 @@ def claim(*, order_id: int, owner: str) -> Order | None:
     return _transition(
         order_id,
         Status.PROCESSING,
-        "status = 'pending' OR status = 'processing' AND"
+        f"status = '{Status.PENDING}' OR status = '{Status.PROCESSING}' AND"
         " (lease_until IS NULL OR lease_until <= clock_timestamp() OR lease_owner = %(owner)s)",
         "lease_owner = %(owner)s, lease_until = clock_timestamp() + %(lease)s, fence = fence + 1",
         owner=owner,

@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
-from dlq.operations.models import Operation, Progress
+from dlq.operations.models import Operation, Outcome, Progress
 from dlq.operations.step import step
 
 #: After so long without a step the message of the next one counts as lost.
@@ -73,7 +73,7 @@ def run(operation_id: int, *, report: Callable[[], None] | None = None, wait: bo
         operation = Operation.objects.get(pk=operation_id)
         if operation.state != Progress.RUNNING:
             return
-        if not wait and not operation.items.filter(outcome="waiting").exists():
+        if not wait and not operation.items.filter(outcome=Outcome.WAITING).exists():
             return
         sleep(min(wait_s, 1.0))
     if report:

@@ -10,19 +10,20 @@ from django.db.models import Count, F, Q
 
 from dlq.operations.models import Operation, OperationItem, Outcome
 from dlq.refusals import Refusals
+from dlq.states import State
 
 #: Outcomes that were not known yet and that the dead letters show now. For a message that the journal took over under
 #: another id, the dead letter with that id shows it.
-_SETTLE = """
+_SETTLE = f"""
     UPDATE dlq_operationitem item SET outcome = CASE
-        WHEN dead_letter.failures > item.failures OR again.id IS NOT NULL THEN 'failed'
-        WHEN dead_letter.state = 'resolved' THEN 'succeeded'
-        ELSE 'unknown' END
+        WHEN dead_letter.failures > item.failures OR again.id IS NOT NULL THEN '{Outcome.FAILED}'
+        WHEN dead_letter.state = '{State.RESOLVED}' THEN '{Outcome.SUCCEEDED}'
+        ELSE '{Outcome.UNKNOWN}' END
     FROM dlq_operationitem sent
     LEFT JOIN dlq_deadletter dead_letter ON dead_letter.id = sent.dead_letter_id
     LEFT JOIN dlq_deadletter again ON again.message_id = sent.sent_as AND again.id <> dead_letter.id
-    WHERE item.id = sent.id AND sent.operation_id = %s AND sent.outcome = 'sent'
-      AND (dead_letter.id IS NULL OR dead_letter.state <> 'replaying' OR dead_letter.failures > item.failures)
+    WHERE item.id = sent.id AND sent.operation_id = %s AND sent.outcome = '{Outcome.SENT}'
+      AND (dead_letter.id IS NULL OR dead_letter.state <> '{State.REPLAYING}' OR dead_letter.failures > item.failures)
 """
 
 

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from dlq import call, conf
 from dlq.masking import masked_text
 from dlq.models import Cause, DeadLetter, State
-from dlq.operations.models import BULK, Kind, Operation, Progress
+from dlq.operations.models import BULK, Kind, Operation, Outcome, Progress
 from dlq.resend import UNREADABLE
 
 #: A draft that was not confirmed for so long is deleted when the next one is made.
@@ -68,7 +68,9 @@ def preflight(operation: Operation) -> dict[str, int]:
     By the kinds of dead letters and not one by one; what only its turn can show, such as a queue of the past, is refused then.
     """
     dead_letters = (
-        DeadLetter.objects.filter(pk__in=operation.items.filter(outcome="waiting").values("dead_letter_id"))
+        DeadLetter.objects.filter(
+            pk__in=operation.items.filter(outcome=Outcome.WAITING).values("dead_letter_id")
+        )
         .annotate(chosen_failures=models.Subquery(_chosen(operation)))
         .annotate(
             same=_is(models.Q(failures=F("chosen_failures"))),
@@ -86,7 +88,7 @@ def preflight(operation: Operation) -> dict[str, int]:
         if verdict == READY and operation.kind == Kind.REPLAY:
             verdict = _of_message(task, queue, cause, journalled, kept, force=operation.force)
         verdicts[verdict] += number
-    waiting = operation.items.filter(outcome="waiting").count()
+    waiting = operation.items.filter(outcome=Outcome.WAITING).count()
     if deleted := waiting - sum(verdicts.values()):
         verdicts[DELETED] = deleted
     return dict(verdicts)

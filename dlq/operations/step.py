@@ -34,10 +34,10 @@ SOON_S, LATER_S = 1.0, 60.0
 
 logger = logging.getLogger(__name__)
 
-_NEXT = """
+_NEXT = f"""
     SELECT item.id, item.dead_letter_id, item.failures
     FROM dlq_operationitem item JOIN dlq_operation operation ON operation.id = item.operation_id
-    WHERE item.operation_id = %s AND item.outcome = 'waiting' AND operation.state = 'running'
+    WHERE item.operation_id = %s AND item.outcome = '{Outcome.WAITING}' AND operation.state = '{Progress.RUNNING}'
     ORDER BY item.id LIMIT 1
     FOR UPDATE OF item SKIP LOCKED
     FOR SHARE OF operation

@@ -95,10 +95,10 @@ _DEAD_LETTERS = (
 
 _ORDERS = (
     _mutation("an order is claimed without compare-and-swap", "process_order", "frozen", "every completed order was completed once",
-         ("orders.lifecycle", "\"status = 'pending' OR status = 'processing' AND\"\n        \" (lease_until IS NULL OR lease_until <= clock_timestamp() OR lease_owner = %(owner)s)\"", "'true'")),
+         ("orders.lifecycle", "f\"status = '{Status.PENDING}' OR status = '{Status.PROCESSING}' AND\"\n        \" (lease_until IS NULL OR lease_until <= clock_timestamp() OR lease_owner = %(owner)s)\"", "'true'")),
     _mutation("a zombie's completion is not fenced off", "process_order", "frozen", "every completed order was completed once",
          ("orders.lifecycle", "return Order.objects.filter(pk=order.pk, status=Status.PROCESSING, fence=order.fence)", "return Order.objects.filter(pk=order.pk)"),
-         ("orders.lifecycle", "_HELD = \"status = 'processing' AND fence = %(fence)s\"", "_HELD = 'true'")),
+         ("orders.lifecycle", "_HELD = f\"status = '{Status.PROCESSING}' AND fence = %(fence)s\"", "_HELD = 'true'")),
     _mutation("completed and announced in two transactions", "process_order", "kill", "one receipt",
          ("orders.lifecycle", "    with outbox.settling() as settle:\n        won = _transition(\n            order.pk,\n            Status.COMPLETED", "    with __import__('contextlib').nullcontext(lambda: None) as settle:\n        won = _transition(\n            order.pk,\n            Status.COMPLETED")),
     _mutation("failed without freeing the stock", "process_order_declined", "kill", "units shipped, none still reserved",

@@ -16,9 +16,10 @@ from orders.api.schemas import (
 )
 from orders.journey.records import records_of
 from orders.models import Order
+from outbox.status import Status
 
 #: What a message's status means to a customer; every other one is `waiting`.
-_STATUS: dict[str, StepStatus] = {"done": "done", "dead": "delayed", "cancelled": "cancelled"}
+_STATUS: dict[str, StepStatus] = {Status.DONE: "done", Status.DEAD: "delayed", Status.CANCELLED: "cancelled"}
 
 
 def journey_of(order: Order) -> JourneyOut:
@@ -39,7 +40,7 @@ def journey_of(order: Order) -> JourneyOut:
                 status=_STATUS.get(message.status, "waiting"),
                 attempts=message.attempts,
                 created_at=message.created_at,
-                done_at=message.done_at if message.status == "done" else None,
+                done_at=message.done_at if message.status == Status.DONE else None,
             )
             for message in records.messages
         ],

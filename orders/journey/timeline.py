@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from dlq.masking import masked, masked_text
-from dlq.models import DeadLetter
+from dlq.models import DeadLetter, Happened
 from dlq.stats import about
 from notifications.selectors import emails_about
 from orders.journey.causes import call_of
@@ -144,7 +144,7 @@ def _money_back(records: Records) -> Iterator[Entry]:
             refund.settled_at or refund.created_at,
             "refund",
             f"{money(refund.amount_cents, refund.currency)}: {refund.status}",
-            is_bad=refund.status in ("failed", "disputed"),
+            is_bad=refund.status in (refund.Status.FAILED, refund.Status.DISPUTED),
             facts={"refund": refund.gateway_refund_id, "payment": refund.payment_intent_id},
             links=((_change("payments_refund", refund.pk), "in the admin"),),
         )
@@ -213,7 +213,7 @@ def _sending(row: Any, kind: str, text: str, admin: str, **facts: Any) -> Entry:
         row.sent_at or row.created_at,
         kind,
         f"{text}: {row.status}",
-        is_bad=row.status != "sent" and bool(row.last_error),
+        is_bad=row.status != row.Status.SENT and bool(row.last_error),
         # Of an earlier attempt, where it was sent at last.
         detail=masked_text(row.last_error),
         facts={"attempts": row.attempts, **facts},
@@ -233,7 +233,7 @@ def _dead_letter(dead_letter: DeadLetter) -> Iterator[Entry]:
             event.at,
             "dead letter",
             f"{dead_letter.call or dead_letter.cause}: {event.get_what_display()}",
-            is_bad=event.what in ("failed", "reopened") and dead_letter.closed_at is None,
+            is_bad=event.what in (Happened.FAILED, Happened.REOPENED) and dead_letter.closed_at is None,
             detail=masked_text(event.note.strip()),
             facts={"by": event.actor, "exception": event.exception, "state now": dead_letter.state},
             links=link,

@@ -12,6 +12,7 @@ from orders.journey.causes import tree_of
 from orders.journey.records import records_of
 from orders.journey.timeline import MOST, timeline_of
 from orders.models import Order
+from outbox.trouble import DEAD, LATE
 from payments.gateway import money
 
 
@@ -32,8 +33,8 @@ def journey(request: HttpRequest, order_id: int) -> HttpResponse:
             "order": order,
             "total": money(order.total_cents, order.currency),
             "correlation_id": records.correlation_id,
-            "dead": troubles.count("dead"),
-            "late": troubles.count("late"),
+            "dead": troubles.count(DEAD),
+            "late": troubles.count(LATE),
             "most": MOST if more else None,
             "causes": tree_of(records.messages),
             "entries": timeline_of(records),
