@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from django.db.models import Count, Min, Prefetch, Q, QuerySet, Value
 from django.db.models.functions import Now
@@ -17,14 +17,38 @@ from dlq.models import LARGE, SENT_BY_OTHERS, DeadLetter, DeadLetterEvent, Happe
 HOUR = timedelta(hours=1)
 
 
-def stats() -> dict[str, Any]:
-    """Figures for metrics and alerts.
+class Unresolved(TypedDict):
+    queue: str
+    task: str
+    state: str
+    count: int
 
-    `open`, `replaying`: dead letters in that state; `grown_last_hour`: new ones of the last hour less older ones that
-    were closed in it; `by_queue`: [{"queue", "task", "state", "count"}] of the unresolved; `oldest_age_s`: seconds since
-    the oldest open one first failed, None without one (those under replay are not counted: an operator cannot act on
-    them); `dead_lettered`: [{"queue", "task", "exception", "count"}] and `replays`: {outcome: count}, both over all that
-    ever happened, a message that died twice counted twice.
+
+class DeadLettered(TypedDict):
+    queue: str
+    task: str
+    exception: str
+    count: int
+
+
+class Figures(TypedDict):
+    """`open`, `replaying`: dead letters in that state; `grown_last_hour`: new ones of the last hour less older ones that were
+    closed in it; `by_queue`: the unresolved; `oldest_age_s`: seconds since the oldest open one first failed, None without one
+    (those under replay are not counted: an operator cannot act on them); `dead_lettered`, and `replays` by outcome: both over
+    all that ever happened, a message that died twice counted twice.
+    """
+
+    open: int
+    replaying: int
+    grown_last_hour: int
+    by_queue: list[Unresolved]
+    oldest_age_s: float | None
+    dead_lettered: list[DeadLettered]
+    replays: dict[str, int]
+
+
+def stats() -> Figures:
+    """Figures for metrics and alerts.
 
     Of a message without a journal a queue or task that is none of this deployment's is "unknown", see `dlq.models.labels`.
     """
@@ -33,7 +57,7 @@ def stats() -> dict[str, Any]:
     rows = unresolved.order_by().values_list("queue", "task", "state", SENT_BY_OTHERS)
     for queue, task, state, outside, count in rows.annotate(count=Count("pk")):
         waiting[(*labels(queue, task, outside=outside), state)] += count
-    by_queue = [
+    by_queue: list[Unresolved] = [
         {"queue": queue, "task": task, "state": state, "count": count}
         for (queue, task, state), count in sorted(waiting.items())
     ]

@@ -2,7 +2,6 @@
 
 import random
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from django.db.models import (
     BigIntegerField,
@@ -183,7 +182,7 @@ def series() -> dict[str, float]:
     return {"orders_a_minute": placed.count()}
 
 
-def stats() -> dict[str, Any]:
+def stats() -> dict[str, float | str | None]:
     """For the alert on orders that are stuck: `oldest_age_s` and name (`oldest`) of the order that has been pending or in
     processing for longest; None and "" without one. Two looks into the index of the open orders.
     """

@@ -11,11 +11,13 @@ from outbox import conf, stats
 from outbox.sql import OPEN_BY_INDEX
 from outbox.status import Role
 
+#: Title of a column -> what is in it; `is_well`, no column, says whether the row is as it should be.
+Row = dict[str, str | int]
 #: Running messages that are listed, and scheduled ones that are looked at, the next first.
 RUNNING, NEXT = 100, 10_000
 
 
-def workers() -> list[dict[str, Any]]:
+def workers() -> list[Row]:
     """Each worker by its queues, with what it runs, and its last heartbeat."""
     running: dict[str, list[str]] = {}
     for worker, task, for_s in _all(
@@ -49,7 +51,7 @@ def workers() -> list[dict[str, Any]]:
     ]
 
 
-def daemons() -> list[dict[str, Any]]:
+def daemons() -> list[Row]:
     """Each relay and beat, with its last sign of life."""
     return [
         {
@@ -63,7 +65,7 @@ def daemons() -> list[dict[str, Any]]:
     ]
 
 
-def retries() -> list[dict[str, Any]]:
+def retries() -> list[Row]:
     """Of the messages that are scheduled next those that were run or deferred before, by task."""
     tasks: Counter[str] = Counter()
     in_s: dict[str, float] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from django.db.models import Count
 
@@ -26,20 +25,18 @@ def disputes_of(order_id: int) -> Sequence[Dispute]:
     return list(Dispute.objects.filter(order_id=order_id).order_by("pk"))
 
 
-def stats() -> dict[str, Any]:
+def stats() -> dict[str, Counter[str]]:
     """Figures for metrics and alerts: how the gateway's ledger and the orders still differ.
 
     `open`: {kind: count}, every kind in it; `for_a_person`: the same of those that reconciliation does not mend itself.
     """
-    found: dict[str, Counter[str]] = {
-        name: Counter(dict.fromkeys(Finding.Kind.values, 0)) for name in ("open", "for_a_person")
-    }
+    found = {name: Counter(dict.fromkeys(Finding.Kind.values, 0)) for name in ("open", "for_a_person")}
     rows = Finding.objects.filter(resolved_at__isnull=True).values_list("kind", "action")
     for kind, action, count in rows.annotate(Count("pk")):
         found["open"][kind] += count
         if action == Finding.Action.NEEDS_A_PERSON:
             found["for_a_person"][kind] += count
-    return dict(found)
+    return found
 
 
 def invariants() -> dict[str, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from webhooks.models import Delivery, Event
 
@@ -24,7 +23,7 @@ def deliveries_of(events: Sequence[Event], limit: int) -> list[Delivery]:
 NEWEST = 1_000
 
 
-def stats() -> dict[str, Any]:
+def stats() -> dict[str, dict[str, int]]:
     """Figures for the metrics: `deliveries`, {status: count} of the newest `NEWEST`."""
     newest = Delivery.objects.order_by("-pk").values_list("status", flat=True)[:NEWEST]
     return {"deliveries": dict.fromkeys(Delivery.Status.values, 0) | Counter(newest)}
