@@ -5,7 +5,11 @@ import os
 
 from config.settings import *  # noqa: F403
 
-CELERY_IMPORTS = ["tests.support.tasks", "tests.support.idioms", "tests.support.sabotage"]
+CELERY_IMPORTS = [
+    *("tests.support.tasks", "tests.support.retrying_tasks", "tests.support.settling_tasks"),
+    *("tests.support.limited_tasks", "tests.support.deployed_tasks"),
+    *("tests.support.idioms", "tests.support.sabotage"),
+]
 # What the tests' outside producers send.
 OUTBOX_FOREIGN_TASKS = (
     "tests.support.tasks.always_unavailable",
@@ -22,8 +26,8 @@ OUTBOX_FOREIGN_TASKS = (
     "tests.support.tasks.out_of_memory",
     "tests.support.tasks.over_the_hard_limit",
     "tests.support.tasks.permanently_wrong",
-    "tests.support.tasks.retries_at_its_end",
-    "tests.support.tasks.retries_itself",
+    "tests.support.retrying_tasks.retries_at_its_end",
+    "tests.support.retrying_tasks.retries_itself",
     "tests.support.tasks.slow",
     "tests.support.tasks.unavailable_until_told",
     "tests.support.tasks.until_told",

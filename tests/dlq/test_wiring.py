@@ -24,7 +24,7 @@ from dlq.replay import NotReplayable
 from outbox import transitions
 from outbox.models import OutboxMessage
 from outbox.testing import drain
-from tests.support import effects, tasks
+from tests.support import effects, retrying_tasks, tasks
 from tests.support.messages import elsewhere
 
 pytestmark = pytest.mark.django_db
@@ -50,7 +50,7 @@ def test_a_replay_whose_dedup_key_is_taken_is_refused() -> None:
 
 @pytest.mark.parametrize("retries", [0, 1, 5])
 @pytest.mark.parametrize(
-    "task", [tasks.always_unavailable, tasks.retries_itself], ids=["automatic", "by itself"]
+    "task", [tasks.always_unavailable, retrying_tasks.retries_itself], ids=["automatic", "by itself"]
 )
 def test_a_replay_may_use_as_many_retries_as_the_operator_says(task: Any, retries: int) -> None:
     message_id = outbox.enqueue(task.s("a"))

@@ -20,7 +20,8 @@ from outbox.models import OutboxMessage, Worker
 from outbox.relay import queries
 from outbox.testing import drain, run_here
 from payments.models import Finding
-from tests.support.tasks import deferred_until, note, permanently_wrong
+from tests.support.retrying_tasks import deferred_until
+from tests.support.tasks import note, permanently_wrong
 
 SOURCES = configured.MONITORING_SOURCES
 

@@ -12,7 +12,7 @@ from celery.exceptions import Retry
 import outbox
 from outbox.errors import EnqueueError, ForeignMessage
 from outbox.testing import staged
-from tests.support import effects, idioms, tasks
+from tests.support import effects, idioms, settling_tasks, tasks
 from tests.support.celery_settings import celery_settings
 
 
@@ -57,7 +57,7 @@ def test_what_is_refused_in_production_is_refused_in_tests(propagates: bool) -> 
 
 
 def test_what_a_task_enqueues_runs_at_once(propagates: bool) -> None:
-    tasks.parent_of_two.delay("a")
+    settling_tasks.parent_of_two.delay("a")
     assert effects.names() == ["a-child-1", "a-child-2"]
 
 

@@ -18,7 +18,7 @@ from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import run_here, wait_until_settled
 from tests.outbox.test_redis import relaying
-from tests.support import effects, tasks
+from tests.support import effects, limited_tasks, tasks
 from tests.support.processes import await_, relay, worker
 from tests.support.servers import kill_postgres, start_postgres
 
@@ -101,9 +101,9 @@ def test_a_worker_without_a_database_acknowledges_nothing() -> None:
 @pytest.mark.parametrize(
     ("task", "limit"),
     [
-        (tasks.note_soon, "Soft time limit"),
-        (tasks.note_once_soon, "Soft time limit"),
-        (tasks.note_hard, "before the hard time limit"),
+        (limited_tasks.note_soon, "Soft time limit"),
+        (limited_tasks.note_once_soon, "Soft time limit"),
+        (limited_tasks.note_hard, "before the hard time limit"),
     ],
 )
 def test_a_message_in_hand_outlives_an_outage_longer_than_its_time_limit(task: Any, limit: str) -> None:
@@ -129,7 +129,7 @@ def test_a_message_in_hand_outlives_an_outage_longer_than_its_time_limit(task: A
 def test_a_transactional_run_without_its_database_runs_again() -> None:
     """The database is down until the soft time limit."""
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
-        message_id = outbox.enqueue(tasks.slow_once_soon.s("a", 1))
+        message_id = outbox.enqueue(limited_tasks.slow_once_soon.s("a", 1))
         process.wait_for_output("received")
         kill_postgres()
         process.wait_for_output("Soft time limit")
@@ -141,7 +141,7 @@ def test_a_transactional_run_without_its_database_runs_again() -> None:
 
 
 def test_a_transactional_body_past_its_soft_limit_is_a_dead_letter() -> None:
-    message_id = outbox.enqueue(tasks.slow_once_soon.s("a", 30))
+    message_id = outbox.enqueue(limited_tasks.slow_once_soon.s("a", 30))
     with relay(env=QUICK), worker(concurrency=1, env=QUICK):
         wait_until_settled(30)
     message = OutboxMessage.objects.get(message_id=message_id)

@@ -26,7 +26,7 @@ from outbox.relay.loop import Relay
 from outbox.status import PAUSED_UNTIL
 from outbox.testing import drain, run_here
 from outbox.trouble import in_trouble
-from tests.support import tasks
+from tests.support import settling_tasks, tasks
 from tests.support.messages import claim, row
 from tests.support.processes import await_
 
@@ -73,7 +73,7 @@ def test_nothing_of_a_paused_task_is_published_until_it_is_resumed() -> None:
 
 def test_retries_children_replays_and_what_the_broker_lost_stay_paused_too() -> None:
     relay, child = Relay(app), uuid.uuid4()
-    outbox.enqueue(tasks.parent_of.s(str(child)), queue="low")
+    outbox.enqueue(settling_tasks.parent_of.s(str(child)), queue="low")
     (parent,) = queries.mark("low", 1)
     retried, lost, dead = notes("retried", "lost", "dead")
     relay.run_once()

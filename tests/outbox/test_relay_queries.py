@@ -28,7 +28,7 @@ from outbox.retention import prune_once
 from outbox.stats import stats
 from outbox.testing import run_here
 from tests.outbox.test_interleavings import claim, elsewhere, published, row
-from tests.support import tasks
+from tests.support import settling_tasks, tasks
 from tests.support.chosen_broker import Broker
 from tests.support.processes import await_
 
@@ -247,7 +247,9 @@ def test_an_idle_relay_costs_the_database_two_statements_a_second() -> None:
 def test_a_child_whose_id_is_taken_is_refused_early() -> None:
     """Before its parent has done its work."""
     taken = outbox.enqueue(tasks.note.s("a"))
-    parent = published(tasks.parent_of.s(str(taken)))
-    run_here(str(parent), wire={"generation": 1}, task="tests.support.tasks.parent_of", queue="default")
+    parent = published(settling_tasks.parent_of.s(str(taken)))
+    run_here(
+        str(parent), wire={"generation": 1}, task="tests.support.settling_tasks.parent_of", queue="default"
+    )
     assert row(parent).status == "dead"
     assert row(parent).errors[-1]["error"].startswith("EnqueueError")

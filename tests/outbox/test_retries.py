@@ -19,7 +19,7 @@ import outbox
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import drain, run_here, staged
-from tests.support import effects, idioms, tasks
+from tests.support import effects, idioms, retrying_tasks, tasks
 from tests.support.messages import row
 
 pytestmark = pytest.mark.django_db
@@ -70,13 +70,13 @@ def test_a_task_that_replaces_itself_is_refused_by_name() -> None:
 
 
 def test_a_deferral_spends_no_attempt() -> None:
-    message_id = outbox.enqueue(tasks.deferred_until.s("a", 8))
+    message_id = outbox.enqueue(retrying_tasks.deferred_until.s("a", 8))
     assert drain() == 8
     assert (row(message_id).status, row(message_id).attempts, row(message_id).generation) == ("done", 1, 8)
 
 
 def test_retry_rearms_the_same_row_with_the_given_countdown() -> None:
-    message_id = outbox.enqueue(tasks.retries_itself.s("a"))
+    message_id = outbox.enqueue(retrying_tasks.retries_itself.s("a"))
     (message,) = staged()
     queries.mark("default", 10)
     run_here(message_id, wire={"generation": 1, "publish": 1}, task=message.task, queue="default")  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def delay_s(message: OutboxMessage) -> float:
 
 
 def test_retry_that_does_not_throw_lets_the_body_end_and_then_happens() -> None:
-    message_id = outbox.enqueue(tasks.retries_at_its_end.s("a"))
+    message_id = outbox.enqueue(retrying_tasks.retries_at_its_end.s("a"))
     again = run_once(message_id)
     assert effects.names() == ["a"]
     assert (again.status, again.generation, again.attempts) == ("scheduled", 2, 1)
@@ -110,9 +110,9 @@ def test_retry_that_does_not_throw_lets_the_body_end_and_then_happens() -> None:
 
 def test_an_eta_without_a_zone_is_in_the_applications_zone() -> None:
     assert current_app.timezone == ZoneInfo("UTC")
-    app = tasks.retries_with.app
+    app = retrying_tasks.retries_with.app
     with zone_of(app, "Asia/Tokyo"):
-        retried = run_once(outbox.enqueue(tasks.retries_with.s("a", naive_eta_in_s=600)))
+        retried = run_once(outbox.enqueue(retrying_tasks.retries_with.s("a", naive_eta_in_s=600)))
         assert retried.status == "scheduled"
         assert 590 < delay_s(retried) <= 600
         local = datetime.now(ZoneInfo("Asia/Tokyo")).replace(tzinfo=None)
@@ -135,9 +135,9 @@ def zone_of(app: Any, name: str) -> Iterator[None]:
 def test_a_delay_that_never_ends_is_refused(task: str, seconds: str) -> None:
     """It does not become a row without a time."""
     signature = (
-        tasks.deferred_for.s("a", seconds)
+        retrying_tasks.deferred_for.s("a", seconds)
         if task == "deferred_for"
-        else tasks.retries_with.s("a", countdown=seconds)
+        else retrying_tasks.retries_with.s("a", countdown=seconds)
     )
     message = run_once(outbox.enqueue(signature))
     assert message.status == "dead"
@@ -145,7 +145,7 @@ def test_a_delay_that_never_ends_is_refused(task: str, seconds: str) -> None:
 
 
 def test_a_bare_retry_has_the_tasks_delays_and_ends_with_its_retries() -> None:
-    message_id = outbox.enqueue(tasks.raises_a_bare_retry.s("a"))
+    message_id = outbox.enqueue(retrying_tasks.raises_a_bare_retry.s("a"))
     again = run_once(message_id)
     assert 0.3 < (again.deliver_at - timezone.now()).total_seconds() <= 0.4  # RETRY_SCALE
     assert drain() == 2
@@ -153,7 +153,9 @@ def test_a_bare_retry_has_the_tasks_delays_and_ends_with_its_retries() -> None:
     assert "retries are spent" in row(message_id).errors[-1]["error"]
 
 
-@pytest.mark.parametrize("task", [tasks.retries_in_celerys_words, tasks.retries_after_the_default_delay])
+@pytest.mark.parametrize(
+    "task", [retrying_tasks.retries_in_celerys_words, retrying_tasks.retries_after_the_default_delay]
+)
 def test_celerys_options_for_delay_and_limit_mean_what_they_say(task: Any) -> None:
     message_id = outbox.enqueue(task.s("a"))
     assert 30 < delay_s(run_once(message_id)) <= 40  # RETRY_SCALE

@@ -9,7 +9,7 @@ import pytest
 import outbox
 from outbox.models import OutboxMessage
 from outbox.testing import drain, run_here
-from tests.support import effects, tasks
+from tests.support import effects, settling_tasks, tasks
 from tests.support.messages import published, row
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
@@ -20,7 +20,7 @@ WAYS = ["two calls", "one call", "atomic", "atomic at last"]
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_enqueued_twice_with_one_id_is_refused(way: str) -> None:
     """At the call."""
-    parent = outbox.enqueue(tasks.parent_of_twins.s("a", way, str(uuid.uuid4()), ["", ""]))
+    parent = outbox.enqueue(settling_tasks.parent_of_twins.s("a", way, str(uuid.uuid4()), ["", ""]))
     drain()
     assert effects.names()[0] == "a"
     (error,) = row(parent).errors
@@ -33,7 +33,7 @@ def test_a_child_enqueued_twice_with_one_dedup_key_is_one(way: str) -> None:
     twin = tasks.note.s("outside").set(task_id=str(uuid.uuid4()), dedup_key="k")
     assert outbox.enqueue(twin) == outbox.enqueue(twin)
     drain()
-    parent = outbox.enqueue(tasks.parent_of_twins.s("a", way, str(uuid.uuid4()), ["k", "k"]))
+    parent = outbox.enqueue(settling_tasks.parent_of_twins.s("a", way, str(uuid.uuid4()), ["k", "k"]))
     drain()
     assert row(parent).status == "done"
     assert effects.names() == ["outside", "a", "a-child"]
@@ -41,7 +41,9 @@ def test_a_child_enqueued_twice_with_one_dedup_key_is_one(way: str) -> None:
 
 def test_a_committed_child_is_not_dropped_for_a_buffered_one() -> None:
     """A buffered one waits for the settlement. That may never come, and the transaction has committed."""
-    parent = outbox.enqueue(tasks.parent_of_twins.s("a", "atomic at last", str(uuid.uuid4()), ["k", "k"]))
+    parent = outbox.enqueue(
+        settling_tasks.parent_of_twins.s("a", "atomic at last", str(uuid.uuid4()), ["k", "k"])
+    )
     drain()
     assert row(parent).errors[0]["error"].startswith("EnqueueError")
 
@@ -49,7 +51,12 @@ def test_a_committed_child_is_not_dropped_for_a_buffered_one() -> None:
 @pytest.mark.parametrize("keys", [["k"], ["other"]])
 def test_an_existing_child_is_left_out_by_dedup_key_only(keys: list[str]) -> None:
     child = outbox.enqueue(tasks.note.s("child"), dedup_key="k", delay=60)
-    parent = published(tasks.parent_of_twins.s("a", "two calls", str(child), keys))
-    run_here(str(parent), wire={"generation": 1}, task="tests.support.tasks.parent_of_twins", queue="default")
+    parent = published(settling_tasks.parent_of_twins.s("a", "two calls", str(child), keys))
+    run_here(
+        str(parent),
+        wire={"generation": 1},
+        task="tests.support.settling_tasks.parent_of_twins",
+        queue="default",
+    )
     assert row(parent).status == ("done" if keys == ["k"] else "dead")
     assert OutboxMessage.objects.count() == 2

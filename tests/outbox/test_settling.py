@@ -11,7 +11,7 @@ from outbox import delivery
 from outbox.relay import queries
 from outbox.testing import drain, run_here
 from tests.cost.counting import counting
-from tests.support import effects, tasks
+from tests.support import effects, settling_tasks, tasks
 from tests.support.messages import row
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def run_once(how: str) -> tuple[uuid.UUID, object]:
     """One run of a message whose task settles it with its effect; what came of the delivery."""
-    message_id = outbox.enqueue(tasks.settles_with_its_effect.s("effect", how))
+    message_id = outbox.enqueue(settling_tasks.settles_with_its_effect.s("effect", how))
     (copy,) = queries.mark("default", 1)
     return message_id, run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
 
@@ -28,12 +28,12 @@ def test_the_last_write_and_the_settlement_are_one_commit() -> None:
     outbox.enqueue(tasks.note.s("before"))
     assert drain() == 1  # what a process looks up once is known from here on
     effects.clear()
-    message_id = outbox.enqueue(tasks.settles_with_its_effect.s("effect"))
+    message_id = outbox.enqueue(settling_tasks.settles_with_its_effect.s("effect"))
     with counting() as cost:
         assert drain() == 1
     assert effects.names() == ["effect", "done"]
     assert (row(message_id).status, row(message_id).attempts) == ("done", 1)
-    outbox.enqueue(tasks.settles_later.s("later"))
+    outbox.enqueue(settling_tasks.settles_later.s("later"))
     with counting() as cost_in_two:
         assert drain() == 1
     assert effects.names()[2:] == ["later", "published"], "the task does not say that its last write settles"
@@ -89,7 +89,7 @@ def test_a_transactional_task_settles_before_its_last_statement_at_no_cost() -> 
     outbox.enqueue(tasks.note_once.s("before"))
     assert drain() == 1  # what a process looks up once is known from here on
     effects.clear()
-    message_id = outbox.enqueue(tasks.settles_before_its_effect.s("effect"))
+    message_id = outbox.enqueue(settling_tasks.settles_before_its_effect.s("effect"))
     with counting() as cost:
         assert drain() == 1
     assert effects.names() == ["effect", "done"]
@@ -103,7 +103,9 @@ def test_a_transactional_task_settles_before_its_last_statement_at_no_cost() -> 
 
 @pytest.mark.parametrize("where", ["in", "after"])
 def test_a_transactional_task_that_fails_after_it_has_settled_runs_again(where: str) -> None:
-    message_id = outbox.enqueue(tasks.settles_before_its_effect.s("effect", f"fails {where} the block"))
+    message_id = outbox.enqueue(
+        settling_tasks.settles_before_its_effect.s("effect", f"fails {where} the block")
+    )
     (copy,) = queries.mark("default", 1)
     run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
     assert (row(message_id).status, row(message_id).attempts) == ("scheduled", 1)
@@ -111,7 +113,7 @@ def test_a_transactional_task_that_fails_after_it_has_settled_runs_again(where: 
 
 
 def test_a_transactional_task_may_enqueue_after_it_has_settled() -> None:
-    outbox.enqueue(tasks.settles_before_its_effect.s("effect", "has a child"))
+    outbox.enqueue(settling_tasks.settles_before_its_effect.s("effect", "has a child"))
     assert drain() == 2
     assert effects.names() == ["effect", "done", "child"]
 

@@ -14,7 +14,7 @@ from outbox import conf
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import run_here, wait_until_settled
-from tests.support import effects, tasks
+from tests.support import deployed_tasks, effects, tasks
 from tests.support.brokers import on_both_brokers
 from tests.support.messages import published, row
 from tests.support.processes import await_, relay, worker
@@ -31,8 +31,8 @@ from tests.support.processes import await_, relay, worker
 @pytest.mark.usefixtures("clean")
 def test_a_task_unknown_to_old_workers_waits_for_a_new_one() -> None:
     """So does one with an argument that they do not know."""
-    outbox.enqueue(tasks.added_by_a_deploy.s("task"))
-    for task in (tasks.changed_by_a_deploy, tasks.changed_by_a_deploy_once):
+    outbox.enqueue(deployed_tasks.added_by_a_deploy.s("task"))
+    for task in (deployed_tasks.changed_by_a_deploy, deployed_tasks.changed_by_a_deploy_once):
         outbox.enqueue(task.s(f"argument of {task.name}", note="new"))
     messages = OutboxMessage.objects.all()
 
@@ -93,7 +93,7 @@ def test_refusals_grow_apart_and_are_a_dead_letter_after_the_grace_period() -> N
 
 @pytest.mark.django_db
 def test_a_type_error_of_the_body_is_no_skew() -> None:
-    message_id = outbox.enqueue(tasks.wrong_type.s("a"))
+    message_id = outbox.enqueue(deployed_tasks.wrong_type.s("a"))
     (copy,) = queries.mark("default", 1)
     run_here(str(message_id), wire=copy.identity(), task=copy.task, queue="default")
     assert row(message_id).status == "dead"

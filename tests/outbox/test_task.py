@@ -12,7 +12,7 @@ from outbox.errors import EnqueueError, UnknownQueue
 from outbox.models import OutboxMessage
 from outbox.relay import queries
 from outbox.testing import clear, drain, run_here, staged
-from tests.support import effects, tasks
+from tests.support import effects, settling_tasks, tasks
 from tests.support.messages import row
 
 pytestmark = pytest.mark.django_db
@@ -76,13 +76,13 @@ def test_effects_of_a_failed_transactional_run_are_rolled_back() -> None:
     "children are written with its settlement, or not at all",
 )
 def test_children_of_a_run_that_fails_are_not_enqueued() -> None:
-    outbox.enqueue(tasks.parent_of_two.s("a", fail=True))
+    outbox.enqueue(settling_tasks.parent_of_two.s("a", fail=True))
     assert drain() == 1
     assert effects.names() == []
 
 
 def test_children_carry_their_cause_and_correlation() -> None:
-    message_id = outbox.enqueue(tasks.parent_of_two.s("a"), correlation_id="story-1")
+    message_id = outbox.enqueue(settling_tasks.parent_of_two.s("a"), correlation_id="story-1")
     assert drain() == 3
     children = OutboxMessage.objects.filter(task="tests.support.tasks.note")
     assert {c.correlation_id for c in children} == {"story-1"}

@@ -14,7 +14,7 @@ from pytest_django import Settings
 import outbox
 from outbox.models import OutboxMessage
 from outbox.testing import drain
-from tests.support import tasks
+from tests.support import settling_tasks, tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -45,12 +45,13 @@ def test_an_attempt_is_a_child_of_the_span_that_enqueued_it(
 ) -> None:
     with trace.get_tracer("test").start_as_current_span("request") as request:
         message_id = outbox.enqueue(
-            tasks.settles_with_its_effect.s("a", "has a child").set(correlation_id="c")
+            settling_tasks.settles_with_its_effect.s("a", "has a child").set(correlation_id="c")
         )
     drain()
     spans = ended(exporter)
     parent, child = (
-        spans[f"process tests.support.tasks.{name}"] for name in ("settles_with_its_effect", "note")
+        spans[f"process tests.support.{name}"]
+        for name in ("settling_tasks.settles_with_its_effect", "tasks.note")
     )
     assert parent.parent is not None
     assert child.parent is not None
@@ -81,7 +82,7 @@ def test_a_failed_attempt_is_a_span_without_the_text_of_its_error(
 
 
 def test_what_comes_from_no_span_begins_a_trace_of_its_own(exporter: InMemorySpanExporter) -> None:
-    outbox.enqueue(tasks.parent_of_two.s("a"))
+    outbox.enqueue(settling_tasks.parent_of_two.s("a"))
     drain()
     first, *children = sorted(exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
     assert first.parent is None

@@ -14,7 +14,7 @@ from dlq.models import DeadLetter
 from outbox.database import About, about, sqlstate
 from outbox.models import OutboxMessage
 from outbox.testing import wait_until_settled
-from tests.support import effects, tasks
+from tests.support import effects, limited_tasks, tasks
 from tests.support.processes import await_, relay, worker
 from tests.support.servers import refusing, server_set
 
@@ -197,7 +197,7 @@ def test_a_read_only_database_is_waited_for_by_relay_and_worker_alike() -> None:
     ),
 )
 @pytest.mark.proof
-@pytest.mark.parametrize("task", [tasks.note_hard, tasks.note_once_hard])
+@pytest.mark.parametrize("task", [limited_tasks.note_hard, limited_tasks.note_once_hard])
 def test_a_run_that_waits_for_a_standby_is_not_dead(
     task: Any,
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_run_that_waits_for_a_standby_is_not_dead(
 def test_a_runs_own_endless_statement_is_cut_too() -> None:
     """The message is dead after its deliveries."""
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
-        message_id = outbox.enqueue(tasks.asks_for_ever.s())
+        message_id = outbox.enqueue(limited_tasks.asks_for_ever.s())
         await_(lambda: OutboxMessage.objects.get(message_id=message_id).status == "dead", "it is dead", 60)
         assert process.alive()
     with connection.cursor() as cursor:

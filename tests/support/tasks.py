@@ -10,17 +10,11 @@ import os
 import random
 import signal
 import time
-import uuid
-from contextlib import nullcontext
-from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Task, shared_task
-from celery.exceptions import Retry
-from django.db import connection, transaction
+from django.db import connection
 
-import outbox
-from outbox.models import OutboxMessage
 from tests.support import effects
 
 
@@ -50,13 +44,6 @@ def transactional_unavailable(name: str) -> None:
     raise ConnectionError("the other side is down")
 
 
-@shared_task(autoretry_for=(ConnectionError,), max_retries=5)
-def fails_times(name: str, times: int) -> None:
-    effects.add(name)
-    if effects.count(name) <= times:
-        raise ConnectionError(f"failure {effects.count(name)}")
-
-
 @shared_task(autoretry_for=(Exception,), permanent_errors=(ValueError,), max_retries=5)
 def permanently_wrong(name: str) -> None:
     effects.add(name)
@@ -83,87 +70,9 @@ def pays(order_id: int, key_of_it: str, options: Any = None) -> None:
 
 
 @shared_task
-def deferred_until(name: str, runs: int) -> None:
-    effects.add(name)
-    if effects.count(name) < runs:
-        raise outbox.Defer(60, "not yet")
-
-
-@shared_task(bind=True, max_retries=3)
-def retries_itself(self: Any, name: str) -> None:
-    effects.add(name)
-    self.retry(countdown=7)
-
-
-@shared_task(bind=True, max_retries=2)
-def retries_at_its_end(self: Any, name: str) -> None:
-    self.retry(throw=False, countdown=7)
-    effects.add(name)
-
-
-@shared_task(bind=True, max_retries=1)
-def retries_with(self: Any, name: str, **options: Any) -> None:
-    effects.add(name)
-    if options.get("naive_eta_in_s"):
-        now = datetime.now(self.app.timezone).replace(tzinfo=None)
-        self.retry(eta=now + timedelta(seconds=options["naive_eta_in_s"]))
-    self.retry(countdown=float(options["countdown"]))
-
-
-@shared_task(retry_schedule=(40, 50))
-def raises_a_bare_retry(name: str) -> None:
-    effects.add(name)
-    raise Retry
-
-
-@shared_task(autoretry_for=(ConnectionError,), retry_kwargs={"max_retries": 1, "countdown": 4000})
-def retries_in_celerys_words(name: str) -> None:
-    effects.add(name)
-    raise ConnectionError("the other side is down")
-
-
-@shared_task(autoretry_for=(ConnectionError,), max_retries=1, default_retry_delay=4000)
-def retries_after_the_default_delay(name: str) -> None:
-    effects.add(name)
-    raise ConnectionError("the other side is down")
-
-
-@shared_task
-def deferred_for(name: str, seconds: str) -> None:
-    raise outbox.Defer(float(seconds))
-
-
-@shared_task
 def returns_no_json(name: str) -> object:
     effects.add(name)
     return object()
-
-
-@shared_task
-def parent_of_two(name: str, fail: bool = False) -> None:
-    note.delay(f"{name}-child-1")
-    note.delay(f"{name}-child-2")
-    if fail:
-        raise RuntimeError("after the children")
-
-
-@shared_task
-def parent_of(task_id: str) -> None:
-    note.apply_async(args=["child"], task_id=task_id)
-
-
-@shared_task
-def parent_of_twins(name: str, way: str, task_id: str, keys: list[str]) -> None:
-    """Enqueues one child twice, with these dedup keys, after its own effect and in one of several ways."""
-    effects.add(name)
-    twins = [note.s(name=f"{name}-child").set(task_id=task_id, dedup_key=key) for key in keys]
-    if way == "one call":
-        outbox.enqueue_many(twins)
-    for number, twin in enumerate(twins if way != "one call" else []):
-        with (
-            transaction.atomic() if way == "atomic" or (way == "atomic at last" and number) else nullcontext()
-        ):
-            outbox.enqueue(twin)
 
 
 @shared_task
@@ -222,38 +131,6 @@ def meet(name: str, processes: int) -> None:
 
 @shared_task(transactional=True)
 def slow_transactional(name: str, seconds: float) -> None:
-    time.sleep(seconds)
-    effects.add(name)
-
-
-@shared_task(soft_time_limit=2, time_limit=60)
-def note_soon(name: str) -> None:
-    effects.add(name)
-
-
-@shared_task(soft_time_limit=None, time_limit=8)
-def note_hard(name: str) -> None:
-    effects.add(name)
-
-
-@shared_task(transactional=True, soft_time_limit=None, time_limit=8)
-def note_once_hard(name: str) -> None:
-    effects.add(name)
-
-
-@shared_task(soft_time_limit=None, time_limit=4, max_deliveries=2)
-def asks_for_ever() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(600)")
-
-
-@shared_task(transactional=True, soft_time_limit=2, time_limit=60)
-def note_once_soon(name: str) -> None:
-    effects.add(name)
-
-
-@shared_task(transactional=True, soft_time_limit=2, time_limit=60)
-def slow_once_soon(name: str, seconds: float) -> None:
     time.sleep(seconds)
     effects.add(name)
 
@@ -420,91 +297,3 @@ def kills_its_process_acknowledged(name: str) -> None:
 def not_for_outsiders(name: str) -> None:
     """The one task here that a message without a row does not run: see OUTBOX_FOREIGN_TASKS of the tests' settings."""
     effects.add(name)
-
-
-@shared_task
-def wrong_type(name: str) -> None:
-    len(name, name)  # type: ignore[call-arg]
-
-
-if os.environ.get("HOLDFAST_TEST_OLD_VERSION"):
-
-    @shared_task
-    def changed_by_a_deploy(name: str) -> None:
-        effects.add(name)
-
-    @shared_task(transactional=True)
-    def changed_by_a_deploy_once(name: str) -> None:
-        effects.add(name)
-
-else:
-
-    @shared_task
-    def changed_by_a_deploy(name: str, note: str = "") -> None:
-        effects.add(name)
-
-    @shared_task(transactional=True)
-    def changed_by_a_deploy_once(name: str, note: str = "") -> None:
-        effects.add(name)
-
-    @shared_task
-    def added_by_a_deploy(name: str) -> None:
-        effects.add(name)
-
-
-@shared_task(last_write_settles=True, autoretry_for=(ConnectionError,), max_retries=2)
-def settles_with_its_effect(name: str, how: str = "") -> None:
-    """Notes the status that its message has after the block; `how`: what goes wrong."""
-    if how == "has a child":
-        note.delay("child")
-    with (
-        transaction.atomic() if how == "inside of a transaction" else nullcontext(),
-        outbox.settling() as settle,
-    ):
-        effects.add(name)
-        if how == "is overtaken":
-            _overtake()
-        if how != "does not settle":
-            settle()
-        if how == "fails in the block":
-            raise ConnectionError
-    effects.add(_own_status())
-    if how == "has a late child":
-        note.delay("late child")
-    if how == "fails after the block":
-        raise ConnectionError
-
-
-@shared_task(transactional=True, last_write_settles=True, autoretry_for=(ConnectionError,), max_retries=2)
-def settles_before_its_effect(name: str, how: str = "") -> None:
-    """Notes the status that its message has then; `how`: what goes wrong."""
-    with outbox.settling() as settle:
-        settle()
-        effects.add(name)
-        if how == "has a child":
-            note.delay("child")
-        if how == "fails in the block":
-            raise ConnectionError
-    effects.add(_own_status())
-    if how == "fails after the block":
-        raise ConnectionError
-
-
-@shared_task
-def settles_later(name: str) -> None:
-    with outbox.settling() as settle:
-        effects.add(name)
-        settle()
-    effects.add(_own_status())
-
-
-def _own_status() -> str:
-    running = outbox.current()
-    assert running is not None
-    return OutboxMessage.objects.get(message_id=running.message_id).status
-
-
-def _overtake() -> None:
-    running = outbox.current()
-    assert running is not None
-    OutboxMessage.objects.filter(message_id=running.message_id).update(lease_token=uuid.uuid4())
