@@ -8,6 +8,8 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from config.celery import app
+from outbox import dlq_hooks
+from tests.dlq.operating import publisher, sent
 from tests.support import brokers, effects
 from tests.support.processes import Process, await_, worker
 
@@ -41,6 +43,20 @@ def tidy(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Non
     if "live" in request.fixturenames:
         # What the worker's parent has still to say about this test's messages must not reach the next test.
         await_(_is_idle, "the worker has ended everything")
+
+
+@pytest.fixture
+def no_effects(db: None) -> None:
+    """For tests that count what their tasks leave."""
+    effects.clear()
+
+
+@pytest.fixture
+def journal_of_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent again and discarded is in `tests.dlq.operating.sent`, whatever the journal has."""
+    monkeypatch.setattr(dlq_hooks, "republish", publisher)
+    monkeypatch.setattr(dlq_hooks, "discard", lambda message_id: sent.append(f"-{message_id}"))
+    sent.clear()
 
 
 def _is_idle() -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from pytest_mock import MockerFixture
@@ -20,35 +19,18 @@ from dlq.masking import MASK
 from dlq.models import Cause, DeadLetter, Operation, State
 from dlq.operations import driver, selection
 from dlq.operations.edit import edit
-from dlq.operations.models import Kind, Outcome, Progress
+from dlq.operations.models import Kind, Outcome
 from dlq.operations.step import step
 from dlq.queue import DeadLetterQueue
 from dlq.replay import NotReplayable
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from tests.dlq.concurrency import at_once
-from tests.dlq.test_admin import client
+from tests.dlq.editing import KEY, copies, dead
 from tests.dlq.test_record import receive
 from tests.support import effects, tasks
 
-pytestmark = pytest.mark.django_db
-KEY = "it-opens-the-safe"
-
-
-@pytest.fixture(autouse=True)
-def no_effects(db: None) -> None:
-    effects.clear()
-
-
-def dead(*args: Any, **options: Any) -> DeadLetter:
-    """The dead letter of a message that was called with a wrong order."""
-    message_id = outbox.enqueue(tasks.pays.s(*(args or (0, KEY))), **options)
-    drain(tasks.pays.name)
-    return DeadLetter.objects.get(message_id=str(message_id))
-
-
-def copies() -> list[OutboxMessage]:
-    return list(OutboxMessage.objects.filter(task=tasks.pays.name, replays=1))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_effects")]
 
 
 def frozen(dead_letter: DeadLetter) -> dict[str, Any]:
@@ -261,98 +243,3 @@ def test_a_job_of_the_application_is_run_by_its_handler_with_the_edit(mocker: Mo
     DeadLetterQueue.edit(copy.message_id, {"order_id": 3})
     assert [call.kwargs for call in process.call_args_list] == [{"order_id": 2}, {"order_id": 3}]
     assert set(DeadLetter.objects.values_list("state", flat=True)) == {State.RESOLVED}
-
-
-# --- on the desk -----------------------------------------------------------------------------------------
-
-
-def page(dead_letter: DeadLetter) -> str:
-    return reverse("admin:dlq_deadletter_edit", args=[dead_letter.pk])
-
-
-def typed(**changes: str) -> dict[str, str]:
-    """What the form sends, as it is shown, and these fields otherwise."""
-    shown = {
-        "argument:order_id": "0",
-        "argument:key_of_it": json.dumps(MASK, ensure_ascii=False),
-        "argument:options": "",
-    }
-    return {
-        **shown,
-        "failures": "1",
-        "retries": "",
-        "reason": "a typo",
-        **{f"argument:{k}": v for k, v in changes.items()},
-    }
-
-
-def test_the_page_shows_no_secret_and_sends_what_is_typed_once_however_often_it_is_submitted() -> None:
-    editor = client("view_deadletter", "edit_deadletter")
-    dead_letter = dead()
-    form = editor.get(page(dead_letter)).content.decode()
-    assert KEY not in form
-    assert MASK in form
-    for _ in range(2):
-        answer = editor.post(page(dead_letter), typed(order_id="7"), follow=True).content.decode()
-    assert "is replaying, not open" in answer
-    (copy,) = copies()
-    assert copy.args == [7, KEY]
-    operation = Operation.objects.get()
-    assert (operation.actor, operation.reason, operation.state) == ("operator-2", "a typo", Progress.RUNNING)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "why"),
-    [
-        ("order_id", "seven", "this is not JSON"),
-        ("order_id", '"7"', "it must be int"),
-        ("order_id", "", "missing a"),
-    ],
-)
-def test_the_page_shows_what_is_wrong_at_the_argument(field: str, value: str, why: str) -> None:
-    editor = client("view_deadletter", "edit_deadletter")
-    answer = editor.post(page(dead()), typed(**{field: value})).content.decode()
-    assert f"{field}: {why}" in answer
-    assert not copies()
-
-
-def test_another_user_lacks_the_permission_and_sees_why() -> None:
-    other = client("view_deadletter", "replay_deadletter", "discard_deadletter")
-    dead_letter = dead()
-    shown = other.get(reverse("admin:dlq_deadletter_change", args=[dead_letter.pk])).content.decode()
-    assert "You lack the permission “Can edit and replay dead letters”" in shown
-    assert page(dead_letter) not in shown
-    for answer in (other.get(page(dead_letter)), other.post(page(dead_letter), typed(order_id="7"))):
-        assert answer.status_code == 403
-    assert not copies()
-    editor = client("view_deadletter", "edit_deadletter")
-    assert (
-        page(dead_letter)
-        in editor.get(reverse("admin:dlq_deadletter_change", args=[dead_letter.pk])).content.decode()
-    )
-
-
-def test_what_failed_again_since_the_page_was_opened_is_not_sent() -> None:
-    editor = client("view_deadletter", "edit_deadletter")
-    dead_letter = dead()
-    replay.replay(dead_letter.pk)
-    drain(tasks.pays.name)
-    assert (
-        "has failed again since it was chosen"
-        in editor.post(page(dead_letter), typed(order_id="7")).content.decode()
-    )
-    assert len(copies()) == 1, "the replay"
-
-
-def test_the_terminal_has_the_same_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    dead_letter = dead()
-    for wrong, why in (
-        ("order_id=x", "order_id: this is not JSON"),
-        ("amount=5", "amount: got an unexpected"),
-    ):
-        with pytest.raises(CommandError, match=why):
-            call_command("dlq", "edit", dead_letter.message_id, "--set", wrong)
-    call_command("dlq", "edit", dead_letter.message_id, "--set", "order_id=7", "--reason", "a typo")
-    (copy,) = copies()
-    assert str(copy.message_id) in capsys.readouterr().out
-    assert Operation.objects.get().reason == "a typo"
