@@ -73,7 +73,8 @@ class _Raw:
         if hooks is None:
             return None
         args, kwargs = self.copy.call
-        return resend.adopt(hooks, dead_letter, args, kwargs, retries, copy_id=self.copy.copy_id)
+        copy_id = self.copy.copy_id
+        return resend.adopt(hooks, dead_letter, retries, args=args, kwargs=kwargs, copy_id=copy_id)
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """Publish a new message, with nothing of the received one but its task and queue: its headers may be what was wrong."""

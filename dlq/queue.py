@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -22,8 +22,6 @@ from dlq.operations.models import Kind
 MAX_KEY_LENGTH = 255
 #: What is on record for dead letters that were purged without a reason.
 PURGED = "purged with all open dead letters"
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class DeadLetterQueueFull(Exception):
@@ -49,17 +47,6 @@ class Entry:
     failed_at: datetime
 
 
-class _OnClassOrInstance(Generic[P, R]):
-    """A method that also works on the class, where it takes the class's `max_size`."""
-
-    def __init__(self, function: Callable[Concatenate[Any, P], R]) -> None:
-        self._function = function
-        self.__doc__ = function.__doc__
-
-    def __get__(self, instance: Any, owner: type) -> Callable[P, R]:
-        return partial(self._function, owner if instance is None else instance)
-
-
 class DeadLetterQueue:
     """All open dead letters. `DeadLetterQueue.add(...)` and `DeadLetterQueue(max_size=100).add(...)` both work.
 
@@ -69,11 +56,12 @@ class DeadLetterQueue:
 
     max_size = 10_000
 
-    def __init__(self, *, max_size: int = 10_000) -> None:
+    def __init__(self, *, max_size: int = max_size) -> None:
         self.max_size = max_size
+        self.add = partial(self.add, max_size=max_size)  # type: ignore[method-assign]
 
-    @_OnClassOrInstance
-    def add(self: Any, job_id: Any, queue: str, payload: Any, error: str) -> Entry:
+    @staticmethod
+    def add(job_id: Any, queue: str, payload: Any, error: str, *, max_size: int = max_size) -> Entry:
         """Put a failed job aside; a dict as payload becomes its keyword arguments, a list its arguments.
 
         The same `job_id` again reopens its dead letter, or changes nothing while it is open. Raises
@@ -96,11 +84,11 @@ class DeadLetterQueue:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('dlq.add'))")
             open_dead_letters = DeadLetter.objects.filter(state=State.OPEN)
             if (
-                open_dead_letters.count() >= self.max_size
+                open_dead_letters.count() >= max_size
                 and not open_dead_letters.filter(message_id=key).exists()
             ):
                 raise DeadLetterQueueFull(
-                    f"the dead-letter queue holds {self.max_size} open dead letters, its max_size"
+                    f"the dead-letter queue holds {max_size} open dead letters, its max_size"
                 )
             dead_letter, created = DeadLetter.objects.select_for_update().get_or_create(
                 message_id=key, defaults=values
@@ -112,22 +100,20 @@ class DeadLetterQueue:
         dead_letter.refresh_from_db()
         return _entry(dead_letter)
 
-    @_OnClassOrInstance
-    def all(self: Any) -> list[dict[str, Any]]:
+    @staticmethod
+    def all() -> list[dict[str, Any]]:
         """Every open dead letter, the last failure first."""
         dead_letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
         return [asdict(_entry(dead_letter)) for dead_letter in dead_letters]
 
-    @_OnClassOrInstance
-    def peek(self: Any, count: int = 20) -> list[Entry]:
+    @staticmethod
+    def peek(count: int = 20) -> list[Entry]:
         """The `count` open dead letters that failed last."""
         dead_letters = DeadLetter.objects.filter(state=State.OPEN).defer(*LARGE)
         return [_entry(dead_letter) for dead_letter in dead_letters[: max(count, 0)]]
 
-    @_OnClassOrInstance
-    def replay(
-        self: Any, job_id: Any = None, retries: int | None = 3, *, task_id: Any = None, actor: str = ""
-    ) -> str:
+    @staticmethod
+    def replay(job_id: Any = None, retries: int | None = 3, *, task_id: Any = None, actor: str = "") -> str:
         """Run it again, with up to `retries` retries (None: as many as its task says). Returns the id it runs under.
 
         `task_id`: another name for `job_id`. Raises `NoSuchDeadLetter`, or `dlq.replay.NotReplayable` with the reason.
@@ -136,14 +122,13 @@ class DeadLetterQueue:
             raise TypeError("replay takes one id, as job_id or as task_id")
         return replay.replay(_known(task_id if job_id is None else job_id), actor=actor, retries=retries)
 
-    @_OnClassOrInstance
-    def discard(self: Any, job_id: Any, reason: str, *, actor: str = "") -> None:
+    @staticmethod
+    def discard(job_id: Any, reason: str, *, actor: str = "") -> None:
         """Close it for good. Raises `NoSuchDeadLetter`, or `dlq.replay.NotDiscardable` with the reason."""
         replay.discard(_known(job_id), reason=reason, actor=actor)
 
-    @_OnClassOrInstance
+    @staticmethod
     def edit(
-        self: Any,
         job_id: Any,
         changes: Mapping[str, Any],
         *,
@@ -161,9 +146,9 @@ class DeadLetterQueue:
         done = edit(_known(job_id), changes, without=without, actor=actor, reason=reason, retries=retries)
         return str(done.items.values_list("sent_as", flat=True).get())
 
-    @_OnClassOrInstance
+    @staticmethod
     def operate(
-        self: Any, kind: str, dead_letters: QuerySet[DeadLetter], *, actor: str = "", **options: Any
+        kind: str, dead_letters: QuerySet[DeadLetter], *, actor: str = "", **options: Any
     ) -> Operation:
         """Replay or discard many in the background: exactly those that match now. The workers send them.
 
@@ -173,8 +158,8 @@ class DeadLetterQueue:
         drafted = selection.draft(Kind(kind), dead_letters, actor=actor, chosen_by="DeadLetterQueue")
         return control.start(drafted, actor=actor, **options)
 
-    @_OnClassOrInstance
-    def purge(self: Any, reason: str = PURGED, *, actor: str = "") -> int:
+    @staticmethod
+    def purge(reason: str = PURGED, *, actor: str = "") -> int:
         """Discard every open dead letter for this reason; they stay on record as discarded. Returns how many."""
         purged = 0
         for pk in list(DeadLetter.objects.filter(state=State.OPEN).values_list("pk", flat=True)):

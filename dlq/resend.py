@@ -126,7 +126,7 @@ class Raw:
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise NotReplayable(f"{dead_letter.message_id}: its arguments are not a list and a mapping")
         _refuse(dead_letter, embed)
-        return adopt(hooks, dead_letter, args, kwargs, retries)
+        return adopt(hooks, dead_letter, retries, args=args, kwargs=kwargs)
 
     def send(self, dead_letter: DeadLetter, retries: int | None) -> str:
         """Publish the same message under the same id."""
@@ -158,26 +158,11 @@ class Handler:
         return dead_letter.message_id
 
 
-def adopt(
-    hooks: Any,
-    dead_letter: DeadLetter,
-    args: list[Any],
-    kwargs: dict[str, Any],
-    retries: int | None,
-    *,
-    copy_id: str | None = None,
-) -> str | None:
-    """Make the message one of the journal's; None where it does not take it. Returns its id. Raises `NotReplayable`."""
+def adopt(hooks: Any, dead_letter: DeadLetter, retries: int | None, **call: Any) -> str | None:
+    """Make the message, with this `call`, one of the journal's. Returns its id, None where the journal does not take it."""
+    task, queue = dead_letter.task, dead_letter.queue
     try:
-        new_id = hooks.adopt(
-            dead_letter.message_id,
-            task=dead_letter.task,
-            queue=dead_letter.queue,
-            args=args,
-            kwargs=kwargs,
-            retries=retries,
-            copy_id=copy_id,
-        )
+        new_id = hooks.adopt(dead_letter.message_id, task=task, queue=queue, retries=retries, **call)
     except hooks.Refused as why:
         raise NotReplayable(f"{dead_letter.message_id}: {why}") from None
     return None if new_id is None else str(new_id)

@@ -40,7 +40,8 @@ def frozen(dead_letter: DeadLetter) -> dict[str, Any]:
     return {name: value for name, value in vars(dead_letter).items() if name not in changing}
 
 
-def test_the_copy_runs_with_the_edit_and_the_original_stays_as_it_is() -> None:
+def test_the_copy_runs_with_the_edit_and_the_original_stays() -> None:
+    """As it is, but for its state and the id of its copy."""
     dead_letter = dead(correlation_id="c-1", queue="critical")
     before = frozen(dead_letter)
     sent_as = DeadLetterQueue.edit(dead_letter.message_id, {"order_id": 7}, actor="alice", reason="a typo")
@@ -79,7 +80,8 @@ def test_who_edited_what_and_why_is_on_record_with_its_outcome() -> None:
     assert operation.items.get().outcome == Outcome.SUCCEEDED
 
 
-def test_a_copy_that_fails_is_a_dead_letter_of_its_own_and_the_only_open_one() -> None:
+def test_a_copy_that_fails_is_a_dead_letter_of_its_own() -> None:
+    """And the only open one of the two."""
     dead_letter = dead()
     operation = edit(dead_letter.pk, {"key_of_it": "another"}, actor="alice")
     drain(tasks.pays.name)
@@ -112,9 +114,10 @@ def test_a_copy_that_fails_is_a_dead_letter_of_its_own_and_the_only_open_one() -
         ({"order_id": 0, "key_of_it": MASK}, (), "", "nothing is changed"),
     ],
 )
-def test_a_call_that_the_task_does_not_take_names_the_argument_and_sends_nothing(
+def test_a_call_that_the_task_does_not_take_names_the_argument(
     changes: dict[str, Any], without: tuple[str, ...], name: str, why: str
 ) -> None:
+    """And nothing is sent."""
     dead_letter = dead()
     with pytest.raises(InvalidArgument, match=why) as refused:
         DeadLetterQueue.edit(dead_letter.message_id, changes, without=without)
@@ -125,7 +128,7 @@ def test_a_call_that_the_task_does_not_take_names_the_argument_and_sends_nothing
     assert not Operation.objects.exists()
 
 
-def test_a_mask_that_is_left_keeps_the_secret_and_a_value_replaces_it() -> None:
+def test_a_mask_keeps_the_secret_and_a_value_replaces_it() -> None:
     options = {"password": "hunter2", "url": "https://a.test/?token=abcdef", "list": [1, {"pin": "1234"}]}
     left = dead(0, KEY, options)
     shown = {"password": MASK, "url": f"https://a.test/?token={MASK}", "list": [2, {"pin": MASK}]}
@@ -152,7 +155,7 @@ def test_no_edit_moves_a_secret_to_where_it_would_be_shown(options: Any, given: 
     assert not copies()
 
 
-def test_an_argument_is_left_out_and_what_is_behind_it_becomes_a_keyword() -> None:
+def test_what_is_behind_an_argument_left_out_becomes_a_keyword() -> None:
     dead_letter = dead(0, KEY, {"a": 1})
     edit(dead_letter.pk, {"order_id": 7}, without=["options"], actor="alice")
     assert (copies()[0].args, copies()[0].kwargs) == ([7, KEY], {})
@@ -188,7 +191,7 @@ def test_of_many_that_edit_or_replay_one_dead_letter_one_sends_it() -> None:
     assert OutboxMessage.objects.filter(task=tasks.pays.name, status="pending").count() == 1
 
 
-def test_the_copy_of_a_groups_dead_head_runs_before_those_that_wait_behind_it() -> None:
+def test_the_copy_of_a_groups_dead_head_runs_before_the_others() -> None:
     dead_letter = dead(ordering_key="customer-1")
     for number in (8, 9):
         outbox.enqueue(tasks.pays.s(number, KEY), ordering_key="customer-1")
@@ -230,7 +233,7 @@ def test_a_message_that_names_what_follows_it_is_not_copied_without_it() -> None
     assert not copies()
 
 
-def test_a_job_of_the_application_is_run_by_its_handler_with_the_edit(mocker: MockerFixture) -> None:
+def test_a_handler_runs_the_edited_job_of_the_application(mocker: MockerFixture) -> None:
     process = mocker.patch("orders.services.OrderService.process", autospec=True, side_effect=KeyError("no"))
     DeadLetterQueue.add("job-1", "orders", {"order_id": 1}, "Timeout")
     with pytest.raises(InvalidArgument, match="got an unexpected keyword argument 'order_ids'"):

@@ -40,7 +40,8 @@ def typed(**changes: str) -> dict[str, str]:
     }
 
 
-def test_the_page_shows_no_secret_and_sends_what_is_typed_once_however_often_it_is_submitted() -> None:
+def test_the_page_shows_no_secret_and_sends_what_is_typed_once() -> None:
+    """However often it is submitted."""
     editor = client("view_deadletter", "edit_deadletter")
     dead_letter = dead()
     form = editor.get(page(dead_letter)).content.decode()

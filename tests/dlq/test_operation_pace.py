@@ -20,7 +20,8 @@ pytestmark = pytest.mark.usefixtures("journal_of_every_message")
 
 
 @pytest.mark.django_db
-def test_a_canary_is_waited_for_and_then_each_step_sends_as_many_as_all_before() -> None:
+def test_a_canary_is_waited_for_and_then_each_step_doubles() -> None:
+    """Each step sends as many as all before it."""
     ids = dead(20)
     operation = started(canary=2)
     step(operation.pk)
@@ -36,7 +37,8 @@ def test_a_canary_is_waited_for_and_then_each_step_sends_as_many_as_all_before()
 
 
 @pytest.mark.django_db
-def test_a_canary_that_fails_again_stops_the_operation_and_a_resume_sends_another_canary() -> None:
+def test_a_canary_that_fails_again_stops_the_operation() -> None:
+    """A resume sends another canary."""
     dead(10)
     operation = started(canary=2)
     step(operation.pk)
@@ -59,7 +61,8 @@ def test_a_canary_that_fails_again_stops_the_operation_and_a_resume_sends_anothe
 
 
 @pytest.mark.django_db
-def test_it_stops_by_itself_when_more_than_the_share_failed_again_and_not_before() -> None:
+def test_it_stops_when_more_than_the_share_failed_again() -> None:
+    """By itself, and not before."""
     ids = dead(100)
     operation = started(rate=20, stop_above=50)
     step(operation.pk)

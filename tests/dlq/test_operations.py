@@ -110,7 +110,8 @@ def test_a_number_that_makes_no_sense_starts_nothing(options: dict[str, int]) ->
 
 
 @pytest.mark.django_db
-def test_an_operation_is_deleted_a_year_after_its_end_and_none_before_its_end() -> None:
+def test_an_operation_is_deleted_a_year_after_its_end() -> None:
+    """And none that has not ended."""
     dead(2)
     ended, running = started(), started()
     step(ended.pk)

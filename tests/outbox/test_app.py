@@ -128,7 +128,7 @@ def test_what_celery_adds_by_itself_is_no_reason_to_refuse(name: str) -> None:
 
 
 @pytest.mark.django_db
-def test_a_running_task_can_send_its_own_call_again_as_a_message_of_its_own() -> None:
+def test_a_running_task_can_send_its_own_call_as_another_message() -> None:
     """Redis delivers each message with a priority, which nobody has asked for."""
     task = tasks.note
     delivered = {"exchange": "", "routing_key": "low", "priority": 0, "redelivered": False}

@@ -29,12 +29,12 @@ def test_passes_go_on_past_one_batch_in_order_of_enqueueing() -> None:
 
 
 @pytest.mark.parametrize("batch", ["-1", "0", "1000001", "9" * 20])
-def test_a_batch_that_no_pass_can_mark_is_an_error_of_the_arguments(batch: str) -> None:
+def test_a_batch_that_no_pass_can_mark_is_refused(batch: str) -> None:
     with pytest.raises(CommandError, match="--batch must be a number from 1 to 1000000"):
         call_command("outbox_relay", "--once", f"--batch={batch}")
 
 
-def test_the_valve_keeps_the_backlog_on_disk_and_opens_as_the_queue_drains(settings: LazySettings) -> None:
+def test_the_valve_keeps_the_backlog_on_disk_until_the_queue_drains(settings: LazySettings) -> None:
     settings.OUTBOX_DEPTH_LIMIT = 30
     outbox.enqueue_many([tasks.note.s(f"{n}") for n in range(100)])
     broker = Broker()
@@ -68,7 +68,8 @@ def test_a_broker_that_is_down_costs_no_message_and_no_try() -> None:
     assert relay(broker).run_once() == 1
 
 
-def test_a_message_that_a_healthy_broker_refuses_is_buried_and_does_not_block_the_rest() -> None:
+def test_a_message_that_a_healthy_broker_refuses_is_dead_lettered() -> None:
+    """It does not block the rest."""
     bad = outbox.enqueue(tasks.note.s("a"))
     broker = Broker()
     broker.refuses = "unroutable"

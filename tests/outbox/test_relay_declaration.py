@@ -25,7 +25,7 @@ from tests.support.processes import await_
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
 
-def test_an_idle_relay_is_woken_by_the_commit_and_a_busy_one_is_not_notified() -> None:
+def test_a_commit_wakes_an_idle_relay_and_notifies_no_busy_one() -> None:
     broker, stop = Broker(), threading.Event()
     relaying = relay(broker)
 
@@ -88,7 +88,7 @@ def test_an_idle_relay_that_finds_no_room_says_that_it_is_busy() -> None:
         thread.join()
 
 
-def test_a_relay_that_comes_back_from_an_outage_to_a_backlog_says_that_it_is_busy() -> None:
+def test_a_relay_with_a_backlog_after_an_outage_is_busy() -> None:
     broker, stop = Broker(), threading.Event()
     thread = threading.Thread(target=relay(broker).run, args=(stop,))
     thread.start()
@@ -107,7 +107,8 @@ def test_a_relay_that_comes_back_from_an_outage_to_a_backlog_says_that_it_is_bus
         thread.join()
 
 
-def test_the_pass_after_the_declaration_looks_for_heads_however_lately_one_has_looked() -> None:
+def test_the_pass_after_the_declaration_looks_for_heads() -> None:
+    """However lately one has looked."""
     broker = Broker()
     relaying = relay(broker)
     relaying._heads_at = time.monotonic() + 3600
@@ -119,9 +120,10 @@ def test_the_pass_after_the_declaration_looks_for_heads_however_lately_one_has_l
     relaying._leave()
 
 
-def test_a_listening_relay_looks_for_heads_when_a_message_of_a_group_was_committed_and_not_for_others(
+def test_a_listening_relay_looks_for_heads_after_commits_of_groups(
     monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
 ) -> None:
+    """And not after other commits."""
     for name in ("POLL_S", "RESCUE_EVERY_S"):
         monkeypatch.setattr(f"outbox.relay.loop.{name}", 60.0)
     looked = mocker.spy(groups, "promote_heads")
@@ -178,9 +180,10 @@ def test_a_relay_goes_on_listening_while_messages_come_one_by_one() -> None:
     assert declared == [True]
 
 
-def test_a_relay_that_many_commits_wake_between_two_passes_says_that_it_is_busy(
+def test_a_relay_that_many_commits_wake_says_that_it_is_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Between two passes."""
     monkeypatch.setattr("outbox.relay.loop.LINGER_S", 10.0)
     broker, stop, begun, go_on = Broker(), threading.Event(), threading.Event(), threading.Event()
     relaying = relay(broker)
@@ -212,7 +215,7 @@ def test_a_relay_that_many_commits_wake_between_two_passes_says_that_it_is_busy(
     assert declared == [True, False]
 
 
-def test_a_relay_that_has_filled_up_a_queue_looks_for_the_rest_before_the_next_poll(
+def test_a_relay_that_filled_a_queue_looks_before_the_next_poll(
     settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("POLL_S", "RESCUE_EVERY_S"):
@@ -234,7 +237,7 @@ def test_a_relay_that_has_filled_up_a_queue_looks_for_the_rest_before_the_next_p
         thread.join()
 
 
-def test_a_relay_that_waits_for_room_is_no_burden_for_those_who_commit(settings: LazySettings) -> None:
+def test_a_relay_that_waits_for_room_costs_no_commit_a_notify(settings: LazySettings) -> None:
     settings.OUTBOX_DEPTH_LIMIT = 1
     broker, stop = Broker(), threading.Event()
     broker.depth = 1
