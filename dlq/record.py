@@ -53,15 +53,12 @@ def on_dead(
         generation=generation,
         values={
             "cause": Cause.LOST if getattr(exception, "lost", False) else Cause.FAILED,
-            "task": text(task)[:255],
-            "args": storable(args),
-            "kwargs": storable(kwargs),
-            "about": call.subjects(text(task), storable(args), storable(kwargs)),
             "queue": text(queue)[:255],
             "headers": storable(headers),
             "correlation_id": correlation_of(headers),
             "attempts": attempts,
             "worker": text(worker),
+            **_called(task, args, kwargs),
             **described(exception=exception, error=error, traceback=traceback, task=task),
         },
     )
@@ -93,10 +90,6 @@ def record_raw(
     """
     values = {
         "cause": cause,
-        "task": text(task)[:255],
-        "args": storable(args),
-        "kwargs": storable(kwargs),
-        "about": call.subjects(text(task), storable(args), storable(kwargs)),
         "queue": raw.queue,
         "headers": storable(raw.headers) if keep_raw else {},
         "correlation_id": correlation_of(raw.headers),
@@ -104,6 +97,7 @@ def record_raw(
         "worker": text(worker),
         "raw": raw.dump() if keep_raw else None,
         "raw_digest": raw.digest,
+        **_called(task, args, kwargs),
         **described(exception=exception, error=error, traceback=traceback, task=task),
     }
     if EDIT_HEADER in raw.headers:
@@ -130,18 +124,21 @@ def added(
     alone.
     """
     return {
-        **dict.fromkeys(("task", "correlation_id", "worker", "raw_digest"), ""),
+        **dict.fromkeys(("correlation_id", "worker", "raw_digest"), ""),
         "raw": None,
         "generation": None,
         "headers": {},
         "attempts": attempts,
         "cause": Cause.ADDED,
         "queue": text(queue)[:255],
-        "args": storable(args),
-        "kwargs": storable(kwargs),
-        "about": call.subjects("", storable(args), storable(kwargs)),
+        **_called("", args, kwargs),
         **described(exception=exception, error=error, traceback=traceback, task=""),
     }
+
+
+def _called(task: str, args: Any, kwargs: Any) -> dict[str, Any]:
+    name, args, kwargs = text(task), storable(args), storable(kwargs)
+    return {"task": name[:255], "args": args, "kwargs": kwargs, "about": call.subjects(name, args, kwargs)}
 
 
 def _record(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
-
-from django.db import connection
 
 from outbox import conf, stats
+from outbox.prepared import every
 from outbox.sql import OPEN_BY_INDEX
 from outbox.status import Role
 
@@ -20,7 +18,7 @@ RUNNING, NEXT = 100, 10_000
 def workers() -> list[Row]:
     """Each worker by its queues, with what it runs, and its last heartbeat."""
     running: dict[str, list[str]] = {}
-    for worker, task, for_s in _all(
+    for worker, task, for_s in every(
         f"""
         SELECT split_part(worker, ':', 1), task, extract(epoch FROM clock_timestamp() - started_at)::float8
         FROM outbox_outboxmessage WHERE {OPEN_BY_INDEX["running"]} ORDER BY lease_until LIMIT %(limit)s
@@ -28,7 +26,7 @@ def workers() -> list[Row]:
         limit=RUNNING,
     ):
         running.setdefault(worker, []).append(f"{task} for {for_s:.1f} s")
-    found = _all(
+    found = every(
         """
         SELECT incarnation::text, hostname, pid, active, concurrency, memory_bytes,
                array(SELECT jsonb_object_keys(received) ORDER BY 1),
@@ -69,7 +67,7 @@ def retries() -> list[Row]:
     """Of the messages that are scheduled next those that were run or deferred before, by task."""
     tasks: Counter[str] = Counter()
     in_s: dict[str, float] = {}
-    for task, count, next_s in _all(
+    for task, count, next_s in every(
         f"""
         SELECT task, count(*), extract(epoch FROM min(deliver_at) - clock_timestamp())::float8
         FROM (SELECT task, deliver_at, generation FROM outbox_outboxmessage WHERE {OPEN_BY_INDEX["scheduled"]}
@@ -83,9 +81,3 @@ def retries() -> list[Row]:
         {"task": task, "retries": count, "next": f"in {in_s[task]:.0f} s"}
         for task, count in tasks.most_common()
     ]
-
-
-def _all(sql: str, **parameters: Any) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return list(cursor.fetchall())

@@ -24,10 +24,15 @@ SMALL_BYTES = 128 * 1024
 
 def one(sql: str, **parameters: Any) -> tuple[Any, ...] | None:
     """Execute it and return its first row, None without one."""
+    rows = every(sql, **parameters)
+    return rows[0] if rows else None
+
+
+def every(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Execute it and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row
+        return list(cursor.fetchall())
 
 
 class Prepared:

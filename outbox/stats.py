@@ -12,6 +12,7 @@ from django.db import connection
 from outbox import conf, failing, heartbeat, pausing, totals
 from outbox.claims import REASONS
 from outbox.models import OutboxMessage, Schedule, Skipped
+from outbox.prepared import every
 from outbox.relay.queries import REMEMBERED_S
 from outbox.sql import DEAD, DONE, INDEX_ORDER, OPEN, OPEN_BY_INDEX
 from outbox.status import Role, Status
@@ -26,7 +27,7 @@ def messages_of(correlation_id: str, limit: int | None = None) -> list[OutboxMes
 
 def without_a_message(correlation_ids: Collection[str]) -> list[str]:
     """Of these correlation ids those that have no message which will still run, or is a dead letter."""
-    found = _all(
+    found = every(
         f"""
         SELECT wanted FROM unnest(%(ids)s::text[]) wanted WHERE NOT EXISTS (
             SELECT FROM outbox_outboxmessage WHERE correlation_id = wanted AND correlation_id <> ''
@@ -162,7 +163,7 @@ def figures() -> Figures:
     latency_ms = dict.fromkeys(queues, 0.0)
     for queue, *last_minute in _last_minute():
         done[queue], failed[queue], latency_ms[queue] = last_minute
-    ((retries,),) = _all(
+    ((retries,),) = every(
         "SELECT coalesce(sum(generation - 1), 0)::bigint FROM outbox_outboxmessage WHERE generation > 1"
     )
     return Figures(
@@ -184,7 +185,7 @@ def figures() -> Figures:
 
 def processes() -> list[Process]:
     """Every worker, relay and beat that lives or was lost lately, by role."""
-    rows = _all(
+    rows = every(
         f"""
         SELECT role, hostname, pid, started_at, silent_for_s, silent_for_s < {_TIMEOUT} AS alive
         FROM (SELECT *, extract(epoch FROM clock_timestamp() - beat_at)::float8 AS silent_for_s FROM outbox_worker) w
@@ -203,7 +204,7 @@ def _open() -> list[Any]:
         f" FROM outbox_outboxmessage WHERE {condition}"
         for state, condition in OPEN_BY_INDEX.items()
     )
-    return _all(
+    return every(
         f"""
         SELECT queue, state, task, count(*),
                coalesce(extract(epoch FROM clock_timestamp() - min(greatest(created_at, deliver_at))), 0)::float8,
@@ -219,7 +220,7 @@ def _open() -> list[Any]:
 
 
 def _last_minute() -> list[Any]:
-    return _all(
+    return every(
         f"""
         SELECT queue, count(*) FILTER (WHERE status = {DONE}), count(*) FILTER (WHERE status = {DEAD}),
                coalesce(avg(extract(epoch FROM done_at - created_at) * 1000)
@@ -236,7 +237,7 @@ _TIMEOUT = f"CASE role WHEN '{Role.WORKER}' THEN %(worker)s ELSE %(daemon)s END"
 
 
 def _workers() -> WorkerFigures:
-    ((count, *together),) = _all(
+    ((count, *together),) = every(
         f"""
         SELECT count(*), coalesce(sum(concurrency), 0)::bigint, coalesce(sum(active), 0)::bigint,
                coalesce(sum(memory_bytes), 0)::bigint
@@ -249,7 +250,7 @@ def _workers() -> WorkerFigures:
 
 
 def _daemons(role: Role, *, expected: bool) -> DaemonFigures:
-    ((count, rows),) = _all(
+    ((count, rows),) = every(
         """
         SELECT count(*) FILTER (WHERE beat_at > clock_timestamp() - %(timeout)s * interval '1 second'), count(*)
         FROM outbox_worker WHERE role = %(role)s
@@ -264,7 +265,7 @@ def _lately(role: Role) -> int:
     """The most of them that lived at one moment of the last `REMEMBERED_S` seconds."""
     # A moment worth looking at is the first one, or one at which a process began. One that ended in order has no
     # row, so that a deployment does not look like a loss.
-    ((lately,),) = _all(
+    ((lately,),) = every(
         """
         WITH lately AS (SELECT greatest(started_at, clock_timestamp() - %(s)s * interval '1 second') AS began,
                                beat_at
@@ -278,9 +279,3 @@ def _lately(role: Role) -> int:
         role=role.value,
     )
     return int(lately)
-
-
-def _all(sql: str, **parameters: Any) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return list(cursor.fetchall())
