@@ -152,5 +152,18 @@ def storable(value: Any, depth: int = 0) -> Any:
     return text(value)
 
 
+def nested_deeper(value: Any, limit: int) -> bool:
+    """Whether it has more levels of lists and mappings. Counted level by level, since recursion would end at such a value."""
+    level = [value]
+    for _ in range(limit + 1):
+        containers = [item for item in level if isinstance(item, (dict, list, tuple))]
+        if not containers:
+            return False
+        level = [
+            item for outer in containers for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return True
+
+
 def _dumps(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, default=str).encode("ascii")

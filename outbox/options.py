@@ -26,35 +26,10 @@ HONOURED = frozenset(
 #: They say how Celery would publish, or what it would remember about it; a row has no use for them.
 IGNORED = frozenset(
     {
-        *(
-            "producer",
-            "publisher",
-            "connection",
-            "router",
-            "route_name",
-            "retry",
-            "retry_policy",
-            "exchange_type",
-        ),
-        *(
-            "compression",
-            "delivery_mode",
-            "immediate",
-            "mandatory",
-            "declare",
-            "origin",
-            "argsrepr",
-            "kwargsrepr",
-        ),
-        *(
-            "result_cls",
-            "reply_to",
-            "add_to_parent",
-            "root_id",
-            "parent_id",
-            "task_type",
-            "replaced_task_nesting",
-        ),
+        *("producer", "publisher", "connection", "router", "route_name", "retry", "retry_policy"),
+        *("exchange_type", "compression", "delivery_mode", "immediate", "mandatory", "declare", "origin"),
+        *("argsrepr", "kwargsrepr", "result_cls", "reply_to", "add_to_parent", "root_id", "parent_id"),
+        *("task_type", "replaced_task_nesting"),
         "periodic_task_name",  # django-celery-beat's
     }
 )

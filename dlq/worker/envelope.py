@@ -13,7 +13,7 @@ from typing import Any
 
 from kombu.utils import json
 
-from dlq.message import CUT_HEADER, NO_ENVELOPE_HEADER, PREFIX_BYTES, cut
+from dlq.message import CUT_HEADER, NO_ENVELOPE_HEADER, PREFIX_BYTES, cut, nested_deeper
 
 #: An envelope nested deeper than this may be read and then not be written to the unacknowledged messages.
 MAX_DEPTH = 256
@@ -71,7 +71,7 @@ def _refuse_unusable(envelope: Any, item: bytes) -> None:
     elif encoding not in (None, "", "utf-8"):
         raise ValueError("body_encoding must be base64 or utf-8")
     # Counted first, because it costs next to nothing: hardly any message has as many containers.
-    if item.count(b"[") + item.count(b"{") > MAX_DEPTH and _depth_exceeds(envelope, MAX_DEPTH):
+    if item.count(b"[") + item.count(b"{") > MAX_DEPTH and nested_deeper(envelope, MAX_DEPTH):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
@@ -81,20 +81,6 @@ def _of(kind: type, value: Any, name: str) -> Any:
             f"{name} must be {'text' if kind is str else 'a mapping'}, not {type(value).__name__}"
         )
     return value
-
-
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            item
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for item in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _wrapped(body: bytes, queue: str, headers: dict[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 
 from celery.utils.time import maybe_iso8601, maybe_make_aware, timezone
 
-from dlq.message import MAX_DEPTH, MAX_ID_LENGTH, is_id
+from dlq.message import MAX_DEPTH, MAX_ID_LENGTH, is_id, nested_deeper
 
 #: A time limit beyond it is a mistake, and an infinite one breaks the event loop's timer.
 MAX_TIME_LIMIT_S = 30 * 24 * 3600
@@ -40,7 +40,7 @@ def check(message: Any) -> None:
         # kombu takes these whatever is accepted, and decodes by any codec of Python's: zlib inflates without bound.
         raise Malformed(f"the content type must be one that is accepted, not {_shown(message.content_type)}")
     payload = message.decode()
-    if _nested_too_deeply(payload) or _nested_too_deeply(message.headers):
+    if nested_deeper(payload, MAX_DEPTH) or nested_deeper(message.headers, MAX_DEPTH):
         raise Malformed(f"nested deeper than {MAX_DEPTH} levels")
     if "task" in message.headers and not isinstance(payload, dict):
         fields, (args, kwargs, embed) = message.headers, _parts(payload)
@@ -79,19 +79,6 @@ def _check_call(args: Any, kwargs: Any, embed: Any) -> None:
             raise Malformed(f"embed.{name} must be a list of signatures, not {_shown(embed[name])}")
     if embed.get("chord") is not None and not _is_signature(embed["chord"]):
         raise Malformed(f"embed.chord must be a signature, not {_shown(embed['chord'])}")
-
-
-def _nested_too_deeply(value: Any) -> bool:
-    """Level by level and not recursively: the point is to survive it."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        containers = [item for item in level if isinstance(item, (dict, list, tuple))]
-        if not containers:
-            return False
-        level = [
-            item for outer in containers for item in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return True
 
 
 def _is_optional_text(value: Any) -> bool:
