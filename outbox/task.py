@@ -120,9 +120,9 @@ class OutboxTask(DjangoTask):
             raise ImproperlyConfigured(
                 f"{cls.name}: a message of the outbox does not expire; check in the task whether it still matters"
             )
-        if early := [word for word in _PROMISED if app.conf[f"task_{word}"] and not getattr(cls, word)]:
+        if off := [name for name in _PROMISED if app.conf[f"task_{name}"] and not getattr(cls, name)]:
             raise ImproperlyConfigured(
-                f"{cls.name}: {', '.join(early)} must be on, else its work is lost with its worker"
+                f"{cls.name}: {', '.join(off)} must be on, else its work is lost with its worker"
             )
         if isinstance(cls.secret_arguments, str) or (
             unknown := set(cls.secret_arguments) - set(inspect.signature(cls.run).parameters)
