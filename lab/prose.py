@@ -1,4 +1,5 @@
-"""The prose linter of `make lint`: proselint and the house's own rules, over the README and every page of docs/.
+"""The prose linter of `make lint`: proselint and the house's own rules, over the README and every page of docs/; and the
+names of the tests, which are short sentences.
 
 Code, links and comments are taken out first. A paragraph is ended with a full stop, so that a heading and the sentence below it
 do not count as a repeated word.
@@ -6,6 +7,7 @@ do not count as a repeated word.
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -30,6 +32,9 @@ CONFIG = {**DEFAULT, "checks": {**DEFAULT["checks"], "typography": False}}
 NOT_PROSE = re.compile(
     r"^```.*?^```$|^ {4}\S.*?$|`[^`]+`|<!--.*?-->|<[^>\n]+>|(?<=\])\([^)\s]+\)", re.MULTILINE | re.DOTALL
 )
+
+#: Words of a test's name after `test`; what is more belongs in its docstring.
+MOST_WORDS = 12
 
 #: Pattern -> what to write. Ways of saying things that a reader had to read twice.
 HOUSE = {
@@ -61,14 +66,25 @@ def problems(text: str) -> Iterator[tuple[int, str]]:
             yield prose.count("\n", 0, match.start()) + 1, f"'{match[0].strip()}': {advice}"
 
 
+def long_names(tests: Path) -> Iterator[str]:
+    """File, line and complaint, for each test whose name has more than `MOST_WORDS` words."""
+    for path in sorted(tests.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                words = len(node.name.split("_")) - 1
+                if words > MOST_WORDS:
+                    place = f"{path.relative_to(tests.parent)}:{node.lineno}"
+                    yield f"{place}: {node.name} has {words} words, at most {MOST_WORDS}: put more in its docstring"
+
+
 def main() -> int:
-    """Returns 1 if any page has a problem."""
+    """Returns 1 if any page, or the name of any test, has a problem."""
     CheckRegistry().register_many(checks)
     found = [
         f"{page.relative_to(ROOT)}:{line}: {problem}"
         for page in PAGES
         for line, problem in sorted(problems(page.read_text()))
-    ]
+    ] + list(long_names(ROOT / "tests"))
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
 

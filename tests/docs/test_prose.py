@@ -1,5 +1,7 @@
 """The prose linter of `make lint` sees a broken sentence, and only sentences."""
 
+from pathlib import Path
+
 import pytest
 from proselint.checks import __register__ as checks
 from proselint.registry import CheckRegistry
@@ -52,3 +54,13 @@ def test_a_broken_page_fails_the_command(
     monkeypatch.setattr(prose, "problems", lambda text: [(3, "a phrase is repeated")])
     assert prose.main() == 1
     assert "README.md:3: a phrase is repeated" in capsys.readouterr().err
+
+
+def test_a_test_name_of_thirteen_words_is_refused(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    words = [f"word{number}" for number in range(13)]
+    methods = f"    def test_{'_'.join(words)}(self): ...\n    def test_{'_'.join(words[:12])}(self): ...\n"
+    (tests / "test_it.py").write_text(f"class TestIt:\n{methods}")
+    (found,) = prose.long_names(tests)
+    assert found.startswith("tests/test_it.py:2: test_word0_")

@@ -18,7 +18,7 @@ def test_there_is_one_of_each_page_that_an_operator_works_with() -> None:
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
-def test_a_picture_is_small_and_is_shown_in_the_readme_and_on_a_page(picture: Path) -> None:
+def test_a_picture_is_small_and_shown_in_readme_and_page(picture: Path) -> None:
     with Image.open(picture) as image:
         assert (image.format, image.mode, image.width) == ("PNG", "P", WIDTH)
     assert picture.stat().st_size <= MAX_BYTES

@@ -74,7 +74,7 @@ def test_what_happened_can_be_looked_at_but_not_edited(admin_client: Client):
         assert admin_client.get(f"{page}add/").status_code == 403
 
 
-def test_no_page_shows_a_secret_of_an_address_an_error_or_a_payload(admin_client: Client) -> None:
+def test_no_page_shows_secrets_of_addresses_errors_or_payloads(admin_client: Client) -> None:
     address = f"{URL}?token=hunter2"
     Subscription.objects.create(customer_id=1, url=address)
     delivery = Delivery.objects.create(
