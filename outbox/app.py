@@ -127,7 +127,7 @@ def _leave_soft_limits_to_the_tasks(sender: Any, **_: Any) -> None:
     if not getattr(sender.app, "sends_by_outbox", False):
         return
     if sender.soft_time_limit != sender.app.conf.task_soft_time_limit:
-        raise SystemExit("--soft-time-limit comes after the tasks are bound: set task_soft_time_limit")
+        raise SystemExit("--soft-time-limit is read after the tasks are bound: set task_soft_time_limit")
     sender.soft_time_limit = None
 
 
