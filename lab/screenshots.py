@@ -97,7 +97,8 @@ def _story(page: Page, sandbox: Sandbox, fleet: Fleet, url: str, key: str) -> No
     _place(BEFORE, SECONDS, fleet, url, key)
     sandbox.set_faults({"gateway": {"error_rate": 1.0}})
     orders = _place(DURING, SECONDS, fleet, url, key)
-    _until(lambda: sum(count for count, _ in dead_letter_kinds()) >= DURING, fleet)
+    others = _other_problems()
+    _until(lambda: sum(count for count, _ in dead_letter_kinds()) >= DURING + others, fleet)
     page.goto("/")
     page.locator("#charts canvas").first.wait_for()
     page.wait_for_timeout(1_000)  # the charts are drawn
@@ -117,6 +118,17 @@ def _story(page: Page, sandbox: Sandbox, fleet: Fleet, url: str, key: str) -> No
     half = page.locator("#progress progress")
     _until(lambda: 30 <= float(half.get_attribute("value") or 0) < 100, fleet)
     _take(page, "replay", 650)
+
+
+def _other_problems() -> int:
+    """Messages that fail for good, for reasons of their own; returns how many."""
+    from notifications.tasks import send_notification
+    from orders.tasks import process_order
+
+    for user in range(1, 5):
+        send_notification.delay(user, "goodbye")
+    process_order.delay(order_id=1_000_000)
+    return 5
 
 
 def _place(orders: int, seconds: float, fleet: Fleet, url: str, key: str) -> list[int]:
