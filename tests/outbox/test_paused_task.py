@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from datetime import timedelta
@@ -13,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
+from pytest_mock import MockerFixture
 
 import outbox
 from config.celery import app
@@ -22,7 +22,7 @@ from outbox import pausing, run_now, transitions
 from outbox.models import OutboxMessage, PausedTask, RelayProcess
 from outbox.relay import queries
 from outbox.relay.declaration import notified
-from outbox.relay.loop import Relay
+from outbox.relay.loop import PAUSE_S, Relay
 from outbox.status import PAUSED_UNTIL
 from outbox.testing import drain, run_here
 from outbox.trouble import in_trouble
@@ -159,32 +159,16 @@ def test_an_idle_relay_is_woken_by_a_resume() -> None:
         cursor.execute("UNLISTEN outbox")
 
 
-def test_a_relay_does_not_sleep_while_messages_are_set_aside_or_released() -> None:
-    """Whatever the size of a batch: it does not sleep between two of them."""
-    stop, relay = threading.Event(), Relay(app, batch=1)
+def test_a_relay_does_not_sleep_while_messages_are_set_aside_or_released(mocker: MockerFixture) -> None:
+    relay = Relay(app, batch=2)
     pausing.pause_task(NOTE, actor="alice")
-    paused = notes(*"abcdefghijklmnopqrst")
-    last = outbox.enqueue(tasks.note_once.s("last"))
-
-    def run() -> None:
-        try:
-            relay.run(stop)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    began = time.monotonic()
-    thread.start()
-    try:
-        await_(lambda: row(last).status == "published", "the one behind them is published")
-        pausing.resume_task(NOTE)
-        await_(lambda: set_aside() == 0, "all are released")
-        assert time.monotonic() - began < 10, "with a poll of a second between two it takes 20 s"
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
-    assert len(paused) == 20
+    notes(*"abcdefgh")
+    for step in (lambda: None, lambda: pausing.resume_task(NOTE)):
+        step()
+        stop = mocker.Mock()
+        relay.run_once()
+        relay._rest(0, stop, until=time.monotonic() + 60)
+        stop.wait.assert_called_once_with(PAUSE_S)
 
 
 def test_a_paused_task_is_named_and_no_relay_is_blamed() -> None:
