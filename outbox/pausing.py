@@ -58,7 +58,10 @@ def pause_task(task: str, *, actor: str, reason: str = "") -> bool:
     """
     registered(task)
     until = f"coalesce((SELECT max(until) FROM outbox_pausedtask) + {PAUSED_SPAN}, {PAUSED_UNTIL})"
-    return _pause("outbox_pausedtask", "task", task, actor=actor, reason=reason, until=until)
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Two who pause two tasks at once would take the same span. The relay only reads this table, and does not wait.
+        cursor.execute("LOCK TABLE outbox_pausedtask IN SHARE ROW EXCLUSIVE MODE")
+        return _pause("outbox_pausedtask", "task", task, actor=actor, reason=reason, until=until)
 
 
 def _pause(table: str, column: str, name: str, *, actor: str, reason: str, **more: str) -> bool:
@@ -66,7 +69,7 @@ def _pause(table: str, column: str, name: str, *, actor: str, reason: str, **mor
     if not actor:
         raise ValueError("name the operator who pauses it")
     said = f"paused by {actor}" + (f": {reason}" if reason else "")
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         row = one(
             f"""
             INSERT INTO {table} ({", ".join((column, "reason", "paused_by", *more))})

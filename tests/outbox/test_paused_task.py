@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from datetime import timedelta
@@ -27,7 +28,8 @@ from outbox.status import PAUSED_UNTIL
 from outbox.testing import drain, run_here
 from outbox.trouble import in_trouble
 from tests.support import settling_tasks, tasks
-from tests.support.messages import claim, row
+from tests.support.locks import wait_until_blocked
+from tests.support.messages import claim, elsewhere, row
 from tests.support.processes import await_
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
@@ -69,6 +71,21 @@ def test_nothing_of_a_paused_task_is_published_until_it_is_resumed() -> None:
     found = OutboxMessage.objects.filter(message_id__in=paused).order_by("published_at")
     assert list(found.values_list("message_id", flat=True)) == paused, "in the order of their enqueueing"
     assert set(found.values_list("publish_count", "generation", "attempts")) == {(1, 1, 0)}
+
+
+def test_two_operators_can_pause_two_tasks_at_the_same_moment() -> None:
+    paused = threading.Event()
+
+    def second() -> None:
+        assert paused.wait(10)
+        assert pausing.pause_task(tasks.note_once.name, actor="bob")
+
+    with elsewhere(second), transaction.atomic():
+        assert pausing.pause_task(NOTE, actor="alice")
+        paused.set()
+        wait_until_blocked(1)
+
+    assert PausedTask.objects.values("until").distinct().count() == 2
 
 
 def test_retries_children_replays_and_what_the_broker_lost_stay_paused_too() -> None:
