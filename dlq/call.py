@@ -23,21 +23,24 @@ MAX_SUBJECTS, MAX_SUBJECT = 8, 64
 
 
 @cache
-def _import_tasks() -> None:
-    # Only workers import the task modules by themselves; a web process has what it happened to import.
+def import_tasks() -> None:
+    """Import the task modules, as a worker does at its start: a web process has those that it happened to import.
+
+    Once: Celery would set up Django anew each time, with its logging and its checks.
+    """
     current_app.loader.import_default_modules()
 
 
 def registered(task: str) -> Any:
     """The task of this name, or None when this deployment has none."""
     if task and task not in current_app.tasks:
-        _import_tasks()
+        import_tasks()
     return current_app.tasks.get(task)
 
 
 def argument_names() -> set[str]:
     """The names of the arguments of every task of this deployment."""
-    _import_tasks()
+    import_tasks()
     return {name for task in list(current_app.tasks) for name in _signature(task)[0]}
 
 

@@ -192,7 +192,7 @@ def labels(queue: str, task: str, *, outside: bool) -> tuple[str, str]:
     """
     if not outside:
         return queue, task
-    current_app.loader.import_default_modules()
+    call.import_tasks()
     return (
         queue if queue in ("", *current_app.amqp.queues) else "unknown",
         task if task in ("", *current_app.tasks) else "unknown",

@@ -15,6 +15,7 @@ from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
 
 from outbox import conf, dlq_hooks, operator_page, report, run_now, transitions
+from outbox.enqueue import import_tasks
 from outbox.models import OperatorAction, OutboxMessage, RelayProcess, Schedule, Worker
 from outbox.status import Status
 
@@ -65,7 +66,7 @@ class TaskFilter(KnownValues):
     title = parameter_name = "task"
 
     def known(self) -> list[str]:
-        current_app.loader.import_default_modules()
+        import_tasks()
         return sorted(name for name in current_app.tasks if not name.startswith("celery."))
 
 

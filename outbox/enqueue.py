@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 from celery import Task, current_app
 from celery.canvas import Signature
@@ -22,6 +23,8 @@ from outbox.errors import EnqueueError, UnknownQueue
 from outbox.rows import NewMessage
 
 _importing = threading.Lock()
+#: The applications whose task modules are imported.
+_imported: WeakSet[Any] = WeakSet()
 
 
 def enqueue(
@@ -195,14 +198,24 @@ def queue_of(given: Mapping[str, Any]) -> str:
     return name
 
 
+def import_tasks() -> None:
+    """Import the task modules, as a worker does at its start: a web process or a command has those that it happened to import.
+
+    Once: Celery would set up Django anew each time, with its logging and its checks. A thread that asks meanwhile waits, or it
+    would find no task.
+    """
+    app = current_app._get_current_object()
+    with _importing:
+        if app not in _imported:
+            app.loader.import_default_modules()
+            _imported.add(app)
+
+
 def registered(name: str) -> Task:
     """The task of this name. Raises EnqueueError if this deployment has none."""
     task = current_app.tasks.get(name)
     if task is None:
-        # Only workers import all tasks at their start. A web process or a command may name one that it never saw.
-        # Celery imports them once; a thread that asks meanwhile is told that it is done, and would find no task.
-        with _importing:
-            current_app.loader.import_default_modules()
+        import_tasks()
         task = current_app.tasks.get(name)
     if task is None:
         raise EnqueueError(f"task {name!r} is not registered")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from celery import current_app
 from django.db import connection
 
+from outbox.enqueue import import_tasks
 from outbox.sql import DONE
 
 #: "Lately": as long as a few retries of most tasks take.
@@ -43,7 +44,7 @@ def complete(tasks: dict[str, TaskFigures]) -> dict[str, TaskFigures]:
             )
             for task, done in cursor.fetchall():
                 tasks[task].done = done
-    current_app.loader.import_default_modules()
+    import_tasks()
     found: dict[str, TaskFigures] = {}
     for task, counted in tasks.items():
         total = found.setdefault(task if task in current_app.tasks else "unknown", TaskFigures())

@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from outbox import conf, pausing, run_now
+from outbox.enqueue import import_tasks
 from outbox.sql import OPEN_BY_INDEX
 from outbox.status import Verb
 
@@ -24,7 +25,7 @@ PAUSES = {"queue": (pausing.pause, pausing.resume), "task": (pausing.pause_task,
 
 def targets() -> list[str]:
     """The queues and tasks of this deployment."""
-    current_app.loader.import_default_modules()
+    import_tasks()
     tasks = sorted(name for name in current_app.tasks if not name.startswith("celery."))
     return [*(f"queue {name}" for name in conf.queues()), *(f"task {name}" for name in tasks)]
 

@@ -9,6 +9,8 @@ from celery import current_app
 from django.apps import apps
 from django.db.models.signals import post_migrate
 
+from dlq import call
+from outbox.enqueue import import_tasks
 from resilience import circuits
 from resilience.connection import get_redis
 from tests.support import brokers, effects
@@ -22,6 +24,13 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
         effects.create_table()
     # It is no model's table, so that Django would not empty it after a test that commits. This signal is the end of that.
     post_migrate.connect(lambda **_: effects.clear(), sender=apps.get_app_config("outbox"), weak=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tasks_are_imported() -> None:
+    """Else the first look for an unknown name in a test would, and set up Django's logging anew: `caplog` missed the rest."""
+    import_tasks()
+    call.import_tasks()
 
 
 @pytest.fixture(autouse=True)

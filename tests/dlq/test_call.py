@@ -102,7 +102,7 @@ def test_a_secret_argument_that_the_task_does_not_have_is_refused(secret_argumen
 
     Misspelt.secret_arguments = secret_arguments
     with pytest.raises(ImproperlyConfigured, match="misspelt: secret_arguments names none of its arguments"):
-        Misspelt.on_bound(current_app)
+        Misspelt.bind(current_app)
 
 
 @pytest.fixture

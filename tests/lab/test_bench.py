@@ -22,7 +22,7 @@ from lab.stack.leftovers import leftovers
 from lab.stack.processes import OWNER
 from lab.stack.stack import ROOT
 from outbox.relay.loop import Relay
-from tests.lab.test_up import INHERITED
+from tests.support.checkout import INHERITED
 from tests.support.processes import await_, environment
 
 

@@ -19,7 +19,7 @@ from lab.bench.shop.running import Batch
 from lab.bench.shop.subjects import FIRST, OURS, STOCK_CELERY, subjects
 from lab.stack.leftovers import leftovers
 from lab.stack.stack import ROOT
-from tests.lab.test_up import INHERITED
+from tests.support.checkout import INHERITED
 
 in_a_clone = pytest.mark.skipif(
     subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=False).returncode != 0,

@@ -18,7 +18,9 @@ from django.db import transaction
 from pytest_mock import MockerFixture
 
 import outbox
-from outbox import checks
+from dlq.models import labels
+from outbox import checks, operator_page
+from outbox.enqueue import registered
 from outbox.errors import EnqueueError
 from outbox.models import OutboxMessage
 from outbox.task import OutboxTask
@@ -216,6 +218,19 @@ def test_arguments_that_celery_refuses_are_refused_in_its_words() -> None:
         current_app.send_task("tests.support.tasks.note", kwargs=["a"])
     with pytest.raises(EnqueueError, match="is not registered"):
         current_app.send_task("elsewhere.task")
+
+
+def test_unknown_names_do_not_set_django_up_again(mocker: MockerFixture) -> None:
+    """Its logging would be configured anew, and handlers that something else has added to it would be lost."""
+    imports = mocker.patch.object(current_app.loader, "import_default_modules")
+
+    for _ in range(2):
+        with pytest.raises(EnqueueError, match="is not registered"):
+            registered("elsewhere.task")
+        assert labels("low", "elsewhere.task", outside=True) == ("low", "unknown")
+        operator_page.targets()
+
+    assert imports.call_count == 0, "the tests have imported all tasks at their start"
 
 
 def test_the_application_is_made_before_django_is_set_up() -> None:

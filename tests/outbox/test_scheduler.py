@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -35,17 +33,6 @@ def beat(every: Any = schedule(60.0), **others: Any) -> Scheduler:  # noqa: B008
     entries = {**others, "note": {"task": NOTE, "args": ["tick"], "schedule": every}}
     scheduler.update_from_dict(entries)
     return scheduler
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What beat logs. Importing the tasks sets up Django's logging anew, and drops pytest's handler from the root."""
-    log = logging.getLogger("outbox.scheduler")
-    log.addHandler(caplog.handler)
-    log.propagate = False
-    yield caplog
-    log.propagate = True
-    log.removeHandler(caplog.handler)
 
 
 def ticks() -> list[str]:
@@ -113,7 +100,7 @@ def test_a_schedule_made_denser_takes_effect_at_once() -> None:
 
 @pytest.mark.django_db
 def test_two_beats_of_different_versions_side_by_side_keep_every_tick(
-    logged: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     old, new = beat(schedule(60.0)), beat(schedule(90.0))
     enqueued = 0
@@ -122,7 +109,7 @@ def test_two_beats_of_different_versions_side_by_side_keep_every_tick(
         enqueued += new.run_once(START + timedelta(seconds=second, milliseconds=500))
     assert enqueued >= 2
     assert {"2026-03-01T12:01:00+00:00", "2026-03-01T12:02:00+00:00"} <= set(ticks())
-    assert "note: the schedule changed (" in logged.text
+    assert "note: the schedule changed (" in caplog.text
 
 
 @pytest.mark.django_db
@@ -140,14 +127,14 @@ def test_two_beats_of_different_versions_side_by_side_keep_every_tick(
     ids=["unknown queue", "unknown task", "unknown options", "schedule that cannot tell its next tick"],
 )
 def test_an_entry_that_cannot_be_enqueued_is_one_error(
-    wrong: dict[str, Any], says: str, logged: pytest.LogCaptureFixture
+    wrong: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The others go on."""
     scheduler = beat(wrong=wrong)
     for seconds in (0, 40, 41):
         scheduler.run_once(START + timedelta(seconds=seconds))
     assert [m.dedup_key.split(":")[1] for m in OutboxMessage.objects.all()] == ["note"]
-    (line,) = [record.getMessage() for record in logged.records if record.levelname == "ERROR"]
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert line.startswith("wrong: nothing is enqueued")
     assert says in line
 
