@@ -197,3 +197,12 @@ def test_every_variable_of_the_makefile_and_the_procfile_is_in_the_table() -> No
     named = set(re.findall(r"\$\{?([A-Z_]+)", (ROOT / "Procfile").read_text()))
     named |= set(re.findall(r"^([A-Z]+) \?=", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert not {name for name in named - made_by_the_lab if f"`{name}`" not in text}
+
+
+def test_every_file_in_the_table_of_patterns_is_a_link() -> None:
+    table = (ROOT / "README.md").read_text().split("| PATTERN |", 1)[1].split("\n## ", 1)[0]
+    cells = [cell for row in table.splitlines()[2:] if row for cell in row.split(" | ")[2:4]]
+    assert len(cells) > 50
+    files = [text for cell in cells for text in CODE.findall(cell) if FILE.fullmatch(text)]
+    assert len(files) > 70
+    assert [file for file in files if not any(f"[`{file}`]({file})" in cell for cell in cells)] == []
