@@ -4,7 +4,8 @@
     <!-- quote: orders/lifecycle.py::claim from "with transaction" to "return None" -->
 
 The first is a function or class without its docstring, or what a name of the module is set to; the second those of its lines
-between the first that has the one text and the next that has the other.
+between the first that has the one text and the next that has the other. A line above the block names file and function, since
+a rendered page does not show the comment.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 _QUOTE = re.compile(
     r'(?P<comment><!-- quote: (?P<path>[\w/.-]+)::(?P<name>[\w.]+)(?: from "(?P<first>.+?)" to "(?P<last>.+?)")? -->\n)'
-    r"```python\n(?P<code>.*?)```\n",
+    r"(?:\n`[^\n]+`:\n\n)?```python\n(?P<code>.*?)```\n",
     re.DOTALL,
 )
 _TABLE = re.compile(
@@ -34,11 +35,12 @@ class BadQuote(ValueError):
 
 
 def with_quotes(page: str, root: Path) -> str:
-    """The page with each of its quotes as the code is now. Raises `BadQuote`."""
+    """The page with each of its quotes as the code is now, and its source above it. Raises `BadQuote`."""
 
     def anew(found: re.Match[str]) -> str:
         code = quoted(root, found["path"], found["name"], found["first"], found["last"])
-        return f"{found['comment']}```python\n{code}```\n"
+        name = f"{'in ' if found['first'] else ''}`{found['name']}`"
+        return f"{found['comment']}\n`{found['path']}`, {name}:\n\n```python\n{code}```\n"
 
     return _QUOTE.sub(anew, page)
 

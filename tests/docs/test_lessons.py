@@ -59,6 +59,22 @@ def test_every_quote_is_the_code_as_it_is_now(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("", "`outbox/retry_policy.py`, `RetryPolicy.delay_s`:"),
+        (' from "ceiling =" to "return"', "`outbox/retry_policy.py`, in `RetryPolicy.delay_s`:"),
+    ],
+)
+def test_the_source_of_a_quote_is_seen_above_it(part: str, source: str) -> None:
+    comment = f"<!-- quote: outbox/retry_policy.py::RetryPolicy.delay_s{part} -->\n"
+    page = with_quotes(f"{comment}```python\n```\n", ROOT)
+    assert page.startswith(f"{comment}\n{source}\n\n```python\n")
+    assert with_quotes(page, ROOT) == page
+    wrong = page.replace("`outbox/retry_policy.py`", "`outbox/task.py`")
+    assert with_quotes(wrong, ROOT) == page
+
+
+@pytest.mark.parametrize(
     ("path", "name", "first", "last", "problem"),
     [
         ("lab/nowhere.py", "process_order", None, None, "there is no such file"),
