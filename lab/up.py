@@ -9,9 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from uuid import UUID
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from lab.collect import Sandbox
 from lab.fleet import Fleet, both, console, files
@@ -22,6 +23,16 @@ from lab.stack.processes import why_not_listen
 from lab.stack.stack import VAR
 
 READY_SECONDS = 90.0
+
+#: The processes of the Procfile that write a heartbeat: all but these.
+WITHOUT_HEARTBEAT = {"web", "sandbox"}
+
+DEAD_LETTER = """\
+dead   to see a dead letter, enqueue an email whose template does not exist, in a second terminal:
+       .venv/bin/python manage.py shell -v 0 -c 'from notifications.tasks import send_notification; \
+send_notification.delay(1, "goodbye")'
+       .venv/bin/python manage.py dlq list
+       then `manage.py dlq show ID` for its traceback, and `manage.py dlq replay ID` to run it again"""
 
 
 def main() -> int:
@@ -48,10 +59,15 @@ def _run(port: int) -> int:
         fleet = Fleet(stack.process_environment(), both(console(), files(logs)))
         for name in fleet.names:
             (logs / f"{name}.log").write_text("")
+        earlier = _heartbeats()
         fleet.start()
         wait_until_ready(port, watch=lambda: _watch(fleet, stack))
+        late = _await_heartbeats(fleet, stack, earlier)
         introduce_merchants(Sandbox(stack.environment["STRIPE_API_BASE"]))
         print(f"logs   {logs}/: {', '.join(f'{name}.log' for name in fleet.names)}", flush=True)
+        if late:
+            print(f"late   no heartbeat yet: {', '.join(late)}", flush=True)
+        print(DEAD_LETTER, flush=True)
         if prepared.admin_password is not None:
             print(
                 f"admin  user `admin`, password {prepared.admin_password} (shown only this once)", flush=True
@@ -86,6 +102,30 @@ def _refuse_unless_free(host: str, port: int) -> None:
 def _watch(fleet: Fleet, stack: Stack) -> None:
     stack.watch()
     fleet.watch()
+
+
+def _heartbeats() -> dict[UUID, int]:
+    """The pid of each incarnation that has a heartbeat row."""
+    from outbox.models import Worker
+
+    return dict(Worker.objects.values_list("incarnation", "pid"))
+
+
+def _await_heartbeats(fleet: Fleet, stack: Stack, earlier: Collection[UUID]) -> list[str]:
+    """Wait until every process that writes a heartbeat has written one: what they print while they start would push the
+    password out of sight. Returns the names of those that have none after ``READY_SECONDS``.
+
+    ``earlier``: the incarnations of an earlier run, whose pids may be in use again.
+    """
+    give_up_at = time.monotonic() + READY_SECONDS
+    while True:
+        _watch(fleet, stack)
+        pids = {pid for incarnation, pid in _heartbeats().items() if incarnation not in earlier}
+        late = [name for name in fleet.names if name not in WITHOUT_HEARTBEAT and fleet.pid(name) not in pids]
+        if not late or time.monotonic() > give_up_at:
+            connection.close()
+            return late
+        time.sleep(0.1)
 
 
 def wait_until_ready(port: int, *, watch: Callable[[], object]) -> None:

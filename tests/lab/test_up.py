@@ -48,6 +48,17 @@ def test_up_serves_heals_after_kill_and_leaves_nothing(checkout: Checkout) -> No
     assert f"logs   {checkout.var}/log/: {', '.join(log.name for log in logs)}\n" in shown
     for log in logs:
         assert f"{log.stem:<8} | {log.read_text().splitlines()[0]}\n" in shown, "the screen has it, too"
+    banners = [
+        "celery beat v",
+        "relay: running",
+        *(f"exchange=default(direct) key={tier}\n" for tier in TIERS),
+    ]
+    await_(lambda: all(each in checkout.log.read_text() for each in banners), "every process has started")
+    *_, hint, password, key_line, ready = checkout.log.read_text().splitlines()
+    assert (password.split()[0], key_line.split()[0], ready.split()[0]) == ("admin", "key", "ready"), (
+        "what the user needs is the last that the screen shows"
+    )
+    assert "manage.py dlq show ID" in hint
 
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
