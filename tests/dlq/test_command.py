@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from pytest_mock import MockerFixture
 
+from dlq.management.commands.dlq import Command
 from dlq.models import DeadLetter, DeadLetterEvent, State
 from dlq.queue import DeadLetterQueue
 from tests.dlq.concurrency import at_once
@@ -225,3 +226,31 @@ def test_what_the_database_cannot_hold_is_merely_unknown(strange: str) -> None:
     for option in ("--task", "--queue", "--exception"):
         assert "0 dead letters" in dlq("list", option, strange)
         assert dlq("export", option, strange) == ""
+
+
+class Terminal(StringIO):
+    """Standard output and standard error of a shell, which Django writes to in colour."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(*arguments: str) -> str:
+    screen = Terminal()
+    call_command(Command(stdout=screen, stderr=screen, force_color=True), *arguments)
+    return screen.getvalue()
+
+
+def test_the_number_below_a_list_is_not_styled_as_an_error() -> None:
+    die()
+    assert on_a_terminal("list").splitlines()[-1] == "1 dead letter"
+
+
+def test_the_traceback_is_text_on_a_terminal_and_json_elsewhere() -> None:
+    traceback = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no'
+    die(traceback=f"{traceback} password=hunter2")
+    shown = on_a_terminal("show", "m-1")
+    assert f"}}\n\n{traceback} password=" in shown
+    assert "hunter2" not in shown
+    assert "traceback" not in json.loads(shown.partition("\n\n")[0])
+    assert json.loads(dlq("show", "m-1"))["traceback"].startswith(traceback)

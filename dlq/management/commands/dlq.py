@@ -38,7 +38,10 @@ class Command(BaseCommand):
         listing.add_argument(
             "--limit", type=_whole(1, 1_000_000), default=50, help="most lines (default: 50)"
         )
-        show = verbs.add_parser("show", help="everything about one dead letter, secrets masked")
+        show = verbs.add_parser(
+            "show",
+            help="everything about one dead letter, secrets masked: JSON, and on a terminal the traceback as text below it",
+        )
         show.add_argument("message_id", type=text)
         again = verbs.add_parser("replay", help="send dead letters again")
         _add_selection(again)
@@ -114,6 +117,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['verb']}")(options)
 
+    def _say(self, line: str) -> None:
+        """Tell the user what is no part of the output: on standard error, but not in the style of an error."""
+        self.stdout.flush()
+        self.stderr.write(line, str)
+
     def _list(self, options: dict[str, Any]) -> None:
         dead_letters = _filtered(options)
         for dead_letter in dead_letters.defer(*LARGE)[: options["limit"]]:
@@ -122,13 +130,18 @@ class Command(BaseCommand):
                 f"  {dead_letter.message_id}  {dead_letter.call or '-'}  {masked_text(dead_letter.summary)[:120]}"
             )
         count = dead_letters.count()
-        self.stderr.write(f"{count} dead letter{pluralize(count)}")
+        self._say(f"{count} dead letter{pluralize(count)}")
 
     def _show(self, options: dict[str, Any]) -> None:
         dead_letter = DeadLetter.objects.filter(message_id=options["message_id"]).first()
         if dead_letter is None:
             raise CommandError(f"there is no dead letter {options['message_id']}")
-        self.stdout.write(json.dumps(stats.detail(dead_letter), indent=2, ensure_ascii=False))
+        shown = stats.detail(dead_letter)
+        # In JSON it is one line, which only a program can read.
+        traceback = shown.pop("traceback") if self.stdout.isatty() else ""
+        self.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False))
+        if traceback:
+            self.stdout.write(f"\n{traceback}")
 
     def _replay(self, options: dict[str, Any]) -> None:
         wanted = {name: options[name] for name in ("retries", "force", "canary", "stop_above", "rate")}
@@ -196,7 +209,7 @@ class Command(BaseCommand):
             count = operation.selected
             self.stdout.write(f"operation {operation.pk} of {count} dead letter{pluralize(count)} is started")
             return
-        command.run(operation, actor=actor, wait=bool(operation.canary), say=self.stderr.write)
+        command.run(operation, actor=actor, wait=bool(operation.canary), say=self._say)
         refused = refusals(operation)
         for line in refused.lines():
             self.stderr.write(f"not {done}, {line}")
