@@ -182,15 +182,9 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
 class OperatorActionAdmin(ReadOnlyAdmin):
     """The record of pauses, resumes and messages that were run now; to add an action is to do it."""
 
-    list_display = ("at", "actor", "verb", "target", "messages", "why")
+    list_display = ("at", "actor", "verb", "target", "messages", "reason")
     list_filter = ("verb",)
     show_full_result_count = False
-    exclude = ("reason",)
-    readonly_fields = ("why",)
-
-    @admin.display(description="reason")
-    def why(self, action: OperatorAction) -> str:
-        return str(report.masked(action.reason))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(operator_page.PERMISSION)

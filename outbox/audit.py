@@ -5,15 +5,25 @@ from __future__ import annotations
 import getpass
 import os
 
+from outbox import report
 from outbox.models import OperatorAction
 from outbox.prepared import storable
 from outbox.status import Verb
 
+#: Of what an operator writes, in characters; the admin takes no more.
+MAX_REASON = 1_000
+
+
+def as_shown(reason: str) -> str:
+    """What an operator wrote as it may be shown: without secrets, on one line, of MAX_REASON characters at the most."""
+    line = "".join(each if each.isprintable() else " " for each in str(report.masked(reason)))
+    return storable(line)[:MAX_REASON]
+
 
 def record(verb: Verb, target: str, *, actor: str, reason: str = "", messages: int | None = None) -> None:
-    """Write it down, in the caller's transaction if there is one."""
+    """Write it down, `reason` as it may be shown, in the caller's transaction if there is one."""
     OperatorAction.objects.create(
-        verb=verb, target=storable(target), actor=storable(actor), reason=storable(reason), messages=messages
+        verb=verb, target=storable(target), actor=storable(actor), reason=as_shown(reason), messages=messages
     )
 
 

@@ -68,7 +68,8 @@ def _pause(table: str, column: str, name: str, *, actor: str, reason: str, **mor
     """`more`: further columns of a new row, each with its SQL."""
     if not actor:
         raise ValueError("name the operator who pauses it")
-    said = f"paused by {actor}" + (f": {reason}" if reason else "")
+    shown = audit.as_shown(reason)
+    said = f"paused by {actor}" + (f": {shown}" if shown else "")
     with transaction.atomic(savepoint=False):
         row = one(
             f"""

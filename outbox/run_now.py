@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from django.db import connection
 
-from outbox import audit
+from outbox import audit, conf
+from outbox.enqueue import registered
 from outbox.prepared import one
 from outbox.rows import WAKE
 from outbox.sql import PAUSED_UNTIL, SCHEDULED
@@ -32,8 +33,13 @@ def run_now(
     What is set aside, since its task is paused, waits for the resume.
     What each run counts stays: it is as if its time had come. Each message is made due once, whatever comes of it meanwhile.
 
-    `actor` and `reason` go on record. Raises ValueError where neither task, queue nor group is named.
+    `actor` and `reason` go on record. Raises ValueError where neither task, queue nor group is named, or where this deployment
+    does not have them.
     """
+    if task:
+        registered(task)
+    if queue and queue not in conf.queues():
+        raise ValueError(f"there is no queue {queue!r}; the queues are {', '.join(conf.queues())}")
     named = {"task": task, "queue": queue, "group": ordering_key}
     target = ", ".join(f"{kind} {name}" for kind, name in named.items() if name)
     chosen = choose(task=task, queue=queue, ordering_key=ordering_key, delayed=delayed, most=most)

@@ -9,10 +9,11 @@ from config.celery import app
 from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
 from outbox import pausing
-from outbox.models import OutboxMessage, UnusableQueue
+from outbox.models import OperatorAction, OutboxMessage, UnusableQueue
 from outbox.relay.loop import Relay
 from outbox.relay.queue_faults import Faults
 from tests.outbox.test_unusable_queue import notes, statuses
+from tests.support import tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
@@ -50,6 +51,26 @@ def test_a_pause_outlives_relays_and_what_they_find_out_about_the_broker() -> No
     assert pausing.paused() == [("low", "paused by alice")]
     UnusableQueue.objects.create(queue="critical", reason="WRONGTYPE")
     assert pausing.pause("critical", actor="alice"), "one that the broker refuses can be paused, too"
+
+
+def test_the_reason_of_a_pause_is_shown_without_secrets_on_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command, name in (("outbox_queue", "low"), ("outbox_task", tasks.note.name)):
+        call_command(command, "pause", name, "--reason", f"moved, password=hunter2\n\x1b[31m{'x' * 100_000}")
+    capsys.readouterr()
+
+    for command in ("outbox_queue", "outbox_task"):
+        call_command(command, "list")
+    call_command("outbox_status")
+
+    shown = [
+        *capsys.readouterr().out.splitlines(),
+        *alerts(),
+        *OperatorAction.objects.values_list("reason", flat=True),
+    ]
+    assert not [line for line in shown if "hunter2" in line or "\x1b" in line or len(line) > 3_000]
+    assert len([line for line in shown if "moved, password=" in line]) >= 5
 
 
 def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,12 @@ def test_the_terminal_and_the_admin_have_it(capsys: pytest.CaptureFixture[str]) 
     put_off()
     with pytest.raises(CommandError, match="name a task, a queue or a group"):
         call_command("outbox_run_now")
+    for wrong, why in (
+        ("--queue", "there is no queue 'elsewhere'"),
+        ("--task", "'elsewhere' is not registered"),
+    ):
+        with pytest.raises(CommandError, match=why):
+            call_command("outbox_run_now", wrong, "elsewhere")
     call_command("outbox_run_now", "--queue", "default")
     assert capsys.readouterr().out == "1 message run now\n"
     OutboxMessage.objects.update(deliver_at="2099-01-01T00:00:00Z")

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import pluralize
 
 from outbox.audit import terminal_user
+from outbox.pausing import held_back
 from outbox.run_now import run_now
 
 
@@ -37,3 +38,5 @@ class Command(BaseCommand):
         except ValueError as why:
             raise CommandError(f"{why}: --task, --queue or --group") from why
         self.stdout.write(f"{done} message{pluralize(done)} run now")
+        if options["task"] in held_back()[1]:
+            self.stdout.write(f"{options['task']} is paused: its messages wait until it is resumed")
