@@ -44,12 +44,14 @@ def test_a_key_has_one_effect_under_concurrency_and_kills(combination: Combinati
             "killed.py",
             """
 import os, signal
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.db.models.signals import post_save
 from django.test import Client
 post_save.connect(lambda **_: os.kill(os.getpid(), signal.SIGKILL), sender=Group, weak=False)
-Client(SERVER_NAME="localhost").post("/groups", "name=killed", content_type="application/x-www-form-urlencoded",
-              headers={"Idempotency-Key": "killed"})
+client = Client(SERVER_NAME="localhost")
+client.force_login(User.objects.get(username="reader"))
+client.post("/groups", "name=killed", content_type="application/x-www-form-urlencoded",
+            headers={"Idempotency-Key": "killed"})
 """,
         )
         with pytest.raises(AssertionError, match=r"ended with (137|-9)"):
