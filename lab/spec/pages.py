@@ -37,10 +37,10 @@ def with_table(page: str, rows: Sequence[Row]) -> str:
 
 
 def failures(rows: Sequence[Row]) -> list[str]:
-    """The lines of a table: what fails, what happens, the tests; between them what Celery does, if a row says it."""
+    """The lines of a table: what fails, what happens, the tests; between them what Celery alone does, if a row says it."""
     celery = any(row.celery for row in rows)
     return _table(
-        ("what fails, and when", *(["what Celery does"] if celery else []), "what happens", "test"),
+        ("what fails, and when", *(["what Celery alone does"] if celery else []), "what happens", "test"),
         (
             (
                 row.when,

@@ -25,6 +25,12 @@ from tests.support.messages import row
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.promise(
+    "P5",
+    "a task fails in each of its attempts",
+    "a dead letter after the last retry, with the error of each attempt",
+    celery="acknowledges it: a line in the log",
+)
 @pytest.mark.described("a job that failed in each of its three attempts is a dead letter with `attempts` 3")
 @pytest.mark.parametrize("task", [tasks.always_unavailable, tasks.transactional_unavailable])
 def test_three_attempts_are_two_retries_and_then_a_dead_message(task: object) -> None:
@@ -35,6 +41,9 @@ def test_three_attempts_are_two_retries_and_then_a_dead_message(task: object) ->
     assert [e["error"] for e in message.errors] == ["ConnectionError: the other side is down"] * 3
 
 
+@pytest.mark.promise(
+    "P5", "a task raises one of its `permanent_errors`", "a dead letter at once, without a retry"
+)
 @pytest.mark.described("a permanent error is a dead letter without a retry (`PermanentError`)")
 def test_a_permanent_error_is_dead_at_once_whatever_autoretry_for_says() -> None:
     message_id = outbox.enqueue(tasks.permanently_wrong.s("a"))

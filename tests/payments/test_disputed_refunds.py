@@ -42,7 +42,7 @@ class TestRefundOfADisputedPayment:
         "P5",
         "a refund meets a dispute of its payment",
         "it waits for the dispute, and is made if that is won",
-        celery="a dead letter every six hours",
+        celery="a failure like any other",
     )
     def test_is_a_finding_and_no_dead_letter(self, cancelled: Order, gateway: RunningSandbox) -> None:
         assert Refund.objects.get().status == "disputed"
