@@ -8,7 +8,10 @@ from django.http import Http404, HttpRequest
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+from config.not_permitted import not_permitted
 from orders.api.views import api
+
+handler403 = not_permitted
 
 
 @csrf_exempt  # else a POST here would be a 403

@@ -21,7 +21,7 @@ from dlq.models import LARGE, DeadLetter
 from dlq.operations import audit
 from dlq.operations.admin import ask
 from dlq.operations.models import BULK, Kind
-from dlq.permissions import lacking, may
+from dlq.permissions import lacking, may, require, says_why
 
 
 def _chosen_by(request: HttpRequest) -> str:
@@ -179,6 +179,9 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
     def has_raw_permission(self, request: HttpRequest) -> bool:
         return may(request, "raw")
 
+    def has_view_permission(self, request: HttpRequest, obj: DeadLetter | None = None) -> bool:
+        return may(request, "view")
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -204,9 +207,11 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
             *super().get_urls(),
         ]
 
+    @says_why
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
+        require(request, "view")
         verbs = ("replay", "discard")
         context = {
             "verbs": [(each, each.capitalize()) for each in verbs if may(request, each)],
@@ -215,21 +220,24 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
+    @says_why
     def act_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """A button of the page: an operation on this dead letter alone."""
         verb = request.POST.get("verb", "")
-        if not self.has_view_permission(request) or verb not in BULK or not may(request, verb):
-            raise PermissionDenied(lacking(verb) if verb in BULK else "")
+        if verb not in BULK:
+            raise PermissionDenied("There is no such button.")
+        require(request, "view", verb)
         return ask(request, Kind(verb), DeadLetter.objects.filter(pk=pk), "on its own page")
 
+    @says_why
     def edit_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Other arguments for a copy that runs in its place."""
         return edit_page.show(request, self.admin_site, self.opts, pk)
 
+    @says_why
     def bytes_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The body of the received message as a file, for those who may see secrets."""
-        if not self.has_view_permission(request) or not self.has_raw_permission(request):
-            raise PermissionDenied
+        require(request, "view", "raw")
         raw = get_object_or_404(DeadLetter, pk=pk).message
         if raw is None:
             raise Http404("The message was not kept: the journal has it.")
@@ -244,14 +252,16 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
             },
         )
 
+    @says_why
     def groups_view(self, request: HttpRequest) -> HttpResponse:
         """The problems behind the open dead letters, with what is done about each."""
         return groups_page.show(request, self.admin_site, self.opts)
 
+    @says_why
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """The list; a visit from another page that asks for no filter is redirected to the groups page."""
+        require(request, "view")
         came_from = urlsplit(request.headers.get("Referer", "")).path
-        lands = request.method == "GET" and not request.GET and came_from != request.path
-        if lands and self.has_view_permission(request):
+        if request.method == "GET" and not request.GET and came_from != request.path:
             return HttpResponseRedirect(reverse("admin:dlq_deadletter_groups"))
         return super().changelist_view(request, extra_context)

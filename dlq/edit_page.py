@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -17,7 +16,7 @@ from dlq import arguments
 from dlq.masking import MASK, masked_text
 from dlq.models import DeadLetter
 from dlq.operations.edit import edit
-from dlq.permissions import lacking, may
+from dlq.permissions import require
 from dlq.replay import NotReplayable
 
 #: Names of the fields of arguments begin with this: an argument may be called like another field.
@@ -75,8 +74,7 @@ class EditForm(forms.Form):
 
 def show(request: HttpRequest, site: admin.AdminSite, opts: Any, pk: int) -> HttpResponse:
     """The form, or the outcome of sending it."""
-    if not may(request, "view") or not may(request, "edit"):
-        raise PermissionDenied(lacking("edit"))
+    require(request, "view", "edit")
     dead_letter = get_object_or_404(DeadLetter, pk=pk)
     try:
         form = EditForm(dead_letter, request.POST if request.method == "POST" else None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models.functions import Now
@@ -19,7 +18,7 @@ from dlq.models import DeadLetter, GroupNote, State
 from dlq.operations import audit
 from dlq.operations.admin import CANARY, ask
 from dlq.operations.models import Kind
-from dlq.permissions import lacking, may
+from dlq.permissions import lacking, may, require
 
 #: Problems on a page, and in all: they are read once, since counting them costs as much as reading them.
 PER_PAGE, MAX_GROUPS = 50, 2_000
@@ -37,8 +36,7 @@ COLUMNS = (
 
 def show(request: HttpRequest, site: admin.AdminSite, opts: Any) -> HttpResponse:
     """The page, or what one of its buttons asks for."""
-    if not may(request, "view"):
-        raise PermissionDenied(lacking("view"))
+    require(request, "view")
     if request.method == "POST":
         return _act(request)
     replaying, sort = request.GET.get("replaying") == "1", request.GET.get("sort", "count")
@@ -65,8 +63,7 @@ def _act(request: HttpRequest) -> HttpResponse:
     verb = next((each for each in ("replay", "canary", "discard", "note") if each in request.POST), "")
     fingerprint = text(request.POST.get(verb, ""))
     needed = "discard" if verb == "discard" else "replay"
-    if not may(request, needed):
-        raise PermissionDenied(lacking(needed))
+    require(request, needed)
     if verb in ("replay", "canary", "discard"):
         chosen = DeadLetter.objects.filter(fingerprint=fingerprint, state=State.OPEN)
         return ask(request, Kind(needed), chosen, "all open ones of one problem", canary=verb == "canary")

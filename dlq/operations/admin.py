@@ -21,7 +21,7 @@ from dlq.models import DeadLetter
 from dlq.operations import control, selection
 from dlq.operations.models import BULK, ENDED, HELD, Kind, Operation, Progress
 from dlq.operations.progress import numbers, refusals
-from dlq.permissions import lacking, may
+from dlq.permissions import lacking, may, require, says_why
 
 #: A canary is offered for selections from this size on.
 CANARY, CANARY_FROM = 10, 20
@@ -84,21 +84,20 @@ class OperationAdmin(admin.ModelAdmin):
     def why(self, operation: Operation) -> str:
         return masked_text(operation.reason)
 
+    @says_why
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show the operation, or do what one of its buttons says."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        require(request, "view")
         operation = self.get_object(request, object_id)
         if operation is None:
             raise Http404(f"There is no operation {object_id}.")
         form = None
         if request.method == "POST":
             if operation.kind not in BULK:
-                raise PermissionDenied(f"an {operation.kind} cannot be changed")
-            if not may(request, operation.kind):
-                raise PermissionDenied(lacking(operation.kind))
+                raise PermissionDenied(f"The record of the {operation.get_kind_display()} cannot be changed.")
+            require(request, operation.kind)
             form = self._act(request, operation)
             if form is None:
                 return HttpResponseRedirect(request.path)
@@ -147,8 +146,13 @@ class OperationAdmin(admin.ModelAdmin):
             "lacking": lacking(operation.kind) if operation.kind in BULK else "",
         }
 
+    @says_why
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        require(request, "view")
+        return super().changelist_view(request, extra_context)
+
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("dlq.view_deadletter")
+        return may(request, "view")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)

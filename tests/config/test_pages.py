@@ -72,6 +72,7 @@ class Inline(HTMLParser):
         *("/admin/orders/order/", "/admin/orders/order/{order}/change/", "/admin/orders/product/WIDGET/"),
         *("/admin/dlq/deadletter/", "/admin/outbox/outboxmessage/", "/admin/webhooks/subscription/add/"),
         *("/admin/auth/user/", "/admin/password_change/", "/admin/orders/importfile/add/"),
+        *("/admin/dlq/deadletter/add/", "/admin/outbox/outboxmessage/add/"),
     ],
 )
 def test_a_page_runs_under_a_policy_without_inline_scripts(path: str, admin_client: Client) -> None:
