@@ -7,6 +7,7 @@ shown comes from outside: the price is in proportion to its length.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from typing import Any
@@ -118,10 +119,33 @@ def masked_prefix(value: str, length: int) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Lines of a log without secrets, also of libraries: an exception's text and traceback quote what they were given."""
+    """Lines of a log without secrets, also of libraries: an exception's text and traceback quote what they were given.
+
+    A message is one line, whatever it quotes: a line break in the name of a task could forge another. A traceback has
+    its lines.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # Masked before it is escaped: some secrets end with their line.
+        return one_line(masked_text(super().formatMessage(record)))
 
     def format(self, record: logging.LogRecord) -> str:
-        return masked_text(super().format(record))
+        shown = super().format(record)
+        if record.exc_text or record.stack_info:
+            shown = each_line(masked_text(shown))
+        return shown
+
+
+def one_line(value: str) -> str:
+    """`value` with what is not printable (line breaks, and what a terminal obeys) escaped as in JSON."""
+    if value.isprintable():
+        return value
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in value)
+
+
+def each_line(value: str) -> str:
+    """The same of a text that keeps its line breaks, such as a traceback."""
+    return "\n".join(map(one_line, value.split("\n")))
 
 
 def is_secret(name: str) -> bool:

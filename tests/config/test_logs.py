@@ -11,7 +11,7 @@ import pytest
 
 import outbox
 from config.logs import JsonLines
-from dlq.masking import MASK
+from dlq.masking import MASK, Formatter
 from outbox.testing import wait_until_settled
 from tests.support import tasks
 from tests.support.processes import await_, relay, started
@@ -100,3 +100,26 @@ def test_a_worker_as_it_is_deployed_writes_one_line_for_each_attempt(clean: None
     assert line["error"].startswith("TimeLimitExceeded")
     assert line["duration_s"] >= 1
     assert secret not in log
+
+
+def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    """Else the name of a task, which anybody who can write to the broker chooses, could be a line of its own."""
+    forged = "2026-11-29 00:00:00,000 ERROR fake: broker line"
+    formatter = Formatter("%(levelname)s: %(message)s")
+
+    def shown(message: str, exc_info: Any = None) -> list[str]:
+        record = logging.LogRecord("some.logger", logging.ERROR, "", 0, "lost %s", (message,), exc_info)
+        return formatter.format(record).splitlines()
+
+    controls = "\x1b[31m\r\x7f\x85\x9b\u2028\u2029\t"
+    (line,) = shown(f"evil\n{forged}{controls}Größe\\n, token=hunter2\n")
+    assert line == (
+        f"ERROR: lost evil\\n{forged}\\u001b[31m\\r\\u007f\\u0085\\u009b\\u2028\\u2029\\tGröße\\n, token={MASK}\\n"
+    )
+    try:
+        raise ValueError("\x1b[31mpassword=hunter2")
+    except ValueError:
+        first, begin, *_, last = shown("x\ny", sys.exc_info())
+    assert first == "ERROR: lost x\\ny"
+    assert begin == "Traceback (most recent call last):"
+    assert last == f"ValueError: \\u001b[31mpassword={MASK}"

@@ -44,6 +44,20 @@ def test_list_shows_open_dead_letters_and_obeys_its_filters() -> None:
     assert "hunter2" not in dlq("list", "--state", "discarded")
 
 
+def test_a_terminal_is_shown_nothing_that_it_would_obey() -> None:
+    """Task, queue, names of arguments, error and traceback are chosen by who writes to the broker."""
+    evil = "evil\nm-9\x1b[31m\x9b31m\u2028"
+    die(task=evil, queue=evil, kwargs={evil: 1}, error=evil, exception=None, traceback=evil)
+    escaped = "evil\\nm-9\\u001b[31m\\u009b31m\\u2028"
+    (line, _) = dlq("list").splitlines()
+    assert line.count(escaped) == 3
+    for shown in (dlq("show", "m-1"), dlq("export")):
+        assert escaped in shown
+        assert shown.replace("\n", "").isprintable()
+        assert json.loads(shown)["task"] == evil
+    assert on_a_terminal("show", "m-1").endswith("\nevil\nm-9\\u001b[31m\\u009b31m\\u2028\n")
+
+
 @pytest.mark.parametrize("given", ["order_id", "order_id="])
 def test_an_argument_without_its_value_is_refused(given: str) -> None:
     """One line says what is missing."""

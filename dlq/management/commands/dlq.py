@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 from django.template.defaultfilters import pluralize
 
 from dlq import arguments, call, replay, retention, stats
-from dlq.masking import masked_text
+from dlq.masking import each_line, masked_text, one_line
 from dlq.message import text
 from dlq.models import LARGE, Cause, DeadLetter, State
 from dlq.operations import audit, command, selection
@@ -120,15 +120,16 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         """Tell the user what is no part of the output: on standard error, but not in the style of an error."""
         self.stdout.flush()
-        self.stderr.write(line, str)
+        self.stderr.write(one_line(line), str)
 
     def _list(self, options: dict[str, Any]) -> None:
         dead_letters = _filtered(options)
         for dead_letter in dead_letters.defer(*LARGE)[: options["limit"]]:
-            self.stdout.write(
+            line = (
                 f"{dead_letter.failed_at:%Y-%m-%d %H:%M:%S}  {dead_letter.state:<9}  {dead_letter.queue or '-':<9}"
                 f"  {dead_letter.message_id}  {dead_letter.call or '-'}  {masked_text(dead_letter.summary)[:120]}"
             )
+            self.stdout.write(one_line(line))
         count = dead_letters.count()
         self._say(f"{count} dead letter{pluralize(count)}")
 
@@ -139,9 +140,9 @@ class Command(BaseCommand):
         shown = stats.detail(dead_letter)
         # In JSON it is one line, which only a program can read.
         traceback = shown.pop("traceback") if self.stdout.isatty() else ""
-        self.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False))
+        self.stdout.write(each_line(json.dumps(shown, indent=2, ensure_ascii=False)))
         if traceback:
-            self.stdout.write(f"\n{traceback}")
+            self.stdout.write(each_line(f"\n{traceback}"))
 
     def _replay(self, options: dict[str, Any]) -> None:
         wanted = {name: options[name] for name in ("retries", "force", "canary", "stop_above", "rate")}
@@ -160,7 +161,7 @@ class Command(BaseCommand):
                 retries=options["retries"],
             )
         except (NoSuchDeadLetter, replay.NotReplayable) as why:
-            raise CommandError(masked_text(str(why))) from why
+            raise CommandError(one_line(masked_text(str(why)))) from why
         self.stdout.write(f"sent an edited copy of {options['message_id']}: {sent_as}")
 
     def _discard(self, options: dict[str, Any]) -> None:
@@ -169,7 +170,7 @@ class Command(BaseCommand):
 
     def _operations(self, options: dict[str, Any]) -> None:
         for line in command.act(options["action"], options["operation"], actor=_user()):
-            self.stdout.write(line)
+            self.stdout.write(one_line(line))
 
     def _purge(self, options: dict[str, Any]) -> None:
         if options["reason"] is not None:
@@ -186,7 +187,7 @@ class Command(BaseCommand):
         dead_letters = _filtered(options)
         audit.record(Kind.EXPORT, "exported on a terminal", actor=_user(), selected=dead_letters.count())
         for dead_letter in stats.exported(dead_letters):
-            self.stdout.write(json.dumps(dead_letter, ensure_ascii=False))
+            self.stdout.write(one_line(json.dumps(dead_letter, ensure_ascii=False)))
 
     def _operate(self, kind: Kind, options: dict[str, Any], done: str, **wanted: Any) -> None:
         dead_letters = (
@@ -212,7 +213,7 @@ class Command(BaseCommand):
         command.run(operation, actor=actor, wait=bool(operation.canary), say=self._say)
         refused = refusals(operation)
         for line in refused.lines():
-            self.stderr.write(f"not {done}, {line}")
+            self.stderr.write(one_line(f"not {done}, {line}"))
         count = operation.selected - len(refused) - numbers(operation.pk).waiting
         self.stdout.write(f"{count} {done}, {len(refused)} refused")
         if rest := operation.selected - count:
