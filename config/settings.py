@@ -323,6 +323,9 @@ LOGGING = {
         **{name: {"level": LOG_LEVEL} for name in APPLICATION},
         # Else Celery gives it a handler whose lines are neither masked nor JSON.
         "celery.task": {"handlers": ["console"], "propagate": False},
+        # The same of gunicorn's workers, which quote requests that they cannot read, and of the pool's processes.
+        "gunicorn.error": {"handlers": ["console"], "propagate": False, "level": "INFO"},
+        "multiprocessing": {"handlers": ["console"], "propagate": False},
         # What these say below is in our own line of the attempt (outbox.report) or request (common.request_id).
         "celery.app.trace": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},

@@ -125,7 +125,7 @@ class Consumer(celery_consumer.Consumer):
     def park(self, message: Any, exc: Exception, cause: Cause) -> None:
         """Record the message as it is, then acknowledge it; hold it while it cannot be recorded."""
         ending = self._ending(message, exc, cause)
-        logger.error("A message becomes a dead letter (%s): %s", cause, ending)
+        logger.error("A message becomes a dead letter (%s): %s", cause, ending, extra=ending.log_fields())
         ending.conclude(
             acknowledge=lambda: self._acknowledge(message),
             requeue=lambda: message.reject_log_error(logger, self.connection_errors, requeue=True),

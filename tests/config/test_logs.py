@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 from typing import Any
 
@@ -13,8 +14,8 @@ import outbox
 from config.logs import JsonLines
 from dlq.masking import MASK, Formatter
 from outbox.testing import wait_until_settled
-from tests.support import tasks
-from tests.support.processes import await_, relay, started
+from tests.support import rawpublish, tasks
+from tests.support.processes import await_, relay, started, web
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -68,14 +69,27 @@ def test_a_worker_as_it_is_deployed_writes_one_line_for_each_attempt(clean: None
         return [line for line in lines if "outcome" in line]
 
     with relay(), started(command, env={"LOG_FORMAT": "json"}, ready="concurrency: 1") as process:
+        # Its name could be a line of the log.
+        unknown = rawpublish.send("evil\nERROR", 17, _headers={"correlation_id": "order-18\nERROR"})
         wait_until_settled(60)
-        await_(lambda: len(attempts()) >= 4, "a line for each of four attempts")
+        await_(lambda: len(attempts()) >= 5, "a line for each of four attempts and for what is none")
+        await_(lambda: "exited with 'signal 9" in process.output(), "billiard's line for the killed process")
         lines, log = attempts(), process.output()
 
     def of(message_id: Any) -> list[dict[str, Any]]:
         return [line for line in lines if line["message_id"] == str(message_id)]
 
-    assert len(lines) == 4
+    assert len(lines) == 5
+    (line,) = of(unknown)
+    assert (line["logger"], line["task"], line["outcome"], line["correlation_id"], line["level"]) == (
+        "dlq.worker.consumer",
+        "evil\nERROR",
+        "failed",
+        "order-18\nERROR",
+        "ERROR",
+    )
+    (line,) = [line for line in log.splitlines() if "exited with 'signal 9" in line]
+    assert json.loads(line)["logger"] == "multiprocessing"
     (line,) = of(done)
     assert line["duration_s"] >= 0
     known = {
@@ -123,3 +137,30 @@ def test_a_message_is_one_line_whatever_it_quotes() -> None:
     assert first == "ERROR: lost x\\ny"
     assert begin == "Traceback (most recent call last):"
     assert last == f"ValueError: \\u001b[31mpassword={MASK}"
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_requests_that_gunicorn_cannot_read_are_logged_like_the_rest() -> None:
+    secrets = ("hunter2query", "sk_live_4eC39HqLyjWDarjtT1zdp7dc")
+    garbage = (
+        f"GET  /?api_key={secrets[1]}&password={secrets[0]} HTTP/1.1\r\n\r\n".encode(),
+        b"GET /\xff?api_key=%s&password=%s HTTP/1.1\r\nHost: x\r\n\r\n"
+        % (secrets[1].encode(), secrets[0].encode()),
+        f"GET / HTTP/1.1\r\nHost: x\r\npassword={secrets[0]} {secrets[1]}\r\n\r\n".encode(),
+    )
+    with web(env={"LOG_FORMAT": "json"}) as (process, address):
+        host, port = address.removeprefix("http://").split(":")
+        for request in garbage:
+            with socket.create_connection((host, int(port)), timeout=30) as connection:
+                connection.sendall(request)
+                connection.recv(4096)
+
+        def lines() -> list[str]:
+            return [line for line in process.output().splitlines() if "Invalid" in line]
+
+        await_(lambda: len(lines()) >= len(garbage), "a line for each request")
+        output = process.output()
+        for line in lines():
+            assert json.loads(line)["logger"] == "gunicorn.error"
+    assert not [secret for secret in secrets if secret in output]
