@@ -124,6 +124,9 @@ def test_an_outage_is_seen_understood_and_mended(
     page.goto("/")
     log_in(page, "admin", shop.admin_password)
     expect(page.locator("#verdict")).to_have_text("All is well")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "with the fault dials, too"
+    page.set_viewport_size({"width": 1280, "height": 800})
     press(page, "Break the gateway", "The gateway fails every call.")
     chosen = place(shop, CHOSEN)
 
