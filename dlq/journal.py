@@ -15,6 +15,8 @@ That module imports only its own app, as this folder does. It offers
 - `Refused`: what these four raise for a message that cannot be sent again, or discarded, now.
 - `HEADER` and `generation(headers)`: the header of its messages, and which run of one they tell; None for all others.
 - `is_not_now(exception)`: whether an error of the database says nothing about what was to be written.
+- `held_back()`: reads once what an operator has paused; returns a function of a queue, a task and whether the message has a row,
+  which names the queue or task for whose resume such a message would wait when it is sent again, or "".
 - `dead_letters()`: the name of the app that keeps its dead letters, which is to be this one.
 
 Those that change anything are called in the transaction that changes the dead letter.
@@ -22,6 +24,7 @@ Those that change anything are called in the transaction that changes the dead l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -32,7 +35,7 @@ from dlq import conf
 #: What the module must have.
 NEEDED = (
     *("worker_failure", "republish", "adopt", "replace", "discard", "Refused"),
-    *("HEADER", "generation", "is_not_now", "dead_letters"),
+    *("HEADER", "generation", "is_not_now", "dead_letters", "held_back"),
 )
 
 
@@ -55,3 +58,10 @@ def is_not_now(error: BaseException) -> bool:
     return (
         bool(journal.is_not_now(error)) if journal else isinstance(error, (OperationalError, InterfaceError))
     )
+
+
+def held_back() -> Callable[[str, str, bool], str]:
+    """What would hold back a message that is sent again, see above; nothing without a journal."""
+    journal = hooks()
+    found: Callable[[str, str, bool], str] = journal.held_back() if journal else lambda *_: ""
+    return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from outbox import conf, edited, foreign, transitions
+from outbox import conf, edited, foreign, pausing, transitions
 from outbox.conf import dead_letters
 from outbox.database import is_not_now
 from outbox.errors import EnqueueError
@@ -22,6 +23,7 @@ __all__ = [
     "dead_letters",
     "discard",
     "generation",
+    "held_back",
     "is_not_now",
     "replace",
     "republish",
@@ -119,3 +121,17 @@ def discard(message_id: str) -> None:
         return
     if OutboxMessage.objects.filter(message_id=known, status=Status.DEAD).exists():
         raise Refused("another transaction is changing it; discard it again")
+
+
+def held_back() -> Callable[[str, str, bool], str]:
+    """Reads once what is paused; the function says which pause a message that is sent again waits for, or ""."""
+    queues, tasks = pausing.held_back()
+
+    def by_what(queue: str, task: str, has_row: bool) -> str:
+        if not has_row and task in conf.foreign_tasks():
+            return ""  # It is published, not enqueued.
+        if task in tasks:
+            return f"task {task}"
+        return f"queue {queue}" if queue in queues and queues[queue].is_paused else ""
+
+    return by_what

@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from dlq.masking import masked_text
 from dlq.models import DeadLetter
-from dlq.operations import control, selection
+from dlq.operations import control, driver, selection
 from dlq.operations.models import BULK, ENDED, HELD, Kind, Operation, Progress
 from dlq.operations.progress import numbers, refusals
 from dlq.permissions import lacking, may, require, says_why
@@ -137,6 +137,7 @@ class OperationAdmin(admin.ModelAdmin):
             "sends": operation.kind in (*BULK, Kind.EDIT),
             "controls": operation.kind in BULK,
             "live": not drafted and (operation.state == Progress.RUNNING or counted.outstanding),
+            "driver_waits": "" if operation.state in ENDED else driver.held_back(),
             "preflight": selection.preflight(operation) if drafted else None,
             "form": (form or _form(operation, canary=request.GET.get("canary"))) if drafted else None,
             "refused": refusals(operation).lines()[:MAX_REASONS],

@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
+from dlq import journal
 from dlq.operations.models import Operation, Outcome, Progress
 from dlq.operations.step import step
 
@@ -48,6 +49,13 @@ def ask(operation: Operation) -> None:
 def _send(operation_id: int, turn: int, wait_s: float) -> None:
     task: Any = advance  # Celery's Task for Django, which celery-types does not know.
     task.apply_async_on_commit(args=(operation_id, turn), countdown=wait_s or None)
+
+
+def held_back() -> str:
+    """The paused queue or task for whose resume the next step by a worker waits, or ""."""
+    # A route of a project may name an exchange instead of a queue.
+    queue = advance.app.amqp.router.route({}, advance.name).get("queue")
+    return journal.held_back()(queue.name if queue else "", advance.name, True)
 
 
 def revive() -> int:

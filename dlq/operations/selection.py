@@ -10,7 +10,7 @@ from django.db import connection, models, transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
-from dlq import call, conf
+from dlq import call, conf, journal
 from dlq.masking import masked_text
 from dlq.models import Cause, DeadLetter, State
 from dlq.operations.models import BULK, Kind, Operation, Outcome, Progress
@@ -20,6 +20,7 @@ from dlq.resend import UNREADABLE
 DRAFT_KEPT = timedelta(days=1)
 
 READY = "ready"
+PAUSED = "paused, waits for the resume of"
 EDITED = "edited: a copy of it was sent"
 AGAIN = "failed again since"
 CLOSED = "resolved or discarded meanwhile"
@@ -82,11 +83,13 @@ def preflight(operation: Operation) -> dict[str, int]:
         .values_list("state", "same", "edited", "task", "queue", "cause", "journalled", "kept")
         .annotate(number=models.Count("pk"))
     )
-    verdicts = Counter({READY: 0})
+    verdicts, held_back = Counter({READY: 0}), journal.held_back()
     for state, same, edited, task, queue, cause, journalled, kept, number in dead_letters:
         verdict = _of_state(state, same, edited)
         if verdict == READY and operation.kind == Kind.REPLAY:
             verdict = _of_message(task, queue, cause, journalled, kept, force=operation.force)
+            if verdict == READY and (by := held_back(queue, task, journalled)):
+                verdict = f"{PAUSED} {by}"
         verdicts[verdict] += number
     waiting = operation.items.filter(outcome=Outcome.WAITING).count()
     if deleted := waiting - sum(verdicts.values()):

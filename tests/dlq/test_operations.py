@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
@@ -18,6 +20,7 @@ from dlq.operations.models import Kind, Progress
 from dlq.operations.progress import numbers, refusals
 from dlq.operations.step import step
 from dlq.queue import DeadLetterQueue, NoSuchDeadLetter
+from outbox import pausing
 from outbox.models import OutboxMessage
 from tests.dlq.operating import dead, fail, sent, started, state_of, succeed
 from tests.dlq.test_record import die, receive
@@ -81,6 +84,42 @@ def test_the_preflight_names_the_open_circuit_in_the_way(settings: Any) -> None:
     die()
     operation = selection.draft(Kind.REPLAY, DeadLetter.objects.all(), actor="alice")
     assert selection.preflight(operation) == {selection.READY: 0, "circuit open: gateway": 1}
+
+
+@pytest.mark.django_db
+def test_the_preflight_names_the_pause_that_a_replay_waits_for() -> None:
+    die("m-0", queue="low")
+    die("m-1", queue="default")
+    operation = selection.draft(Kind.REPLAY, DeadLetter.objects.all(), actor="alice")
+    pausing.pause("low", actor="bob")
+    assert selection.preflight(operation) == {selection.READY: 1, f"{selection.PAUSED} queue low": 1}
+    pausing.pause_task("orders.tasks.process_order", actor="bob")
+    held = f"{selection.PAUSED} task orders.tasks.process_order"
+    assert selection.preflight(operation) == {selection.READY: 0, held: 2}
+    discard = selection.draft(Kind.DISCARD, DeadLetter.objects.all(), actor="alice")
+    assert selection.preflight(discard) == {selection.READY: 2}
+
+
+@pytest.mark.django_db
+def test_the_page_says_that_the_driver_waits_for_a_resume(admin_client: Client) -> None:
+    die()
+    operation = selection.draft(Kind.REPLAY, DeadLetter.objects.all(), actor="alice")
+    url = f"/admin/dlq/operation/{operation.pk}/change/"
+    assert "the resume of" not in admin_client.get(url).content.decode()
+    pausing.pause("default", actor="bob")
+    assert "Nothing is sent before the resume of queue default" in admin_client.get(url).content.decode()
+    control.start(operation, actor="alice")
+    assert "Waits for the resume of queue default" in admin_client.get(url).content.decode()
+
+
+@pytest.mark.django_db
+def test_the_command_says_how_many_wait_for_a_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    dead(2)
+    pausing.pause_task("orders.tasks.process_order", actor="bob")
+    call_command("dlq", "replay", "--all")
+    said = capsys.readouterr().out
+    assert f"2 {selection.PAUSED} task orders.tasks.process_order" in said
+    assert "2 sent again, 0 refused" in said
 
 
 def circuit_of(task: str) -> str:

@@ -204,6 +204,9 @@ class Command(BaseCommand):
         chosen = selection.draft(
             kind, _narrowed(dead_letters, options), actor=actor, chosen_by="manage.py dlq"
         )
+        for verdict, count in selection.preflight(chosen).items():
+            if verdict.startswith(selection.PAUSED):
+                self.stdout.write(f"{count} {verdict}")
         background = options["background"]
         operation = command.started(chosen, actor=actor, drive=background, **wanted)
         if background:
