@@ -35,7 +35,7 @@ class RateLimited(Exception):
 
 
 class Refused(Exception):
-    """A 4xx: the neighbour understood and will not take this. `status` and `reason` are from its answer."""
+    """A 4xx: the other service read the request and refused it. `status` and `reason` are from its answer."""
 
     def __init__(self, url: str, status: int, reason: str) -> None:
         super().__init__(f"{url} answered {status}: {reason}")
