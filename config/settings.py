@@ -3,7 +3,6 @@ into what is in `config.wiring`.
 """
 
 import logging
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import dj_email_url
 
 from config import addresses
 from config.env import BASE_DIR, WEB, Env
+from config.log_settings import FORMS, logging_settings
 from config.queues import DEFAULT_QUEUE, TIERS, UNDELIVERABLE, declare, is_rabbitmq, transport_options
 from config.wiring import *  # noqa: F403
 
@@ -51,22 +51,6 @@ INSTALLED_APPS = [
     "webhooks.incoming",
     "notifications",
 ]
-#: The packages of this repository, for their logs.
-APPLICATION = (
-    *(
-        "common",
-        "config",
-        "dlq",
-        "idempotency",
-        "lab",
-        "monitoring",
-        "notifications",
-        "orders",
-        "outbox",
-        "payments",
-    ),
-    *("resilience", "webhooks"),
-)
 MONITORING_PANELS: list[str] = []
 if (BASE_DIR / "lab").is_dir():  # Not in the production image: the embedded stack and its commands.
     INSTALLED_APPS.append("lab")
@@ -303,32 +287,6 @@ if is_rabbitmq(CELERY_BROKER_URL):
         "options": {"queue": "low"},
     }
 
-LOG_LEVEL = env.choice("LOG_LEVEL", *logging.getLevelNamesMapping())
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "human": {"()": "dlq.masking.Formatter", "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
-        "json": {"()": "config.logs.JsonLines"},
-    },
-    "handlers": {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": env.choice("LOG_FORMAT", "human", "json"),
-            "stream": sys.stderr,
-        }
-    },
-    "loggers": {
-        # In a worker and in beat Celery gives the root its --loglevel, WARNING by default, and all that has none of its own.
-        **{name: {"level": LOG_LEVEL} for name in APPLICATION},
-        # Else Celery gives it a handler whose lines are neither masked nor JSON.
-        "celery.task": {"handlers": ["console"], "propagate": False},
-        # The same of gunicorn's workers, which quote requests that they cannot read, and of the pool's processes.
-        "gunicorn.error": {"handlers": ["console"], "propagate": False, "level": "INFO"},
-        "multiprocessing": {"handlers": ["console"], "propagate": False},
-        # What these say below is in our own line of the attempt (outbox.report) or request (common.request_id).
-        "celery.app.trace": {"level": "WARNING"},
-        "django.request": {"level": "ERROR"},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-}
+LOGGING = logging_settings(
+    level=env.choice("LOG_LEVEL", *logging.getLevelNamesMapping()), form=env.choice("LOG_FORMAT", *FORMS)
+)

@@ -16,8 +16,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from monitoring import access, conf, samples, sources
 from monitoring.models import FiringAlert
-from monitoring.rules import OTHER_SOURCE, RULES, Alert, Thresholds
+from monitoring.rules import OTHER_SOURCE, RULES, Alert
 from monitoring.snapshot import Snapshot, build
+from monitoring.thresholds import Thresholds
 
 
 def configured() -> Thresholds:

@@ -1,8 +1,10 @@
 import pytest
 from django.utils import timezone
 
-from monitoring.alerts import RULES, Thresholds, evaluate
+from monitoring.alerts import evaluate
+from monitoring.rules import RULES
 from monitoring.snapshot import Daemons, PausedTask, QueueSnapshot, Snapshot, TaskSnapshot
+from monitoring.thresholds import Thresholds
 
 EXPECTED = Thresholds(expected_per_minute=600)
 

@@ -6,9 +6,10 @@ import pytest
 from django.conf import settings as configured
 from django.test import Client
 
-from monitoring.alerts import Thresholds, evaluate
 from monitoring.alerts import configured as thresholds
+from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
+from monitoring.thresholds import Thresholds
 
 
 @pytest.fixture(autouse=True)
