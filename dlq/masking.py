@@ -28,6 +28,8 @@ _HOLDING = {"value", "values", "val", "content", "data"}
 _MARGIN = 4
 #: What may be left of one that was cut all the same.
 _CUT = 40
+#: Before each line of a traceback in a log.
+INDENT = "    "
 
 
 def masked(value: Any) -> Any:
@@ -121,8 +123,8 @@ def masked_prefix(value: str, length: int) -> str:
 class Formatter(logging.Formatter):
     """Lines of a log without secrets, also of libraries: an exception's text and traceback quote what they were given.
 
-    A message is one line, whatever it quotes: a line break in the name of a task could forge another. A traceback has
-    its lines.
+    A message is one line, whatever it quotes: a line break in the name of a task could forge another. The lines of a
+    traceback are indented, since the text of its exception may have line breaks too: only a record begins in the first column.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -132,7 +134,8 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         shown = super().format(record)
         if record.exc_text or record.stack_info:
-            shown = each_line(masked_text(shown))
+            head, *lines = each_line(masked_text(shown)).split("\n")
+            shown = "\n".join((head, *(f"{INDENT}{line}" for line in lines)))
         return shown
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
 import socket
 import sys
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 import outbox
 from config.logs import JsonLines
@@ -135,8 +137,30 @@ def test_a_message_is_one_line_whatever_it_quotes() -> None:
     except ValueError:
         first, begin, *_, last = shown("x\ny", sys.exc_info())
     assert first == "ERROR: lost x\\ny"
-    assert begin == "Traceback (most recent call last):"
-    assert last == f"ValueError: \\u001b[31mpassword={MASK}"
+    assert begin == "    Traceback (most recent call last):"
+    assert last == f"    ValueError: \\u001b[31mpassword={MASK}"
+
+
+def test_no_line_of_a_traceback_begins_where_a_record_begins() -> None:
+    """The text of its exception, of one that caused it, a note and a line of the stack may each have line breaks."""
+    forged = "2026-11-29 00:00:00,000 ERROR outbox.report: task forged"
+    options = dict(settings.LOGGING["formatters"]["human"])
+    formatter = logging.config.DictConfigurator({}).configure_formatter(options)
+    try:
+        try:
+            raise ValueError(f"cause\n{forged} 1\r\n{forged} 2\n\n")
+        except ValueError as cause:
+            error = KeyError("x")
+            error.add_note(f"a note\n{forged} 3")
+            raise ExceptionGroup(f"several\n{forged} 4", [error, OSError(f"one\n{forged} 5")]) from cause
+    except ExceptionGroup:
+        record = logging.LogRecord(
+            "some.logger", logging.ERROR, "", 0, "lost", (), sys.exc_info(), sinfo=f"Stack:\n{forged} 6"
+        )
+    first, *others = formatter.format(record).split("\n")
+    assert first.endswith(" ERROR some.logger: lost")
+    assert [line for line in others if not line.startswith("    ")] == []
+    assert sum(forged in line for line in others) >= 6
 
 
 @pytest.mark.slow
