@@ -11,7 +11,7 @@ WORKDIR /srv/holdfast
 COPY requirements.txt requirements-tracing.txt ./
 RUN pip install -r requirements.txt -r requirements-tracing.txt \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin holdfast
-COPY manage.py ./
+COPY manage.py gunicorn.conf.py ./
 COPY config config
 COPY common common
 COPY outbox outbox
