@@ -21,7 +21,15 @@ def logging_settings(*, level: str, form: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": FORMATTERS,
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": form, "stream": sys.stderr}},
+        "filters": {"refused": {"()": "config.logs.Refused"}},
+        "handlers": {
+            "console": {
+                "class": "logging.StreamHandler",
+                "filters": ["refused"],
+                "formatter": form,
+                "stream": sys.stderr,
+            }
+        },
         "loggers": {
             # In a worker and in beat Celery gives the root its --loglevel, WARNING by default, and all that has none of
             # its own.

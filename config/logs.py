@@ -1,4 +1,4 @@
-"""The log as JSON, for what collects the logs of many processes: `LOG_FORMAT=json`."""
+"""What the log says: as JSON, for what collects the logs of many processes (`LOG_FORMAT=json`), and of refused requests."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ FIELDS = (
     *("duration_s", "message_id", "correlation_id", "request_id", "trace_id"),
 )
 _OF_AN_ORDER = correlation_id("")
+
+
+class Refused(logging.Filter):
+    """Makes one line, a warning, of a request that Django refuses with 400: of a host, a filter or a form that it may not have.
+
+    Django logs an error with a traceback, although nothing is wrong here, and its lines are those of Django alone.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("django.security."):
+            return True
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        return logging.getLogger(record.name).isEnabledFor(logging.WARNING)
 
 
 class JsonLines(logging.Formatter):

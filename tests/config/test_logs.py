@@ -10,7 +10,10 @@ import sys
 from typing import Any
 
 import pytest
+import requests
 from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
 
 import outbox
 from config.logs import JsonLines
@@ -188,3 +191,36 @@ def test_requests_that_gunicorn_cannot_read_are_logged_like_the_rest() -> None:
         for line in lines():
             assert json.loads(line)["logger"] == "gunicorn.error"
     assert not [secret for secret in secrets if secret in output]
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_the_mistake_of_a_client_is_a_warning_without_a_traceback() -> None:
+    staff = Client()
+    staff.force_login(User.objects.create_superuser("root", password="x"))
+    session = {settings.SESSION_COOKIE_NAME: staff.cookies[settings.SESSION_COOKIE_NAME].value}
+    messages = "/admin/outbox/outboxmessage/"
+    too_many = {f"field{n}": "x" for n in range(settings.DATA_UPLOAD_MAX_NUMBER_FIELDS + 1)}
+    with web() as (process, address):
+
+        def status(path: str, method: str = "GET", **more: Any) -> int:
+            asked = requests.request(
+                method, address + path, cookies=session, timeout=30, allow_redirects=False, **more
+            )
+            return asked.status_code
+
+        assert status(f"{messages}?status__exact=zzz") == 200
+        assert status(f"{messages}?status__gte=zzz") == 400
+        assert status(f"{messages}?nothing=x") == 400
+        for query in ("e=1", "p=zzz", "p=99999", "o=zzz", "o=99", "_facets=x"):
+            assert status(f"{messages}?{query}") in (200, 302), query
+        assert status("/admin/login/", headers={"Host": "elsewhere.example"}) == 400
+        assert status("/admin/login/", "POST", data=too_many) in (400, 403)
+        for path in ("/api/orders", "/webhooks/gateway"):
+            assert status(path, "POST", data=b"{no json") in (400, 401)
+        await_(lambda: "POST /webhooks/gateway" in process.output(), "the line of the last request")
+        lines = process.output().splitlines()
+    assert [line for line in lines if "Traceback" in line or " ERROR " in line] == []
+    warnings = [line for line in lines if " WARNING django.security." in line]
+    for said in ("This list is not filtered by status__gte", "Invalid HTTP_HOST header: 'elsewhere.example'"):
+        assert len([line for line in warnings if said in line]) == 1, said
