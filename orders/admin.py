@@ -28,7 +28,7 @@ from orders.models import (
 from orders.selectors import import_errors, import_progress, in_trouble_only, with_progress, with_trouble
 from orders.services import CannotCancel, cancel_order
 from orders.tasks import generate_report, process_large_file
-from outbox.trouble import DEAD, LATE
+from outbox.trouble import DEAD, LATE, PAUSED
 from payments.gateway import money
 from payments.selectors import disputes_of
 from resilience.dedup import enqueue_unique
@@ -60,11 +60,15 @@ class TroubleFilter(admin.SimpleListFilter):
     title = parameter_name = "trouble"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(DEAD, "a message of it is dead"), (LATE, "a message of it is late")]
+        return [
+            (DEAD, "a message of it is dead"),
+            (LATE, "a message of it is late"),
+            (PAUSED, "a message of it waits for a resume"),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
         value = self.value()
-        return in_trouble_only(queryset, value) if value in (DEAD, LATE) else queryset
+        return in_trouble_only(queryset, value) if value in (DEAD, LATE, PAUSED) else queryset
 
 
 @admin.register(Order)
@@ -94,7 +98,7 @@ class OrderAdmin(ReadOnlyAdmin):
 
     @admin.display(description="trouble")
     def trouble(self, obj: Any) -> SafeString:
-        """Whether a message of it is dead or late."""
+        """Whether a message of it is dead or late, or waits for a resume."""
         return format_html("<strong>{}</strong>", obj.trouble) if obj.trouble else SafeString("")
 
     @admin.display(description="journey")

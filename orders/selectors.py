@@ -24,7 +24,7 @@ from django.utils import timezone
 from common.clock import ClockTimestamp
 from orders.events import correlation_id
 from orders.models import UNSOLD, Customer, ImportFile, ImportRow, Order, OrderItem
-from outbox.trouble import TROUBLE, first_in_trouble, in_trouble
+from outbox.trouble import first_in_trouble, in_trouble
 
 
 def get_order(order_id: int) -> Order:
@@ -121,29 +121,29 @@ def lines() -> Prefetch:
 
 
 def with_trouble(orders: QuerySet[Order]) -> QuerySet[Order]:
-    """The orders, each with the worst `trouble` of its messages: "dead", "late", or None; see `outbox.trouble`.
+    """The orders, each with the worst `trouble` of its messages: "dead", "late", "paused", or None; see `outbox.trouble`.
 
     It is looked up for the orders that are read, by an index, and costs no statement of its own.
     """
     its = Concat(Value(correlation_id("")), Cast(OuterRef("pk"), TextField()))
-    # By the alphabet the worst comes first.
-    troubles = in_trouble().filter(correlation_id=its).annotate(trouble=TROUBLE).order_by("trouble")
+    troubles = in_trouble().filter(correlation_id=its).order_by("trouble")
     return orders.annotate(trouble=Subquery(troubles.values("trouble")[:1]))
 
 
 def in_trouble_only(orders: QuerySet[Order], trouble: str) -> QuerySet[Order]:
-    """Of these orders those that have a message with this trouble, one of the first that `outbox.trouble.FOUND` lets find."""
+    """Of these orders those that have a message with this trouble, one of the first `outbox.trouble.FOUND` of its state."""
     begin = correlation_id("")
-    # A correlation id may be any text: the condition stands inside of the CASE, which is evaluated in this order.
+    # A correlation id may be any text: the condition stands inside of the CASE, which is evaluated in this order. So does the
+    # trouble, which is judged for the messages that were found, and not for all that the index has.
     number = Case(
         When(
+            trouble=trouble,
             correlation_id__regex=f"^{begin}[0-9]{{1,18}}$",
             then=Cast(Substr("correlation_id", len(begin) + 1), BigIntegerField()),
         )
     )
-    first, *others = (
-        messages.annotate(order=number).values("order") for messages in first_in_trouble(trouble)
-    )
+    found = first_in_trouble(trouble, ~Q(correlation_id=""))
+    first, *others = (messages.annotate(order=number).values("order") for messages in found)
     return orders.filter(pk__in=first.union(*others, all=True))
 
 

@@ -2,28 +2,21 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
-from django.db.models import Value
-from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_mock import MockerFixture
 
 from orders.models import ApiKey, Customer, ImportFile, Order, OrderTransition, Product, Report, SyncErrorLog
-from orders.selectors import in_trouble_only
-from outbox.models import OutboxMessage
 from outbox.testing import drain, staged
 from tests.orders.conftest import Caller, place, units
-from tests.outbox.test_plans import rows_read
 
-HOUR_AGO = Now() - Value(timedelta(hours=1))
 HEADING = "customer_id,currency,payment_method,items,receipt_email\n"
 
 
@@ -76,57 +69,6 @@ def test_viewer_is_not_offered_to_cancel(shop: None) -> None:
     assert "cancel_selected" not in client.get(url).content.decode()
     client.post(url, {"action": "cancel_selected", "_selected_action": [order.pk]})
     assert Order.objects.get(pk=order.pk).status == "pending"
-
-
-def test_the_list_finds_orders_with_dead_or_late_messages(operator: Client) -> None:
-    """And shows that they have them."""
-    dead, late, well = place(), place(), place()
-    messages = OutboxMessage.objects
-    messages.filter(correlation_id=f"order-{late.pk}").update(created_at=HOUR_AGO, deliver_at=HOUR_AGO)
-    of_dead = messages.filter(correlation_id=f"order-{dead.pk}")
-    of_dead.update(
-        created_at=HOUR_AGO, deliver_at=HOUR_AGO
-    )  # its other message is late: dead is what is shown
-    of_dead.filter(task="orders.tasks.process_order").update(status="dead", done_at=HOUR_AGO)
-    for number, correlation_id in enumerate(("order-", "order-x", f"order-{'9' * 30}", f"order-{well.pk}-x")):
-        messages.create(
-            task="t",
-            queue="low",
-            status="dead",
-            done_at=HOUR_AGO,
-            dedup_key=str(number),
-            correlation_id=correlation_id,
-        )
-
-    def shown(**query: str) -> dict[int, str]:
-        answer = operator.get(reverse("admin:orders_order_changelist"), query)
-        return {order.pk: order.trouble or "" for order in answer.context["cl"].result_list}
-
-    assert shown() == {dead.pk: "dead", late.pk: "late", well.pk: ""}
-    assert shown(trouble="dead") == {dead.pk: "dead"}
-    assert shown(trouble="late") == {dead.pk: "dead", late.pk: "late"}
-    assert shown(trouble="other").keys() == shown().keys()
-    page = operator.get(reverse("admin:orders_order_changelist")).content.decode()
-    assert "<strong>dead</strong>" in page
-    assert f'href="/orders/{well.pk}/"' in page
-
-
-def test_the_trouble_filter_reads_a_bounded_number_of_messages(
-    operator: Client, mocker: MockerFixture
-) -> None:
-    mocker.patch("outbox.trouble.FOUND", 20)
-    order = place()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO outbox_outboxmessage (message_id, task, queue, status, correlation_id, created_at, deliver_at)"
-            " SELECT gen_random_uuid(), 'note', 'low', 'pending', 'order-' || %s, t, t"
-            " FROM generate_series(1, 20000), (SELECT clock_timestamp() - interval '1 hour' AS t) hour_ago",
-            [order.pk],
-        )
-        cursor.execute("ANALYZE outbox_outboxmessage")
-    assert rows_read(lambda: list(in_trouble_only(Order.objects.order_by("-pk"), "late"))) <= 20 + 10
-    page = operator.get(reverse("admin:orders_order_changelist"), {"trouble": "late"})
-    assert [each.pk for each in page.context["cl"].result_list] == [order.pk]
 
 
 def test_new_key_is_shown_once_and_works(operator: Client) -> None:
