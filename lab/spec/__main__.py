@@ -1,5 +1,5 @@
-"""`make spec`: writes docs/SPEC.md and the failure tables of the pages from the markers and the last results, and every quote
-of code in the pages from its file.
+"""`make spec`: writes docs/SPEC.md and the failure tables of the pages from the markers and the last results, every quote of
+code in the pages from its file, and the lines that the README's table of patterns links to.
 
 Exit status 1, and nothing is written, when a marker names no promise, a promise has no test, or a quote names no code.
 """
@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from lab.spec.behaviours import PAGE, behaviours, with_tests
+from lab.spec.links import patterns_page, with_lines
 from lab.spec.pages import failures_of, page_of, specification, with_table
 from lab.spec.quotes import BadQuote, with_failures, with_quotes
 from lab.spec.results import RESULTS
@@ -29,6 +30,8 @@ def main() -> int:
             for page in [page_of(ROOT, promise)]
         }
         written[ROOT / PAGE] = with_tests((ROOT / PAGE).read_text(), described)
+        readme = with_lines((ROOT / "README.md").read_text(), ROOT)
+        written |= {ROOT / "README.md": readme, ROOT / "docs" / "patterns.md": patterns_page(readme)}
         for page in sorted((ROOT / "docs").rglob("*.md")):
             text = with_failures(written.get(page, page.read_text()), partial(failures_of, found))
             written[page] = with_quotes(text, ROOT)

@@ -62,15 +62,8 @@ def quotes(page: str) -> list[tuple[str, str]]:
 
 def quoted(root: Path, path: str, name: str, first: str | None = None, last: str | None = None) -> str:
     """The lines of `name` in the file at `path`. Raises `BadQuote`."""
-    place = f"{path}::{name}"
-    if not (root / path).is_file():
-        raise BadQuote(f"{place}: there is no such file")
-    source = (root / path).read_text()
-    node: ast.AST = ast.parse(source)
-    for part in name.split("."):
-        node = _part(node, part, place)
-    assert isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign))
-    lines = source.splitlines(keepends=True)
+    place, node = f"{path}::{name}", _node(root, path, name)
+    lines = (root / path).read_text().splitlines(keepends=True)
     kept = [
         line
         for number, line in enumerate(lines[_start(node) - 1 : node.end_lineno], start=_start(node))
@@ -79,6 +72,23 @@ def quoted(root: Path, path: str, name: str, first: str | None = None, last: str
     if first and last:
         kept = _between(kept, first, last, place)
     return textwrap.dedent("".join(kept))
+
+
+def span(root: Path, path: str, name: str) -> tuple[int, int]:
+    """The first and the last line of `name` in the file at `path`. Raises `BadQuote`."""
+    node = _node(root, path, name)
+    return _start(node), node.end_lineno or _start(node)
+
+
+def _node(root: Path, path: str, name: str) -> _Quotable:
+    place = f"{path}::{name}"
+    if not (root / path).is_file():
+        raise BadQuote(f"{place}: there is no such file")
+    node: ast.AST = ast.parse((root / path).read_text())
+    for part in name.split("."):
+        node = _part(node, part, place)
+    assert isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign))
+    return node
 
 
 def _part(node: ast.AST, name: str, place: str) -> ast.AST:

@@ -14,6 +14,7 @@ from django.core.management import get_commands
 from config.variables import VARIABLES
 from lab.chaos.options import options
 from lab.invariants import Ledgers, check
+from lab.spec.links import astray, patterns_page, with_lines
 from monitoring.alerts import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,13 +57,15 @@ def codes() -> Iterator[tuple[str, str]]:
 
 @cache
 def names_of_tests_in(path: Path) -> frozenset[str]:
-    """`test_x` and `TestX::test_y` of one file."""
+    """`test_x`, `TestX::test_y` and the constants of one file."""
     names: set[str] = set()
     if not path.is_file():
         return frozenset()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef):
             names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names.add(ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target))
         elif isinstance(node, ast.ClassDef):
             names.add(node.name)
             names |= {f"{node.name}::{item.name}" for item in node.body if isinstance(item, ast.FunctionDef)}
@@ -96,6 +99,8 @@ def test_every_link_leads_to_a_file_and_a_heading() -> None:
 
 def leads_somewhere(page: str, target: str) -> bool:
     path, _, fragment = target.partition("#")
+    if path.endswith(".py"):
+        fragment = ""  # lines, which have a test of their own
     file = (ROOT / page).parent / path if path else ROOT / page
     if not fragment:
         return file.exists()
@@ -109,7 +114,7 @@ def test_every_path_in_code_exists() -> None:
 
 
 def test_every_test_in_code_exists() -> None:
-    tests = [(page, *text.split("::", 1)) for page, text in codes() if "::" in text]
+    tests = [(page, *text.split("::", 1)) for page, text in codes() if ".py::" in text]
     assert len(tests) > 50
     assert [item for item in tests if item[2] not in names_of_tests_in(ROOT / item[1])] == []
 
@@ -199,10 +204,31 @@ def test_every_variable_of_the_makefile_and_the_procfile_is_in_the_table() -> No
     assert not {name for name in named - made_by_the_lab if f"`{name}`" not in text}
 
 
-def test_every_file_in_the_table_of_patterns_is_a_link() -> None:
+def test_every_row_of_the_patterns_leads_to_lines_of_code_and_proof() -> None:
     table = (ROOT / "README.md").read_text().split("| PATTERN |", 1)[1].split("\n## ", 1)[0]
-    cells = [cell for row in table.splitlines()[2:] if row for cell in row.split(" | ")[2:4]]
-    assert len(cells) > 50
-    files = [text for cell in cells for text in CODE.findall(cell) if FILE.fullmatch(text)]
-    assert len(files) > 70
-    assert [file for file in files if not any(f"[`{file}`]({file})" in cell for cell in cells)] == []
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:] if row]
+    assert len(rows) > 25
+    assert [row[0] for row in rows if not re.search(r"\(docs/(lessons|proof)[^)]*\)", row[1])] == []
+    assert [row[0] for row in rows if "#L" not in row[2]] == []
+    assert [row[0] for row in rows if "`test_" not in row[3] and "`Test" not in row[3]] == []
+    targets = [target for row in rows for target in LINK.findall(f"{row[2]} {row[3]}")]
+    assert len(targets) > 70
+    assert [target for target in targets if not (ROOT / target.partition("#")[0]).exists()] == []
+
+
+def test_a_link_to_lines_leads_to_what_it_names() -> None:
+    assert astray((ROOT / "README.md").read_text(), ROOT) == [], "make spec writes it anew"
+
+
+def test_the_sites_table_of_patterns_is_that_of_the_readme() -> None:
+    made = patterns_page((ROOT / "README.md").read_text())
+    assert (ROOT / "docs" / "patterns.md").read_text() == made, "make spec writes it anew"
+
+
+def test_the_lines_of_a_link_are_written_anew_and_checked() -> None:
+    link = "[`resilience/retry_after.py::parse_retry_after`](resilience/retry_after.py#L{})"
+    right = with_lines(link.format("1-L2"), ROOT)
+    first = (ROOT / "resilience/retry_after.py").read_text().splitlines().index("def parse_retry_after(") + 1
+    assert right.startswith(link.format(f"{first}-L").removesuffix(")"))
+    assert astray(right, ROOT) == []
+    assert astray(link.format("1-L2"), ROOT) == [link.format("1-L2")]
