@@ -212,6 +212,24 @@ def _soft_limit_of_the_command(project: Project) -> Seen:
     )
 
 
+def _acknowledged_early(project: Project) -> Seen:
+    with pytest.raises(SnippetError) as refused:
+        project.python(
+            """
+            from celery import shared_task
+
+            @shared_task(acks_late=False, name="early")
+            def early():
+                pass
+
+            early.delay()
+            """
+        )
+    found = re.search("(acks_late must be on, .+)", str(refused.value))
+    assert found, refused.value
+    return REFUSED, f"`ImproperlyConfigured`: {found[1]}"
+
+
 def _ended_with(project: Project, command: str, reason: str) -> Seen:
     with pytest.raises(AssertionError) as ended:
         project.run(command)
@@ -242,6 +260,7 @@ OBSERVED: dict[str, Callable[[Project], Seen]] = {
     "Flower, `celery events`": _events,
     "`CELERY_TASK_ALWAYS_EAGER = True` in the settings of tests": _eager,
     "`outbox.testing.staged()` and `drain()` in a `TestCase`": _drained,
+    "`@shared_task(acks_late=False)`": _acknowledged_early,
     "`CELERY_TASK_ROUTES`": _routes,
     "`celery worker --soft-time-limit 5`": _soft_limit_of_the_command,
 }
