@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
@@ -27,6 +29,15 @@ class Shown:
 
     class Media:
         css = {"all": ("dlq/desk.css",)}
+
+    def get_object(self, *args: Any, **kwargs: Any) -> Any:
+        return _without_secrets(super().get_object(*args, **kwargs))  # type: ignore[misc]
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist: ChangeList = super().get_changelist_instance(request)  # type: ignore[misc]
+        for row in changelist.result_list:
+            _without_secrets(row)
+        return changelist
 
     @admin.display(description="task", ordering="task")
     def what(self, dead_letter: DeadLetter) -> str:
@@ -174,6 +185,14 @@ class Shown:
         url = f"{reverse('admin:dlq_deadletter_changelist')}?fingerprint={dead_letter.fingerprint}"
         count = DeadLetter.objects.filter(fingerprint=dead_letter.fingerprint, closed_at=None).count()
         return format_html('<a href="{}">{} unresolved</a>', url, count)
+
+
+def _without_secrets(dead_letter: DeadLetter | None) -> DeadLetter | None:
+    """What a page shows of these as they are, and never saves: a producer writes them as it likes."""
+    if dead_letter is not None:
+        for name in ("task", "queue", "correlation_id"):
+            setattr(dead_letter, name, masked_text(getattr(dead_letter, name)))
+    return dead_letter
 
 
 def _pretty(value: Any) -> str:

@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dlq import call, conf
-from dlq.masking import MASK, is_secret
+from dlq.masking import MASK, is_secret, masked_text
 from dlq.models import Cause, DeadLetter
 from dlq.resend import NotReplayable
 
@@ -148,7 +148,7 @@ def _function(dead_letter: DeadLetter) -> Callable[..., Any]:
     task = call.registered(dead_letter.task)
     if task is None:
         raise NotReplayable(
-            f"no task {dead_letter.task!r} is registered here: its arguments cannot be checked"
+            f"no task {masked_text(dead_letter.task)!r} is registered here: its arguments cannot be checked"
         )
     run: Callable[..., Any] = task.run
     return run

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Count, ExpressionWrapper, F, IntegerField, Max, Min, QuerySet, Value
 from django.db.models.functions import Extract, Floor, Least, Now
 
-from dlq.masking import masked_prefix
+from dlq.masking import masked_prefix, masked_text
 from dlq.models import DeadLetter, GroupNote, State
 
 #: Windows of the trend of a group, beside a day.
@@ -113,7 +113,8 @@ def _group(row: dict[str, Any], hours: Counter[int], one: DeadLetter | None, not
     return Group(
         fingerprint=row["fingerprint"],
         title=_title(row["exception"], one),
-        **{name: row[name] for name in ("task", "count", "first_at", "last_at", "last_replay_at")},
+        task=masked_text(row["task"]),
+        **{name: row[name] for name in ("count", "first_at", "last_at", "last_replay_at")},
         last_hour=hours[0],
         last_day=sum(hours[ago] for ago in range(HOURS)),
         last_week=hours.total(),

@@ -16,6 +16,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from dlq import call
+from dlq.masking import masked_text
 from dlq.message import EDIT_HEADER, REPLAY_HEADER, RawMessage
 from dlq.operations.models import Operation, OperationItem
 from dlq.states import Cause, Happened, State
@@ -133,7 +134,7 @@ class DeadLetter(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.task or 'message'} {self.message_id} ({self.state})"
+        return f"{masked_text(self.task) or 'message'} {self.message_id} ({self.state})"
 
     @property
     def summary(self) -> str:
@@ -146,7 +147,8 @@ class DeadLetter(models.Model):
     @property
     def call(self) -> str:
         """One line: `process_order(order_id=999)`, secrets masked."""
-        name = self.task.rpartition(".")[2]
+        # A task that this deployment does not have is a text that some producer wrote.
+        name = masked_text(self.task).rpartition(".")[2]
         shown = call.arguments(self.task, self.args, self.kwargs)
         return f"{name}({shown})" if name or shown else ""
 

@@ -14,6 +14,7 @@ from kombu.serialization import dumps, loads
 
 from dlq import call, conf, journal, record
 from dlq.error_info import shortened
+from dlq.masking import masked_text
 from dlq.message import BROKER_HEADERS, REPLAY_HEADER, RawMessage
 from dlq.models import Cause, DeadLetter, Happened, State
 
@@ -59,12 +60,12 @@ def way_of(dead_letter: DeadLetter, *, force: bool = False) -> Way:
     if raw is not None:
         if call.registered(dead_letter.task) is None:
             raise NotReplayable(
-                f"no task {dead_letter.task!r} is registered here: deploy it, or discard the dead letter"
+                f"no task {masked_text(dead_letter.task)!r} is registered here: deploy it, or discard the dead letter"
             )
         if dead_letter.queue not in current_app.amqp.queues:
             # The producer chose the name: on Redis it would be a list without a consumer.
             raise NotReplayable(
-                f"{dead_letter.message_id}: the queue {dead_letter.queue!r} is not a queue of this application"
+                f"{dead_letter.message_id}: the queue {masked_text(dead_letter.queue)!r} is not a queue of this application"
             )
         return Raw(raw)
     if dead_letter.cause != Cause.ADDED:

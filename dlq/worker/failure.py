@@ -12,7 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from dlq import call, conf, journal, record
-from dlq.masking import masked_prefix
+from dlq.masking import masked_prefix, masked_text
 from dlq.message import REPLAY_HEADER, RawMessage, message_key, text
 from dlq.models import Cause
 from dlq.worker.pending_acks import shelf
@@ -137,7 +137,7 @@ class Ending:
         limit = getattr(call.registered(self.task), "max_retries", None)
         attempt = f"attempt {self._attempts()}" + ("" if limit is None else f" of {limit + 1}")
         return (
-            f"{self.task or 'message'}({call.arguments(self.task, self.args, self.kwargs)}) {key}"
+            f"{masked_text(self.task) or 'message'}({call.arguments(self.task, self.args, self.kwargs)}) {key}"
             f" {attempt if self.generation is None else f'generation {self.generation}'}:"
             f" {type(self.exception).__name__}: {masked_prefix(text(self.error), MAX_LOGGED)}"
             f" (correlation {masked_prefix(record.correlation_of(self.raw.headers), MAX_LOGGED) or 'none'})"
@@ -147,12 +147,12 @@ class Ending:
         """The same for a formatter that writes JSON, under the names that the outbox has for them."""
         key, _ = message_key(self.fields, self.raw.digest)
         return {
-            "task": self.task,
+            "task": masked_text(self.task),
             "outcome": "lost" if self.lost else "failed",
             "duration_s": self.ran_s,
             "attempt": self._attempts() if self.generation is None else None,
             "message_id": key,
-            "correlation_id": record.correlation_of(self.raw.headers),
+            "correlation_id": masked_text(record.correlation_of(self.raw.headers)),
             "request_id": text(self.raw.headers.get("request_id") or "")[:128],
             "trace_id": text(self.raw.headers.get("traceparent") or "")[3:35],
             "arguments": call.arguments(self.task, self.args, self.kwargs),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery import current_app
+from celery.exceptions import NotRegistered
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
@@ -24,8 +25,11 @@ from hypothesis import strategies as st
 import outbox
 from dlq import call
 from dlq.masking import MASK
-from dlq.models import DeadLetter
+from dlq.message import RawMessage
+from dlq.models import Cause, DeadLetter
+from dlq.operations.models import Kind, Operation
 from dlq.queue import DeadLetterQueue
+from dlq.worker.failure import Ending
 from outbox.models import OutboxMessage
 from outbox.task import OutboxTask
 from outbox.testing import drain
@@ -172,6 +176,58 @@ def test_a_secret_in_a_positional_argument_is_never_shown(
     assert ids(root, secret) == set()
     dead_letter.refresh_from_db()
     assert dead_letter.args == row.args == [999, secret]
+
+
+@pytest.mark.django_db
+def test_a_secret_in_a_name_that_a_producer_chose_is_never_shown(
+    root: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its task is none of this deployment: a name that anybody who can write to the broker may have written."""
+    secret = "Qx7hunter2hunter2"
+    task = f"evil.tasks token={secret}"
+    raw = RawMessage(
+        b"[[], {}, null]",
+        *("application/json", "utf-8"),
+        {"id": "m-1", "task": task, "correlation_id": f"c password={secret}"},
+        *({}, {"routing_key": f"q token={secret}"}),
+    )
+    ending = Ending(
+        raw=raw,
+        fields=raw.headers,
+        exception=NotRegistered(task),
+        error=repr(task),
+        cause=Cause.UNKNOWN_TASK,
+        task=task,
+    )
+    ending.record()
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.task, dead_letter.correlation_id) == (task, f"c password={secret}")
+    changelist = reverse("admin:dlq_deadletter_changelist")
+    pages = [
+        f"{changelist}?state__exact=open",
+        f"{changelist}?fingerprint={dead_letter.fingerprint}",
+        reverse("admin:dlq_deadletter_change", args=[dead_letter.pk]),
+        reverse("admin:dlq_deadletter_groups"),
+        reverse("metrics"),
+        reverse("alerts"),
+    ]
+    shown = [root.get(page).content.decode() for page in pages]
+    for verb in (["list"], ["show", "m-1"], ["export"]):
+        out = io.StringIO()
+        call_command("dlq", *verb, stdout=out, stderr=out)
+        shown.append(out.getvalue())
+    root.post(reverse("admin:dlq_deadletter_act", args=[dead_letter.pk]), {"verb": "replay"})
+    operation = reverse("admin:dlq_operation_change", args=[Operation.objects.get(kind=Kind.REPLAY).pk])
+    shown.append(root.get(operation).content.decode())
+    shown.append(
+        root.get(reverse("admin:dlq_deadletter_edit", args=[dead_letter.pk]), follow=True).content.decode()
+    )
+    for export in ("export_csv", "export_json_lines"):
+        form = {"action": export, "_selected_action": [dead_letter.pk]}
+        shown.append(b"".join(root.post(changelist, form)).decode())
+    shown += [str(ending), str(ending.log_fields()), *(record.getMessage() for record in caplog.records)]
+    assert [text for text in shown if secret in text] == []
+    assert sum(MASK in text for text in shown) >= 11
 
 
 @pytest.mark.parametrize("name", settings.LOGGING["formatters"])

@@ -41,7 +41,7 @@ class Command(BaseCommand):
         dead_letters = _filtered(options)
         for dead_letter in dead_letters.defer(*LARGE)[: options["limit"]]:
             line = (
-                f"{dead_letter.failed_at:%Y-%m-%d %H:%M:%S}  {dead_letter.state:<9}  {dead_letter.queue or '-':<9}"
+                f"{dead_letter.failed_at:%Y-%m-%d %H:%M:%S}  {dead_letter.state:<9}  {masked_text(dead_letter.queue) or '-':<9}"
                 f"  {dead_letter.message_id}  {dead_letter.call or '-'}  {masked_text(dead_letter.summary)[:120]}"
             )
             self.stdout.write(one_line(line))
