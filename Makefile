@@ -53,6 +53,7 @@ spec: $(DEV) ## docs/SPEC.md: which test proves which sentence of which promise,
 
 docs: $(DEV) ## the documentation as a site, in var/site/index.html
 	@$(BIN)/zensical build --strict --clean
+	@$(BIN)/python -m lab.spec.site
 
 # A chaos run that is not told how many orders to place takes as many as its minutes are good for, not the demo's.
 chaos: ORDERS := $(if $(filter environment,$(origin ORDERS)),$(ORDERS))
