@@ -13,11 +13,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
+from django.utils.timezone import localtime
 
-from outbox import conf, dlq_hooks, operator_page, report, run_now, transitions
+from outbox import conf, dlq_hooks, operator_page, report, run_now, transitions, trouble
 from outbox.enqueue import import_tasks
 from outbox.models import OperatorAction, OutboxMessage, RelayProcess, Schedule, Worker
-from outbox.status import Status
+from outbox.pausing import pauses_of
+from outbox.status import PAUSED_UNTIL, Status, Verb
 
 #: Rows that the list counts one by one; a longer one is as long as the statistics say, or ends here.
 MAX_COUNTED = 10_000
@@ -91,6 +93,24 @@ def _masked(name: str) -> Any:
     return shown
 
 
+class TroubleFilter(admin.SimpleListFilter):
+    """The first of them, so that a list beside a million is as quick."""
+
+    title = parameter_name = "trouble"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(trouble.LATE, "late"), (trouble.PAUSED, "waits for a resume")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if value not in (trouble.LATE, trouble.PAUSED):
+            return queryset
+        # Not as a sub-select: the planner may think to find some of them soon by walking the whole table.
+        found = (each.values_list("pk", "trouble") for each in trouble.first_in_trouble(value))
+        chosen = [pk for rows in found for pk, its in rows if its == value]
+        return queryset.filter(pk__in=chosen[: trouble.FOUND])
+
+
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ReadOnlyAdmin):
     list_display = (
@@ -103,23 +123,40 @@ class OutboxMessageAdmin(ReadOnlyAdmin):
         "duplicates",
         "correlation",
     )
-    list_filter = ("status", QueueFilter, TaskFilter)
+    list_filter = ("status", TroubleFilter, QueueFilter, TaskFilter)
     search_fields = ("=message_id", "correlation_id", "ordering_key")
     # Counting a table of millions, for the pages, the footer or the filters, would take seconds.
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    exclude = ("args", "kwargs", "headers", "errors", "correlation_id")
-    readonly_fields = ("whole_call", "correlation", _masked("headers"), _masked("errors"))
+    exclude = ("args", "kwargs", "headers", "errors", "correlation_id", "status", "deliver_at")
+    readonly_fields = ("whole_call", "state", "due", "correlation", _masked("headers"), _masked("errors"))
     actions = ("cancel_selected", "run_now_selected", "replay_selected")
 
     @admin.display(description="task", ordering="task")
     def call(self, message: OutboxMessage) -> str:
         return f"{message.task}({report.arguments(message.task, message.args, message.kwargs)})"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxMessage]:
+        return super().get_queryset(request).annotate(trouble=trouble.TROUBLE)
+
     @admin.display(description="status", ordering="status")
-    def state(self, message: OutboxMessage) -> str:
-        return "paused" if message.is_paused else message.status
+    def state(self, message: Any) -> str:
+        return trouble.PAUSED if message.trouble == trouble.PAUSED else message.status
+
+    @admin.display(description="deliver at")
+    def due(self, message: OutboxMessage) -> str:
+        """And for which resume it waits, but not the time for which it is set aside: that does not come."""
+        at, pause = message.deliver_at, pauses_of([message]).get(message.pk)
+        text = f"{localtime(at):%Y-%m-%d %H:%M:%S}" if at < PAUSED_UNTIL else "set aside"
+        if pause is None:
+            return text
+        return format_html(
+            '{}; waits until <a href="{}">{} is resumed</a>{}: {}, since {}',
+            *(text, operator_page.address(Verb.RESUME, pause.target), pause.target),
+            " and the head of its group has run" if pause.is_of_head else "",
+            *(pause.reason, f"{localtime(pause.since):%Y-%m-%d %H:%M:%S}"),
+        )
 
     @admin.display(description="call")
     def whole_call(self, message: OutboxMessage) -> str:

@@ -11,6 +11,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.http import urlencode
 
 from outbox import conf, pausing, run_now
 from outbox.enqueue import import_tasks
@@ -58,6 +59,11 @@ def show(request: HttpRequest, site: admin.AdminSite, opts: Any) -> HttpResponse
         "lacking": "" if may else LACKING,
     }
     return TemplateResponse(request, "admin/outbox/act.html", context, status=200 if may else 403)
+
+
+def address(verb: Verb, target: str) -> str:
+    """Of this page, about this queue or task."""
+    return f"{reverse('admin:outbox_operatoraction_add')}?{urlencode({'verb': verb.value, 'target': target})}"
 
 
 def _act(request: HttpRequest, *, verb: str, target: str, reason: str) -> None:

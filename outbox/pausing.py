@@ -11,16 +11,20 @@ child of another task, a replay, and what the broker lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 
 from outbox import audit, conf
 from outbox.enqueue import registered
-from outbox.prepared import one, storable
+from outbox.models import OutboxMessage
+from outbox.prepared import every, one, storable
 from outbox.rows import WAKE
 from outbox.sql import PAUSED_SPAN, PAUSED_UNTIL
-from outbox.status import Verb
+from outbox.status import ACTIVE, Status, Verb
 
 
 @dataclass
@@ -39,6 +43,19 @@ class PausedTask:
     reason: str
     for_s: float
     set_aside: int = 0
+
+
+@dataclass(frozen=True)
+class Pause:
+    """What a message waits for: the resume of this queue or task (`target`: "queue low"). `reason`: who paused it, and why.
+
+    `is_of_head`: it is not the message's own, but that of the head of its ordered group.
+    """
+
+    target: str
+    reason: str
+    since: datetime
+    is_of_head: bool = False
 
 
 def pause(queue: str, *, actor: str, reason: str = "") -> bool:
@@ -116,20 +133,51 @@ def held_back() -> tuple[dict[str, Unusable], dict[str, PausedTask]]:
     """The queues to which nothing is published, and why, and the paused tasks, whose messages are not counted here."""
     queues: dict[str, Unusable] = {}
     tasks: dict[str, PausedTask] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT queue, task, reason, extract(epoch FROM clock_timestamp() - since)::float8, paused_by <> ''
-            FROM (SELECT queue, NULL AS task, reason, since, paused_by FROM outbox_unusablequeue
-                  UNION ALL SELECT NULL, task, reason, since, paused_by FROM outbox_pausedtask WHERE paused_by <> '') held
-            """
-        )
-        for queue, task, reason, for_s, is_paused in cursor.fetchall():
-            if task is None:
-                queues[queue] = Unusable(reason, for_s, is_paused)
-            else:
-                tasks[task] = PausedTask(reason, for_s)
+    for queue, task, reason, _, for_s, is_paused in _held():
+        if task is None:
+            queues[queue] = Unusable(reason, for_s, is_paused)
+        else:
+            tasks[task] = PausedTask(reason, for_s)
     return queues, tasks
+
+
+def pauses_of(messages: Sequence[OutboxMessage]) -> dict[int, Pause]:
+    """By their ids, those of these messages that wait for a resume, and for which. What the broker holds does not.
+
+    In one statement, and another one where some of them are blocked.
+    """
+    held = {
+        f"queue {queue}" if task is None else f"task {task}": (audit.as_shown(reason), since)
+        for queue, task, reason, since, _, is_paused in _held()
+        if is_paused
+    }
+    waiting = [each for each in messages if each.status in (Status.PENDING, Status.SCHEDULED, Status.BLOCKED)]
+    keys = {each.ordering_key for each in waiting if each.status == Status.BLOCKED}
+    heads = OutboxMessage.objects.filter(ordering_key__in=keys, status__in=ACTIVE).exclude(ordering_key="")
+    # What is published already waits for no resume, and what is behind it only for its own.
+    head_of = (
+        {head.ordering_key: head for head in heads.exclude(status=Status.PUBLISHED)} if keys and held else {}
+    )
+    found = {}
+    for message in waiting:
+        head = head_of.get(message.ordering_key) if message.status == Status.BLOCKED else None
+        for each in (head, message):
+            targets = (f"task {each.task}", f"queue {each.queue}") if each else ()
+            target = next((one for one in targets if one in held), None)
+            if target:
+                found[message.pk] = Pause(target, *held[target], is_of_head=each is head)
+                break
+    return found
+
+
+def _held() -> list[Any]:
+    return every(
+        """
+        SELECT queue, task, reason, since, extract(epoch FROM clock_timestamp() - since)::float8, paused_by <> ''
+        FROM (SELECT queue, NULL AS task, reason, since, paused_by FROM outbox_unusablequeue
+              UNION ALL SELECT NULL, task, reason, since, paused_by FROM outbox_pausedtask WHERE paused_by <> '') held
+        """
+    )
 
 
 def paused() -> list[tuple[str, str]]:

@@ -22,7 +22,8 @@ from notifications.selectors import emails_about
 from orders.journey.causes import call_of
 from orders.journey.records import Records
 from orders.models import Order, SyncErrorLog
-from outbox.status import Status
+from outbox.operator_page import address
+from outbox.status import Status, Verb
 from payments.gateway import money
 from webhooks.selectors import deliveries_of, events_of
 
@@ -101,7 +102,7 @@ def _message(message: Any) -> Iterator[Entry]:
         call_of(message),
         is_bad=bool(message.trouble),
         facts={
-            "status": message.trouble if message.trouble == "late" else message.status,
+            "status": message.trouble or message.status,
             "queue": message.queue,
             "runs that ended": message.attempts,
             "generation": message.generation,
@@ -129,10 +130,31 @@ def _message(message: Any) -> Iterator[Entry]:
     elif message.status == Status.PUBLISHED and message.started_at:
         facts = {"worker": message.worker, "attempt": message.attempts + 1}
         yield Entry(message.started_at, "attempt", f"{name} runs", facts=facts, links=to_it)
+    elif message.pause:
+        yield _paused(name, message, to_it)
     elif message.is_paused:
-        yield Entry(timezone.now(), "attempt", f"{name} waits until its task is resumed", links=to_it)
+        yield Entry(timezone.now(), "attempt", f"{name} runs next: its task is resumed", links=to_it)
     elif message.status == Status.SCHEDULED:
         yield Entry(message.deliver_at, "attempt", f"{name} runs next", links=to_it)
+
+
+def _paused(name: str, message: Any, links: tuple[tuple[str, str], ...]) -> Entry:
+    pause = message.pause
+    is_due = message.is_paused or message.status != Status.SCHEDULED
+    return Entry(
+        # What happens next stands at the end.
+        timezone.now() if is_due else max(message.deliver_at, timezone.now()),
+        "attempt",
+        f"{name} waits until {pause.target} is resumed",
+        is_bad=True,
+        detail=pause.reason,
+        facts={
+            "since": f"{pause.since:%Y-%m-%d %H:%M:%S}",
+            "not before": "" if is_due else f"{message.deliver_at:%Y-%m-%d %H:%M:%S}",
+            "behind": "the head of its group" if pause.is_of_head else "",
+        },
+        links=(*links, (address(Verb.RESUME, pause.target), f"resume {pause.target}")),
+    )
 
 
 def _money_back(records: Records) -> Iterator[Entry]:

@@ -12,7 +12,10 @@ from orders.journey.causes import tree_of
 from orders.journey.records import records_of
 from orders.journey.timeline import MOST, timeline_of
 from orders.models import Order
-from outbox.trouble import DEAD, LATE
+from outbox.operator_page import address
+from outbox.pausing import pauses_of
+from outbox.status import Verb
+from outbox.trouble import DEAD, LATE, PAUSED
 from payments.gateway import money
 
 
@@ -25,6 +28,11 @@ def journey(request: HttpRequest, order_id: int) -> HttpResponse:
     records = records_of(order, MOST + 1)
     more = len(records.messages) > MOST
     del records.messages[MOST:]
+    pauses = pauses_of(records.messages)
+    for message in records.messages:
+        message.pause = pauses.get(message.pk)
+        if message.pause and message.trouble != DEAD:
+            message.trouble = PAUSED
     troubles = [message.trouble for message in records.messages]
     return render(
         request,
@@ -35,6 +43,10 @@ def journey(request: HttpRequest, order_id: int) -> HttpResponse:
             "correlation_id": records.correlation_id,
             "dead": troubles.count(DEAD),
             "late": troubles.count(LATE),
+            "paused": troubles.count(PAUSED),
+            "pauses": {
+                pause.target: (pause, address(Verb.RESUME, pause.target)) for pause in pauses.values()
+            }.values(),
             "most": MOST if more else None,
             "causes": tree_of(records.messages),
             "entries": timeline_of(records),

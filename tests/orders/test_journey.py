@@ -20,10 +20,11 @@ from notifications.models import EmailLog
 from orders.journey.causes import DEEPEST, Node, tree_of
 from orders.models import Order, SyncErrorLog
 from orders.services import cancel_order
+from outbox import pausing
 from outbox.models import OutboxMessage
 from outbox.testing import drain
 from payments.models import Dispute, Refund
-from tests.orders.conftest import place, quiet
+from tests.orders.conftest import Caller, place, quiet
 from webhooks.models import Delivery, Event, Subscription
 
 pytestmark = pytest.mark.django_db
@@ -177,6 +178,58 @@ def test_what_ran_and_is_open_for_long_is_late(
     assert "process_order runs next" in page
     messages.filter(task="orders.tasks.process_order").update(generation=2)
     assert "1 late message<" in page_of(operator, order)
+
+
+PROCESS = "orders.tasks.process_order"
+
+
+def resumed_at(target: str) -> str:
+    return f'href="/admin/outbox/operatoraction/add/?verb=resume&amp;target={target.replace(" ", "+")}"'
+
+
+def test_what_waits_for_a_resume_says_why_and_links_to_it(operator: Client, api: Caller) -> None:
+    """And shows no time that does not come, here or to the customer."""
+    order = place()
+    OutboxMessage.objects.exclude(task=PROCESS).delete()
+    pausing.pause_task(PROCESS, actor="alice", reason="the gateway moves, password=hunter2")
+    not_yet_set_aside = page_of(operator, order)
+    assert drain() == 0
+    page = page_of(operator, order)
+    for each in (not_yet_set_aside, page):
+        assert f"process_order waits until task {PROCESS} is resumed" in each
+        assert each.count("paused by alice: the gateway moves, password=") == 2
+        assert each.count(resumed_at(f"task {PROCESS}")) == 2
+        assert "1 paused message<" in each
+        assert "status: paused" in each
+        assert "hunter2" not in each
+        assert "late" not in re.findall(r'<span class="bad">([^<]*)', each)
+    seen_by_the_customer = api.get(f"/api/orders/{order.pk}/journey").content.decode()
+    assert '"waiting"' in seen_by_the_customer
+    assert "9000-" not in page + seen_by_the_customer
+    pausing.resume_task(PROCESS)
+    assert "process_order runs next: its task is resumed" in page_of(operator, order)
+
+
+def test_a_paused_queue_explains_its_messages_and_those_behind_them(operator: Client) -> None:
+    order, behind, published = place(), place(), place()
+    messages = OutboxMessage.objects.filter(task=PROCESS)
+    OutboxMessage.objects.exclude(task=PROCESS).delete()
+    messages.filter(correlation_id=f"order-{order.pk}").update(queue="low", ordering_key="g")
+    messages.filter(correlation_id=f"order-{behind.pk}").update(status="blocked", ordering_key="g")
+    messages.filter(correlation_id=f"order-{published.pk}").update(
+        queue="low", status="published", published_at=timezone.now()
+    )
+    pausing.pause("low", actor="alice", reason="it moves")
+    for each in (order, behind):
+        page = page_of(operator, each)
+        assert "process_order waits until queue low is resumed" in page
+        assert resumed_at("queue low") in page
+        assert ("behind: the head of its group" in page) == (each == behind)
+    assert "resumed" not in page_of(operator, published), "the broker has it"
+    # A retry has its time, and then waits all the same.
+    in_an_hour = timezone.now() + timezone.timedelta(hours=1)
+    messages.filter(queue="low").exclude(status="published").update(status="scheduled", deliver_at=in_an_hour)
+    assert "not before: " in page_of(operator, order)
 
 
 def test_a_tree_of_causes_has_no_circle_and_limited_depth() -> None:
