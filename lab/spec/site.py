@@ -1,6 +1,6 @@
 """`make docs`, after the pages are built: the site gets a page of each source file that a page names, and links to it.
 
-The pages name files and tests relative to the repository (`outbox/claims.py`, `tests/outbox/test_task.py::test_x`), which is a
+The pages name files and tests relative to the repository (`outbox/claims.py`, `tests/docs/test_site.py`), which is a
 link on no site. Here each such name becomes one, to the lines of what it names.
 """
 

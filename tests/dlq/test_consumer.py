@@ -75,12 +75,14 @@ def test_each_malformed_message_is_recorded_once_and_the_next_good_message_runs(
 def test_malformed_messages_at_once_are_each_recorded_once() -> None:
     """The worker goes on."""
     messages = applicable()
+
     with worker() as process:
         rawpublish.publish_all([broken.as_sent for broken in messages])
         await_(
             lambda: DeadLetter.objects.count() >= len(messages) or not process.alive(), "all are recorded", 60
         )
         assert_healthy(process)
+
     assert DeadLetter.objects.count() == len(messages)
     assert sorted(
         dead_letter.message.body for dead_letter in DeadLetter.objects.all() if dead_letter.message

@@ -113,12 +113,15 @@ def test_each_item_that_is_no_envelope_is_a_dead_letter() -> None:
                 10,
             )
             assert process.alive(), f"{item[:80]!r}: ended the worker"
+
             dead_letter = DeadLetter.objects.latest("id")
             assert dead_letter.message is not None
             assert dead_letter.message.body == item
             assert (dead_letter.cause, dead_letter.queue) == (Cause.MALFORMED, "default")
             assert dead_letter.exception == "dlq.worker.transport.NoEnvelope"
+
         assert_healthy(process)
+
     assert DeadLetter.objects.count() == len(GARBAGE)
     with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
         assert not client.exists("default", "unacked", "unacked_index")

@@ -62,21 +62,26 @@ def test_while_the_database_is_down_nothing_is_acknowledged(proxy: Proxy, outage
         getattr(proxy, outage)()
         ids = send_what_ends_badly()
         await_(lambda: "wait unacknowledged to be recorded" in process.output(), "endings wait")
+
         cpu_before, asked_before, since = process.cpu_s(), proxy.attempts, time.monotonic()
+
         # The event loop answers while the endings wait, again and again.
         for _ in range(3):
             await_(lambda: app.control.ping(timeout=2), "the worker answers", 15)
         await_(lambda: time.monotonic() - since > 4, "the outage has lasted a while")
         lasted_s = time.monotonic() - since
+
         assert process.cpu_s() - cpu_before < 0.25 * lasted_s, "it spins"
         # The outbox's heartbeat asks once a second, too.
         assert proxy.attempts - asked_before < 3 * lasted_s, "it asks a dead database without end"
         assert DeadLetter.objects.count() == 0
+
         proxy.heal()
         await_(lambda: DeadLetter.objects.count() == len(ids), "all are recorded", 60)
         rawpublish.send(TASK, "good")
         await_(lambda: effects.count("good") == 1, "the next good message runs")
         assert process.alive()
+
     assert set(DeadLetter.objects.values_list("message_id", flat=True)) == ids
     assert rawpublish.depth() == 0
 

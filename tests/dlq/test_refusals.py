@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tidy"), on_rabbitmq_in_
 @pytest.mark.promise("P5", "the task is unknown", "a dead letter with what a replay needs", celery="drops it")
 def test_a_renamed_tasks_message_keeps_what_a_replay_needs(live: Process) -> None:
     message_id = rawpublish.send("tests.support.tasks.renamed", "a", password="hunter2")
+
     await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
+
     dead_letter = DeadLetter.objects.get()
     assert (dead_letter.task, dead_letter.args, dead_letter.kwargs) == (
         "tests.support.tasks.renamed",
@@ -40,7 +42,9 @@ def test_two_different_messages_with_one_id_are_two_dead_letters(live: Process) 
 @pytest.mark.promise("P5", "the message has expired", "a dead letter", celery="acknowledges it")
 def test_an_expired_message_is_recorded_and_does_not_run(live: Process) -> None:
     message_id = rawpublish.send(TASK, "late", _headers={"expires": "2020-01-01T00:00:00+00:00"})
+
     await_(lambda: DeadLetter.objects.filter(message_id=message_id).exists(), "the dead letter")
+
     assert_every_process_works(live)
     assert DeadLetter.objects.get().cause == "expired"
     assert effects.count("late") == 0
@@ -74,9 +78,11 @@ def test_an_outside_message_with_a_canvas_is_refused_before_its_effect(live: Pro
     following = {"task": TASK, "args": ["next"], "kwargs": {}, "options": {}, "immutable": True}
     headers = rawpublish.task_headers(TASK, group="some-group")
     embed = {canvas: following if canvas == "chord" else [following]}
+
     rawpublish.publish(json.dumps([["first"], {}, embed]), headers)
     await_(lambda: DeadLetter.objects.exists(), "the dead letter")
     assert_every_process_works(live)
+
     dead_letter = DeadLetter.objects.get()
     assert (dead_letter.message_id, dead_letter.args) == (headers["id"], ["first"])
     assert f"the message carries {canvas}, which would never run here" in dead_letter.error

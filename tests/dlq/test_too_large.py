@@ -70,18 +70,22 @@ def assert_it_costs_others_less_than_a_second(process: Process, since_cpu_s: flo
 )
 def test_a_compressed_body_is_inflated_no_further_than_the_limit() -> None:
     zeros = bytes(HUGE)
+
     with worker() as process:
         rawpublish.send(TASK, "first")
         await_(lambda: effects.count("first") == 1, "it works")
         before_mb = peak_mb(process)
+
         for number, (compression, compress) in enumerate(BOMBS.items(), start=1):
             bomb = compress(zeros)
             assert len(bomb) < MEGABYTE / 2
+
             headers = rawpublish.task_headers(TASK, compression=compression)
             since = process.cpu_s()
             rawpublish.publish(bomb, headers)
             assert_it_costs_others_less_than_a_second(process, since, compression)
             await_(lambda number=number: DeadLetter.objects.count() == number, "it is recorded", 5)
+
             dead_letter = DeadLetter.objects.latest("id")
             assert (dead_letter.message_id, dead_letter.cause) == (headers["id"], Cause.UNDECODABLE)
             assert "inflate to more than DLQ_MAX_MESSAGE_BYTES (1048576)" in dead_letter.error
@@ -89,6 +93,7 @@ def test_a_compressed_body_is_inflated_no_further_than_the_limit() -> None:
             # Small as it is, it is kept whole.
             assert dead_letter.message.body == bomb
             assert not dead_letter.message.missing
+
         assert peak_mb(process) - before_mb < 64
         assert_every_process_works(process)
         assert "database is unavailable" not in process.output()

@@ -46,13 +46,16 @@ def test_a_replay_that_its_broker_lost_is_an_open_dead_letter_again(
     brokers.empty()
     DeadLetter.objects.update(failed_first_at=timezone.now() - timedelta(days=6))
     be_silent(over=timedelta(days=5))
+
     assert unanswered.reopen() == 1
+
     assert happened() == [Happened.FAILED, Happened.REPLAYED, Happened.RETURNED]
     assert "has had no outcome for 1:00:00" in DeadLetterEvent.objects.latest("id").note
     found = stats.stats()
     assert (found["open"], found["replaying"], found["replays"]["returned"]) == (1, 0, 1)
     assert found["dead_lettered"][0]["count"] == 1, "it did not die once more"
     assert "dead_letter_age" in {alert.name for alert in alerts.evaluate(QueueMonitor().snapshot())}
+
     call_command("dlq", "list")
     assert "m-1" in capsys.readouterr().out
     call_command("dlq", "replay", "--all")

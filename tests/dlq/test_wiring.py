@@ -81,14 +81,17 @@ def test_a_copy_that_the_journal_skips_resolves_no_dead_letter(settings: Setting
     drain()
     if unset:
         setattr(settings, unset, None)
+
     headers = {"id": message_id, "outbox": {"generation": 1}}
     raw = RawMessage(b'[["a"], {}, null]', "application/json", "utf-8", headers, {}, {"routing_key": "low"})
     dead_letter = record.record_raw(
         message_key=message_id, raw=raw, cause=Cause.FAILED, error="no", task=tasks.note.name
     )
     DeadLetter.objects.update(state=State.REPLAYING, replayed_at=dead_letter.failed_at)
+
     request = {**headers, REPLAY_HEADER: message_id, "delivery_info": {}, "called_directly": False}
     trace_task(tasks.note, message_id, ["a"], {}, request=request, app=app)
+
     dead_letter.refresh_from_db()
     assert (dead_letter.state, effects.count("a")) == (State.REPLAYING, 1)
 

@@ -168,9 +168,11 @@ def test_an_outage_of_the_gateway_fires_at_once(
     sandbox_settings.faults(gateway={"error_rate": 1})
     orders = [place() for _ in range(6)]
     clear()
+
     for order in orders:
         with pytest.raises(Exception):  # noqa: B017  (an outage, then the open circuit)
             OrderService.process(order_id=order.id)
+
     alert = firing()["circuit_open"]
     assert alert["text"] == (
         "Open circuit: calls to payment-gateway (in 1 processes) fail, and most are not made any more"
@@ -180,6 +182,7 @@ def test_an_outage_of_the_gateway_fires_at_once(
     assert firing()["order_age"]["text"].startswith(
         f"Orders are stuck: order {orders[0].id} was placed 11 min ago"
     )
+
     sandbox_settings.faults()
     breaker.states()
     for circuit in breaker.CircuitBreakerMonitor.get_circuits():
@@ -188,6 +191,7 @@ def test_an_outage_of_the_gateway_fires_at_once(
         Order.objects.filter(pk=order.id).update(lease_until=None)
         OrderService.process(order_id=order.id)
     clear()
+
     assert firing() == {}
     assert 'holdfast_circuit_open{circuit="payment-gateway"} 0.0' in Client().get("/metrics").text
 

@@ -63,8 +63,10 @@ def test_a_broker_that_never_answers_is_named_within_the_deadline(
     client, settings, silent_port, scheme
 ) -> None:
     settings.CELERY_BROKER_URL = f"{scheme}://127.0.0.1:{silent_port}/0"
+
     began = time.monotonic()
     response = client.get("/readyz")
+
     assert time.monotonic() - began < health.DEADLINE_S + 1
     assert response.status_code == 503
     assert "broker" in response.json()["missing"]
@@ -76,10 +78,12 @@ def test_a_broker_that_never_answers_is_named_within_the_deadline(
 def test_a_migration_that_is_not_applied_is_named(client) -> None:
     recorder = MigrationRecorder(connections["default"])
     recorder.record_unapplied("contenttypes", "0002_remove_content_type_name")
+
     try:
         response = client.get("/readyz")
     finally:
         recorder.record_applied("contenttypes", "0002_remove_content_type_name")
+
     assert response.status_code == 503
     assert "contenttypes" in response.json()["missing"]["migrations"]
 

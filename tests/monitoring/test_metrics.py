@@ -119,7 +119,9 @@ def test_a_source_that_is_down_is_a_gap_and_not_a_zero(scrape, settings, caplog)
     settings.MONITORING_SOURCES = settings.MONITORING_SOURCES | {
         "outbox": "tests.monitoring.figures.unavailable"
     }
+
     samples = scrape()
+
     assert samples["holdfast_source_up", (("source", "outbox"),)] == 0
     assert samples["holdfast_source_up", (("source", "dlq"),)] == 1
     names = {name for name, _ in samples}

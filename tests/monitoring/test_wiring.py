@@ -74,9 +74,11 @@ def test_a_message_deferred_for_ever_raises_an_alert() -> None:
     outbox.enqueue(note.s("never run, and due in a week"), queue="low", delay=7 * 86_400)
     age_all(hours=1, minutes=1)
     assert "repeated_age" not in alert_names(), "it was not run yet"
+
     groups.promote_heads()
     (message,) = queries.mark("critical", 1)
     run_here(message.message_id, wire=message.identity(), task=message.task, queue=message.queue)
+
     snapshot = QueueMonitor().snapshot()
     assert snapshot.oldest_pending_age_s == 0
     assert snapshot.queues["critical"].oldest_repeated_age_s > 3600
@@ -149,11 +151,14 @@ def test_a_worker_that_disappears_is_reported_missing() -> None:
     worker(began=86_400, last_seen=60)
     worker(began=57, last_seen=0)  # its replacement
     queries.forget_processes(worker_timeout_s=configured.OUTBOX_WORKER_TIMEOUT)
+
     snapshot = QueueMonitor().snapshot()
     assert (snapshot.workers, snapshot.workers_lately) == (2, 2)
     assert alert_names() == []
+
     worker(began=3600, last_seen=30)
     assert alert_names() == ["workers_lost"]
+
     Worker.objects.filter(beat_at__lt=timezone.now() - timedelta(seconds=20)).delete()  # as if ended in order
     assert alert_names() == []
 
@@ -179,8 +184,10 @@ def test_a_finding_that_needs_a_person_raises_an_alert(
     found("refund_overdue", "refund_requested")
     found("captured_twice", "needs_a_person", resolved_at=timezone.now())
     assert alert_names() == []
+
     found("captured_twice", "needs_a_person")
     assert alert_names() == ["findings"]
+
     page = client.get("/metrics").content.decode()
     assert 'holdfast_findings_open{kind="captured_twice"} 1.0' in page
     assert 'holdfast_findings_open{kind="refund_overdue"} 1.0' in page

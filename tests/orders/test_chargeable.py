@@ -107,7 +107,9 @@ def test_refusal_of_the_gateway_fails_the_order_and_frees_stock(
 ) -> None:
     before = units()
     order = accepted(cents, currency)
+
     drain()
+
     order.refresh_from_db()
     assert (order.status, order.payment_id) == ("failed", "")
     assert order.failure_reason.startswith("The payment provider does not accept this charge: ")

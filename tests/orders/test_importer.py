@@ -78,12 +78,15 @@ def test_import_that_was_killed_continues_where_it_stopped(shop: None, mocker: M
     mocker.patch("orders.importer.BATCH_ROWS", 4)
     file = upload(*good(11))
     kill = mocker.patch("outbox.enqueue_many", side_effect=dying_at(3))
+
     with pytest.raises(KeyboardInterrupt):
         process_large_file(file.id)
     assert importer.rows_staged(file_id=file.id) == ImportRow.objects.count() == len(staged()) == 8
+
     mocker.stop(kill)
     process_large_file(file.id)
     process_large_file(file.id)
+
     assert ImportRow.objects.count() == len(staged()) == 11
 
 
@@ -100,6 +103,7 @@ def test_of_two_imports_of_one_file_at_once_one_stops(shop: None, mocker: Mocker
 
     patched = mocker.patch("orders.importer._stage", side_effect=overtaken)
     assert process_large_file(file.id)["status"] == "in_progress"
+
     assert ImportRow.objects.count() == 8
 
 
@@ -113,8 +117,10 @@ def test_asked_to_stop_it_defers_what_is_left_and_finishes_later(shop: None, moc
     mocker.patch("orders.importer.BATCH_ROWS", 4)
     file = upload(*good(11))
     stop = mocker.patch("outbox.enqueue_many", side_effect=dying_at(3, SoftTimeLimitExceeded()))
+
     with pytest.raises(outbox.Defer, match="8 rows staged"):
         process_large_file(file.id)
+
     mocker.stop(stop)
     assert process_large_file(file.id)["rows"] == 11
 
@@ -131,8 +137,10 @@ def test_row_is_imported_once_however_often_its_message_comes(shop: None) -> Non
     process_large_file(upload(*good(1)).id)
     clear()
     row = ImportRow.objects.get()
+
     assert import_row(row.pk)["status"] == "imported"
     assert import_row(row.pk)["status"] == "imported"
+
     assert Order.objects.count() == 1
 
 

@@ -30,7 +30,9 @@ class TestClaim:
     def test_lease_that_ran_out_lets_the_next_one_in(self, pending_order: Order) -> None:
         lifecycle.claim(order_id=pending_order.id, owner="a")
         Order.objects.filter(pk=pending_order.id).update(lease_until=Now() - timedelta(seconds=1))
+
         taken = lifecycle.claim(order_id=pending_order.id, owner="b")
+
         assert taken is not None
         assert taken.fence == 2
 
@@ -80,11 +82,13 @@ class TestClaim:
         successor = lifecycle.claim(order_id=pending_order.id, owner="message-1")
         assert zombie is not None
         assert successor is not None
+
         assert not lifecycle.complete(zombie, payment_id="pi_zombie")
         assert not lifecycle.fail(zombie, reason="late")
         assert not lifecycle.release(zombie)
         with pytest.raises(lifecycle.ClaimLost):
             lifecycle.keep_intent(zombie, "pi_zombie")
+
         assert lifecycle.complete(successor, payment_id="pi_1")
         pending_order.refresh_from_db()
         assert (pending_order.status, pending_order.payment_id) == ("completed", "pi_1")

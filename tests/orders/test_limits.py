@@ -59,12 +59,15 @@ def test_backlog_at_its_limit_is_a_503_until_it_is_worked_off(api: Caller, setti
     settings.ORDERS_MAX_BACKLOG = 2
     assert api.post(body()).status_code == 202
     limits._admission.cache_clear()
+
     refused = api.post(body(), key="key-2")
+
     assert problem(refused, 503)["code"] == "overloaded"
     assert int(refused["Retry-After"]) >= 1
     assert Order.objects.count() == 1
     assert api.post(body()).status_code == 202, "what was accepted before is answered whatever the load"
     assert api.get().status_code == 200
+
     clear()
     limits._admission.cache_clear()
     assert api.post(body(), key="key-2").status_code == 202

@@ -66,6 +66,7 @@ def test_a_broker_that_forgets_everything_loses_no_message() -> None:
 )
 def test_a_killed_worker_loses_no_work(task: object) -> None:
     outbox.enqueue(task.s("a", 3))  # type: ignore[attr-defined]
+
     with relay(env=QUICK):
         with worker(concurrency=1, env=QUICK, name="first") as first:
             await_(lambda: "received" in first.output(), "the first worker has the message")
@@ -73,6 +74,7 @@ def test_a_killed_worker_loses_no_work(task: object) -> None:
             first.popen.wait(10)
         with worker(concurrency=1, env=QUICK, name="second"):
             wait_until_settled(60)
+
     (message,) = OutboxMessage.objects.all()
     assert message.status == "done"
     ended = "a-ended" if task is tasks.slow else "a"
@@ -94,11 +96,14 @@ def test_a_killed_worker_loses_no_work(task: object) -> None:
 )
 def test_a_poison_message_is_dead_after_max_deliveries_and_the_worker_lives(task: object) -> None:
     poison = outbox.enqueue(task.s("poison"))  # type: ignore[attr-defined]
+
     with relay(env=QUICK), worker(concurrency=1, env=QUICK) as process:
         wait_until_settled(60)
+
         good = outbox.enqueue(tasks.note_once.s("good"))
         wait_until_settled(30)
         assert process.alive()
+
     assert OutboxMessage.objects.get(message_id=poison).status == "dead"
     assert OutboxMessage.objects.get(message_id=good).status == "done"
     assert effects.count("poison") in (0, 3)

@@ -95,13 +95,16 @@ def test_flushall_with_a_thousand_in_flight_settles_all_within_a_minute(
 ) -> None:
     names = [f"m{n}" for n in range(2_000)]
     enqueue_names(names)
+
     with relay(env=QUICK), worker(concurrency=2, env=QUICK):
         await_(lambda: len(effects.names()) > 100, "work has begun")
         published = OutboxMessage.objects.filter(status="published").count()
+
         flush_redis()
         began = time.monotonic()
         wait_until_settled(60)
         figure(f"{published} in flight at FLUSHALL, all settled after {time.monotonic() - began:.1f} s")
+
     assert published >= 1_000
     assert_each_once(names)
 

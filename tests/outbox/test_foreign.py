@@ -39,11 +39,13 @@ def test_a_forged_copy_runs_what_its_row_says_or_nothing() -> None:
     for message in queries.mark("default", 10):
         # The relay has marked them, and the forged copy is the first to arrive.
         assert message.publish_count == 1
+
     with worker(concurrency=1, env={"OUTBOX_MARGIN": "1"}):
         forged(ours[0], "tests.support.tasks.note", "theirs")
         forged(ours[1], "tests.support.tasks.note_once", "theirs")
         forged(other, "tests.support.tasks.note_once", "theirs")
         forged(other, "no.such.task", "theirs")
+
         # Of a message that is not there, with what is to follow it, and past the claim.
         following = {"task": "tests.support.tasks.note", "args": ["next"], "kwargs": {}, "options": {}}
         wire = {"outbox": {"generation": 1, "publish": "x"}, "outbox_begun": True, "timelimit": [0.01, None]}
@@ -51,11 +53,13 @@ def test_a_forged_copy_runs_what_its_row_says_or_nothing() -> None:
         rawpublish.publish(
             json.dumps([["theirs"], {}, {"callbacks": [following], "chain": [following]}]), gone
         )
+
         await_(
             lambda: Skipped.objects.filter(reason="mismatch", count=1).exists(), "the other task is refused"
         )
         with relay(env={"OUTBOX_MARGIN": "1"}):
             wait_until_settled(30)
+
     assert sorted(effects.names()) == ["other", "ours", "ours"]
     assert {row.status for row in OutboxMessage.objects.all()} == {"done"}
     assert not DeadLetter.objects.exists()
@@ -72,6 +76,7 @@ def test_a_message_without_a_row_becomes_a_dead_letter() -> None:
     """Its task is not in `OUTBOX_FOREIGN_TASKS`; an operator may replay it."""
     following = {"task": "tests.support.tasks.note", "args": ["next"], "kwargs": {}, "options": {}}
     mail, headers = "tests.support.tasks.not_for_outsiders", rawpublish.task_headers
+
     with worker(concurrency=1), relay():
         message_id = rawpublish.send(mail, "theirs")
         forging = rawpublish.send(mail, "forging", _headers={"dlq-replay": message_id})
@@ -82,6 +87,7 @@ def test_a_message_without_a_row_becomes_a_dead_letter() -> None:
         rawpublish.publish(
             json.dumps([["canvas"], {}, {"errbacks": [following], "chain": [following]}]), canvas
         )
+
         sent = {message_id, forging, mapped, begun, canvas["id"]}
         await_(lambda: DeadLetter.objects.filter(state=State.OPEN).count() == 5, "the dead letters")
         assert {dead_letter.message_id for dead_letter in DeadLetter.objects.all()} == sent
@@ -89,8 +95,10 @@ def test_a_message_without_a_row_becomes_a_dead_letter() -> None:
             "outbox.errors.ForeignMessage"
         }
         assert effects.names() == []
+
         assert replay.replay(DeadLetter.objects.get(message_id=message_id).pk) == message_id
         wait_until_settled(30)
+
     assert effects.names() == ["theirs"]
     assert OutboxMessage.objects.get().status == "done"
     assert DeadLetter.objects.get(message_id=message_id).state == State.RESOLVED

@@ -60,18 +60,23 @@ def test_stopping_a_worker_with_its_processes_dead_letters_nothing() -> None:
     """Not if it happens more often than a message may be delivered."""
     messages = [tasks.until_told_twice_delivered.s("leased"), tasks.until_told_once.s("locked")]
     outbox.enqueue_many(messages)
+
     with relay(env=QUICK):
         for number, stop in enumerate(STOPS, start=1):
             with worker(concurrency=2, env=QUICK, name=f"w{number}") as process:
                 await_(lambda: effects.count("leased-begun") == number, "the leased one runs")  # noqa: B023
                 process.wait_for_output("tasks.until_told_once[")
+
                 stop(process)
                 process.popen.wait(30)
+
         assert not OutboxMessage.objects.exclude(deliveries__lte=1).exists()
         effects.add("leased-told")
         effects.add("locked-told")
+
         with worker(concurrency=2, env=QUICK, name="last"):
             wait_until_settled(30)
+
     assert {(row.status, row.attempts) for row in OutboxMessage.objects.all()} == {("done", 1)}
     assert effects.count("leased-ended") == effects.count("locked") == 1
     assert not DeadLetter.objects.exists()

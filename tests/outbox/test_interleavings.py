@@ -74,10 +74,13 @@ def test_a_run_frozen_past_its_lease_can_neither_settle_nor_leave_children() -> 
     frozen = claim(message_id, lease_s=0)
     successor = claim(message_id, worker="w2")
     assert isinstance(successor, claims.Claimed)
+
     child = _child_row()
+
     assert transitions.settle(frozen, [child]) is False
     assert transitions.retry(frozen, delay_s=0, error="late") is False
     assert not OutboxMessage.objects.filter(message_id=child.message_id).exists()
+
     assert transitions.settle(successor) is True
 
 
@@ -112,6 +115,7 @@ def test_a_holder_frozen_inside_its_transaction_is_ended_by_the_database() -> No
         # The second copy was published again, so that it claims in a transaction of its own.
         await_(lambda: isinstance(claim(message_id), claims.Claimed), "the frozen holder's lock is gone")
         go.set()
+
     assert outcome, "the frozen holder committed"
     assert effects.names() == []
 
@@ -125,6 +129,7 @@ def test_a_lost_child_gives_back_only_its_own_workers_lease() -> None:
     message_id = published()
     claim(message_id, lease_s=0, worker="w1")
     successor = claim(message_id, worker="w2")
+
     assert transitions.lost(message_id, 1, worker="w1", error="WorkerLost") is False
     assert transitions.settle(successor)
 
@@ -142,11 +147,14 @@ def test_losing_the_database_in_each_run_ends_after_max_deliveries() -> None:
     """
     message_id = published(tasks.note_once.s("a"))
     wire = {"generation": 1, "publish": 1}
+
     for _ in range(tasks.note_once.max_deliveries):
         assert row(message_id).status == "published"
         assert transitions.lost(message_id, 1, worker=None, error="DatabaseUnavailable", delay_s=0)
         assert queries.promote_due(1) == len(queries.mark("default", 1)) == 1
+
     run_here(str(message_id), wire=wire, task="tests.support.tasks.note_once", queue="default")
+
     assert row(message_id).status == "dead"
     assert "PoisonMessage" in row(message_id).errors[-1]["error"]
     assert "reported last: DatabaseUnavailable" in row(message_id).errors[-1]["error"]
@@ -163,10 +171,12 @@ def test_a_dead_letter_names_the_database_error_in_the_parent() -> None:
     message_id = published()
     error = OperationalError("server closed the connection unexpectedly")
     told = {"exception": error, "error": str(error), "traceback": "as the child saw it", "lost": False}
+
     verdicts = []
     for _ in range(tasks.note.max_deliveries):
         verdicts.append(worker_failure(message_id=str(message_id), generation=1, **told))  # type: ignore[arg-type]
         OutboxMessage.objects.filter(status="scheduled").update(status="pending")
+
     assert verdicts == ["scheduled"] * 4 + ["dead"]
     dead_letter = DeadLetter.objects.get()
     assert dead_letter.exception == "django.db.utils.OperationalError"
@@ -191,6 +201,7 @@ def test_a_killed_second_copy_takes_no_lease_of_a_sibling(
         for pid in (102, None):
             assert worker_failure(message_id=str(message_id), generation=1, pid=pid, **told) == "settled"
         assert transitions.settle(sibling), "the sibling's run was taken from it"
+
         own = published()
         claim(own, worker=heartbeat.identity(pid=102))
         assert worker_failure(message_id=str(own), generation=1, pid=102, **told) == (

@@ -122,12 +122,15 @@ def test_a_retry_during_a_broker_outage_is_kept(world: World) -> None:
     with relaying():
         tasks.fails_when_told.delay("a")
         await_(lambda: effects.count("a-begun"), "the first run")
+
         world.server.kill()
         effects.add("a-told")
         await_(lambda: the_row("fails_when_told").generation == 2, "the row is armed again")
         assert the_row("fails_when_told").status in ("scheduled", "pending")
+
         world.server.start()
         wait_until_settled()
+
     assert effects.names("a-") == ["a-begun", "a-told", "a-begun", "a-ended"]
     assert the_row("fails_when_told").attempts == 2
 
@@ -143,20 +146,24 @@ def test_a_batch_without_an_answer_has_its_effect_once(
     """The batch arrives, its answer does not, and the relay soon gives up the wait for it."""
     answer_to_depths = b":0\r\n"
     address = world.server.url(0)
+
     with running("a", "b"), proxied("127.0.0.1", world.server.port) as proxy:
         silenced = address.replace(f":{world.server.port}", f":{proxy.port}")
         with using(silenced, socket_timeout=SOCKET_TIMEOUT_S), relay_here() as relay:
             outbox.enqueue(tasks.note_once.s("m"))
             proxy.stall(after_bytes=len(answer_to_depths))
+
             began = time.monotonic()
             with pytest.raises(BrokerUnavailable):
                 relay.run_once()
             assert time.monotonic() - began < 2 * SOCKET_TIMEOUT_S
             assert world.client.llen("default") == 1, "it was delivered all the same"
             assert the_row("note_once").status == "pending"
+
             proxy.heal()
             assert relay.run_once() == 1
     wait_until_settled()
+
     # Beside the first one's run it finds the row locked, and to count it there would be to wait for that run.
     skipped = f"{the_row('note_once').message_id}: copy skipped"
     await_(lambda: skipped in world.worker.output(), "the second copy is skipped")
@@ -171,10 +178,12 @@ def test_a_batch_without_an_answer_has_its_effect_once(
 @pytest.mark.parametrize("heard", [True, False], ids=["answer lost", "request lost"])
 def test_a_commit_of_unknown_outcome_has_its_effect_once(world: World, heard: bool) -> None:
     cut_before = world.database.cuts
+
     with relaying():
         world.database.cut_at(b"COMMIT", heard=heard)
         tasks.note_once.delay("a")
         wait_until_settled()
+
     await_(lambda: the_row("note_once").duplicates == heard, "the run that repeats it finds it done, or not")
     row = the_row("note_once")
     assert world.database.cuts == cut_before + 1
@@ -188,13 +197,17 @@ def test_slow_work_in_low_does_not_hold_up_critical(world: World) -> None:
     with relaying(), worker(queues=("low",), concurrency=1, name="low"):
         outbox.enqueue_many([tasks.until_told.s("low") for _ in range(20)], queue="low")
         await_(lambda: effects.count("low-begun"), "low is at work, with more behind it")
+
         for number in range(10):
             outbox.enqueue(tasks.note_once.s(f"critical{number}"), queue="critical")
         await_(lambda: len(effects.names("critical")) == 10, "all that is critical is done")
+
         assert effects.count("low-begun") == 1
         assert effects.count("low-ended") == 0
+
         effects.add("low-told")
         wait_until_settled()
+
     assert effects.count("low-ended") == 20
 
 
@@ -222,5 +235,6 @@ def test_a_run_past_the_visibility_timeout_has_its_effect_once(
             await_(given_out_again, "the copy comes, and is counted")
             assert effects.count("a-ended") == 0
         wait_until_settled()
+
     assert (effects.count("a-begun"), effects.count("a-ended")) == (1, 1)
     assert the_row("until_told").attempts == 1

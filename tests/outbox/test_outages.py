@@ -58,15 +58,19 @@ def test_a_message_whose_publish_mark_a_crash_forgets_runs_once() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         cursor.execute("SELECT pg_reload_conf()")
+
     try:
         kill_postgres()
         start_postgres()
         connection.close()
+
         (first,) = queries.mark("default", 10)
         kill_postgres()
         start_postgres()
         connection.close()
+
         assert OutboxMessage.objects.get(message_id=message_id).status == "pending"
+
         (second,) = queries.mark("default", 10)
         assert second.identity()["publish"] == first.identity()["publish"] == 1
         for copy in (first, second):
@@ -75,6 +79,7 @@ def test_a_message_whose_publish_mark_a_crash_forgets_runs_once() -> None:
         with connection.cursor() as cursor:
             cursor.execute("ALTER SYSTEM RESET wal_writer_delay")
             cursor.execute("SELECT pg_reload_conf()")
+
     assert effects.names() == ["a"]
     assert stats.stats()["skipped"]["duplicate"] == 1
 
@@ -239,6 +244,7 @@ def test_what_runs_at_the_end_of_grace_is_finished_elsewhere(
     """
     settings.OUTBOX_MARGIN, settings.OUTBOX_WORKER_TIMEOUT = 1, 3
     outbox.enqueue(tasks.until_told.s("held"))
+
     with relaying():
         with worker(concurrency=1, env=QUICK, name="first") as first:
             await_(lambda: effects.count("held-begun") == 1, "it runs")
@@ -247,13 +253,16 @@ def test_what_runs_at_the_end_of_grace_is_finished_elsewhere(
             await_(lambda: row.get().status == "published", "a copy waits in the broker")
             chosen = {"action": "cancel_selected", "_selected_action": [row.get().pk]}
             admin_client.post("/admin/outbox/outboxmessage/", chosen)
+
             first.signal(signal.SIGTERM)
             await_(lambda: "Warm shutdown" in first.output(), "the shutdown begins, and waits")
             first.kill_group()
+
         effects.add("held-told")
         with worker(concurrency=1, env=QUICK, name="second"):
             wait_until_settled(30)
             await_(lambda: row.get().duplicates == 1, "the copy of the cancelled one is delivered")
+
     assert (effects.count("held-begun"), effects.count("held-ended")) == (2, 1)
     assert OutboxMessage.objects.get(task="tests.support.tasks.until_told").status == "done"
     assert row.get().status == "cancelled"

@@ -26,9 +26,12 @@ NOTE = "tests.support.tasks.note"
 def test_a_relay_killed_between_mark_and_publish_loses_nothing() -> None:
     """The message is only delayed."""
     message_id = published()
+
     assert queries.requeue_unstarted("default", seen_empty=True, margin_s=60) == 0, "too early to judge"
     assert queries.requeue_unstarted("default", seen_empty=True, margin_s=0) == 1
+
     drain()
+
     assert effects.names() == ["a"]
     assert row(message_id).status == "done"
 
@@ -40,6 +43,7 @@ def test_a_revert_leaves_alone_what_a_worker_has_begun() -> None:
     message_id = outbox.enqueue(tasks.note.s("a"))
     batch = queries.mark("default", 10)
     claimed = claim(message_id)
+
     assert queries.revert(batch) == 0
     assert transitions.settle(claimed)
 

@@ -59,18 +59,22 @@ def test_a_frozen_relay_is_missed_until_it_goes_on() -> None:
     assert ready() == (503, "NoRelay: no relay is running")
     outbox.enqueue(tasks.note.s("a"))
     assert stats.figures().relays == stats.DaemonFigures(expected=True, count=0, lately=0)
+
     with relay() as process:
         await_(lambda: ready()[0] == 200, "the relay's first sign of life")
         (row,) = [row for row in stats.processes() if row.role == "relay"]
         assert (row.pid, row.alive) == (process.pid, True)
+
         process.signal(signal.SIGSTOP)
         await_(lambda: ready()[0] == 503, "the probe says that no relay lives", 5)
         assert ready()[1].startswith("NoRelay: no relay has given a sign of life for ")
         assert stats.figures().relays == stats.DaemonFigures(expected=True, count=0, lately=1)
         assert [(row.role, row.alive) for row in stats.processes()] == [("relay", False)]
+
         process.signal(signal.SIGCONT)
         await_(lambda: ready()[0] == 200, "the relay goes on", 5)
         assert process.stop() == 0
+
     assert stats.processes() == [], "a relay that ends in order is not missed"
 
 
@@ -95,13 +99,17 @@ def test_a_killed_relay_is_missed_until_it_is_replaced() -> None:
 @pytest.mark.promise("P8", "beat is frozen", "the alert `beat_lost` after 30 s")
 def test_a_frozen_beat_is_missed_until_it_goes_on() -> None:
     assert not stats.figures().beats.expected, "without a schedule"
+
     with started(["-c", BEAT], env={"HOLDFAST_TEST_TICK": "1"}, ready="beat: Starting") as process:
         await_(lambda: stats.figures().beats == stats.DaemonFigures(True, 1, 1), "beat's first sign of life")
+
         process.signal(signal.SIGSTOP)
         await_(lambda: stats.figures().beats == stats.DaemonFigures(True, 0, 1), "it is silent", 5)
+
         process.signal(signal.SIGCONT)
         await_(lambda: stats.figures().beats.count == 1, "beat goes on", 5)
         process.stop()
+
     assert stats.figures().beats == stats.DaemonFigures(expected=True, count=0, lately=0)
     assert not Worker.objects.exists()
 

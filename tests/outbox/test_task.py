@@ -22,6 +22,7 @@ pytestmark = pytest.mark.django_db
 @pytest.mark.promise("P1", "the broker is down", "orders are accepted as always: no request needs it")
 def test_delay_writes_a_row_of_the_callers_transaction() -> None:
     result = tasks.note.delay("a")
+
     (message,) = staged()
     assert (message.task, message.args, message.kwargs, message.queue) == (
         "tests.support.tasks.note",
@@ -77,7 +78,9 @@ def test_effects_of_a_failed_transactional_run_are_rolled_back() -> None:
 )
 def test_children_of_a_run_that_fails_are_not_enqueued() -> None:
     outbox.enqueue(settling_tasks.parent_of_two.s("a", fail=True))
+
     assert drain() == 1
+
     assert effects.names() == []
 
 
@@ -109,11 +112,14 @@ def test_a_group_runs_in_order_one_at_a_time() -> None:
 def test_a_dead_head_holds_its_group_until_it_is_replayed() -> None:
     head = outbox.enqueue(tasks.ordered.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered.s("1"), ordering_key="g")
+
     drain()
     assert effects.names() == ["0"]
+
     OutboxMessage.objects.filter(message_id=head).update(args=["0-mended"], kwargs={})
     assert transitions.replay(head)
     drain()
+
     assert effects.names() == ["0", "0-mended", "1"]
 
 
@@ -122,8 +128,10 @@ def test_a_cancelled_dead_head_lets_its_group_go_on() -> None:
     head = outbox.enqueue(tasks.ordered.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered.s("1"), ordering_key="g")
     drain()
+
     assert transitions.cancel(head, reason="given up")
     drain()
+
     assert effects.names() == ["0", "1"]
 
 
@@ -133,7 +141,9 @@ def test_a_cancelled_dead_head_lets_its_group_go_on() -> None:
 def test_a_dead_head_is_passed_over_where_the_task_says_so() -> None:
     outbox.enqueue(tasks.ordered_passing.s("0", fail=True), ordering_key="g")
     outbox.enqueue(tasks.ordered_passing.s("1"), ordering_key="g")
+
     drain()
+
     assert effects.names() == ["0", "1"]
 
 

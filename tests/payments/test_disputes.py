@@ -107,9 +107,11 @@ def test_dispute_ends_the_same_in_every_order_of_arrival(
     make_order: MakeOrder, receive: Receive, second: int
 ) -> None:
     order = make_order(status="completed", payment_intent_id="pi_1")
+
     for arrivals in itertools.permutations(WON):
         for kind, status, after in (*arrivals, arrivals[0]):
             receive(kind, status=status, at=after * second)
+
         dispute = Dispute.objects.get()
         assert (dispute.state, dispute.gateway_status, dispute.order_id) == ("won", "won", order.pk), arrivals
         assert dispute.withdrawn_at
@@ -215,9 +217,11 @@ def test_dispute_without_an_event_is_learned_from_the_gateways_list(
     capture(order, status="completed")
     Order.objects.update(payment_id=order.payment_intent_id)
     dispute_id = dispute_at_the_bank(gateway, order)
+
     assert kinds(compare(heal=False)) == []
     assert kinds(compare()) == ["disputed"]
     assert Dispute.objects.get().order_id == order.pk
+
     answer_with("winning_evidence", dispute_id)
     # Older than the window: followed all the same.
     assert kinds(compare(window=timedelta(seconds=-60))) == []

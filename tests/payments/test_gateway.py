@@ -100,6 +100,7 @@ def test_a_crash_before_the_ids_commit_leaves_an_unconfirmed_intent(tmp_path: Pa
 
         with pytest.raises(Killed):
             payer.pay(on_created=killed)
+
         assert payer.pay().id != lost[0], "the key did not expire: the test shows nothing"
         assert len(captures(sandbox, 5)) == 1
         assert PaymentGateway.retrieve(lost[0]).captured_cents == 0
@@ -130,9 +131,11 @@ def test_a_gateway_that_acts_and_then_does_not_say_so_captures_once(
     sandbox_settings: RunningSandbox, fault: str
 ) -> None:
     payer = Payer(7)
+
     with pytest.raises(GatewayUnavailable):
         payer.pay(on_created=commit_then(payer, lambda: sandbox_settings.faults(gateway={fault: 1})))
     assert len(captures(sandbox_settings, 7)) == 1, "it did not act: the test shows nothing"
+
     sandbox_settings.faults()
     payer.pay()
     assert len(captures(sandbox_settings, 7)) == 1

@@ -94,11 +94,14 @@ def test_five_outages_open_the_circuit_and_nothing_more_is_sent(
     # The tests' short delays would half-open it between two calls.
     monkeypatch.setattr(calls.breaker, "_recovery_timeout", 30)
     sandbox_settings.faults(gateway={"error_rate": 1})
+
     for _ in range(5):
         with pytest.raises(GatewayUnavailable):
             PaymentGateway.charge(1, 500)
+
     with pytest.raises(CircuitBreakerError):
         PaymentGateway.charge(1, 500)
+
     assert sandbox_settings.bitten("gateway", "error_rate") == 5
 
 

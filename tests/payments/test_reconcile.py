@@ -41,12 +41,16 @@ def test_a_captured_order_whose_message_died_completes(
     """It is processed again, without a second capture."""
     order = make_order(status="pending")
     capture(order, status="processing")
+
     assert kinds(compare()) == ["captured_not_completed"]
     assert [message.queue for message in staged("orders.tasks.process_order")] == ["critical"]
+
     drain()
+
     order.refresh_from_db()
     assert (order.status, order.processing_count) == ("completed", 1)
     assert len(gateway.ledger("charges", order_id=order.pk)) == 1
+
     run = compare()
     assert (run.differences, run.resolved) == ([], 1)
 
@@ -138,8 +142,11 @@ def test_an_old_order_charged_on_day_three_is_completed(
 ) -> None:
     order = make_order()
     capture(order, status="processing")
+
     assert kinds(compare(window=PAST_THE_WINDOW)) == ["captured_not_completed"]
+
     drain()
+
     order.refresh_from_db()
     assert (order.status, order.processing_count) == ("completed", 1)
     assert len(gateway.ledger("charges", order_id=order.pk)) == 1
@@ -270,8 +277,10 @@ def test_an_unreadable_gateway_concludes_nothing(make_order: MakeOrder, gateway:
     compare()
     clear()
     gateway.faults(gateway={"error_rate": 1})
+
     with pytest.raises(GatewayUnavailable):
         compare()
+
     assert Finding.objects.get().resolved_at is None
     assert staged() == []
 

@@ -33,9 +33,11 @@ def test_the_command_says_what_differs_and_exits_1_then_0(
     capture(order, status="cancelled")
     Order.objects.update(payment_intent_id=order.payment_intent_id)
     wait = ["--grace", "0"]
+
     status, text = run_command(*wait)
     assert status == 1
     assert f"captured_not_refunded: order {order.pk}, {order.payment_intent_id}" in text
+
     drain()
     status, text = run_command(*wait)
     assert (status, "0 open findings, 1 resolved" in text) == (0, True)

@@ -42,7 +42,9 @@ def test_a_drained_queue_takes_items_again(queue_of) -> None:
         queue.push({"index": index})
     with pytest.raises(QueueFull):
         queue.push({"index": 5})
+
     processed = [queue.pop()["index"] for _ in range(5)]
+
     assert processed == [0, 1, 2, 3, 4]
     assert queue.count() == 0
     assert queue.push({"index": 5}) == 1

@@ -79,6 +79,7 @@ def test_a_rollback_leaves_nothing_behind_that_would_refuse_the_next_call(name: 
     with transaction.atomic():
         assert enqueue_unique(note.s(name))
         transaction.set_rollback(True)
+
     assert waiting(name) == 0
     assert enqueue_unique(note.s(name)) is not None
     assert waiting(name) == 1
