@@ -8,10 +8,11 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import redis
 from celery import current_app
 from django.conf import settings
+from kombu.exceptions import OperationalError
 
 from lab.collect import Sandbox
 from lab.controls import stack
@@ -50,15 +51,28 @@ def thaw_the_relay() -> str:
 
 
 def wipe_the_broker() -> str:
-    """What a broker that lost its disk has forgotten."""
-    if settings.CELERY_BROKER_URL.startswith("redis"):
-        with redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=5) as client:
-            client.flushdb()
-    else:
-        with current_app.connection_for_write() as connection:
-            for queue in settings.OUTBOX_QUEUES:
-                current_app.amqp.queues[queue](connection).purge()
+    """What a broker that lost its disk has forgotten; on RabbitMQ but for what workers hold. Raises OSError when it is down."""
+    with current_app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1)
+            if connection.transport.driver_type == "amqp":
+                for queue in (*settings.OUTBOX_QUEUES, settings.DLQ_UNDELIVERABLE):
+                    _purge(connection, queue)
+                return "The broker's queues are empty; what a worker holds, it has still."
+            connection.default_channel.client.flushdb()
+        except (OperationalError, *connection.connection_errors) as error:
+            raise OSError(f"the broker does not answer: {error}") from error
     return "The broker is empty."
+
+
+def _purge(connection: Any, queue: str) -> None:
+    with connection.channel() as channel:  # one each: an error closes it
+        try:
+            channel.queue_purge(queue)
+        except connection.channel_errors as error:
+            # There is no such queue before the first relay or worker has declared it.
+            if getattr(error, "code", None) != 404:
+                raise
 
 
 def place_100_orders() -> str:

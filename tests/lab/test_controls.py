@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from kombu.simple import SimpleQueue
 
+from config.celery import app
+from config.queues import DEFAULT_QUEUE, UNDELIVERABLE, is_rabbitmq
 from lab.controls import actions
 from lab.stack.processes import OWNER
 from orders.models import ApiKey, Order
 from orders.seed import seed_demo
 from outbox.models import Worker
 from tests.lab.sandbox_fixture import RunningSandbox
+from tests.support.brokers import on_both_brokers, using
 from tests.support.processes import Process, await_, relay, web, worker
 
 pytestmark = pytest.mark.django_db
@@ -126,11 +129,26 @@ def mark_of(process: Process) -> str:
     return mark.decode().partition("=")[2]
 
 
-def test_the_broker_is_wiped(breaker: Client, clean: None, settings: Any) -> None:
-    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
-        client.lpush("default", "a message")
-        assert "The broker is empty." in press(breaker, "wipe-the-broker")
-        assert client.dbsize() == 0
+@on_both_brokers
+def test_the_broker_is_wiped(broker: str, clean: None, breaker: Client) -> None:
+    """Also where a queue has not been declared yet."""
+    assert "empty" in press(breaker, "wipe-the-broker")
+    held = (DEFAULT_QUEUE, *([UNDELIVERABLE] if is_rabbitmq(broker) else []))
+    with app.connection_for_write() as connection:
+        queues = [SimpleQueue(connection, name) for name in held]
+        for queue in queues:
+            queue.put("a message")
+        assert [queue.qsize() for queue in queues] == [1] * len(held)
+        assert "empty" in press(breaker, "wipe-the-broker")
+        for queue in queues:
+            with pytest.raises(SimpleQueue.Empty):
+                queue.get_nowait()
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"])
+def test_a_broker_that_is_down_is_named(breaker: Client, url: str) -> None:
+    with using(url):
+        assert "the broker does not answer" in press(breaker, "wipe-the-broker")
 
 
 @pytest.mark.slow
