@@ -17,8 +17,13 @@ from outbox.report import trace_id
 HEADER, TRACEPARENT = "X-Request-ID", "traceparent"
 #: What is accepted from a client or a proxy, since it is copied into logs and headers.
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}")
-#: Version 00 of https://www.w3.org/TR/trace-context/: the ids of the trace and of the caller's span are not all zero.
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+#: As https://www.w3.org/TR/trace-context/ has it: the ids of the trace and of the caller's span are not all zero; a version
+#: after 00 may have more fields, and there is no version ff.
+_TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<ids>(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    r"(?P<more>-.*)?"
+)
+_SAMPLED = 1
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +32,17 @@ def is_well_formed(request_id: str) -> bool:
     return bool(_WELL_FORMED.fullmatch(request_id))
 
 
-def is_traceparent(text: str) -> bool:
-    return bool(_TRACEPARENT.fullmatch(text))
+def trace_context(traceparent: str) -> str:
+    """This trace context in version 00, the one that is known here; '' for what is none.
+
+    Of a later version it has the ids, and of the flags the one that is known: whether the trace is sampled.
+    """
+    found = _TRACEPARENT.fullmatch(traceparent)
+    if found is None or (found["version"] == "00" and found["more"]):
+        return ""
+    if found["version"] == "00":
+        return traceparent
+    return f"00-{found['ids']}-{int(found['flags'], 16) & _SAMPLED:02x}"
 
 
 class RequestId:
@@ -43,9 +57,9 @@ class RequestId:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         began = time.monotonic()
-        given, trace = request.headers.get(HEADER, ""), request.headers.get(TRACEPARENT, "")
+        given = request.headers.get(HEADER, "")
         request_id = given if is_well_formed(given) else uuid.uuid4().hex
-        with outbox.in_request(request_id, trace if is_traceparent(trace) else ""):
+        with outbox.in_request(request_id, trace_context(request.headers.get(TRACEPARENT, ""))):
             response = self.get_response(request)
             _log(request, response.status_code, request_id, time.monotonic() - began)
         response[HEADER] = request_id

@@ -19,7 +19,7 @@ from typing import Any
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 import outbox
-from common.request_id import HEADER, TRACEPARENT, is_traceparent, is_well_formed
+from common.request_id import HEADER, TRACEPARENT, is_well_formed, trace_context
 from outbox.database import patiently
 from resilience.retry_after import parse_retry_after
 from webhooks import transport
@@ -132,7 +132,7 @@ def _headers(event_id: str, body: str, signer: Webhook | None) -> dict[str, str]
     message = outbox.current()
     if message and is_well_formed(message.request_id):  # a producer may have written anything into its header
         headers[HEADER] = message.request_id
-    if is_traceparent(trace := outbox.traceparent()):
+    if trace := trace_context(outbox.traceparent()):
         headers[TRACEPARENT] = trace
     if signer is not None:
         # Signed anew at every attempt: receivers refuse a timestamp that is older than five minutes.

@@ -7,9 +7,13 @@ from unittest.mock import MagicMock
 
 import pytest
 from django.test import Client
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pytest_mock import MockerFixture
 
 import outbox
+from common.request_id import trace_context
 from notifications.errors import MailNotSent
 from outbox import report
 from outbox.models import OutboxMessage
@@ -79,23 +83,42 @@ def test_without_a_request_there_is_no_header(shop: None) -> None:
     assert [message.headers for message in OutboxMessage.objects.all()] == [{}, {}]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        TRACE.upper(),
-        f"ff{TRACE[2:]}",
-        f"{TRACE}-more",
-        f"00-{'0' * 32}-b7ad6b7169203331-01",
-        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
-    ],
+NO_TRACE_CONTEXTS = (
+    "",
+    TRACE.upper(),
+    f"ff{TRACE[2:]}",
+    f"{TRACE}-more",
+    f"01{TRACE[2:]}more",
+    f"01{TRACE[2:-1]}",
+    f"00-{'0' * 32}-b7ad6b7169203331-01",
+    f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+    f"01-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
 )
+LATER_VERSIONS = (f"01{TRACE[2:]}", f"cc{TRACE[2:]}-more", f"01{TRACE[2:-2]}0b-", f"fe{TRACE[2:-2]}ff-a-b")
+
+
+@pytest.mark.parametrize("given", NO_TRACE_CONTEXTS)
 def test_a_malformed_trace_context_is_not_taken_and_none_is_invented(api: Caller, given: str) -> None:
     headers = {"Idempotency-Key": "k", "X-Request-ID": "req-7", "traceparent": given}
     api.client.post("/api/orders", body(), "application/json", headers=headers)
     assert {frozenset(message.headers) for message in OutboxMessage.objects.all()} == {
         frozenset({"request_id"})
     }
+
+
+@pytest.mark.parametrize("given", LATER_VERSIONS)
+def test_a_trace_context_of_a_later_version_goes_on_as_version_00(api: Caller, given: str) -> None:
+    headers = {"Idempotency-Key": "k", "traceparent": given}
+    api.client.post("/api/orders", body(), "application/json", headers=headers)
+    assert {message.headers["traceparent"] for message in OutboxMessage.objects.all()} == {TRACE}
+
+
+@pytest.mark.parametrize("given", [TRACE, *LATER_VERSIONS, *NO_TRACE_CONTEXTS])
+def test_what_is_a_trace_context_does_not_depend_on_tracing(given: str) -> None:
+    """With `TRACING=1` OpenTelemetry reads the header."""
+    read = TraceContextTextMapPropagator().extract({"traceparent": given}, context=Context())
+    trace_id = trace.get_current_span(read).get_span_context().trace_id
+    assert trace_context(given)[3:35] == (f"{trace_id:032x}" if trace_id else "")
 
 
 @pytest.mark.parametrize(
