@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import escape_uri_path
 
 import outbox
+from dlq.masking import MASK
 from outbox.report import trace_id
 
 HEADER, TRACEPARENT = "X-Request-ID", "traceparent"
@@ -24,6 +25,10 @@ _TRACEPARENT = re.compile(
     r"(?P<more>-.*)?"
 )
 _SAMPLED = 1
+#: A segment of a path with the looks of a token: long, of digits and letters, and no UUID.
+_TOKEN = re.compile(
+    r"(?<=/)(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![^/]))(?=[^/]*\d)(?=[^/]*[A-Za-z])[^/]{20,}"
+)
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +74,15 @@ class RequestId:
 def _log(request: HttpRequest, status: int, request_id: str, took_s: float) -> None:
     """Log `GET /api/orders/17 200 (0.012 s, request r-1)`, without the query, in which people send secrets.
 
-    The path is percent-encoded, so that no client can begin a line of the log. The record has the same under names of its
-    own, and the route, for a formatter that writes JSON.
+    Nor with what looks like a token in a path that nothing here serves. The path is percent-encoded, so that no client can
+    begin a line of the log. The record has the same under names of its own, and the route, for a formatter that writes
+    JSON.
     """
     path = escape_uri_path(request.path)
     match = request.resolver_match
+    if match is None and status >= 400:
+        # No path of ours has a secret; this one is another site's, or a link of an email that leads nowhere.
+        path = _TOKEN.sub(MASK, path)
     log.info(
         "%s %s %d (%.3f s, request %s)",
         *(request.method, path, status, took_s, request_id),

@@ -104,6 +104,8 @@ def _masked_text(value: str, encodings: int) -> str:
         value = patterns.BEARER.sub(lambda match: f"{match[1]}{match[2]}{MASK}", value)
     if any(name in lower for name in patterns.KNOWN_BY):
         value = patterns.KNOWN.sub(MASK, value)
+    if "/" in value:
+        value = patterns.RESET.sub(MASK, value)
     if "hooks.slack.com" in lower:
         value = patterns.WEBHOOK.sub(lambda match: match["host"] + MASK, value)
     value = masked_cards(value, MASK)

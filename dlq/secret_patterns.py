@@ -146,6 +146,8 @@ KNOWN_BY = (
 )  # fmt: skip
 #: The secret half of `pi_…_secret_…`: the first half is the id, which an operator looks for.
 CLIENT_SECRET = re.compile(rf"(?P<id>{_START}(?:pi|seti|src|cs)_\w{{1,120}}?_secret_)\w++")
+#: The token of Django's links to reset a password: `/reset/MQ/d3hx5f-0123…/`.
+RESET = re.compile(r"(?<=/)[0-9a-z]{6,7}-[0-9a-f]{32}(?![\w-])")
 WEBHOOK = re.compile(r"(?P<host>hooks\.slack\.com/\w++/)\S++")
 PRIVATE_KEY = re.compile(
     r"(?s)-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END[A-Z -]{0,50}|\Z)"

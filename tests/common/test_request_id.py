@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 
 import outbox
 from common.request_id import trace_context
+from dlq.masking import MASK
 from notifications.errors import MailNotSent
 from outbox import report
 from outbox.models import OutboxMessage
@@ -25,6 +26,7 @@ __all__ = ["api", "charge", "shop"]
 
 pytestmark = pytest.mark.django_db
 
+UUID_PATH = "/orders/0af76519-16cd-43dd-8448-eb211c80319c"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -126,6 +128,10 @@ def test_what_is_a_trace_context_does_not_depend_on_tracing(given: str) -> None:
     [
         ("/api/orders/17?token=hunter2", "/api/orders/17", "api/orders/<int:order_id>"),
         ("/a%0AERROR%20b", "/a%0AERROR%20b", ""),
+        (f"/reset/MQ/d3hx5f-{'0a' * 16}/?token=hunter2", f"/reset/MQ/{MASK}/", ""),
+        ("/invite/Zm9vYmFyYmF6cXV4MTIz%3D", f"/invite/{MASK}", ""),
+        ("/a-long-name-without-a-number/7", "/a-long-name-without-a-number/7", ""),
+        (UUID_PATH, UUID_PATH, ""),
     ],
 )
 def test_each_request_has_one_line_in_the_log(

@@ -79,6 +79,7 @@ def test_celerys_text_copies_of_the_arguments_are_masked_whole() -> None:
         "invalid eyJhbGciOiJIUzI1NiJ9.hunter2.hunter2",
         "No such client secret: pi_3MtwBwLkdIwHu7ix_secret_hunter2",
         "POST https://hooks.slack.com/services/T0/B0/hunter2 failed",
+        f"Forbidden (CSRF cookie not set.): /reset/MQ/hunter2-{'0a' * 16}/",
         "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----",
     ],
 )
