@@ -144,11 +144,14 @@ class Ending:
         )
 
     def log_fields(self) -> dict[str, Any]:
-        """The same for a formatter that writes JSON, under the names that the outbox has for them."""
+        """The same for a formatter that writes JSON, under the names and words that the outbox has for them.
+
+        A message with a journal may run again: the journal's own line says that it failed for good.
+        """
         key, _ = message_key(self.fields, self.raw.digest)
         return {
             "task": masked_text(self.task),
-            "outcome": "lost" if self.lost else "failed",
+            "outcome": "lost" if self.lost else "failed for good" if self.generation is None else "failed",
             "duration_s": self.ran_s,
             "attempt": self._attempts() if self.generation is None else None,
             "message_id": key,

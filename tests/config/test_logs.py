@@ -89,7 +89,7 @@ def test_a_worker_as_it_is_deployed_writes_one_line_for_each_attempt(clean: None
     assert (line["logger"], line["task"], line["outcome"], line["correlation_id"], line["level"]) == (
         "dlq.worker.consumer",
         "evil\nERROR",
-        "failed",
+        "failed for good",
         "order-18\nERROR",
         "ERROR",
     )
