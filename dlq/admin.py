@@ -227,6 +227,7 @@ class DeadLetterAdmin(Shown, admin.ModelAdmin):
         if verb not in BULK:
             raise PermissionDenied("There is no such button.")
         require(request, "view", verb)
+        get_object_or_404(DeadLetter.objects.only("pk"), pk=pk)
         return ask(request, Kind(verb), DeadLetter.objects.filter(pk=pk), "on its own page")
 
     @says_why

@@ -71,6 +71,8 @@ def _act(request: HttpRequest) -> HttpResponse:
         said = text(request.POST.get(f"note:{fingerprint}", "")).strip()
         # Masked before it is kept: its form shows it again, and would write a mask back.
         _note(request, fingerprint, masked_text(said)[:500])
+    else:
+        messages.error(request, "There is no such button.")
     return HttpResponseRedirect(request.get_full_path())
 
 
@@ -86,3 +88,5 @@ def _note(request: HttpRequest, fingerprint: str, said: str) -> None:
         GroupNote.objects.update_or_create(fingerprint=fingerprint, defaults=values)
         audit.record(Kind.NOTE, "wrote the note", actor=actor, reason=said, chosen_by=about)
         messages.success(request, "The note is kept.")
+    else:
+        messages.error(request, "There is no such problem: the note is not kept.")

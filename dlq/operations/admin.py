@@ -64,9 +64,14 @@ def ask(
 ) -> HttpResponseRedirect:
     """Freeze these dead letters, and go to the page that shows what would come of it.
 
-    `canary`: whether the page proposes one; None: where the selection is large.
+    `canary`: whether the page proposes one; None: where the selection is large. A selection of nothing is
+    no operation: the page that asked says so.
     """
     operation = selection.draft(kind, dead_letters, actor=request.user.get_username(), chosen_by=chosen_by)
+    if not operation.selected:
+        operation.delete()
+        messages.error(request, f"There is nothing to {kind}: no dead letter is selected.")
+        return HttpResponseRedirect(request.get_full_path())
     url = reverse("admin:dlq_operation_change", args=[operation.pk])
     return HttpResponseRedirect(url if canary is None else f"{url}?canary={int(canary)}")
 

@@ -132,3 +132,19 @@ def test_the_page_costs_the_same_for_every_number_of_groups(
         page = page_of(operator, "?p=2")
     assert page.count('<th scope="row">') == 50
     assert "Page 2 of 3" in page
+
+
+@pytest.mark.parametrize("button", ["replay", "canary", "discard", "note", "nothing"])
+def test_what_is_asked_of_no_problem_is_refused_and_no_operation(operator: Client, button: str) -> None:
+    die()
+    form = {button: "no-such-problem", "note:no-such-problem": "why"}
+    page = operator.post(reverse(GROUPS), form, follow=True).content.decode()
+    assert 'class="error">There is no' in page
+    assert not Operation.objects.exists()
+    assert not GroupNote.objects.exists()
+
+
+def test_a_button_of_a_dead_letter_that_is_gone_is_no_operation(operator: Client) -> None:
+    act = reverse("admin:dlq_deadletter_act", args=[17])
+    assert operator.post(act, {"verb": "replay"}).status_code == 404
+    assert not Operation.objects.exists()
