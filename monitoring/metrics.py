@@ -92,7 +92,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
             lambda queue: queue.oldest_repeated_age_s,
         ),
         "holdfast_queue_unusable": (
-            "1 while the broker accepts no messages for this queue",
+            "1 while nothing is published to this queue: the broker accepts nothing for it, or an operator has paused it",
             lambda queue: float(bool(queue.unusable)),
         ),
     }

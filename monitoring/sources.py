@@ -4,7 +4,7 @@
 
     {"queues": {queue: {"pending", "scheduled", "paused", "blocked", "published", "running": int,
                         "oldest_pending_age_s": float, "oldest_repeated_age_s": float,
-                        "unusable": str (why the broker takes nothing for it, '' if it does), "unusable_for_s": float}},
+                        "unusable": str (why nothing is published to it, '' if it is), "unusable_for_s": float}},
      "done_last_minute": {queue: int}, "failed_last_minute": {queue: int}, "avg_latency_ms": {queue: float},
      "totals": {queue: {"enqueued": int, "done": int, "latency_s": float, "buckets": {upper bound in s: int}}},  (ever)
      "skipped": {reason: int}, "retries": int,                                            (ever; of the kept)

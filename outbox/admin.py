@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from celery import current_app
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import connection
@@ -16,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.timezone import localtime
 
 from outbox import conf, dlq_hooks, operator_page, report, run_now, transitions, trouble
-from outbox.enqueue import import_tasks
+from outbox.enqueue import task_names
 from outbox.models import OperatorAction, OutboxMessage, RelayProcess, Schedule, Worker
 from outbox.pausing import pauses_of
 from outbox.status import PAUSED_UNTIL, Status, Verb
@@ -68,8 +67,7 @@ class TaskFilter(KnownValues):
     title = parameter_name = "task"
 
     def known(self) -> list[str]:
-        import_tasks()
-        return sorted(name for name in current_app.tasks if not name.startswith("celery."))
+        return task_names()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

@@ -15,7 +15,7 @@ MAX_REASON = 1_000
 
 
 def as_shown(reason: str) -> str:
-    """What an operator wrote as it may be shown: without secrets, on one line, of MAX_REASON characters at the most."""
+    """What an operator wrote or a broker said, without secrets, on one line, of MAX_REASON characters at the most."""
     line = "".join(each if each.isprintable() else " " for each in str(report.masked(reason)))
     return storable(line)[:MAX_REASON]
 

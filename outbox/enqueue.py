@@ -220,3 +220,15 @@ def registered(name: str) -> Task:
     if task is None:
         raise EnqueueError(f"task {name!r} is not registered")
     return task
+
+
+def task_names() -> list[str]:
+    """The tasks of this deployment, without Celery's own: they are its machinery, and no message of the outbox names one."""
+    import_tasks()
+    return sorted(name for name in current_app.tasks if not name.startswith("celery."))
+
+
+def check_task(name: str) -> None:
+    """Raises EnqueueError, which names those that there are, for a name that is none of them."""
+    if name not in (names := task_names()):
+        raise EnqueueError(f"there is no task {name!r}; the tasks are {', '.join(names)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import current_app
 from django import forms
 from django.contrib import admin, messages
 from django.db import connection
@@ -14,7 +13,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from outbox import conf, pausing, run_now
-from outbox.enqueue import import_tasks
+from outbox.enqueue import task_names
 from outbox.sql import OPEN_BY_INDEX
 from outbox.status import Verb
 
@@ -26,9 +25,7 @@ PAUSES = {"queue": (pausing.pause, pausing.resume), "task": (pausing.pause_task,
 
 def targets() -> list[str]:
     """The queues and tasks of this deployment."""
-    import_tasks()
-    tasks = sorted(name for name in current_app.tasks if not name.startswith("celery."))
-    return [*(f"queue {name}" for name in conf.queues()), *(f"task {name}" for name in tasks)]
+    return [*(f"queue {name}" for name in conf.queues()), *(f"task {name}" for name in task_names())]
 
 
 class ActionForm(forms.Form):
@@ -49,12 +46,18 @@ def show(request: HttpRequest, site: admin.AdminSite, opts: Any) -> HttpResponse
     if asked and "confirmed" in request.POST:
         _act(request, **asked)
         return HttpResponseRedirect(reverse("admin:outbox_operatoraction_changelist"))
+    refusal = refused(asked["verb"], asked["target"]) if asked else ""
+    if asked and refusal:
+        if asked["verb"] == Verb.PAUSE:
+            form = ActionForm(initial={"verb": Verb.RESUME, "target": asked["target"]})
+        asked = None
     context = {
         **site.each_context(request),
         "title": "Pause, resume, or run now",
         "opts": opts,
         "form": form,
         "asked": asked,
+        "refusal": refusal,
         "consequence": consequence(asked["verb"], asked["target"]) if asked else "",
         "lacking": "" if may else LACKING,
     }
@@ -74,14 +77,21 @@ def _act(request: HttpRequest, *, verb: str, target: str, reason: str) -> None:
         messages.success(request, f"{done} messages of {target} run now")
         return
     pause, resume = PAUSES[kind]
-    act, said, refused = {
-        Verb.PAUSE: (pause, "is paused", "is paused already"),
-        Verb.RESUME: (resume, "is resumed", "is not paused"),
-    }[Verb(verb)]
+    act, said = {Verb.PAUSE: (pause, "is paused"), Verb.RESUME: (resume, "is resumed")}[Verb(verb)]
     if act(name, **by):
         messages.success(request, f"{target} {said}")
     else:
-        messages.warning(request, f"{target} {refused}")
+        messages.warning(request, refused(verb, target) or f"{target} was changed just now: look again")
+
+
+def refused(verb: str, target: str) -> str:
+    """Why there is nothing to pause or to resume; '' where there is."""
+    if verb == Verb.RUN_NOW:
+        return ""
+    already = pausing.standing(*target.split(" ", 1))
+    if verb == Verb.PAUSE:
+        return already and f"{target} is {already}"
+    return "" if already else f"{target} is not paused"
 
 
 def consequence(verb: str, target: str) -> str:

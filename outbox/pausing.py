@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection, transaction
 
 from outbox import audit, conf
-from outbox.enqueue import registered
+from outbox.enqueue import check_task
 from outbox.models import OutboxMessage
 from outbox.prepared import every, one, storable
 from outbox.rows import WAKE
@@ -71,9 +71,9 @@ def pause(queue: str, *, actor: str, reason: str = "") -> bool:
 def pause_task(task: str, *, actor: str, reason: str = "") -> bool:
     """Publish no message of this task from the relay's next pass on. False when it is paused already.
 
-    Raises EnqueueError for a task that this deployment does not have, and ValueError without an actor.
+    Raises EnqueueError for a task that this deployment does not have or that is Celery's own, and ValueError without an actor.
     """
-    registered(task)
+    check_task(task)
     until = f"coalesce((SELECT max(until) FROM outbox_pausedtask) + {PAUSED_SPAN}, {PAUSED_UNTIL})"
     with transaction.atomic(), connection.cursor() as cursor:
         # Two who pause two tasks at once would take the same span. The relay only reads this table, and does not wait.
@@ -177,6 +177,17 @@ def _held() -> list[Any]:
         FROM (SELECT queue, NULL AS task, reason, since, paused_by FROM outbox_unusablequeue
               UNION ALL SELECT NULL, task, reason, since, paused_by FROM outbox_pausedtask WHERE paused_by <> '') held
         """
+    )
+
+
+def standing(kind: str, name: str) -> str:
+    """`paused already, since 2026-11-29 16:00:00 UTC: paused by alice: moved`; '' for a queue or task that is not paused."""
+    table = {"queue": "outbox_unusablequeue", "task": "outbox_pausedtask"}[kind]
+    row = one(f"SELECT since, reason FROM {table} WHERE {kind} = %(name)s AND paused_by <> ''", name=name)
+    return (
+        ""
+        if row is None
+        else f"paused already, since {row[0].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {row[1]}"
     )
 
 

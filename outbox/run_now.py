@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.db import connection
 
 from outbox import audit, conf
-from outbox.enqueue import registered
+from outbox.enqueue import check_task
 from outbox.prepared import one
 from outbox.rows import WAKE
 from outbox.sql import PAUSED_UNTIL, SCHEDULED
@@ -37,7 +37,7 @@ def run_now(
     does not have them.
     """
     if task:
-        registered(task)
+        check_task(task)
     if queue and queue not in conf.queues():
         raise ValueError(f"there is no queue {queue!r}; the queues are {', '.join(conf.queues())}")
     named = {"task": task, "queue": queue, "group": ordering_key}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from outbox import audit
+
 log = logging.getLogger(__name__)
 
 #: The longest wait between two tries of one queue.
@@ -53,6 +55,8 @@ class Faults:
         `took_s`: what finding that out has cost, and cost the other queues; at most a tenth of the time goes into it.
         `progress`: it took some of the messages, so that the backoff begins anew.
         """
+        # It quotes the broker, and is printed by commands and alerts.
+        reason = audit.as_shown(reason)
         known = self._waits.get(queue)
         seconds = min(MAX_BACKOFF_S, known.seconds * 2) if known and not progress else 0.25
         seconds = max(seconds, min((SHARE - 1) * took_s, ABANDONED_S / 2))

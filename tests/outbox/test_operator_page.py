@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -56,14 +58,34 @@ def test_a_pause_and_its_end_are_asked_for_with_numbers(kind: str, name: str) ->
     assert not on_record(), "nothing is done before it is confirmed"
     _, after = asked_and_confirmed(client, "pause", target)
     assert f"{target.capitalize()} is paused" in after
-    assert f"{target.capitalize()} is paused already" in asked_and_confirmed(client, "pause", target)[1]
+    again = client.post(URL, wanted).content.decode()
+    since = r" is paused already, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: paused by alice: the printer is replaced"
+    assert re.search(target.capitalize() + since, again)
+    assert '<option value="resume" selected>' in again
+    assert f'<option value="{target}" selected>' in again
+    assert 'name="confirmed"' not in again
+    assert re.search(target.capitalize() + since, asked_and_confirmed(client, "pause", target)[1])
     before, after = asked_and_confirmed(client, "resume", target)
     assert "2 messages wait, and are published when their time has come" in before
     assert f"{target.capitalize()} is resumed" in after
+    assert (
+        f"{target.capitalize()} is not paused"
+        in client.post(URL, wanted | {"verb": "resume"}).content.decode()
+    )
     assert on_record() == [
         ("alice", "pause", target, None, "the printer is replaced"),
         ("alice", "resume", target, None, "the printer is replaced"),
     ]
+
+
+@pytest.mark.parametrize("name", ["celery.backend_cleanup", "celery.chord", "no.such.task", ""])
+def test_what_no_message_names_is_refused_with_those_that_there_are(name: str) -> None:
+    for command in (("outbox_task", "pause", name), ("outbox_run_now", "--task", name or "celery.group")):
+        with pytest.raises(CommandError, match=rf"there is no task '.*'; the tasks are .*{TASK}"):
+            call_command(*command)
+    wanted = {"verb": "pause", "target": f"task {name}", "reason": "why", "confirmed": ""}
+    assert "errorlist" in operator("add_operatoraction").post(URL, wanted).content.decode()
+    assert not on_record()
 
 
 def test_run_now_is_asked_for_with_its_number() -> None:

@@ -233,7 +233,10 @@ def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str
     assert listed.endswith(": moved (1 messages set aside)\n")
     call_command("outbox_status")
     assert listed in capsys.readouterr().out
-    for wrong, why in ((NOTE, "paused already"), ("orders.nothing", "'orders.nothing' is not registered")):
+    for wrong, why in (
+        (NOTE, "paused already"),
+        ("orders.nothing", "there is no task 'orders.nothing'; the tasks are"),
+    ):
         with pytest.raises(CommandError, match=why):
             call_command("outbox_task", "pause", wrong)
     call_command("outbox_task", "resume", NOTE)

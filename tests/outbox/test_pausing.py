@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
 
 from config.celery import app
 from monitoring.alerts import evaluate
@@ -71,6 +74,32 @@ def test_the_reason_of_a_pause_is_shown_without_secrets_on_one_line(
     ]
     assert not [line for line in shown if "hunter2" in line or "\x1b" in line or len(line) > 3_000]
     assert len([line for line in shown if "moved, password=" in line]) >= 5
+
+
+def test_the_reason_of_the_broker_is_shown_without_secrets_on_one_line(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    Faults().note("low", f"WRONGTYPE\n2026-11-29 ERROR forged\x1b[31m password=hunter2 {'x' * 100_000}")
+    call_command("outbox_status")
+    with pytest.raises(SystemExit):
+        call_command("alerts")
+    lines = capsys.readouterr().out.splitlines()
+    shown = [*lines, *alerts(), *UnusableQueue.objects.values_list("reason", flat=True), caplog.messages[0]]
+    assert len([line for line in shown if "WRONGTYPE 2026-11-29 ERROR forged" in line]) == 5
+    assert not [line for line in shown if "hunter2" in line or "\x1b" in line or len(line) > 3_000]
+
+
+def test_a_paused_queue_is_said_to_be_paused_and_not_refused(
+    capsys: pytest.CaptureFixture[str], client: Client
+) -> None:
+    pausing.pause("low", actor="alice", reason="moved")
+    call_command("outbox_status")
+    assert re.search(
+        r"\n  nothing has been published to low for \d+ s: paused by alice: moved\n", capsys.readouterr().out
+    )
+    said = client.get("/metrics").content.decode()
+    assert re.search(r"# HELP holdfast_queue_unusable .*, or an operator has paused it\n", said)
+    assert 'holdfast_queue_unusable{queue="low"} 1.0' in said
 
 
 def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:

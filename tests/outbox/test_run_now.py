@@ -104,7 +104,7 @@ def test_the_terminal_and_the_admin_have_it(capsys: pytest.CaptureFixture[str]) 
         call_command("outbox_run_now")
     for wrong, why in (
         ("--queue", "there is no queue 'elsewhere'"),
-        ("--task", "'elsewhere' is not registered"),
+        ("--task", "there is no task 'elsewhere'"),
     ):
         with pytest.raises(CommandError, match=why):
             call_command("outbox_run_now", wrong, "elsewhere")

@@ -37,7 +37,7 @@ class Command(BaseCommand):
             return
         try:
             if not self.pause(name, actor=terminal_user(), reason=options["reason"]):
-                raise CommandError(f"{name} is paused already")
+                raise CommandError(f"{name} is {pausing.standing(self.kind, name) or 'paused already'}")
         except ValueError as why:
             raise CommandError(str(why)) from why
         self.stdout.write(f"{name} is paused: what is in the broker already still runs")

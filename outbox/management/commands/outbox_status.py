@@ -24,7 +24,7 @@ class Command(BaseCommand):
             )
             if queue.unusable:
                 self.stdout.write(
-                    f"  {name} has been unusable for {queue.unusable_for_s:.0f} s: {queue.unusable}"
+                    f"  nothing has been published to {name} for {queue.unusable_for_s:.0f} s: {queue.unusable}"
                 )
         for task, pause in found.paused_tasks.items():
             self.stdout.write(f"{task} is {pause.reason} ({pause.set_aside} messages set aside)")
