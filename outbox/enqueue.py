@@ -223,9 +223,10 @@ def registered(name: str) -> Task:
 
 
 def task_names() -> list[str]:
-    """The tasks of this deployment, without Celery's own: they are its machinery, and no message of the outbox names one."""
+    """The tasks of this deployment that messages name; of Celery's own those are `map` and `starmap`."""
     import_tasks()
-    return sorted(name for name in current_app.tasks if not name.startswith("celery."))
+    maps = "celery.map", "celery.starmap"
+    return sorted(name for name in current_app.tasks if name in maps or not name.startswith("celery."))
 
 
 def check_task(name: str) -> None:

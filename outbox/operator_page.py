@@ -104,8 +104,11 @@ def consequence(verb: str, target: str) -> str:
     waiting = count["pending"] + count["scheduled"] + count["blocked"] + count["paused"]
     if verb == Verb.PAUSE:
         begun = count["published"] + count["running"]
-        return f"{waiting:,} messages wait, as will all that come; {begun:,} that the broker holds or a worker runs go on."
-    return f"{waiting:,} messages wait, and are published when their time has come."
+        return (
+            f"{waiting:,} messages wait, as will all that come, and those behind them in an ordered group;"
+            f" {begun:,} that the broker holds or a worker runs go on."
+        )
+    return f"{waiting:,} messages wait, and are published when their time has come; those behind them in an ordered group follow."
 
 
 def _open(kind: str, name: str) -> dict[str, int]:

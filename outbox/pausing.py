@@ -23,7 +23,7 @@ from outbox.enqueue import check_task
 from outbox.models import OutboxMessage
 from outbox.prepared import every, one, storable
 from outbox.rows import WAKE
-from outbox.sql import PAUSED_SPAN, PAUSED_UNTIL
+from outbox.sql import OPEN_BY_INDEX, PAUSED_SPAN, PAUSED_UNTIL
 from outbox.status import ACTIVE, Status, Verb
 
 
@@ -168,6 +168,22 @@ def pauses_of(messages: Sequence[OutboxMessage]) -> dict[int, Pause]:
                 found[message.pk] = Pause(target, *held[target], is_of_head=each is head)
                 break
     return found
+
+
+def behind() -> list[tuple[Any, ...]]:
+    """Of each paused queue and task ("queue low") how many messages are blocked behind one that waits for its resume."""
+    return every(
+        f"""
+        SELECT target, count(*) FROM (
+            SELECT ordering_key, 'task ' || task AS target FROM outbox_outboxmessage
+            WHERE {OPEN_BY_INDEX["paused"]} AND ordering_key <> ''
+            UNION ALL SELECT ordering_key, 'queue ' || queue FROM outbox_outboxmessage
+            WHERE {OPEN_BY_INDEX["pending"]} AND ordering_key <> ''
+              AND queue IN (SELECT queue FROM outbox_unusablequeue WHERE paused_by <> '')
+        ) head JOIN outbox_outboxmessage USING (ordering_key)
+        WHERE {OPEN_BY_INDEX["blocked"]} GROUP BY target ORDER BY target
+        """
+    )
 
 
 def _held() -> list[Any]:

@@ -8,11 +8,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+import outbox
 from config.celery import app
 from monitoring.alerts import evaluate
 from monitoring.snapshot import QueueMonitor
-from outbox import pausing
+from outbox import groups, pausing
 from outbox.models import OperatorAction, OutboxMessage, UnusableQueue
+from outbox.relay import queries
 from outbox.relay.loop import Relay
 from outbox.relay.queue_faults import Faults
 from tests.outbox.test_unusable_queue import notes, statuses
@@ -113,3 +115,19 @@ def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str
     with pytest.raises(CommandError, match="is not paused"):
         call_command("outbox_queue", "resume", "low")
     assert not OutboxMessage.objects.exists()
+
+
+def test_the_status_counts_what_is_blocked_behind_a_paused_head(capsys: pytest.CaptureFixture[str]) -> None:
+    for group, queue, length in (("a", "low", 3), ("b", "default", 2), ("c", "high", 4)):
+        for _ in range(length):
+            outbox.enqueue(tasks.note.s("x"), queue=queue, ordering_key=group)
+    assert groups.promote_heads() == 3
+    pausing.pause("low", actor="alice")
+    pausing.pause_task(tasks.note.name, actor="alice")
+    queries.take({"default": 10})
+    call_command("outbox_status")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "wait behind" in line]
+    assert lines == [
+        "2 messages of ordered groups wait behind those of queue low",
+        f"1 messages of ordered groups wait behind those of task {tasks.note.name}",
+    ]

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from outbox import pausing
 from outbox.sql import OPEN_BY_INDEX
 from outbox.stats import figures
 
@@ -28,6 +29,8 @@ class Command(BaseCommand):
                 )
         for task, pause in found.paused_tasks.items():
             self.stdout.write(f"{task} is {pause.reason} ({pause.set_aside} messages set aside)")
+        for target, count in pausing.behind():
+            self.stdout.write(f"{count} messages of ordered groups wait behind those of {target}")
         workers = found.workers
         self.stdout.write(
             f"workers: {workers.count} with {workers.concurrency} processes, {workers.active} tasks running;"
