@@ -34,6 +34,8 @@ def logging_settings(*, level: str, form: str) -> dict[str, Any]:
             # In a worker and in beat Celery gives the root its --loglevel, WARNING by default, and all that has none of
             # its own.
             **{name: {"level": level} for name in APPLICATION},
+            # Else Django's own handlers stay: one writes these lines a second time with DEBUG=1, neither masked nor JSON.
+            "django": {"level": "INFO"},
             # Else Celery gives it a handler whose lines are neither masked nor JSON.
             "celery.task": {"handlers": ["console"], "propagate": False},
             # The same of gunicorn's workers, which quote requests that they cannot read, and of the pool's processes.
