@@ -61,10 +61,15 @@ def with_times(alerts: list[Alert]) -> list[Alert]:
     if not alerts:
         return []
     try:
-        since = dict(FiringAlert.objects.filter(resolved_at=None).values_list("name", "since"))
+        rows = {row.name: row for row in FiringAlert.objects.filter(resolved_at=None)}
     except Error:  # The database is down: that is what fires.
-        since = {}
-    return [replace(alert, since=since.get(alert.name)) for alert in alerts]
+        return alerts
+    return [
+        replace(alert, since=row.since)
+        if (row := rows.get(alert.name)) and not row.is_about_others(alert.about)
+        else alert
+        for alert in alerts
+    ]
 
 
 def as_json(alert: Alert) -> dict[str, Any]:
@@ -73,7 +78,7 @@ def as_json(alert: Alert) -> dict[str, Any]:
 
 
 def alerts_json(request: HttpRequest) -> HttpResponse:
-    """GET /alerts.json: {"alerts": [{"name", "text", "value", "threshold", "since", "link"}], "unjudged": [name]}.
+    """GET /alerts.json: {"alerts": [{"name", "text", "value", "threshold", "about", "since", "link"}], "unjudged": [name]}.
 
     401 as `/metrics` has it.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import models
 
 
@@ -28,16 +30,25 @@ class FiringAlert(models.Model):
     text = models.TextField()
     value = models.FloatField()
     threshold = models.FloatField()
+    about = models.JSONField(
+        default=list,
+        db_default=[],
+        help_text="the queues, tasks, ... for which it fires, of a rule that names them",
+    )
     since = models.DateTimeField()
     seen_at = models.DateTimeField(help_text="when it was last seen firing, or could not be judged")
     resolved_at = models.DateTimeField(null=True)
     told = models.JSONField(
         default=dict,
-        help_text="channel -> {state: firing or resolved, at: seconds since the epoch} of its last message",
+        help_text="channel -> {state: firing or resolved, at: seconds since the epoch, about: what it has named} of its messages",
     )
 
     class Meta:
         default_permissions = ()
+
+    def is_about_others(self, about: Collection[str]) -> bool:
+        """Whether what fires now shares nothing with what fired before: the rule goes on, and the trouble is another."""
+        return bool(about) and bool(self.about) and set(self.about).isdisjoint(about)
 
     def __str__(self) -> str:
         return f"{self.name} since {self.since}"

@@ -1,5 +1,7 @@
 """Tells people what fires: an email and a webhook when an alert starts, when it ends, and again after hours.
 
+An alert that names queues, tasks, ... is sent again when it names one that it has not named yet.
+
 Beat evaluates the rules, in a thread of its own and not as a task, and sends the messages itself and not through the outbox:
 while relay, broker or workers are down, which is what an alert is to tell, a task would not run. Nothing is lost
 by it: a row of `FiringAlert` says what each channel was told, and what could not be sent is sent later.
@@ -93,7 +95,9 @@ class Notifier:
             return False
         self._backoff_s.pop(channel, None)
         for row in due:
-            row.told[channel] = {"state": RESOLVED if row.resolved_at else FIRING, "at": now.timestamp()}
+            state = RESOLVED if row.resolved_at else FIRING
+            about = _named(row.told.get(channel, {})) | set(row.about)
+            row.told[channel] = {"state": state, "at": now.timestamp(), "about": sorted(about)}
         return True
 
 
@@ -102,8 +106,9 @@ def remember(found: Judgement, now: datetime) -> list[FiringAlert]:
     rows = {row.name: row for row in FiringAlert.objects.all()}
     for alert in found.alerts:
         row = rows.setdefault(alert.name, FiringAlert(name=alert.name, since=now))
-        if row.resolved_at:
+        if row.resolved_at or row.is_about_others(alert.about):
             row.since, row.resolved_at = now, None
+        row.about = list(alert.about)
         row.text, row.value, row.threshold, row.seen_at = alert.text, alert.value, alert.threshold, now
     for row in rows.values():
         if row.name in found.unjudged and row.resolved_at is None:
@@ -117,7 +122,14 @@ def _is_due(told: dict[str, Any], row: FiringAlert, now: datetime) -> bool:
     if row.resolved_at:
         # One that ended while the channel was down is still sent, as ended.
         return told.get("state") != RESOLVED
-    return told.get("state") != FIRING or told["at"] <= now.timestamp() - conf.alert_repeat_s()
+    if told.get("state") != FIRING or not _named(told).issuperset(row.about):
+        return True
+    return bool(told["at"] <= now.timestamp() - conf.alert_repeat_s())
+
+
+def _named(told: dict[str, Any]) -> set[str]:
+    """What a channel was told since the alert began."""
+    return set(told.get("about", ())) if told.get("state") == FIRING else set()
 
 
 def _written(rows: Iterable[FiringAlert]) -> tuple[str, str]:

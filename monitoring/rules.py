@@ -3,12 +3,12 @@
 Pure functions. What fires now and since when: `monitoring/alerts.py`; to whom it is sent: `monitoring/notices.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from monitoring import sources
-from monitoring.snapshot import Daemons, Snapshot
+from monitoring.snapshot import Daemons, QueueSnapshot, Snapshot
 from monitoring.thresholds import Thresholds
 
 
@@ -16,13 +16,15 @@ from monitoring.thresholds import Thresholds
 class Alert:
     """A rule that fires: `value` is beyond `threshold`, and `text` says what that means.
 
-    `since`: when it was first seen firing, None where no sample was taken before. `link`: where it says what to do.
+    `about`: the queues, tasks, ... over the threshold, where the rule judges each of them. `since`: when it was first seen
+    firing, None where no sample was taken before. `link`: where it says what to do.
     """
 
     name: str
     text: str
     value: float
     threshold: float
+    about: tuple[str, ...] = ()
     since: datetime | None = None
     link: str = ""
 
@@ -92,7 +94,7 @@ def findings(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         return None
     kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
     text = f"Ledgers disagree: {total} findings need a person: {kinds}"
-    return Alert("findings", text, total, thresholds.max_findings)
+    return Alert("findings", text, total, thresholds.max_findings, tuple(sorted(counts)))
 
 
 def pending_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -101,7 +103,10 @@ def pending_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         return None
     queue = max(snapshot.queues.values(), key=lambda queue: queue.oldest_pending_age_s)
     text = f"Stuck: the oldest message in {queue.name} has waited {age / 60:.0f} min; is its worker running?"
-    return Alert("pending_age", text, age, thresholds.max_pending_age_s)
+    over = (
+        each for each in snapshot.queues.values() if each.oldest_pending_age_s > thresholds.max_pending_age_s
+    )
+    return Alert("pending_age", text, age, thresholds.max_pending_age_s, _names(over))
 
 
 def repeated_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -116,7 +121,7 @@ def repeated_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     worst = max(over, key=lambda queue: queue.oldest_repeated_age_s / limit(queue.name))
     age = worst.oldest_repeated_age_s
     text = f"Deferred again and again: a message in {worst.name} was enqueued {age / 3600:.0f} h ago"
-    return Alert("repeated_age", text, age, limit(worst.name))
+    return Alert("repeated_age", text, age, limit(worst.name), _names(over))
 
 
 def queue_unusable(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -127,7 +132,7 @@ def queue_unusable(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         f"{queue.name} for {queue.unusable_for_s:.0f} s ({queue.unusable})" for queue in unusable
     )
     text = f"Nothing is published to: {details}"
-    return Alert("queue_unusable", text, len(unusable), thresholds.max_unusable_queues)
+    return Alert("queue_unusable", text, len(unusable), thresholds.max_unusable_queues, _names(unusable))
 
 
 def task_paused(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -139,7 +144,7 @@ def task_paused(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         for task, pause in sorted(paused.items())
     )
     text = f"Nothing is published of: {details}"
-    return Alert("task_paused", text, len(paused), thresholds.max_paused_tasks)
+    return Alert("task_paused", text, len(paused), thresholds.max_paused_tasks, tuple(sorted(paused)))
 
 
 def workers_lost(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -162,7 +167,7 @@ def circuit_open(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
         return None
     details = ", ".join(f"{name} (in {processes} processes)" for name, processes in sorted(opened.items()))
     text = f"Open circuit: calls to {details} fail, and most are not made any more"
-    return Alert("circuit_open", text, len(opened), thresholds.max_open_circuits)
+    return Alert("circuit_open", text, len(opened), thresholds.max_open_circuits, tuple(sorted(opened)))
 
 
 def retry_share(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -177,7 +182,8 @@ def retry_share(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
     task, share = max(shares.items(), key=lambda item: item[1])
     ran = snapshot.tasks[task]
     text = f"{task} fails: {ran.failed} of {ran.failed + ran.done} messages of the last 5 min wait for another attempt"
-    return Alert("retry_share", text, share, thresholds.max_retry_share)
+    over = sorted(task for task, share in shares.items() if share > thresholds.max_retry_share)
+    return Alert("retry_share", text, share, thresholds.max_retry_share, tuple(over))
 
 
 def order_age(snapshot: Snapshot, thresholds: Thresholds) -> Alert | None:
@@ -213,7 +219,12 @@ def source_unreadable(snapshot: Snapshot, thresholds: Thresholds) -> Alert | Non
         return None
     details = "; ".join(f"{name} ({error})" for name, error in sorted(snapshot.unreadable.items()))
     text = f"Figures cannot be read, and their alerts cannot fire: {details}"
-    return Alert("source_unreadable", text, len(snapshot.unreadable), thresholds.max_unreadable_sources)
+    unreadable = tuple(sorted(snapshot.unreadable))
+    return Alert("source_unreadable", text, len(unreadable), thresholds.max_unreadable_sources, unreadable)
+
+
+def _names(queues: Iterable[QueueSnapshot]) -> tuple[str, ...]:
+    return tuple(sorted(queue.name for queue in queues))
 
 
 #: Where a rule's figures come from when that is not the outbox. Without its source a rule cannot judge; the others can.

@@ -107,6 +107,49 @@ def test_an_alert_is_announced_at_its_start_and_end(
     assert notifier.run_once() == 0
 
 
+def break_queues(outbox_figures: dict[str, Any], *names: str) -> None:
+    outbox_figures["queues"] = {
+        name: queue | {"unusable": "WRONGTYPE" if name in names else ""}
+        for name, queue in outbox_figures["queues"].items()
+    }
+
+
+def test_another_queue_in_place_of_the_first_is_news(
+    mailoutbox: list[Any], outbox_figures: dict[str, Any]
+) -> None:
+    break_queues(outbox_figures, "critical")
+    Notifier().run_once()
+    later(minutes=1)
+    first = FiringAlert.objects.get().since
+    break_queues(outbox_figures, "low")
+    alert = Client().get("/alerts.json").json()["alerts"][0]
+    assert (alert["about"], alert["since"]) == (["low"], None), "beat has not seen it yet"
+    assert Notifier().run_once() == 1
+    assert "low for" in mailoutbox[1].body
+    assert FiringAlert.objects.get().since > first
+    assert (
+        Client().get("/alerts.json").json()["alerts"][0]["since"]
+        == FiringAlert.objects.get().since.isoformat()
+    )
+
+
+def test_each_queue_that_joins_an_alert_is_told_once(
+    mailoutbox: list[Any], outbox_figures: dict[str, Any]
+) -> None:
+    """Also one that comes and goes: the alert has not ended meanwhile."""
+    break_queues(outbox_figures, "critical")
+    Notifier().run_once()
+    since = FiringAlert.objects.get().since
+    for _ in range(3):
+        break_queues(outbox_figures, "critical", "low")
+        Notifier().run_once()
+        break_queues(outbox_figures, "critical")
+        Notifier().run_once()
+    assert len(mailoutbox) == 2
+    assert "low for" in mailoutbox[1].body
+    assert FiringAlert.objects.get().since == since
+
+
 def test_however_much_fires_it_is_one_message(mailoutbox: list[Any]) -> None:
     fire()
     figures.OUTBOX["relays"] = {"expected": True, "count": 0, "lately": 1}
