@@ -59,8 +59,9 @@ def wipe_the_broker() -> str:
                 for queue in (*settings.OUTBOX_QUEUES, settings.DLQ_UNDELIVERABLE):
                     _purge(connection, queue)
                 return "The broker's queues are empty; what a worker holds, it has still."
-            connection.default_channel.client.flushdb()
-        except (OperationalError, *connection.connection_errors) as error:
+            channel: Any = connection.default_channel
+            channel.client.flushdb()
+        except (OperationalError, *connection.connection_errors) as error:  # type: ignore[misc]
             raise OSError(f"the broker does not answer: {error}") from error
     return "The broker is empty."
 
