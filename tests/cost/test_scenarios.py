@@ -20,7 +20,11 @@ _NOT_COUNTED = ("post_two_orders", "process_while_cancelled", "deliver_in_order"
 
 
 @pytest.fixture
-def environment(clean: None, sandbox_settings: RunningSandbox) -> Iterator[Environment]:
+def environment(
+    clean: None, sandbox_settings: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Environment]:
+    # As in a new process: an earlier test of this one may have asked /readyz, which then does not write for some seconds.
+    monkeypatch.setattr("monitoring.health._wrote_at", float("-inf"))
     founded = Environment(sandbox_settings.url)
     founded.found()
     yield founded
