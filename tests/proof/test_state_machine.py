@@ -171,10 +171,15 @@ class Anything(Shop):
                 )
                 self.environment.processes.restore()
 
-    @may_happen(pick=picks)
-    def late_copy(self, pick: int) -> None:
+    @may_happen(pick=picks, is_lost=st.booleans())
+    def late_copy(self, pick: int, is_lost: bool) -> None:
         """Preferably one of an earlier life of a message that is open again, which must not so much as touch it."""
         stale = self.stale_copies()
+        if is_lost and not stale and self.waiting(pick):
+            # The broker loses a message that has been noted, and it begins another life.
+            self.lose_what_is_published()
+            self.environment.processes.rescuer.run_once()
+            stale = self.stale_copies()
         if copy := picked(stale or self.copies, pick):
             queue, raw = copy
             before = self.life_of(raw)
