@@ -140,7 +140,7 @@ class Shop(RuleBasedStateMachine):
         dead_letters = DeadLetter.objects.filter(state="open").order_by("pk")
         if lost_cause:
             dead_letters = dead_letters.filter(task__in=LOST_CAUSES)
-        for _ in range(8):
+        for _ in range(24 if lost_cause else 8):
             if dead_letters.all() or not (found := self.waiting(LAST if lost_cause else pick)):
                 break
             queue, task = found
@@ -150,6 +150,15 @@ class Shop(RuleBasedStateMachine):
                 self.environment.processes.take(queue)
         dead_letter: DeadLetter | None = picked(dead_letters.all(), pick)
         return dead_letter
+
+    def die_and_replay(self, pick: int) -> None:
+        """A message of which a copy was noted becomes a dead letter, and begins another life."""
+        if found := self.waiting(pick):
+            queue, task = found
+            with _broken(task, late=False):
+                self.environment.processes.take(queue)
+            if dead_letter := DeadLetter.objects.filter(state="open").order_by("pk").last():
+                self.resolve(dead_letter)
 
     def resolve(self, dead_letter: DeadLetter, *, give_up: bool = False) -> None:
         if give_up:

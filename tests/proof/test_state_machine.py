@@ -20,7 +20,7 @@ from tests.proof.strikes import Moment, moments
 pytestmark = [pytest.mark.proof, pytest.mark.django_db(transaction=True)]
 
 SETTINGS = settings(
-    max_examples=26,
+    max_examples=32,
     stateful_step_count=28,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -171,14 +171,12 @@ class Anything(Shop):
                 )
                 self.environment.processes.restore()
 
-    @may_happen(pick=picks, is_lost=st.booleans())
-    def late_copy(self, pick: int, is_lost: bool) -> None:
+    @may_happen(pick=picks, of_a_dead_letter=st.booleans())
+    def late_copy(self, pick: int, of_a_dead_letter: bool) -> None:
         """Preferably one of an earlier life of a message that is open again, which must not so much as touch it."""
         stale = self.stale_copies()
-        if is_lost and not stale and self.waiting(pick):
-            # The broker loses a message that has been noted, and it begins another life.
-            self.lose_what_is_published()
-            self.environment.processes.rescuer.run_once()
+        if of_a_dead_letter and not stale:
+            self.die_and_replay(pick)
             stale = self.stale_copies()
         if copy := picked(stale or self.copies, pick):
             queue, raw = copy
