@@ -64,8 +64,8 @@ def ask(
 ) -> HttpResponseRedirect:
     """Freeze these dead letters, and go to the page that shows what would come of it.
 
-    `canary`: whether the page proposes one; None: where the selection is large. A selection of nothing is
-    no operation: the page that asked says so.
+    `canary`: whether the page proposes one; None: where the selection is large. An empty selection makes no
+    operation: the page that asked shows an error.
     """
     operation = selection.draft(kind, dead_letters, actor=request.user.get_username(), chosen_by=chosen_by)
     if not operation.selected:

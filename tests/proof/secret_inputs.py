@@ -75,7 +75,7 @@ def by_the_api(shop: Up, canaries: Canaries, seen: Seen) -> list[int]:
     assert post(ORDER, Authorization=f"Bearer {wrong}").status_code == 401
     assert post(ORDER, Authorization=f"Basic {wrong}").status_code == 401
     more = {
-        "password": canaries.put_into("a field that there is not"),
+        "password": canaries.put_into("a field that does not exist"),
         "card": {"number": canaries.put_into("a field in a field")},
     }
     assert post({**ORDER, **more}).status_code in (400, 422)
